@@ -1,0 +1,7 @@
+"""`python -m clip_eval` is the clip-eval command."""
+
+from __future__ import annotations
+
+from clip_eval.cli import main
+
+main()

@@ -1,0 +1,57 @@
+"""The errors that a user can mend. Each says what is wrong, where, and what to do, in one paragraph."""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "ClipEvalError",
+    "LibraryError",
+    "OutputError",
+    "PackError",
+    "UsageError",
+]
+
+
+class ClipEvalError(Exception):
+    """A problem that is not a bug of this package. The command line prints it without a traceback and exits with 4.
+
+    Args:
+        what: what is wrong, a clause without a full stop.
+        where: the file, option or hub id it was found in.
+        fix: what the user can do, a sentence without a full stop.
+    """
+
+    def __init__(self, what: str, *, where: object = None, fix: str | None = None) -> None:
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.fix = fix
+        parts = [what if where is None else f"{what}: {where}", fix]
+        super().__init__(" ".join(f"{part.rstrip('.')}." for part in parts if part))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling: pytest-xdist and multiprocessing send errors between processes."""
+        return (_rebuild, (type(self), self.what, self.where, self.fix))
+
+
+def _rebuild(kind: type[ClipEvalError], what: str, where: str | None, fix: str | None) -> ClipEvalError:
+    return kind(what, where=where, fix=fix)
+
+
+class CheckpointError(ClipEvalError):
+    """The checkpoint cannot be found, read, or is not a CLIP."""
+
+
+class LibraryError(ClipEvalError):
+    """The evaluation set cannot be read."""
+
+
+class OutputError(ClipEvalError):
+    """A file cannot be written."""
+
+
+class PackError(ClipEvalError):
+    """The baseline pack cannot be read or compared."""
+
+
+class UsageError(ClipEvalError):
+    """An option or a combination of options makes no sense."""
