@@ -1,0 +1,74 @@
+"""CLIP's vision transformer in float64 (Dosovitskiy et al. 2020, arXiv 2010.11929; Radford et al. 2021, section 2.4).
+
+CLIP adds one layer normalisation to ViT, over patch and position embeddings before the first layer. Its tensors are
+called `pre_layrnorm` in every checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from clip_eval.config import VisionConfig
+from clip_eval.errors import CheckpointError
+from clip_eval.oracle.arithmetic import EXACT, Arithmetic, Array
+from clip_eval.oracle.transformer import Modules, TowerStates, encode
+
+__all__ = ["vision_tower"]
+
+
+def vision_tower(
+    weights: Mapping[str, Array], config: VisionConfig, pixel_values: Array, *, arithmetic: Arithmetic = EXACT
+) -> TowerStates:
+    """Everything the vision tower computes.
+
+    The first of `hidden_states` is after `pre_layrnorm`; the last is `last_hidden_state`, without a normalisation; only
+    the class token, position 0, goes through `post_layernorm` into `pooler_output`.
+
+    Args:
+        weights: canonical tensor name -> float64 array.
+        config: the tower's shape.
+        pixel_values: (images, channels, height, width), height and width equal to `config.image_size`, normalised by
+            the image processor; other float dtypes are widened to float64.
+        arithmetic: the leaf operations.
+
+    Raises:
+        CheckpointError: a tensor is missing or has another shape, the activation is unknown, or the images do not fit.
+        ValueError: `pixel_values` does not have four axes.
+    """
+    _check_images(config, pixel_values)
+    modules = Modules(weights, arithmetic)
+    embedded = _embed(modules, config, np.asarray(pixel_values, dtype=np.float64))  # (images, tokens, width)
+    entering = modules.layer_norm("vision_model.pre_layrnorm", embedded, config.layer_norm_eps)
+    encoded = encode(modules, config, "vision_model.encoder", entering, None)
+    last = encoded.hidden_states[-1]  # (images, tokens, width)
+    pooled = modules.layer_norm("vision_model.post_layernorm", last[:, 0], config.layer_norm_eps)  # (images, width)
+    projected = modules.projection("visual_projection.weight", pooled)  # (images, projection)
+    return TowerStates(encoded.hidden_states, encoded.attentions, last, pooled, projected)
+
+
+def _embed(modules: Modules, config: VisionConfig, pixel_values: Array) -> Array:
+    """Class embedding, then the patches row by row, plus position embeddings: (images, patches + 1, width).
+
+    Source: Dosovitskiy et al. 2020, equation 1.
+    """
+    name, width, patch = "vision_model.embeddings", config.hidden_size, config.patch_size
+    kernel = modules.tensor(f"{name}.patch_embedding.weight", (width, config.num_channels, patch, patch))
+    patches = modules.arithmetic.patches(pixel_values, kernel)  # (images, patches, width)
+    first = modules.tensor(f"{name}.class_embedding", (width,))  # (width,)
+    first = np.broadcast_to(first, (len(patches), 1, width))  # (images, 1, width)
+    tokens = np.concatenate([first, patches], axis=1)  # (images, patches + 1, width)
+    positions = modules.tensor(f"{name}.position_embedding.weight", tokens.shape[1:])  # (patches + 1, width)
+    return modules.arithmetic.add(tokens, positions)
+
+
+def _check_images(config: VisionConfig, pixel_values: Array) -> None:
+    if pixel_values.ndim != 4:
+        raise ValueError(f"pixel_values must be (images, channels, height, width), not {pixel_values.shape}")
+    expected = (config.num_channels, config.image_size, config.image_size)
+    observed = pixel_values.shape[1:]
+    if observed != expected:
+        what = f"images have shape {observed}, the model takes {expected} (channels, height, width)"
+        fix = "Make the image processor's output size equal image_size of the vision config"
+        raise CheckpointError(what, where="pixel_values", fix=fix)
