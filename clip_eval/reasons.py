@@ -1,0 +1,159 @@
+"""Sentences behind a verdict, for a release manager: they name checks and modules, and put the gravest first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TypeVar
+
+from clip_eval.measurement import Measurement, format_number, worst
+from clip_eval.run_record import SCOPES, CheckResult, SurfaceChange, TaskResult, ThroughputResult
+
+__all__ = [
+    "cause",
+    "failures",
+    "gaps",
+    "listed",
+    "notes",
+]
+
+_SHOWN = 3  # names in one sentence; the report lists them all
+
+_T = TypeVar("_T")
+_K = TypeVar("_K", bound=Hashable)
+
+
+def failures(
+    *,
+    checks: Sequence[CheckResult],
+    surface_changes: Sequence[SurfaceChange],
+    tasks: Sequence[TaskResult],
+    throughput: Sequence[ThroughputResult],
+) -> tuple[str, ...]:
+    """One sentence for each cause of a fail; checks that diverge first at the same module share one."""
+    return (
+        *_failed_checks(checks),
+        *(_change(change) for change in surface_changes if change.accepted is None),
+        *(_task(task) for task in tasks if task.outcome == "failed"),
+        *(_timing(timing) for timing in throughput if timing.outcome == "failed"),
+    )
+
+
+def gaps(checks: Sequence[CheckResult]) -> tuple[str, ...]:
+    """Sentences on the checks that ended in an error, then on those that were not run, one for each cause."""
+    crashed = _groups((check for check in checks if check.outcome == "error"), key=cause)
+    skipped = _groups((check for check in checks if check.outcome == "not_run"), key=cause)
+    return (
+        *(f"Ended in an error ({_clause(why)}): {_checks(group)}." for why, group in crashed.items()),
+        *(f"Not run ({_clause(why)}): {_checks(group)}." for why, group in skipped.items()),
+    )
+
+
+def notes(*, checks: Sequence[CheckResult], surface_changes: Sequence[SurfaceChange]) -> tuple[str, ...]:
+    """Sentences on what was excused: declared deviations and accepted changes."""
+    excused = _groups((check for check in checks if check.outcome == "deviation"), key=lambda check: check.deviation)
+    accepted = [change for change in surface_changes if change.accepted is not None]
+    return (
+        *(f"Declared deviation {name}: {_checks(group)}." for name, group in excused.items()),
+        *(f"Accepted change {change.id}: {_clause(change.accepted)}." for change in accepted),
+    )
+
+
+def cause(check: CheckResult) -> str:
+    """Why a check did not pass, in one line: its reason, else the assertion in its detail, else its outcome."""
+    if check.reason:
+        return _line(check.reason)
+    lines = [line for line in (check.detail or "").splitlines() if line.strip()]
+    asserted = [line[1:].strip() for line in lines if line.startswith("E ")]
+    return _line((asserted or lines[-1:] or ["no reason was given"])[0])
+
+
+def listed(names: Sequence[str]) -> str:
+    """Such as "a, b, c and 4 more"."""
+    if len(names) > _SHOWN + 1:
+        return f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def _failed_checks(checks: Sequence[CheckResult]) -> list[str]:
+    """Divergences first, since they name the place of the defect; then by scope."""
+    failed = sorted(
+        (check for check in checks if check.outcome == "failed"), key=lambda check: SCOPES.index(check.scope)
+    )
+    diverging = _groups((check for check in failed if check.diverges_at), key=lambda check: check.diverges_at)
+    others = _groups((check for check in failed if not check.diverges_at), key=lambda check: check.chapter)
+    return [
+        *(_failed_group(group, f"diverge first at {module}") for module, group in diverging.items()),
+        *(_failed_group(group, f"of {chapter} failed") for chapter, group in others.items()),
+    ]
+
+
+def _failed_group(group: Sequence[CheckResult], predicate: str) -> str:
+    if len(group) == 1:
+        place = f"; it diverges first at {group[0].diverges_at}" if group[0].diverges_at else ""
+        return f"{group[0].name} failed: {_evidence(group[0])}{place}."
+    gravest = worst(measurement for check in group for measurement in check.measurements)
+    example = next((check for check in group if gravest in check.measurements), group[0])
+    return f"{len(group)} checks {predicate}: {_checks(group)}. The worst is {example.name}: {_evidence(example)}."
+
+
+def _evidence(check: CheckResult) -> str:
+    measurement = worst(check.measurements)
+    if measurement is None or measurement.passed:
+        return _clause(cause(check))
+    return _against(measurement)
+
+
+def _against(measurement: Measurement) -> str:
+    if measurement.error is None or measurement.bound is None:
+        return f"{measurement.name} is {_line(measurement.observed)}, expected {_line(measurement.expected)}"
+    unit = f" {measurement.unit}" if measurement.unit else ""
+    error, bound = format_number(measurement.error), format_number(measurement.bound)
+    return f"error {error}{unit} of {measurement.name} against bound {bound}{unit} ({measurement.budget})"
+
+
+def _change(change: SurfaceChange) -> str:
+    return (
+        f"Surface change {change.id} is not accepted: {change.what} changed from "
+        f"'{_line(change.before)}' to '{_line(change.after)}' ({change.check})."
+    )
+
+
+def _task(task: TaskResult) -> str:
+    score = f"{format_number(task.score, digits=4)}{_interval(task.interval_low, task.interval_high, digits=4)}"
+    against = "" if task.reference is None else f" against {format_number(task.reference, digits=4)} of the baseline"
+    why = f": {_clause(task.reason)}" if task.reason else ""
+    return f"Task {task.name} failed with {score}{against}{why}."
+
+
+def _timing(timing: ThroughputResult) -> str:
+    ratio = f"{format_number(timing.ratio, digits=4)}{_interval(timing.interval_low, timing.interval_high, digits=4)}"
+    why = f": {_clause(timing.reason)}" if timing.reason else ""
+    reference = timing.reference or "its reference"
+    return f"Throughput {timing.name} failed: it takes {ratio} times as long as {reference}{why}."
+
+
+def _interval(low: float | None, high: float | None, *, digits: int) -> str:
+    if low is None or high is None:
+        return ""
+    return f" ({format_number(low, digits=digits)} to {format_number(high, digits=digits)})"
+
+
+def _checks(group: Sequence[CheckResult]) -> str:
+    return listed([check.name for check in group])
+
+
+def _groups(items: Iterable[_T], *, key: Callable[[_T], _K]) -> dict[_K, list[_T]]:
+    groups: dict[_K, list[_T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def _clause(text: str | None) -> str:
+    """The text as part of a sentence: one line, no full stop."""
+    return _line(text or "no reason was given").rstrip(".")
+
+
+def _line(text: str, *, limit: int = 200) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 4]} ..."

@@ -1,0 +1,158 @@
+"""`summary.md`: the run for a CI job's summary page, in GitHub-flavoured Markdown."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+
+from clip_eval.measurement import format_number
+from clip_eval.report.failure import failure_lines
+from clip_eval.report.text import OUTCOME_WORDS, clip, count_outcomes, scope_words, title
+from clip_eval.run_record import CheckResult, RunRecord, SubjectInfo
+
+__all__ = ["render_markdown"]
+
+# A job summary holds 1 MiB; the other reports hold every failure.
+_SHOWN_FAILURES = 40
+_SIGNS = {"pass": "\N{WHITE HEAVY CHECK MARK}", "fail": "\N{CROSS MARK}", "inconclusive": "\N{WARNING SIGN}"}
+# An underscore inside a word is literal in GitHub's Markdown, and escaping it would hurt every identifier.
+_MARKS = re.compile(r"[\\`*\[\]~]|(?<![^\W_])_|_(?![^\W_])")
+_VERSIONS = ("clip_eval", "transformers", "torch", "python", "platform", "cpu", "gpu")
+
+
+def render_markdown(record: RunRecord) -> str:
+    """The run in Markdown: headline, reasons, scope, failing checks, changes, tasks, speed, provenance."""
+    sections = (
+        [f"# {_SIGNS[record.verdict]} {_text(record.headline)}"],
+        [f"- {_text(reason, limit=1000)}" for reason in record.reasons],
+        _scope(record),
+        _failures(record),
+        _changes(record),
+        _tasks(record),
+        _throughput(record),
+        _checks(record),
+        _provenance(record),
+    )
+    return "\n".join("\n".join(lines) + "\n" for lines in sections if lines)
+
+
+def _scope(record: RunRecord) -> list[str]:
+    rows = ((title(entry.name), scope_words(record, entry).text, entry.reason or "") for entry in record.scope)
+    return ["## Scope", "", *_table(("scope", "status", "what came out"), rows)]
+
+
+def _failures(record: RunRecord) -> list[str]:
+    broken = [check for check in record.checks if check.outcome in ("failed", "error")]
+    if not broken:
+        return []
+    lines = ["## Failing checks", ""]
+    for check in broken[:_SHOWN_FAILURES]:
+        lines += _failure(check)
+    if len(broken) > _SHOWN_FAILURES:
+        lines += [f"{len(broken) - _SHOWN_FAILURES} more are in report.html."]
+    return lines
+
+
+def _failure(check: CheckResult) -> list[str]:
+    heading = f"### {_code(check.name)} {OUTCOME_WORDS[check.outcome]}"
+    as_code = ("diverges", "rerun")
+    lines = failure_lines(check)
+    shown = [f"- **{line.label}**: {(_code if line.label in as_code else _text)(line.text)}" for line in lines]
+    return [heading, "", *shown, ""]
+
+
+def _changes(record: RunRecord) -> list[str]:
+    if not record.surface_changes:
+        return []
+    rows = (
+        (change.id, change.what, change.before, change.after, change.accepted or "not accepted")
+        for change in sorted(record.surface_changes, key=lambda change: change.accepted is not None)
+    )
+    return ["## Surface changes", "", *_table(("id", "what", "before", "after", "accepted"), rows)]
+
+
+def _tasks(record: RunRecord) -> list[str]:
+    if not record.tasks:
+        return []
+    rows = (
+        (
+            task.name,
+            task.outcome.replace("_", " "),
+            format_number(task.score, digits=4),
+            _interval(task.interval_low, task.interval_high),
+            format_number(task.reference, digits=4),
+            str(task.count),
+            task.reason or "",
+        )
+        for task in record.tasks
+    )
+    columns = ("task", "outcome", "score", "interval", "baseline", "records", "reason")
+    return ["## Tasks", "", *_table(columns, rows)]
+
+
+def _throughput(record: RunRecord) -> list[str]:
+    if not record.throughput:
+        return []
+    rows = (
+        (
+            timing.name,
+            timing.outcome.replace("_", " "),
+            format_number(timing.ratio, digits=4),
+            _interval(timing.interval_low, timing.interval_high),
+            timing.reference or "none",
+            timing.reason or "",
+        )
+        for timing in record.throughput
+    )
+    columns = ("timing", "outcome", "time ratio", "interval", "against", "reason")
+    return ["## Throughput", "", *_table(columns, rows)]
+
+
+def _checks(record: RunRecord) -> list[str]:
+    counts = count_outcomes(record.checks)
+    if not counts:
+        return ["## Checks", "", "No check ran."]
+    return ["## Checks", "", ", ".join(f"{count} {OUTCOME_WORDS[outcome]}" for outcome, count in counts.items())]
+
+
+def _provenance(record: RunRecord) -> list[str]:
+    subjects = [("candidate", _subject(record.candidate))]
+    if record.baseline is not None:
+        subjects.append(("baseline", _subject(record.baseline)))
+    versions = [(key, str(record.provenance[key])) for key in _VERSIONS if record.provenance.get(key) is not None]
+    started = [("started", record.started), ("duration", f"{record.duration_s:.1f} s")]
+    return ["## Provenance", "", *_table(("", ""), [*subjects, *started, *versions])]
+
+
+def _subject(subject: SubjectInfo) -> str:
+    weights = subject.fingerprints.get("weights") or "none"
+    loaded = ", ".join(part for part in (subject.dtype, subject.device, subject.attention) if part)
+    revision = f" at {subject.revision}" if subject.revision else ""
+    return f"{subject.source}{revision} ({loaded or 'not loaded'}; weights {weights[:16]})"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return "none"
+    return f"{format_number(low, digits=4)} to {format_number(high, digits=4)}"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    head = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return [*head, *("| " + " | ".join(_cell(value) for value in row) + " |" for row in rows)]
+
+
+def _cell(value: str) -> str:
+    return _text(value).replace("|", r"\|")
+
+
+def _text(value: str, *, limit: int = 400) -> str:
+    """The value as literal text: no HTML, no emphasis, no links."""
+    return _MARKS.sub(r"\\\g<0>", html.escape(clip(value, limit=limit), quote=False))
+
+
+def _code(value: str) -> str:
+    """The value as code. Two backticks hold a value that has single ones."""
+    value = clip(value, limit=2000)
+    return f"`` {value} ``" if "`" in value else f"`{value}`"

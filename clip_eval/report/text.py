@@ -1,0 +1,152 @@
+"""Text that every renderer needs: characters that XML and terminals can take, chapters, and numbers in words."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clip_eval.measurement import Measurement, format_number, worst
+from clip_eval.run_record import CheckOutcome, CheckResult, RunRecord, Scope, ScopeEntry
+
+__all__ = [
+    "OUTCOME_WORDS",
+    "Chapter",
+    "ScopeWords",
+    "by_chapter",
+    "clean",
+    "clip",
+    "count_outcomes",
+    "error_against_bound",
+    "index_text",
+    "scope_words",
+    "times_over",
+    "title",
+]
+
+OUTCOME_WORDS: dict[CheckOutcome, str] = {
+    "failed": "failed",
+    "error": "error",
+    "not_run": "not run",
+    "deviation": "deviation",
+    "not_applicable": "not applicable",
+    "passed": "passed",
+}
+
+_ESCAPE_SEQUENCES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
+
+# The complement of production [2] Char in XML 1.0 (fifth edition), https://www.w3.org/TR/xml/#charsets.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chapter:
+    """The results of one chapter, in the order of the record."""
+
+    name: str
+    checks: tuple[CheckResult, ...]
+
+    @property
+    def worst(self) -> Measurement | None:
+        """The gravest measurement of the chapter that has a number; None without one."""
+        return worst(
+            measurement for check in self.checks for measurement in check.measurements if measurement.ratio is not None
+        )
+
+    @property
+    def needs_a_look(self) -> bool:
+        """Whether a check of the chapter failed, crashed or was not run."""
+        return any(check.outcome in ("failed", "error", "not_run") for check in self.checks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopeWords:
+    """A scope's result for people, with the outcome whose sign goes beside it."""
+
+    sign: str
+    text: str
+
+
+def by_chapter(checks: Sequence[CheckResult]) -> tuple[Chapter, ...]:
+    """The chapters in order of appearance."""
+    chapters: dict[str, list[CheckResult]] = {}
+    for check in checks:
+        chapters.setdefault(check.chapter, []).append(check)
+    return tuple(Chapter(name=name, checks=tuple(members)) for name, members in chapters.items())
+
+
+def count_outcomes(checks: Sequence[CheckResult]) -> dict[CheckOutcome, int]:
+    """How many checks ended how, gravest outcome first; outcomes that did not occur are left out."""
+    counts = {outcome: sum(check.outcome == outcome for check in checks) for outcome in OUTCOME_WORDS}
+    return {outcome: count for outcome, count in counts.items() if count}
+
+
+def scope_words(record: RunRecord, entry: ScopeEntry) -> ScopeWords:
+    """What came out for a scope: whether it was judged, and if so whether anything in it failed."""
+    failed = _has_failure(record, entry.name)
+    if entry.status == "not_asked":
+        return ScopeWords(sign="not_asked", text="not asked")
+    if entry.status == "judged":
+        return ScopeWords(sign="failed", text="failed") if failed else ScopeWords(sign="passed", text="passed")
+    if failed:
+        return ScopeWords(sign="failed", text="failed, not judged in full")
+    judged = any(check.scope == entry.name and check.outcome in ("passed", "deviation") for check in record.checks)
+    return ScopeWords(sign="could_not", text="not judged in full" if judged else "could not be judged")
+
+
+def _has_failure(record: RunRecord, scope: Scope) -> bool:
+    outcomes: list[str] = [check.outcome for check in record.checks if check.scope == scope]
+    if scope == "baseline":
+        outcomes += ["failed" for change in record.surface_changes if change.accepted is None]
+    if scope == "tasks":
+        outcomes += [task.outcome for task in record.tasks]
+    if scope == "throughput":
+        outcomes += [timing.outcome for timing in record.throughput]
+    return "failed" in outcomes
+
+
+def clean(text: str) -> str:
+    """The text without terminal escape sequences and without characters that XML 1.0 forbids."""
+    return _NOT_XML.sub("", _ESCAPE_SEQUENCES.sub("", text))
+
+
+def clip(text: str, *, limit: int = 240) -> str:
+    """The cleaned text in one line of at most `limit` characters."""
+    line = " ".join(clean(text).split())
+    return line if len(line) <= limit else f"{line[: limit - 4]} ..."
+
+
+def title(identifier: str) -> str:
+    """A chapter or scope name for a heading: `contrastive_head` becomes "Contrastive head"."""
+    words = identifier.replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def index_text(index: tuple[int, ...] | None) -> str:
+    """Such as "[0, 3]"; empty for a scalar and where there is no element."""
+    return f"[{', '.join(map(str, index))}]" if index else ""
+
+
+def times_over(measurement: Measurement) -> str:
+    """Error over bound in words, such as "3,200 times the bound" or "0.16 of the bound"; empty without a distance."""
+    ratio = measurement.ratio
+    if ratio is None:
+        return ""
+    if measurement.bound == 0:
+        return "exact" if ratio == 0 else "should be exact"
+    if not math.isfinite(ratio):
+        return "not comparable"
+    rounded = float(format_number(ratio, digits=2))
+    if rounded <= 1:
+        return f"{format_number(rounded)} of the bound"
+    return f"{rounded:,.{0 if rounded >= 10 else 1}f} times the bound"
+
+
+def error_against_bound(measurement: Measurement) -> str:
+    """Such as "0.0421 against 1.2e-05, 3,500 times the bound (budget whole_model)", where there is a distance."""
+    if measurement.error is None or measurement.bound is None:
+        return f"judged without a distance (budget {measurement.budget})"
+    unit = f" {measurement.unit}" if measurement.unit else ""
+    error, bound = format_number(measurement.error), format_number(measurement.bound)
+    return f"{error}{unit} against {bound}{unit}, {times_over(measurement)} (budget {measurement.budget})"

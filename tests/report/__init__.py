@@ -1,0 +1,3 @@
+"""Tests of the renderers."""
+
+from __future__ import annotations

@@ -1,0 +1,131 @@
+"""JUnit XML parses, counts right, and shows an inconclusive run as anything but green."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clip_eval.report import render_junit
+from clip_eval.run_record import RunRecord
+from tests.report import sample
+
+RECORDS = [sample.passing_record, sample.failing_record, sample.inconclusive_record]
+
+
+def parsed(record: RunRecord) -> ET.Element:
+    """The rendered XML, parsed."""
+    return ET.fromstring(render_junit(record))
+
+
+def case(root: ET.Element, name: str) -> ET.Element:
+    """The one case of this name."""
+    (found,) = [element for element in root.iter("testcase") if element.get("name") == name]
+    return found
+
+
+@pytest.mark.parametrize("make", RECORDS, ids=lambda make: make.__name__)
+def test_counts_are_right(make: Callable[[], RunRecord]) -> None:
+    """Each suite and the root count the cases, failures, errors and skips that they hold."""
+    root = parsed(make())
+    tags = {"tests": "testcase", "failures": "failure", "errors": "error", "skipped": "skipped"}
+    for element in (root, *root):
+        held = {name: str(sum(1 for _ in element.iter(tag))) for name, tag in tags.items()}
+        assert {name: element.get(name) for name in tags} == held
+
+
+def test_a_suite_for_each_chapter() -> None:
+    """Suites are the chapters in order, between the verdict and the scores; every check is a case of its chapter."""
+    record = sample.passing_record()
+    root = parsed(record)
+    chapters = list(dict.fromkeys(check.chapter for check in record.checks))
+    names = ["verdict", *chapters, "surface_changes", "task_scores", "throughput_ratios"]
+    assert [suite.get("name") for suite in root] == names
+    vision = case(root, "hidden_states[vision]")
+    assert vision.get("classname") == "reference_values"
+
+
+def test_a_failure_holds_five_lines_and_traceback() -> None:
+    """A failed check is a failure with the assertion as message and the five lines before its traceback."""
+    failure = case(parsed(sample.record(checks=(sample.failed_check(),))), "hidden_states[vision]").find("failure")
+    assert failure is not None
+    assert "differs by 0.0421" in (failure.get("message") or "")
+    text = failure.text or ""
+    assert text.index("promise") < text.index("diverges") < text.index("def test_hidden_states")
+
+
+def test_an_error_is_an_error() -> None:
+    """A crashed check is an error, not a failure."""
+    crashed = case(parsed(sample.failing_record()), "vision_equals_nested")
+    assert crashed.find("failure") is None
+    error = crashed.find("error")
+    assert error is not None
+    assert error.get("message") == "the worker that ran it died"
+
+
+def test_what_was_not_run_is_skipped_with_its_reason() -> None:
+    """A check that was not run, and one that does not apply, say why they are skipped."""
+    skipped = case(parsed(sample.inconclusive_record()), "pixels_follow_the_reference").find("skipped")
+    assert skipped is not None
+    assert skipped.get("message") == "not_run: the checkpoint has no tokenizer"
+    idle = case(parsed(sample.passing_record()), "fast_tokenizer_agrees").find("skipped")
+    assert idle is not None
+    assert (idle.get("message") or "").startswith("not_applicable: ")
+
+
+@pytest.mark.parametrize(
+    ("make", "tag"),
+    [(sample.passing_record, None), (sample.failing_record, "failure"), (sample.inconclusive_record, "error")],
+    ids=["pass", "fail", "inconclusive"],
+)
+def test_the_verdict_is_a_case(make: Callable[[], RunRecord], tag: str | None) -> None:
+    """A fail is a failure and an inconclusive run an error, with headline and reasons; a pass is neither."""
+    record = make()
+    verdict = case(parsed(record), "verdict")
+    if tag is None:
+        assert verdict.find("failure") is None
+        assert verdict.find("error") is None
+        assert record.headline in (verdict.findtext("system-out") or "")
+        return
+    element = verdict.find(tag)
+    assert element is not None
+    assert element.get("message") == record.headline
+    assert element.text == "\n".join(record.reasons)
+
+
+def test_measurements_are_properties() -> None:
+    """Each measurement of a check, passed ones too, is a property with error, bound, budget and worst element."""
+    vision = case(parsed(sample.passing_record()), "hidden_states[vision]")
+    values = {element.get("name"): element.get("value") or "" for element in vision.iter("property")}
+    assert values["promise"].startswith("Every hidden state")
+    assert len([name for name in values if name and name.startswith("measurement.")]) == 5
+    assert values["measurement.hidden_states[0]"] == (
+        "passed: 4e-07 against 1.31e-05, 0.031 of the bound (budget whole_model.float32); "
+        "worst [0, 3, 0] observed 18.402113, expected 18.402111; required 2.1e-06"
+    )
+
+
+def test_changes_scores_and_timings_are_cases() -> None:
+    """An unaccepted change, a failed task and a failed timing are failures; what was not decided is skipped."""
+    root = parsed(sample.failing_record())
+    assert case(root, sample.change().id).find("failure") is not None
+    assert case(root, "fingerprint.tokenizer").find("failure") is None
+    assert case(root, "zero_shot_top1").find("failure") is not None
+    assert case(root, "text_tower").find("failure") is not None
+    undecided = case(parsed(sample.inconclusive_record()), "image_tower").find("skipped")
+    assert undecided is not None
+    assert (undecided.get("message") or "").startswith("inconclusive: the interval")
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(text=st.text(st.characters(exclude_categories=())))
+def test_any_text_gives_valid_xml(text: str) -> None:
+    """Control characters, surrogates and markup in a record never break the XML."""
+    broken = sample.failed_measurement(name=text, observed=text, expected=text)
+    check = sample.failed_check(case=text, promise=text, reason=text, detail=text, measurements=(broken,))
+    record = sample.record(checks=(check,), surface_changes=(sample.change(before=text),))
+    render_junit(record).encode("utf-8")
+    parsed(record)

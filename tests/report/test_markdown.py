@@ -1,0 +1,91 @@
+"""The Markdown summary says what a person in a hurry needs, and nothing in a record breaks its tables."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from clip_eval.report import render_markdown
+from clip_eval.report.failure import failure_lines
+from tests.report import sample
+
+
+def table_rows(text: str, heading: str) -> list[str]:
+    """The body rows of the table under a heading."""
+    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return [line for line in section.splitlines() if line.startswith("|")][2:]
+
+
+def test_a_pass_is_short() -> None:
+    """A passing run has its headline first, its scope, its tables and no failures."""
+    record = sample.passing_record()
+    text = render_markdown(record)
+    assert record.headline in text.splitlines()[0]
+    assert "## Failing checks" not in text
+    assert len(table_rows(text, "Scope")) == 4
+    assert "13 checks" not in text
+    assert "1 deviation, 1 not applicable, 11 passed" in text
+
+
+def test_a_fail_has_the_five_lines_of_each_failure() -> None:
+    """Every failing check and every error has its section with its lines."""
+    record = sample.failing_record()
+    text = render_markdown(record)
+    broken = [check for check in record.checks if check.outcome in ("failed", "error")]
+    assert text.count("\n### ") == len(broken)
+    for check in broken:
+        section = text.partition(f"### `{check.name}`")[2].partition("\n### ")[0]
+        assert [f"**{line.label}**" in section for line in failure_lines(check)] == [True] * len(failure_lines(check))
+
+
+def test_reasons_are_listed() -> None:
+    """Each reason is one item."""
+    record = sample.inconclusive_record()
+    items = [line for line in render_markdown(record).splitlines() if line.startswith("- ")]
+    assert len(items) == len(record.reasons)
+
+
+def test_changes_tasks_and_speed_are_tables() -> None:
+    """Surface changes, tasks and timings have a row each, unaccepted changes first."""
+    text = render_markdown(sample.failing_record())
+    assert "| not accepted |" in table_rows(text, "Surface changes")[0]
+    assert "0.883 to 0.934" in table_rows(text, "Tasks")[0]
+    assert "1.064 to 1.103" in table_rows(text, "Throughput")[1]
+
+
+def test_provenance_names_both_subjects() -> None:
+    """Candidate and baseline are there with dtype and weights; unknown facts are left out."""
+    text = render_markdown(sample.passing_record())
+    assert "checkpoints/candidate-2025-06 (float32, cpu, sdpa; weights sha256:6f0c3a54f" in text
+    assert "| baseline | baselines/vit-b-32" in text
+    assert "| gpu |" not in text
+    assert "| baseline |" not in render_markdown(sample.inconclusive_record())
+
+
+def test_many_failures_are_cut_with_a_count() -> None:
+    """A run with very many failures stays within a job summary and says how many are left out."""
+    checks = [sample.failed_check(case=str(number)) for number in range(45)]
+    text = render_markdown(sample.record(checks=checks))
+    assert text.count("\n### ") == 40
+    assert "5 more are in report.html." in text
+
+
+def test_hostile_text_stays_text() -> None:
+    """Pipes, line breaks, HTML and Markdown in a record are shown as they are."""
+    hostile = "a|b\n<img src=x> `c` *d* [e](f) _g_"
+    record = sample.record(surface_changes=(sample.change(before=hostile),), tasks=(sample.task(reason=hostile),))
+    rows = table_rows(render_markdown(record), "Surface changes")
+    assert len(rows) == 1
+    assert r"a\|b &lt;img src=x&gt; \`c\` \*d\* \[e\](f) \_g\_" in rows[0]
+
+
+def test_identifiers_stay_readable() -> None:
+    """An underscore inside a word needs no escape."""
+    made = sample.record(checks=(sample.check("contrastive_head.unit_norm", outcome="not_run", reason="no_tokenizer"),))
+    assert "contrastive_head.unit_norm" in render_markdown(made)
+
+
+def test_an_empty_run_says_so() -> None:
+    """A run without checks says that none ran, and backticks in a name are held."""
+    assert "No check ran." in render_markdown(sample.record(checks=()))
+    odd = dataclasses.replace(sample.failed_check(), case="a`b")
+    assert "`` reference_values.hidden_states[a`b] ``" in render_markdown(sample.record(checks=(odd,)))
