@@ -1,0 +1,14 @@
+"""Baseline packs: what an approved release was and did, on disk, and a candidate against it.
+
+A pack is a directory. `pack.json` is text for review: the checkpoint, its weights by digest, the approved environments, sha256 of every other
+file. `record.safetensors` holds one numeric record, inputs included. `surface-RELEASE-ATTENTION.json` holds the observable surface in one
+approved environment.
+"""
+
+from __future__ import annotations
+
+from clip_eval.baseline.comparison import Baseline
+from clip_eval.baseline.pack import Environment, Pack, PackedTensor
+from clip_eval.baseline.reading import open_pack
+
+__all__ = ["Baseline", "Environment", "Pack", "PackedTensor", "open_pack"]

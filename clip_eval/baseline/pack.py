@@ -1,0 +1,146 @@
+"""What a baseline pack holds. NumPy only: a pack is opened before anything is collected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+from packaging.version import Version
+
+from clip_eval.config import ClipConfig
+from clip_eval.errors import PackError
+from clip_eval.fingerprints import Fingerprints
+from clip_eval.measurement import Json
+from clip_eval.probes import Batch
+from clip_eval.run_record import TaskResult
+
+__all__ = ["SCHEMA_VERSION", "Approved", "Environment", "Pack", "PackedTensor", "Recorded", "Surface"]
+
+SCHEMA_VERSION = 1
+
+Surface: TypeAlias = Mapping[str, Json]
+"""Id to plain value: one entry for each thing that can change by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What a surface depends on besides the checkpoint.
+
+    Attributes:
+        transformers: the release, such as 5.23.0.
+        attention: the attention implementation that was really used.
+    """
+
+    transformers: str
+    attention: str
+
+    def __str__(self) -> str:
+        return f"transformers {self.transformers} with {self.attention} attention"
+
+    @property
+    def file(self) -> str:
+        """Name of the surface's file. Names of attention kernels may hold slashes."""
+        return f"surface-{quote(self.transformers, safe='')}-{quote(self.attention, safe='')}.json"
+
+    @property
+    def version(self) -> Version:
+        """The release, for ordering."""
+        return Version(self.transformers)
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """One approved environment: its surface, and when and where that was recorded."""
+
+    surface: Surface
+    provenance: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedTensor:
+    """One weight: its shape, its stored dtype, and the digest of its values rounded to each dtype."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One output of the approved release.
+
+    Attributes:
+        value: what it returned, float32.
+        error: value minus what the float64 reference gave for the same weights and inputs, float32, the same shape.
+    """
+
+    value: NDArray[np.float32]
+    error: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """An approved release.
+
+    Attributes:
+        source: name of the checkpoint, without its place on a machine; or the hub id.
+        revision: commit of the hub's repository; None for a directory.
+        config: what its config.json says.
+        fingerprints: digests of its parts.
+        tensors: canonical name to shape, dtype and digests.
+        environments: every approved environment, by release, then attention.
+        recorded_in: the environment that made the numeric record.
+        inputs: what the model was given.
+        outputs: what it returned, by name (see `clip_eval.baseline.outputs`).
+        tasks: task scores of the approved checkpoint; empty where no evaluation set was given.
+        digest: sha256 of pack.json, which seals the other files; empty before it is written.
+    """
+
+    source: str
+    revision: str | None
+    config: ClipConfig
+    fingerprints: Fingerprints
+    tensors: Mapping[str, PackedTensor]
+    environments: Mapping[Environment, Approved]
+    recorded_in: Environment
+    inputs: Batch
+    outputs: Mapping[str, Recorded]
+    tasks: tuple[TaskResult, ...] = ()
+    digest: str = ""
+
+    def nearest(self, environment: Environment) -> Environment:
+        """Return `environment` where it is approved, else the newest approved release, with the same attention if that is approved."""
+        if environment in self.environments:
+            return environment
+        return max(self.environments, key=lambda known: (known.version, known.attention == environment.attention))
+
+    def require_inputs_fit(self, config: ClipConfig, *, where: object) -> None:
+        """Refuse a candidate that cannot be given the pack's inputs.
+
+        Raises:
+            PackError: says which size differs.
+        """
+        images = tuple(self.inputs.pixel_values.shape[1:])
+        takes = (config.vision.num_channels, config.vision.image_size, config.vision.image_size)
+        tokens, largest = self.inputs.input_ids.shape[1], int(self.inputs.input_ids.max())
+        problem = None
+        if images != takes:
+            problem = f"images of {_sizes(images)}, and the candidate takes {_sizes(takes)}"
+        elif tokens > config.text.max_position_embeddings:
+            problem = f"texts of {tokens} tokens, and the candidate takes {config.text.max_position_embeddings}"
+        elif largest >= config.text.vocab_size:
+            problem = f"token ids up to {largest}, and the candidate has {config.text.vocab_size} tokens"
+        if problem is not None:
+            raise PackError(
+                f"the pack was recorded for another architecture: it holds {problem}",
+                where=where,
+                fix="Name the candidate's own pack, or add --new-weights if this architecture replaces the approved one",
+            )
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,183 @@
+"""Opening packs, and why one is refused. Everything is looked at before it is used: a pack decides what may be released."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from packaging.version import InvalidVersion, Version
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from clip_eval.baseline.outputs import OUTPUT_NAMES
+from clip_eval.baseline.pack import SCHEMA_VERSION, Approved, Environment, Pack, PackedTensor, Recorded, Surface
+from clip_eval.baseline.writing import MANIFEST
+from clip_eval.config import ClipConfig, TextConfig, VisionConfig
+from clip_eval.errors import PackError
+from clip_eval.files import read_json
+from clip_eval.fingerprints import Fingerprints
+from clip_eval.inventory import expected_tensors
+from clip_eval.measurement import decode_float
+from clip_eval.probes import Batch
+from clip_eval.run_record import TaskResult
+from clip_eval.schemas import fault
+from clip_eval.tensors import ROUNDED_DTYPES
+
+__all__ = ["open_pack"]
+
+_RESTORE = "Restore it from where it came, or record the pack again"
+_TASK_FLOATS = ("score", "interval_low", "interval_high", "reference")
+
+
+def open_pack(path: str | Path) -> Pack:
+    """Read a pack and check it: form, completeness, and sha256 of every file.
+
+    Raises:
+        PackError: there is none, it is newer than this package, incomplete or damaged.
+    """
+    directory = Path(path)
+    manifest = _manifest(directory)
+    contents = {name: _content(directory / name, sealed) for name, sealed in manifest["files"].items()}
+    arrays = _arrays(directory / manifest["record"]["file"], contents)
+    checkpoint = manifest["checkpoint"]
+    pack = Pack(
+        source=checkpoint["source"],
+        revision=checkpoint["revision"],
+        config=_config(checkpoint["config"], directory),
+        fingerprints=Fingerprints(**checkpoint["fingerprints"]),
+        tensors={name: _tensor(entry) for name, entry in manifest["tensors"].items()},
+        environments={_environment(entry, directory): _approved(entry, directory, contents) for entry in manifest["environments"]},
+        recorded_in=_environment(manifest["record"], directory),
+        inputs=Batch(*(arrays[f"inputs.{name}"] for name in Batch.__slots__)),
+        outputs={name: Recorded(arrays[f"outputs.{name}"], arrays[f"errors.{name}"]) for name in OUTPUT_NAMES},
+        tasks=tuple(_task(entry, directory) for entry in manifest["tasks"]),
+        digest=hashlib.sha256((directory / MANIFEST).read_bytes()).hexdigest(),
+    )
+    _check_whole(pack, directory)
+    return pack
+
+
+def _manifest(directory: Path) -> dict[str, Any]:
+    file = _manifest_file(directory)
+    data = read_json(file, error=PackError)
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise PackError(
+            f"the pack has schema_version {version} and this clip-eval reads up to {SCHEMA_VERSION}",
+            where=directory,
+            fix="Install the clip-eval release that wrote it, or a newer one",
+        )
+    breach = fault(data, schema="pack.schema.json")
+    if breach is not None:
+        raise PackError(f"the pack is incomplete or damaged at {breach}", where=file, fix=_RESTORE)
+    return cast("dict[str, Any]", data)
+
+
+def _manifest_file(directory: Path) -> Path:
+    if not directory.is_dir():
+        if directory.exists():
+            raise PackError("a pack is a directory, and this is a file", where=directory, fix=f"Name its directory, {directory.parent}")
+        raise PackError("there is no such pack", where=directory, fix=_hint(directory))
+    if not (directory / MANIFEST).is_file():
+        is_checkpoint = (directory / "config.json").is_file()
+        fix = "This is a checkpoint: clip-eval record makes a pack of it" if is_checkpoint else "Name a directory that clip-eval record wrote"
+        raise PackError(f"the directory is no pack, it has no {MANIFEST}", where=directory, fix=fix)
+    return directory / MANIFEST
+
+
+def _hint(directory: Path) -> str:
+    beside = [entry.name for entry in directory.parent.iterdir()] if directory.parent.is_dir() else []
+    near = difflib.get_close_matches(directory.name, beside, n=1)
+    return f"The nearest name is {directory.parent / near[0]}" if near else "Name a directory that clip-eval record wrote"
+
+
+def _content(file: Path, sealed: Mapping[str, Any]) -> bytes:
+    """The file's bytes, which must be those that the manifest seals."""
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError as problem:
+        raise PackError(f"the pack is incomplete, it has no {file.name}", where=file.parent, fix=_RESTORE) from problem
+    except OSError as problem:
+        raise PackError(f"the file cannot be read ({problem.strerror})", where=file, fix=_RESTORE) from problem
+    if len(data) != sealed["size_bytes"]:
+        _damaged(f"it has {len(data)} bytes instead of {sealed['size_bytes']}", file)
+    if hashlib.sha256(data).hexdigest() != sealed["sha256"]:
+        _damaged(f"its sha256 is not the one that {MANIFEST} states", file)
+    return data
+
+
+def _damaged(what: str, file: Path) -> NoReturn:
+    raise PackError(f"a file of the pack is damaged, {what}", where=file, fix=_RESTORE)
+
+
+def _sealed(name: str, contents: Mapping[str, bytes], directory: Path) -> bytes:
+    if name not in contents:
+        raise PackError(f"the pack is incomplete, {MANIFEST} states no sha256 of {name}", where=directory, fix=_RESTORE)
+    return contents[name]
+
+
+def _arrays(file: Path, contents: Mapping[str, bytes]) -> dict[str, NDArray[Any]]:
+    """The numeric record, with every array that this package compares."""
+    try:
+        arrays = load(_sealed(file.name, contents, file.parent))
+    except (SafetensorError, KeyError, ValueError) as problem:
+        _damaged(f"it is no safetensors file ({problem})", file)
+    wanted = [f"inputs.{name}" for name in Batch.__slots__]
+    wanted += [f"{kind}.{name}" for name in OUTPUT_NAMES for kind in ("outputs", "errors")]
+    if missing := [name for name in wanted if name not in arrays]:
+        raise PackError(f"the numeric record lacks {', '.join(missing[:3])}", where=file, fix="Record the pack again")
+    for name, values in arrays.items():
+        if not np.isfinite(values).all():
+            raise PackError(f"the numeric record holds a NaN or an infinity in {name}", where=file, fix="Record the pack again")
+        if name.startswith("errors.") and values.shape != arrays[name.replace("errors.", "outputs.", 1)].shape:
+            _damaged(f"{name} has not the shape of its output", file)
+    return cast("dict[str, NDArray[Any]]", arrays)
+
+
+def _config(stated: Mapping[str, Any], directory: Path) -> ClipConfig:
+    try:
+        return ClipConfig(**{**stated, "text": TextConfig(**stated["text"]), "vision": VisionConfig(**stated["vision"])})
+    except TypeError as problem:
+        raise PackError(f"the pack's config has another form ({problem})", where=directory / MANIFEST, fix=_RESTORE) from problem
+
+
+def _tensor(entry: Mapping[str, Any]) -> PackedTensor:
+    return PackedTensor(tuple(entry["shape"]), entry["dtype"], {dtype: entry[dtype] for dtype in ROUNDED_DTYPES})
+
+
+def _environment(entry: Mapping[str, Any], directory: Path) -> Environment:
+    try:
+        Version(entry["transformers"])
+    except InvalidVersion as problem:
+        raise PackError(f"the pack names a transformers release {entry['transformers']!r}", where=directory / MANIFEST, fix=_RESTORE) from problem
+    return Environment(entry["transformers"], entry["attention"])
+
+
+def _approved(entry: Mapping[str, Any], directory: Path, contents: Mapping[str, bytes]) -> Approved:
+    _sealed(entry["surface"], contents, directory)
+    surface = read_json(directory / entry["surface"], error=PackError)
+    if not isinstance(surface, dict) or not surface:
+        _damaged("it is no JSON object of ids and values", directory / entry["surface"])
+    return Approved(cast("Surface", surface), entry["provenance"])
+
+
+def _task(entry: Mapping[str, Any], directory: Path) -> TaskResult:
+    try:
+        return TaskResult(**{**entry, **{name: decode_float(entry.get(name)) for name in _TASK_FLOATS}})
+    except (TypeError, ValueError) as problem:
+        raise PackError(f"the pack's task scores have another form ({problem})", where=directory / MANIFEST, fix=_RESTORE) from problem
+
+
+def _check_whole(pack: Pack, directory: Path) -> None:
+    """What a schema cannot say: the parts of a pack belong together."""
+    expected = {name: tuple(axis.size for axis in axes) for name, axes in expected_tensors(pack.config).items()}
+    if {name: tensor.shape for name, tensor in pack.tensors.items()} != expected:
+        raise PackError("the pack's tensors are not those of its config", where=directory / MANIFEST, fix=_RESTORE)
+    if pack.recorded_in not in pack.environments:
+        raise PackError(f"the pack was recorded under {pack.recorded_in}, which it does not approve", where=directory / MANIFEST, fix=_RESTORE)
+    pack.require_inputs_fit(pack.config, where=directory)

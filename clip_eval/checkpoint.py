@@ -1,0 +1,279 @@
+"""A checkpoint as it lies on disk: config, tensors, processor files, fingerprints, and why it is refused. No torch.
+
+Only safetensors are read: weights are data, and a pickle is a program.
+"""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from clip_eval import fingerprints, hub
+from clip_eval.config import ClipConfig, absent_fields, parse_config
+from clip_eval.errors import CheckpointError
+from clip_eval.files import read_json
+from clip_eval.fingerprints import Fingerprints
+from clip_eval.inventory import check_inventory, listed
+from clip_eval.tensors import TensorEntry, Weights, read_header
+
+__all__ = [
+    "Checkpoint",
+    "ConfigFile",
+    "local_directory",
+    "open_checkpoint",
+    "read_config",
+    "shard_file",
+    "shard_places",
+]
+
+# Buffers in files that were written before transformers 4.31: the numbers 0, 1, 2, ..., which no release reads.
+_IGNORED = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_WIDTHS = {"bfloat16": 16, "float16": 16, "float32": 32, "float64": 64}
+_KEEP_BYTES = 1 << 29
+_COPY_AGAIN = "Copy or download the checkpoint again"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A config.json: what it says, and as it is."""
+
+    parsed: ClipConfig
+    raw: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """A full CLIP on disk whose config and tensors agree.
+
+    Attributes:
+        path: the directory, absolute.
+        source: what the user named: a path or a hub id.
+        revision: commit of the hub's repository; None for a local directory.
+        config: what config.json says, complete.
+        raw_config: config.json as it is.
+        tensors: canonical name to place on disk.
+    """
+
+    path: Path
+    source: str
+    revision: str | None
+    config: ClipConfig
+    raw_config: Mapping[str, object]
+    tensors: Mapping[str, TensorEntry]
+    _cache: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def dtype(self) -> str:
+        """The stored dtype: bfloat16, float16, float32 or float64; where tensors differ, one that holds them all."""
+        stored = {entry.dtype for entry in self.tensors.values()}
+        return "float32" if stored == {"bfloat16", "float16"} else max(stored, key=lambda dtype: _WIDTHS[dtype])
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether there are the files of a tokenizer."""
+        return fingerprints.has_tokenizer(self.path)
+
+    @property
+    def has_image_processor(self) -> bool:
+        """Whether there are image processor settings."""
+        return fingerprints.has_image_processor(self.path)
+
+    def weights(self, dtype: str) -> Weights:
+        """All tensors by canonical name: values rounded to `dtype` (to nearest, ties to even), held in float64.
+
+        Tensors are read when asked for, and the first half gibibyte of them is kept.
+
+        Args:
+            dtype: bfloat16, float16 or float32; float64 for the values as they are stored.
+        """
+        key = f"weights {dtype}"
+        if key not in self._cache:
+            self._cache[key] = Weights(self.tensors, dtype, keep_bytes=_KEEP_BYTES)
+        weights: Weights = self._cache[key]
+        return weights
+
+    def digests(self, dtype: str = "float32") -> Mapping[str, str]:
+        """Canonical name to digest of the values rounded to `dtype`, sha256 in hexadecimal.
+
+        Two checkpoints hold the same weights up to rounding when their digests for the narrower stored dtype are equal.
+
+        Args:
+            dtype: bfloat16, float16 or float32.
+        """
+        key = f"digests {dtype}"
+        if key not in self._cache:
+            self._cache[key] = {name: fingerprints.tensor_digest(entry, dtype) for name, entry in self.tensors.items()}
+        digests: Mapping[str, str] = self._cache[key]
+        return digests
+
+    def fingerprints(self) -> Fingerprints:
+        """Digests of weights, config, tokenizer and image processor; reads every tensor once.
+
+        Raises:
+            CheckpointError: a file of the tokenizer or of the image processor is damaged.
+        """
+        if "fingerprints" not in self._cache:
+            self._cache["fingerprints"] = Fingerprints(
+                weights=fingerprints.weights_fingerprint(self.tensors, self.digests()),
+                config=fingerprints.config_fingerprint(self.config, self.raw_config),
+                tokenizer=fingerprints.tokenizer_fingerprint(self.path),
+                image_processor=fingerprints.image_processor_fingerprint(self.path),
+            )
+        found: Fingerprints = self._cache["fingerprints"]
+        return found
+
+
+def open_checkpoint(source: str | Path) -> Checkpoint:
+    """Find a checkpoint and check that it is a full CLIP whose files are sound. Values are not looked at.
+
+    Args:
+        source: a directory, or a hub id `org/name` or `org/name@revision`, which is downloaded. An existing path wins,
+            and a text of that form is a path, too, where a directory `org` exists.
+
+    Raises:
+        CheckpointError: nothing there, another architecture, damaged files, or config and tensors that disagree.
+    """
+    located = _located(source)
+    path = located.path
+    config = read_config(path)
+    tensors = _tensors(path)
+    check_inventory(tensors, config.parsed, absent=absent_fields(config.raw), where=path)
+    return Checkpoint(path, str(source), located.revision, config.parsed, config.raw, tensors)
+
+
+def read_config(directory: Path) -> ConfigFile:
+    """The checked config.json of a checkpoint directory.
+
+    Raises:
+        CheckpointError: there is none, it is not JSON, or not a CLIP's.
+    """
+    file = directory / "config.json"
+    if not file.is_file():
+        _refuse_without_config(directory)
+    raw = read_json(file, error=CheckpointError)
+    if not isinstance(raw, dict):
+        raise CheckpointError("the config is not a JSON object", where=file, fix=_COPY_AGAIN)
+    return ConfigFile(parse_config(raw, where=str(file)), raw)
+
+
+def local_directory(path: Path) -> Path:
+    """The absolute path of an existing directory.
+
+    Raises:
+        CheckpointError: it is missing, or a file; names the nearest name beside it.
+    """
+    if path.is_dir():
+        return path.absolute()
+    if path.exists():
+        raise CheckpointError(
+            "a checkpoint is a directory, and this is a file", where=path, fix=f"Name its directory, {path.parent}"
+        )
+    near = difflib.get_close_matches(path.name, _names(path.parent) if path.parent.is_dir() else [], n=1)
+    hint = (
+        f"The nearest name is {path.parent / near[0]}" if near else "Name a checkpoint directory or a hub id (org/name)"
+    )
+    raise CheckpointError("there is no such checkpoint", where=path, fix=hint)
+
+
+def shard_file(index_file: Path, shard: str) -> Path:
+    """A file that an index of shards names. It must lie beside the index: another name could reach any file.
+
+    Raises:
+        CheckpointError: it leads elsewhere, or is missing.
+    """
+    if shard in ("", "..") or Path(shard).name != shard:
+        raise CheckpointError(f"the index names {shard!r}, which is no file beside it", where=index_file)
+    file = index_file.with_name(shard)
+    if not file.is_file():
+        raise CheckpointError(f"the shard {shard} is missing", where=index_file.parent, fix=_COPY_AGAIN)
+    return file
+
+
+def shard_places(index_file: Path) -> dict[str, str]:
+    """The weight_map of an index of shards: tensor name to file name.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    index = read_json(index_file, error=CheckpointError)
+    places = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise CheckpointError("the index has no weight_map of names to files", where=index_file, fix=_COPY_AGAIN)
+    return places
+
+
+@dataclass(frozen=True, slots=True)
+class _Located:
+    path: Path
+    revision: str | None
+
+
+def _located(source: str | Path) -> _Located:
+    path = Path(source)
+    named = hub.parse_hub_id(source) if isinstance(source, str) else None
+    if path.exists() or named is None or Path(named.organisation).is_dir():
+        return _Located(local_directory(path), None)
+    snapshot = hub.download(named)
+    return _Located(snapshot.path, snapshot.revision)
+
+
+def _names(directory: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in directory.iterdir())
+    except OSError as problem:
+        raise CheckpointError(f"the directory cannot be read ({problem.strerror})", where=directory) from problem
+
+
+def _refuse_without_config(path: Path) -> NoReturn:
+    names = _names(path)
+    inner = [name for name in names if (path / name / "config.json").is_file()]
+    what = "the directory has no config.json" if names else "the directory is empty"
+    hint = f"Name {path / inner[0]}" if inner else "Name a directory that save_pretrained wrote"
+    raise CheckpointError(what, where=path, fix=hint)
+
+
+def _tensors(path: Path) -> dict[str, TensorEntry]:
+    """Every tensor by canonical name, from model.safetensors or, where that is missing, from the index's shards."""
+    if (path / "model.safetensors").is_file():
+        found = read_header(path / "model.safetensors")
+    elif (path / "model.safetensors.index.json").is_file():
+        found = _sharded(path / "model.safetensors.index.json")
+    else:
+        _refuse_without_weights(path)
+    return {name: entry for name, entry in found.items() if name not in _IGNORED}
+
+
+def _refuse_without_weights(path: Path) -> NoReturn:
+    names = _names(path)
+    for pickle in _PICKLES:
+        if pickle in names:
+            raise CheckpointError(
+                f"the checkpoint has its weights only in {pickle}, a format that can run code when it is read",
+                where=path,
+                fix=f"Convert it first: clip-eval convert {shlex.quote(str(path))} --out DIR",
+            )
+    others = [name for name in names if name.endswith((".safetensors", ".h5", ".msgpack", ".bin", ".pt", ".ckpt"))]
+    instead = f", only {', '.join(others[:3])}" if others else ""
+    raise CheckpointError(
+        f"the checkpoint has no model.safetensors{instead}", where=path, fix="Save it with CLIPModel.save_pretrained"
+    )
+
+
+def _sharded(index_file: Path) -> dict[str, TensorEntry]:
+    places = shard_places(index_file)
+    found: dict[str, TensorEntry] = {}
+    for shard in sorted(set(places.values())):
+        for name, entry in read_header(shard_file(index_file, shard)).items():
+            if places.get(name) != shard:
+                raise CheckpointError(
+                    f"{shard} holds {name}, and the index says otherwise", where=index_file, fix=_COPY_AGAIN
+                )
+            found[name] = entry
+    if lost := [name for name in places if name not in found]:
+        raise CheckpointError(f"{places[lost[0]]} lacks {listed(lost)}", where=index_file, fix=_COPY_AGAIN)
+    return found

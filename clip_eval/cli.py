@@ -1,0 +1,146 @@
+"""The clip-eval command. Option parsing only: each command is one call into the package."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from clip_eval import __version__
+from clip_eval.errors import ClipEvalError
+from clip_eval.settings import DTYPES, Settings
+
+__all__ = ["main"]
+
+_USAGE_ERROR = 4
+
+
+def main() -> None:
+    """Run the command line: errors that a user can mend are one paragraph and exit code 4, never a traceback."""
+    try:
+        code = cli(standalone_mode=False)
+    except ClipEvalError as error:
+        _complain(str(error))
+    except click.exceptions.Abort:
+        sys.exit(2)
+    except click.ClickException as error:
+        _complain(error.format_message())
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str) -> None:
+    click.echo(click.wrap_text(f"clip-eval: {message}", width=80), err=True)
+    sys.exit(_USAGE_ERROR)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.version_option(__version__, prog_name="clip-eval")
+def cli() -> None:
+    """The release gate for CLIP models.
+
+    Exit codes: 0 pass, 1 fail, 4 usage error, 10 inconclusive.
+    """
+
+
+def _loading(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how a checkpoint is loaded."""
+    for option in (
+        click.option(
+            "--attn", "attention", metavar="NAME", help="Attention implementation: eager, sdpa. Default: the library's."
+        ),
+        click.option("--dtype", type=click.Choice(DTYPES), help="Default: the dtype the checkpoint is stored in."),
+        click.option(
+            "--device", default="cpu", show_default=True, metavar="DEVICE", help="A torch device, such as cuda:0."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+@cli.command()
+@click.argument("checkpoint")
+@click.option("--baseline", metavar="PACK", help="Compare with the last approved release.")
+@click.option("--new-weights", is_flag=True, help="The weights differ from the pack's on purpose.")
+@click.option("--library", metavar="DIR", help="Evaluation set for task scores.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where the reports go.  [default: reports/latest]")
+@_loading
+@click.option(
+    "-k", "keyword", metavar="EXPR", help="Run only matching checks; the verdict is then inconclusive at best."
+)
+@click.option("--no-throughput", is_flag=True, help="Do not time the model.")
+def gate(checkpoint: str, keyword: str | None, no_throughput: bool, **options: Any) -> int:
+    """Judge a CLIP checkpoint: a directory, or a hub id with or without @revision.
+
+    Writes run.json, report.html, summary.md and junit.xml.
+
+    Example: clip-eval gate my-clip --baseline packs/my-clip --out reports/candidate
+    """
+    from clip_eval.hermetic import run_gate
+
+    return run_gate(Settings(model=checkpoint, throughput=not no_throughput, **options), keyword=keyword)
+
+
+@cli.command()
+@click.argument("checkpoint")
+@click.option("--out", "pack", type=click.Path(path_type=Path), help="Write a new pack there.")
+@click.option(
+    "--add-to", "existing", type=click.Path(path_type=Path), help="Approve one more environment in this pack."
+)
+@click.option("--library", metavar="DIR", help="Record task scores on this evaluation set too.")
+@_loading
+def record(checkpoint: str, pack: Path | None, existing: Path | None, **options: Any) -> int:
+    """Record an approved release as a baseline pack, if it passes the suite.
+
+    Example: clip-eval record my-clip --out packs/my-clip
+    """
+    from clip_eval.baseline import record as write_pack
+
+    if (pack is None) == (existing is None):
+        raise click.UsageError("give either --out PACK for a new pack, or --add-to PACK for an existing one")
+    return write_pack(Settings(model=checkpoint, throughput=False, **options), out=pack, add_to=existing)
+
+
+@cli.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory for the converted checkpoint.")
+def convert(checkpoint: Path, out: Path) -> None:
+    """Rewrite a pytorch_model.bin checkpoint as safetensors.
+
+    The file is read weights-only in a child process: no code in it runs.
+
+    Example: clip-eval convert old-clip --out old-clip-safetensors
+    """
+    from clip_eval.convert import convert as run_convert
+
+    run_convert(checkpoint, out)
+    click.echo(f"wrote {out / 'model.safetensors'}")
+
+
+@cli.command()
+@click.argument("check", required=False, metavar="[ID]")
+def checks(check: str | None) -> None:
+    """List the checks, or explain one.
+
+    Example: clip-eval checks contrastive_head.logits_are_symmetric
+    """
+    from clip_eval.checks import declared_checks, explain_check
+
+    if check is not None:
+        found = explain_check(check)
+        click.echo(
+            "\n\n".join(filter(None, (f"{found.check.id}  ({found.check.scope})", found.check.promise, found.why)))
+        )
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("check", overflow="fold")
+    table.add_column("promise")
+    for declared in declared_checks():
+        table.add_row(declared.id, declared.promise)
+    Console().print(table)

@@ -1,0 +1,108 @@
+"""A checkpoint whose weights are pickles becomes one in safetensors; no pickle's code runs.
+
+The pickles are read by torch's weights-only loader, in a child process that runs `clip_eval._unpickle`: this process
+imports no torch, and outlives whatever a hostile file does to that loader.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from clip_eval.checkpoint import Checkpoint, local_directory, open_checkpoint, read_config, shard_file, shard_places
+from clip_eval.config import absent_fields
+from clip_eval.errors import CheckpointError, OutputError
+from clip_eval.files import new_directory
+from clip_eval.hub import TEXT_FILES
+from clip_eval.inventory import check_inventory
+from clip_eval.tensors import read_header
+
+__all__ = ["convert"]
+
+
+def convert(source: Path, out: Path) -> Checkpoint:
+    """Write a checkpoint with the config, the tokenizer, the image processor and the very weights of `source`.
+
+    Args:
+        source: directory with config.json and pytorch_model.bin, or its shards and their index.
+        out: new or empty directory. It appears when all is written, or not at all.
+
+    Returns:
+        The new checkpoint, opened.
+
+    Raises:
+        CheckpointError: `source` is no CLIP, has nothing to convert, or holds more than tensors.
+        OutputError: `out` is not empty, or cannot be written.
+    """
+    source = local_directory(source)
+    config = read_config(source)
+    pickles = _pickles(source)
+    with new_directory(out) as temporary:
+        weights = temporary / "model.safetensors"
+        _unpickle(pickles, weights)
+        stored = read_header(weights)
+        named = {name: dataclasses.replace(entry, file=pickles[0]) for name, entry in stored.items()}
+        check_inventory(named, config.parsed, absent=absent_fields(config.raw), where=source)
+        for name in TEXT_FILES:
+            if (source / name).is_file():
+                _copy(source / name, temporary / name)
+    return open_checkpoint(out)
+
+
+def _pickles(source: Path) -> list[Path]:
+    if any(source.glob("model*.safetensors")):
+        raise CheckpointError("the checkpoint is in safetensors already", where=source, fix="Use it as it is")
+    if (source / "pytorch_model.bin").is_file():
+        return [source / "pytorch_model.bin"]
+    index_file = source / "pytorch_model.bin.index.json"
+    if not index_file.is_file():
+        raise CheckpointError(
+            "the checkpoint has no pytorch_model.bin", where=source, fix="Name a directory that has one"
+        )
+    return [shard_file(index_file, name) for name in sorted(set(shard_places(index_file).values()))]
+
+
+def _unpickle(pickles: list[Path], weights: Path) -> None:
+    """Run the child, in a directory without modules that it could import by mistake."""
+    command = [sys.executable, "-m", "clip_eval._unpickle", str(weights), *map(str, pickles)]
+    child = subprocess.run(
+        command, cwd=weights.parent, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    if child.returncode == 0:
+        return
+    try:
+        problem = json.loads(child.stdout.decode().splitlines()[-1])
+        what, where, kind = problem["what"], problem["where"], problem["kind"]
+    except (IndexError, KeyError, TypeError, ValueError):
+        raise CheckpointError(
+            f"the process that reads the weights ended with {child.returncode}: {_last_line(child.stderr)}",
+            where=pickles[0],
+            fix="Check that there is memory for the weights, and copy the file again",
+        ) from None
+    if kind == "output":
+        raise OutputError(what, where=where, fix="Name another place")
+    raise CheckpointError(what, where=where, fix="Get the weights again, as safetensors if there are any")
+
+
+def _environment() -> dict[str, str]:
+    """The environment with an absolute import path, and without a setting that turns torch's warnings into errors."""
+    here = Path(__file__).parent.parent
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in (*filter(None, sys.path), here))
+    return {**{name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}, "PYTHONPATH": path}
+
+
+def _last_line(output: bytes) -> str:
+    lines = output.decode(errors="replace").split("\n")
+    return next((line.strip()[:200] for line in reversed(lines) if line.strip()), "no message")
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        content = source.read_bytes()
+    except OSError as problem:
+        raise CheckpointError(f"the file cannot be read ({problem.strerror})", where=source) from problem
+    target.write_bytes(content)

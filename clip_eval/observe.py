@@ -1,0 +1,111 @@
+"""Observations: everything a subject returned for a probe, made once a session and shared by all checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_eval.config import ClipConfig
+from clip_eval.probes import Batch
+from clip_eval.subject import Subject, transformers_release
+
+__all__ = ["Clip", "present_fields"]
+
+
+@dataclass(slots=True)
+class Clip:
+    """The subject under test, asked by row counts and options. Each distinct question is put once; the answer is kept.
+
+    Every method takes `attention` (another attention implementation than the subject's) and passes further keywords
+    on to the model. `mask` is "padding", "interior" (two tokens inside each text hidden besides) or "none" (no
+    attention_mask given).
+    """
+
+    subject: Subject
+    batch: Batch
+    _answers: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def config(self) -> ClipConfig:
+        """The checkpoint's config."""
+        return self.subject.checkpoint.config
+
+    @property
+    def release(self) -> Any:
+        """The installed transformers release."""
+        return transformers_release()
+
+    @property
+    def dtype(self) -> str:
+        """The subject's dtype by name."""
+        return self.subject.dtype
+
+    @property
+    def attention(self) -> str:
+        """The attention implementation that the full model really uses."""
+        return str(self.subject.model("CLIPModel").config._attn_implementation)
+
+    def forward(self, *, images: int, texts: int, mask: str = "padding", **options: Any) -> Any:
+        """Return CLIPModel's output for the first `images` and `texts` of the probe."""
+        return self._ask(
+            "CLIPModel", "forward", {**self.images(images), **self.texts(texts, mask)}, (images, texts, mask), options
+        )
+
+    def text_model(self, *, texts: int, mask: str = "padding", **options: Any) -> Any:
+        """Return CLIPTextModel's output."""
+        return self._ask("CLIPTextModel", "forward", self.texts(texts, mask), (texts, mask), options)
+
+    def vision_model(self, *, images: int, **options: Any) -> Any:
+        """Return CLIPVisionModel's output."""
+        return self._ask("CLIPVisionModel", "forward", self.images(images), (images,), options)
+
+    def text_model_with_projection(self, *, texts: int, mask: str = "padding", **options: Any) -> Any:
+        """Return CLIPTextModelWithProjection's output."""
+        return self._ask("CLIPTextModelWithProjection", "forward", self.texts(texts, mask), (texts, mask), options)
+
+    def vision_model_with_projection(self, *, images: int, **options: Any) -> Any:
+        """Return CLIPVisionModelWithProjection's output."""
+        return self._ask("CLIPVisionModelWithProjection", "forward", self.images(images), (images,), options)
+
+    def text_features(self, *, texts: int, mask: str = "padding", **options: Any) -> Any:
+        """Return whatever CLIPModel.get_text_features gives in this release."""
+        return self._ask("CLIPModel", "get_text_features", self.texts(texts, mask), (texts, mask), options)
+
+    def image_features(self, *, images: int, **options: Any) -> Any:
+        """Return whatever CLIPModel.get_image_features gives in this release."""
+        return self._ask("CLIPModel", "get_image_features", self.images(images), (images,), options)
+
+    def images(self, count: int) -> Mapping[str, NDArray[Any]]:
+        """Return the keywords of the first `count` images."""
+        return {"pixel_values": self.batch.pixel_values[:count]}
+
+    def texts(self, count: int, mask: str = "padding") -> Mapping[str, NDArray[Any]]:
+        """Return the keywords of the first `count` texts."""
+        ids = {"input_ids": self.batch.input_ids[:count]}
+        return ids if mask == "none" else {**ids, "attention_mask": self.batch.mask(mask)[:count]}
+
+    def real(self, count: int, mask: str = "padding") -> NDArray[np.bool_]:
+        """Return which tokens count, (texts, tokens): those whose mask is 1."""
+        return np.asarray(self.batch.mask("padding" if mask == "none" else mask)[:count] == 1)
+
+    def _ask(
+        self,
+        model_class: str,
+        method: str,
+        inputs: Mapping[str, NDArray[Any]],
+        rows: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> Any:
+        key = (model_class, method, rows, tuple(sorted(options.items())))
+        if key not in self._answers:
+            self._answers[key] = self.subject.run(model_class, inputs, method=method, **options)
+        return self._answers[key]
+
+
+def present_fields(output: Any) -> dict[str, Any]:
+    """Return the fields of a model output that are not None, by name and in order."""
+    return dict(output.items())

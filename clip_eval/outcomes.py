@@ -1,0 +1,180 @@
+"""From pytest's reports to check results: the evidence a check leaves, and what became of it.
+
+Evidence travels in `user_properties` as one JSON string each, the only form that survives every pytest plugin and
+every process boundary.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from clip_eval.measurement import Measurement, decode_float, plain
+from clip_eval.run_record import CheckOutcome, CheckResult, SurfaceChange, TaskResult, ThroughputResult
+from clip_eval.verdict import DeclaredCheck
+
+if TYPE_CHECKING:
+    import pytest
+
+__all__ = ["Evidence", "Outcomes"]
+
+_PREFIX = "clip_eval."
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one check leaves behind besides passing or failing; `properties` is the pytest item's list."""
+
+    properties: list[tuple[str, object]]
+
+    def measurement(self, measurement: Measurement) -> None:
+        """Record a judged number."""
+        self._leave("measurement", measurement.to_json())
+
+    def diverges_at(self, module: str) -> None:
+        """Record the first module that diverges."""
+        self._leave("diverges_at", json.dumps(module))
+
+    def deviation(self, identity: str) -> None:
+        """Record that a declared deviation was asserted instead of the contract."""
+        self._leave("deviation", json.dumps(identity))
+
+    def surface_change(self, change: SurfaceChange) -> None:
+        """Record a difference against the pack's surface."""
+        self._leave("surface_change", json.dumps(asdict(change)))
+
+    def task(self, result: TaskResult) -> None:
+        """Record a task score."""
+        self._leave("task", json.dumps(plain(asdict(result))))
+
+    def throughput(self, result: ThroughputResult) -> None:
+        """Record a speed ratio."""
+        self._leave("throughput", json.dumps(plain(asdict(result))))
+
+    def not_run(self, reason: str) -> NoReturn:
+        """Leave the check undecided: something it needs is missing, and the run cannot pass without it."""
+        self._skip("not_run", reason)
+
+    def not_applicable(self, reason: str) -> NoReturn:
+        """Say that the promise does not concern this subject; nothing is missing."""
+        self._skip("not_applicable", reason)
+
+    def _leave(self, kind: str, text: str) -> None:
+        self.properties.append((_PREFIX + kind, text))
+
+    def _skip(self, outcome: CheckOutcome, reason: str) -> NoReturn:
+        import pytest
+
+        self._leave("skip", json.dumps({"outcome": outcome, "reason": reason}))
+        pytest.skip(reason)
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """Gathers reports on the process that owns the run record.
+
+    Args:
+        identify: node id -> (declared check, case), or None for tests that are not of the suite.
+        rerun: function name -> command line.
+    """
+
+    identify: Callable[[str], tuple[DeclaredCheck, str | None] | None]
+    rerun: Callable[[str], str]
+    checks: dict[str, CheckResult] = field(default_factory=dict)
+    surface_changes: list[SurfaceChange] = field(default_factory=list)
+    tasks: list[TaskResult] = field(default_factory=list)
+    throughput: list[ThroughputResult] = field(default_factory=list)
+
+    def add(self, report: pytest.TestReport) -> None:
+        """Take in one phase of one test. The call phase decides, setup and teardown can only make it worse."""
+        found = self.identify(report.nodeid)
+        if found is None:
+            return
+        if report.when == "call" or report.outcome != "passed":
+            self.checks[report.nodeid] = self.result(report, *found)
+        if report.when == "call":
+            self.surface_changes += _read(report, "surface_change", lambda data: SurfaceChange(**data))
+            self.tasks += _read(report, "task", lambda data: TaskResult(**_floats(data)))
+            self.throughput += _read(report, "throughput", lambda data: ThroughputResult(**_floats(data)))
+
+    def deselected(self, nodeid: str) -> None:
+        """Account for a test that pytest collected and was told not to run."""
+        found = self.identify(nodeid)
+        if found is not None:
+            self.checks[nodeid] = self._bare(*found, outcome="not_run", reason="deselected")
+
+    def result(self, report: pytest.TestReport, check: DeclaredCheck, case: str | None) -> CheckResult:
+        """Return the check result that one report amounts to."""
+        outcome, reason = _outcome(report)
+        deviations = _read(report, "deviation", str)
+        diverges = _read(report, "diverges_at", str)
+        return CheckResult(
+            id=check.id,
+            chapter=check.chapter,
+            promise=check.promise,
+            case=case,
+            outcome="deviation" if outcome == "passed" and deviations else outcome,
+            scope=check.scope,
+            reason=reason,
+            measurements=tuple(
+                Measurement.from_json(str(value))
+                for name, value in report.user_properties
+                if name == _PREFIX + "measurement"
+            ),
+            diverges_at=diverges[0] if diverges else None,
+            deviation=deviations[0] if deviations else None,
+            rerun=self.rerun(check.id.partition(".")[2]) if outcome in ("failed", "error") else None,
+            duration_s=report.duration,
+            detail=report.longreprtext or None if outcome in ("failed", "error") else None,
+        )
+
+    def _bare(self, check: DeclaredCheck, case: str | None, *, outcome: CheckOutcome, reason: str) -> CheckResult:
+        return CheckResult(
+            id=check.id,
+            chapter=check.chapter,
+            promise=check.promise,
+            case=case,
+            outcome=outcome,
+            scope=check.scope,
+            reason=reason,
+            measurements=(),
+            diverges_at=None,
+            deviation=None,
+            rerun=None,
+            duration_s=0.0,
+            detail=None,
+        )
+
+
+def _outcome(report: pytest.TestReport) -> tuple[CheckOutcome, str | None]:
+    """A failed call is a failed check; anything that broke around it is an error, a dead xdist worker (`when` is ???)
+    too.
+    """
+    if report.outcome == "passed":
+        return "passed", None
+    if report.outcome == "failed":
+        return ("failed", None) if report.when == "call" else ("error", _last_line(report))
+    said = _read(report, "skip", dict)
+    if said:
+        return said[-1]["outcome"], said[-1]["reason"]
+    return "not_run", f"skipped from outside: {_last_line(report)}"
+
+
+def _last_line(report: pytest.TestReport) -> str:
+    lines = [line for line in report.longreprtext.splitlines() if line.strip()]
+    return lines[-1].strip()[:300] if lines else f"{report.when} {report.outcome}"
+
+
+def _read(report: pytest.TestReport, kind: str, build: Callable[[Any], Any]) -> list[Any]:
+    properties: Iterable[tuple[str, object]] = report.user_properties
+    return [build(json.loads(str(value))) for name, value in properties if name == _PREFIX + kind]
+
+
+def _floats(data: dict[str, Any]) -> dict[str, Any]:
+    names = ("score", "ratio", "interval_low", "interval_high", "reference")
+    return {
+        key: decode_float(value) if key in names and value in ("nan", "inf", "-inf") else value
+        for key, value in data.items()
+    }

@@ -1,0 +1,55 @@
+"""Path templates: a naming rule is compiled once, renders records to safe relative paths, and reads paths back.
+
+    >>> PathTemplate("{user}/{title}_{id}").render({"user": "a/b", "title": "", "id": "7_p0"}, extension="jpg")
+    'a／b/_7_p0.jpg'
+
+This folder imports nothing of the rest of the package, and neither NumPy nor torch.
+"""
+
+from __future__ import annotations
+
+from clip_eval.paths.assume import NOTHING, USUAL, Assumptions
+from clip_eval.paths.errors import (
+    AmbiguousPath,
+    ExtensionError,
+    LengthError,
+    MismatchError,
+    PathError,
+    RecordError,
+    TemplateError,
+)
+from clip_eval.paths.kinds import DIGITS, ID, ORDER, PIXIV, TAGS, TEXT, Glue, Kind, choice, flag
+from clip_eval.paths.lint import Clash, Finding, PathRegistry
+from clip_eval.paths.render import EXTENSIONS
+from clip_eval.paths.template import PathTemplate
+from clip_eval.paths.text import clean, fold
+
+__all__ = [
+    "DIGITS",
+    "EXTENSIONS",
+    "ID",
+    "NOTHING",
+    "ORDER",
+    "PIXIV",
+    "TAGS",
+    "TEXT",
+    "USUAL",
+    "AmbiguousPath",
+    "Assumptions",
+    "Clash",
+    "ExtensionError",
+    "Finding",
+    "Glue",
+    "Kind",
+    "LengthError",
+    "MismatchError",
+    "PathError",
+    "PathRegistry",
+    "PathTemplate",
+    "RecordError",
+    "TemplateError",
+    "choice",
+    "clean",
+    "flag",
+    "fold",
+]

@@ -1,0 +1,107 @@
+"""The errors of path templates. All are kinds of `PathError`, which is a `ValueError`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+
+__all__ = [
+    "AmbiguousPath",
+    "ExtensionError",
+    "LengthError",
+    "MismatchError",
+    "PathError",
+    "RecordError",
+    "TemplateError",
+    "nearest",
+]
+
+
+class PathError(ValueError):
+    """A template, record or path that cannot be used. The message says what is wrong and what would be right."""
+
+
+class TemplateError(PathError):
+    """The text of a template is wrong.
+
+    Attributes:
+        what: what is wrong, a clause.
+        template: the whole text.
+        position: 0-based index into `template` of the brace, or of the literal text, that is wrong.
+        nearest: the field name that was probably meant, or None.
+    """
+
+    def __init__(self, what: str, *, template: str, position: int, nearest: str | None = None) -> None:
+        self.what = what
+        self.template = template
+        self.position = position
+        self.nearest = nearest
+        hint = "" if nearest is None else f"; the nearest field is {{{nearest}}}"
+        super().__init__(f"{what} at position {position} of {template!r}{hint}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling: multiprocessing sends errors between processes."""
+        return (_template_error, (self.what, self.template, self.position, self.nearest))
+
+
+def _template_error(what: str, template: str, position: int, nearest: str | None) -> TemplateError:
+    return TemplateError(what, template=template, position=position, nearest=nearest)
+
+
+class RecordError(PathError):
+    """A record lacks a required field, holds a value of another kind, or leaves no path.
+
+    Attributes:
+        what: what is wrong, a clause.
+        field: the name of the field, or None where the record as a whole is meant.
+    """
+
+    def __init__(self, what: str, field: str | None = None) -> None:
+        self.what = what
+        self.field = field
+        super().__init__(what if field is None else f"field {field!r} {what}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling: multiprocessing sends errors between processes."""
+        return (RecordError, (self.what, self.field))
+
+
+class LengthError(PathError):
+    """A segment is too long although every free text in it was shortened as far as it goes."""
+
+
+class ExtensionError(PathError):
+    """The extension is not in the allow-list."""
+
+
+class MismatchError(PathError):
+    """No record renders to this path, or none that agrees with what is known."""
+
+
+class AmbiguousPath(PathError):  # noqa: N818 (the name that the contract of this module gives it)
+    """More than one record renders to this path.
+
+    Attributes:
+        what: what is wrong, a clause.
+        candidates: the first records (of `parse`) or ids (of `parse_id`) that render to it, at least two.
+        complete: whether `candidates` are all there are.
+    """
+
+    def __init__(self, what: str, candidates: tuple[Mapping[str, object] | str, ...], complete: bool = True) -> None:
+        self.what = what
+        self.candidates = candidates
+        self.complete = complete
+        super().__init__(what)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling: multiprocessing sends errors between processes."""
+        return (AmbiguousPath, (self.what, self.candidates, self.complete))
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the entry of `known` that `name`, in any case, begins or is most like; None where none is like it."""
+    folded = {entry.casefold(): entry for entry in known}
+    wanted = name.casefold()
+    longer = [entry for entry in folded if len(wanted) > 2 and entry.startswith(wanted)]
+    found = longer or get_close_matches(wanted, folded, n=1, cutoff=0.5)  # below one half, a hint misleads
+    return folded[found[0]] if found else None

@@ -1,0 +1,131 @@
+"""A path back to the records that render to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import chain
+
+from clip_eval.paths.errors import MismatchError
+from clip_eval.paths.grammar import Segment
+from clip_eval.paths.readback import merge, renders, standing_texts
+from clip_eval.paths.reading import Known, Reading
+from clip_eval.paths.render import EXTENSIONS
+from clip_eval.paths.search import sequences
+from clip_eval.paths.text import ELLIPSIS, clean, finish, unfinished
+
+__all__ = ["PathReader", "split_extension"]
+
+
+def split_extension(path: str, folder: bool) -> tuple[str, str]:
+    """Return `path` without its extension, and the dotted extension: "" for a folder or an unknown extension."""
+    stem, dot, extension = path.rpartition(".")
+    return (path, "") if folder or extension not in EXTENSIONS else (stem, dot + extension)
+
+
+class PathReader:
+    """One path, read as the segments of a template with what is known of its record.
+
+    Raises:
+        MismatchError: where the path cannot come from any template.
+    """
+
+    def __init__(self, segments: Sequence[Segment], path: str, known: Known, folder: bool) -> None:
+        self.segments = segments
+        self.path = path
+        self.known = known
+        stem, self.dot = split_extension(path, folder)
+        self.names = stem.split("/")
+        for name in self.names:
+            if not name or finish(clean(name)) != name:
+                raise MismatchError(f"{name!r} cannot be a part of a rendered path: {path!r}")
+        self._readings: dict[tuple[int, int], list[Reading]] = {}
+
+    def _vanishes(self, index: int) -> bool:
+        """Return whether the segment can be empty as a whole."""
+        segment = self.segments[index]
+        known = self.known
+        blank = all(known.may_be_empty(slot) or known.texts.get(slot.name, "").isspace() for slot in segment.slots)
+        return blank and not segment.join({slot.name: "" for slot in segment.slots}).strip()
+
+    def readings(self, index: int, number: int) -> list[Reading]:
+        """Return the readings of name `number` as segment `index`, for each text that may have been finished to it."""
+        key = (index, number)
+        if key not in self._readings:
+            texts = unfinished(self.names[number])
+            found = [Reading(self.segments[index], text, self.known) for text in texts]
+            self._readings[key] = [reading for reading in found if reading.exists()]
+        return self._readings[key]
+
+    @cached_property
+    def _rest_fits(self) -> set[tuple[int, int]]:
+        """The pairs of a segment and a name from which on all segments can be all names."""
+        last, end = len(self.segments), len(self.names)
+        fits = {(last, end)}
+        for index in reversed(range(last)):
+            for number in range(end + 1):
+                gone = (index + 1, number) in fits and self._vanishes(index)
+                if gone or ((index + 1, number + 1) in fits and self.readings(index, number)):
+                    fits.add((index, number))
+        return fits
+
+    def _next(self, index: int, number: int) -> Iterator[int]:
+        """Yield how many names segment `index` can take from name `number` on: none, or one."""
+        if (index + 1, number) in self._rest_fits and self._vanishes(index):
+            yield 0
+        if (index + 1, number + 1) in self._rest_fits and self.readings(index, number):
+            yield 1
+
+    def _alignments(self) -> Iterator[tuple[int, ...]]:
+        """Yield, for each way to lay the segments over the names, how many names each segment takes."""
+        if (0, 0) in self._rest_fits:
+            yield from sequences(len(self.segments), lambda taken: self._next(len(taken), sum(taken)))
+
+    def _assignments(self, taken: Sequence[int]) -> Iterator[dict[str, str]]:
+        """Yield the texts by field of every reading under one alignment."""
+        kept = [index for index, count in enumerate(taken) if count]
+
+        def texts_of(made: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+            return chain.from_iterable(reading.texts() for reading in self.readings(kept[len(made)], len(made)))
+
+        for made in sequences(len(kept), texts_of):
+            pieces: dict[str, list[str]] = {}
+            parts = iter(made)
+            for segment, count in zip(self.segments, taken, strict=True):
+                for slot, text in zip(segment.slots, next(parts) if count else [""] * len(segment.slots), strict=True):
+                    pieces.setdefault(slot.name, []).append(text)
+            yield {name: merge(found) for name, found in pieces.items()}
+
+    def candidates(self) -> Iterator[dict[str, str]]:
+        """Yield, once each, the texts by field that stand in the path, of every record, as assumed, of this path."""
+        seen = set()
+        for taken in self._alignments():
+            for texts in self._assignments(taken):
+                if renders(self.segments, texts, self.dot, self.path):
+                    standing = standing_texts(self.segments, texts, self.dot)
+                    key = tuple(standing.values())
+                    if key not in seen and self.known.assumed.hold(self.segments, standing):
+                        seen.add(key)
+                        yield standing
+
+    def agrees(self, standing: Mapping[str, str]) -> bool:
+        """Return whether the known texts render to the path, with `standing` for all others."""
+        return renders(self.segments, {**standing, **self.known.texts}, self.dot, self.path)
+
+    def is_cut(self, standing: Mapping[str, str]) -> bool:
+        """Return whether an unknown text was shortened, so that known texts may have been shortened for its sake."""
+        free = {slot.name for segment in self.segments for slot in segment.slots if slot.kind.free}
+        return any(standing[name].endswith(ELLIPSIS) for name in free - self.known.texts.keys())
+
+    def spans(self, field: str) -> set[str]:
+        """Return every text that `field` may have, a superset that holds in all places of the field at once."""
+        found: list[set[str]] = []
+        starts = {0} if (0, 0) in self._rest_fits else set()
+        for index, segment in enumerate(self.segments):
+            for place, slot in enumerate(segment.slots):
+                if slot.name == field:
+                    numbers = [number for number in starts if (index + 1, number + 1) in self._rest_fits]
+                    readings = chain.from_iterable(self.readings(index, number) for number in numbers)
+                    found.append(set().union(*(reading.spans(place) for reading in readings)))
+            starts = {number + count for number in starts for count in self._next(index, number)}
+        return set.intersection(*found) if found else set()

@@ -1,0 +1,77 @@
+"""Texts as they stand in a path: the form in which a record can be read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from clip_eval.paths.errors import PathError
+from clip_eval.paths.grammar import Segment
+from clip_eval.paths.reading import BLANK
+from clip_eval.paths.render import Name, join_names, place
+
+__all__ = ["merge", "renders", "standing_texts"]
+
+
+def _pieces(segment: Segment, name: Name) -> dict[str, list[str]]:
+    """Return what `name` holds of each slot, by field, in order.
+
+    `finish` strips, then replaces character by character, then may add at the end.
+    """
+    joined = segment.join(name.texts)
+    lost = len(joined) - len(joined.lstrip())
+    size = len(joined.strip())
+    pieces: dict[str, list[str]] = {}
+    end = -lost
+    for slot in segment.slots:
+        text = name.texts[slot.name]
+        start = end + len(slot.before if text else slot.before_empty)
+        end = start + len(text)
+        stop = len(name.text) if end >= size > start else end
+        piece = name.text[max(start, 0) : max(stop, 0)]
+        pieces.setdefault(slot.name, []).append(piece or (BLANK if text else ""))
+    return pieces
+
+
+def merge(pieces: Sequence[str]) -> str:
+    """Return the text that stands as each of `pieces` in a path, where it was stripped or shortened in some of them."""
+    if len(set(pieces)) == 1:
+        return pieces[0]
+    lead = max((piece[: len(piece) - len(piece.lstrip())] for piece in pieces), key=len)
+    trail = max((piece[len(piece.rstrip()) :] for piece in pieces), key=len)
+    core = max((piece.strip() for piece in pieces), key=lambda text: (len(text), "." in text[:1] + text[-1:]))
+    return lead + core + trail if core else max(lead, trail, key=len)
+
+
+def renders(segments: Sequence[Segment], texts: Mapping[str, str], dot: str, path: str) -> bool:
+    """Return whether `texts` render to `path`."""
+    try:
+        return join_names(place(segments, texts, dot), dot) == path
+    except PathError:
+        return False
+
+
+def standing_texts(segments: Sequence[Segment], texts: Mapping[str, str], dot: str) -> dict[str, str]:
+    """Return the texts that stand in the path of `texts`, which render to the same path.
+
+    Raises:
+        RecordError, LengthError: as `place` does.
+    """
+    names = place(segments, texts, dot)
+    path = join_names(names, dot)
+    by_index = {name.index: name for name in names}
+    pieces: dict[str, list[str]] = {field: [] for field in texts}
+    for index, segment in enumerate(segments):
+        if index in by_index:
+            for field, found in _pieces(segment, by_index[index]).items():
+                pieces[field] += found
+        else:
+            for slot in segment.slots:
+                pieces[slot.name].append("")
+    merged = {field: merge(found) for field, found in pieces.items()}
+    if not renders(segments, merged, dot, path):
+        merged = {field: merged[field] if len(set(pieces[field])) == 1 else texts[field] for field in texts}
+    for field in [field for field, text in merged.items() if text.isspace()]:
+        without = {**merged, field: ""}
+        if renders(segments, without, dot, path):
+            merged = without
+    return merged

@@ -1,0 +1,109 @@
+"""A record to the names of its path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from clip_eval.paths.errors import ExtensionError, RecordError, nearest
+from clip_eval.paths.grammar import Segment
+from clip_eval.paths.kinds import Clean, Kind
+from clip_eval.paths.shorten import shorten
+from clip_eval.paths.text import SEGMENT_BYTES, clean, finish, is_clean, size_bytes
+
+__all__ = ["EXTENSIONS", "Name", "dotted", "join_names", "place", "write_texts"]
+
+EXTENSIONS = frozenset(
+    (
+        *("apng", "avif", "bmp", "gif", "heic", "heif", "jpeg", "jpg", "jxl", "png", "tif", "tiff", "webp"),
+        *("avi", "m4v", "mkv", "mov", "mp4", "webm"),
+        *("csv", "epub", "json", "jsonl", "md", "txt"),
+    )
+)
+
+
+@dataclass(slots=True)
+class Name:
+    """One name of a path.
+
+    Args:
+        index: which segment of the template it comes from.
+        text: the finished name, without extension.
+        texts: the texts of all fields, as they stand in this name.
+        shortened: whether `texts` were shortened for it.
+    """
+
+    index: int
+    text: str
+    texts: Mapping[str, str]
+    shortened: bool = False
+
+
+def dotted(extension: str | None) -> str:
+    """Return what `extension` adds to a path: "" for None, else a dot and the extension.
+
+    Raises:
+        ExtensionError: where it is not in `EXTENSIONS`.
+    """
+    if extension is None:
+        return ""
+    if extension not in EXTENSIONS:
+        close = nearest(extension.lstrip("."), sorted(EXTENSIONS))
+        hint = f"the nearest is {close!r}" if close else f"allowed are {', '.join(sorted(EXTENSIONS))}"
+        raise ExtensionError(f"extension {extension!r} is not allowed; {hint}")
+    return "." + extension
+
+
+def _same(text: str) -> str:
+    return text
+
+
+def _write(kinds: Mapping[str, Kind], record: Mapping[str, object], clean: Clean) -> dict[str, str]:
+    texts = {}
+    for name, kind in kinds.items():
+        value = record.get(name)
+        try:
+            text = "" if value is None else kind.write(value, clean)
+        except (TypeError, ValueError):
+            raise RecordError(f"must be {kind.expects}, and is {value!r:.80}", name) from None
+        if kind.required and not text.strip():
+            raise RecordError(f"is missing or blank, and must be {kind.expects}", name)
+        texts[name] = text
+    return texts
+
+
+def write_texts(kinds: Mapping[str, Kind], record: Mapping[str, object]) -> dict[str, str]:
+    """Return the cleaned text of each field of `kinds`, "" where the record holds no value.
+
+    Raises:
+        RecordError: for a value of another kind, and for a required field without a value.
+    """
+    texts = _write(kinds, record, _same)
+    return texts if is_clean("".join(texts.values())) else _write(kinds, record, clean)
+
+
+def place(segments: Sequence[Segment], texts: Mapping[str, str], dot: str) -> list[Name]:
+    """Return the names that are not empty; the last one leaves room for `dot`, the dotted extension.
+
+    Raises:
+        RecordError: where no name is left.
+        LengthError: where a name cannot be shortened enough.
+    """
+    names = [
+        Name(index, text, texts) for index, segment in enumerate(segments) if (text := finish(segment.join(texts)))
+    ]
+    if not names:
+        raise RecordError("leaves every segment of the path empty")
+    for name in names:
+        limit_bytes = SEGMENT_BYTES - (len(dot) if name is names[-1] else 0)
+        # UTF-8 has up to 4 bytes a character.
+        if 4 * len(name.text) > limit_bytes and size_bytes(name.text) > limit_bytes:
+            segment = segments[name.index]
+            name.texts, name.shortened = shorten(segment, texts, limit_bytes), True
+            name.text = finish(segment.join(name.texts))
+    return names
+
+
+def join_names(names: Sequence[Name], dot: str) -> str:
+    """Return the path of `names`, with the dotted extension."""
+    return "/".join([name.text for name in names]) + dot

@@ -1,0 +1,69 @@
+"""Shortening the free text of a segment that is too long.
+
+First whole tags are dropped from the end, down to the first one. Then the longest texts are cut between graphemes, down
+to a common level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from clip_eval.paths.errors import LengthError
+from clip_eval.paths.grammar import Segment, Slot
+from clip_eval.paths.text import ELLIPSIS, cut, finish, size_bytes
+
+__all__ = ["shorten"]
+
+
+def _level_bytes(sizes_bytes: Sequence[int], budget_bytes: int) -> int:
+    """Return the largest level for which the sizes, none counted above the level, sum up to the budget at most."""
+    left = budget_bytes
+    for index, size in enumerate(sorted(sizes_bytes)):
+        share = left // (len(sizes_bytes) - index)
+        if size > share:
+            return share
+        left -= size
+    return max(sizes_bytes)
+
+
+def _drop_items(text: str, limit_bytes: int, separator: str) -> str:
+    """Return the first items of `text` that fit in `limit_bytes` with an ellipsis, at least one."""
+    end = text.rfind(separator)
+    while end > 0 and size_bytes(text[:end] + ELLIPSIS) > limit_bytes and text.rfind(separator, 0, end) > 0:
+        end = text.rfind(separator, 0, end)
+    return text[:end].rstrip() + ELLIPSIS if end > 0 else text
+
+
+def _shorter(slots: Sequence[Slot], texts: Mapping[str, str], over_bytes: int, by_items: bool) -> dict[str, str]:
+    """Return `texts` with those of `slots` shortened by `over_bytes` in sum, or as near to it as they go."""
+    sizes = [size_bytes(texts[slot.name]) for slot in slots]
+    level = _level_bytes(sizes, sum(sizes) - over_bytes)
+    result = dict(texts)
+    for slot, size in zip(slots, sizes, strict=True):
+        if size > level:
+            text = texts[slot.name]
+            text = _drop_items(text, level, slot.kind.separator) if by_items else cut(text, level)
+            if size_bytes(text) < size:
+                result[slot.name] = text
+    return result
+
+
+def shorten(segment: Segment, texts: Mapping[str, str], limit_bytes: int) -> Mapping[str, str]:
+    """Return `texts` with which `segment` has at most `limit_bytes`; fields that are not free are never touched.
+
+    Raises:
+        LengthError: where no shortening of the free texts is enough.
+    """
+    free = [slot for slot in segment.slots if slot.kind.free and texts[slot.name]]
+    lists = [slot for slot in free if slot.kind.separator]
+    for slots, by_items in ((lists, True), (free, False)):
+        while slots and (over_bytes := size_bytes(finish(segment.join(texts))) - limit_bytes) > 0:
+            shorter = _shorter(slots, texts, over_bytes, by_items)
+            if shorter == texts:
+                break
+            texts = shorter
+    name = finish(segment.join(texts))
+    if size_bytes(name) > limit_bytes:
+        what = f"a segment has {size_bytes(name)} bytes where all that can be was shortened; {limit_bytes} are allowed"
+        raise LengthError(f"{what}: {name!r}")
+    return texts

@@ -1,0 +1,187 @@
+"""`PathTemplate`: compiled once, then records to paths and paths to records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+
+from clip_eval.paths import lint as linting
+from clip_eval.paths.assume import NOTHING, Assumptions
+from clip_eval.paths.errors import AmbiguousPath, MismatchError, RecordError, TemplateError, nearest
+from clip_eval.paths.grammar import Segment, compile_template
+from clip_eval.paths.identity import identifies
+from clip_eval.paths.kinds import PIXIV, Kind
+from clip_eval.paths.parse import PathReader
+from clip_eval.paths.readback import standing_texts
+from clip_eval.paths.reading import Known
+from clip_eval.paths.render import dotted, join_names, place, write_texts
+
+__all__ = ["PathTemplate"]
+
+# How many candidates an AmbiguousPath carries: enough to see what is unsure; of a long title there may be thousands.
+_SHOWN = 16
+
+Record = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class PathTemplate:
+    """A naming rule such as `pixiv/{user}/{title}_{id}`: literal text, fields in braces, `{{` and `}}` for braces.
+
+    A rendered path is relative, stays under its root, and has only segments that are valid names on NTFS, APFS and
+    ext4. Literal text and values are cleaned alike; a value never adds a folder; an empty field takes the separator
+    before it away; an empty segment vanishes; a segment that is too long loses free text, never its id.
+
+    Args:
+        text: the template.
+        fields: its field set, by default that of pixiv libraries.
+
+    Raises:
+        TemplateError: an unknown field, a stray or unclosed brace, overlong literal text, or a template that names no
+            file.
+    """
+
+    text: str
+    fields: Mapping[str, Kind] = field(default_factory=lambda: PIXIV, repr=False, hash=False)
+    _segments: tuple[Segment, ...] = field(init=False, repr=False, compare=False)
+    _kinds: Mapping[str, Kind] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        segments = compile_template(self.text, self.fields)
+        object.__setattr__(self, "_segments", segments)
+        object.__setattr__(self, "_kinds", {slot.name: slot.kind for segment in segments for slot in segment.slots})
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling: templates travel to worker processes."""
+        return (_template, (self.text, None if self.fields is PIXIV else dict(self.fields)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that the template uses, in the order of their first use."""
+        return tuple(self._kinds)
+
+    @property
+    def identifies(self) -> bool:
+        """Whether records with different ids are proved to have different paths, also where case does not count.
+
+        The id must be all that can stand between its neighbours: `{title}_{id}` is proved, `{title}{id}` is not.
+        """
+        return identifies(self._segments)
+
+    def render(self, record: Record, *, extension: str | None = None) -> str:
+        """Return the path of `record`, relative, segments joined by "/".
+
+        Args:
+            record: values by field name; None and a missing name are no value; other names do not matter.
+            extension: one of `EXTENSIONS`, without a dot; None for a folder.
+
+        Raises:
+            RecordError: a value of another kind, a required field without a value, or nothing left to name a file.
+            LengthError: a segment that is too long although all free text in it was shortened.
+            ExtensionError: an extension that is not allowed.
+        """
+        dot = dotted(extension)
+        return join_names(place(self._segments, write_texts(self._kinds, record), dot), dot)
+
+    def as_read(self, record: Record, *, extension: str | None = None) -> dict[str, object]:
+        """Return `record` as its path holds it: the fields of the template only, cleaned, stripped, shortened.
+
+        It renders to the same path, and it is among the records that parsing that path yields. Errors are those of
+        `render`.
+        """
+        return self._record(standing_texts(self._segments, write_texts(self._kinds, record), dotted(extension)))
+
+    def parse(
+        self, path: str, *, given: Record | None = None, assume: Assumptions = NOTHING, folder: bool = False
+    ) -> dict[str, object]:
+        """Return the one record that renders to `path` and agrees with what is known.
+
+        Args:
+            path: a path that `render` may have returned.
+            given: known values by field name; None is known to be no value.
+            assume: what else is taken for known; `USUAL` for pixiv libraries.
+            folder: whether the path has no extension. Otherwise an allowed extension at its end is one, never a part of
+                a value.
+
+        Raises:
+            MismatchError: no record renders to `path` and agrees.
+            AmbiguousPath: more than one does; it carries the first of them.
+            RecordError: `given` or `assume` names an unknown field, or `given` holds a value of another kind.
+        """
+        records = tuple(islice(self.parse_all(path, given=given, assume=assume, folder=folder), _SHOWN + 1))
+        if not records:
+            raise MismatchError(f"no record that agrees with what is known renders to {path!r}")
+        if len(records) == 1:
+            return records[0]
+        unsure = [name for name in self._kinds if any(record[name] != records[0][name] for record in records)]
+        what = f"more than one record renders to {path!r}; they differ in {', '.join(unsure)}"
+        raise AmbiguousPath(what, records[:_SHOWN], complete=len(records) <= _SHOWN)
+
+    def parse_all(
+        self, path: str, *, given: Record | None = None, assume: Assumptions = NOTHING, folder: bool = False
+    ) -> Iterator[dict[str, object]]:
+        """Return, lazily and once each, all records that render to `path` and agree with what is known.
+
+        They come as `as_read` returns them, with the given values in place. Only where a given value stands in the path
+        shortened, beside another text that is shortened and not given, it comes as it stands there. Arguments and
+        errors are those of `parse`, but that a path without a record, or with many, is no error.
+        """
+        given = {} if given is None else given
+        self._check_names({*given, *assume.names()})
+        kinds = {name: kind for name, kind in self._kinds.items() if name in given}
+        known = Known(write_texts(kinds, given), assume)
+        return self._agreeing(path, known, {name: given[name] for name in kinds}, folder)
+
+    def _agreeing(self, path: str, known: Known, given: Record, folder: bool) -> Iterator[dict[str, object]]:
+        try:
+            reader = PathReader(self._segments, path, known, folder)
+        except MismatchError:
+            return
+        for texts in reader.candidates():
+            if reader.agrees(texts):
+                yield {**self._record(texts), **given}
+            elif reader.is_cut(texts):
+                yield self._record(texts)
+
+    def parse_id(self, path: str, *, folder: bool = False) -> str:
+        """Return the id in `path`; for a template that `identifies`, every rendered path has exactly one.
+
+        Raises:
+            MismatchError: no record renders to `path`.
+            AmbiguousPath: records with different ids do.
+            TemplateError: the template has no field that tells records apart.
+        """
+        name = next((name for name, kind in self._kinds.items() if kind.identity), None)
+        if name is None:
+            raise TemplateError("no field that tells records apart", template=self.text, position=0)
+        ids = sorted(PathReader(self._segments, path, Known(), folder).spans(name))
+        if len(ids) > 1:
+            ids = [text for text in ids if any(self.parse_all(path, given={name: text}, folder=folder))]
+        if not ids:
+            raise MismatchError(f"no record renders to {path!r}")
+        if len(ids) > 1:
+            raise AmbiguousPath(f"the {name} in {path!r} can be {' or '.join(ids)}", tuple(ids))
+        return ids[0]
+
+    def lint(self, records: Iterable[Record], *, extension: linting.Extension = None) -> Iterator[linting.Finding]:
+        """Yield what is wrong with the paths of `records`, in their order: no path, shortened, or a clash.
+
+        Args:
+            records: read once; of each path a digest is kept.
+            extension: that of all records, or a function that returns the extension of a record.
+        """
+        return linting.lint(self._segments, self._kinds, records, extension)
+
+    def _record(self, texts: Mapping[str, str]) -> dict[str, object]:
+        return {name: kind.read(texts[name]) for name, kind in self._kinds.items()}
+
+    def _check_names(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self.fields:
+                close = nearest(name, self.fields)
+                raise RecordError("is unknown" + (f"; the nearest is {close!r}" if close else ""), name)
+
+
+def _template(text: str, fields: Mapping[str, Kind] | None) -> PathTemplate:
+    return PathTemplate(text) if fields is None else PathTemplate(text, fields)

@@ -1,0 +1,129 @@
+"""What a value and a path segment may hold: cleaning, reserved names, length, and equality on a file system.
+
+Sources: "Naming Files, Paths, and Namespaces" (learn.microsoft.com) for NTFS; the Apple File System Reference for APFS;
+the kernel's documentation of ext4.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import regex
+
+__all__ = [
+    "ELLIPSIS",
+    "RESERVED_SUFFIX",
+    "SEGMENT_BYTES",
+    "clean",
+    "cut",
+    "finish",
+    "fold",
+    "is_clean",
+    "size_bytes",
+    "unfinished",
+]
+
+ELLIPSIS = "…"
+RESERVED_SUFFIX = "[WindowsReservedName]"
+
+# A name has 255 bytes of UTF-8; 16 of them stay free for what other programs add (" (1)", ".crdownload").
+SEGMENT_BYTES = 255 - 16
+
+_FULL_WIDTH = dict(zip('\\/:?"<>*|~', "＼／：？＂＜＞＊｜～", strict=True))
+# Controls; format characters (zero-width, bidi and tag characters); surrogates; line and paragraph separators.
+_DELETED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+_DEVICE = r"(?ai:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$|clock\$)"
+_DEVICE_HEADS = frozenset({"con", "prn", "aux", "nul", "com", "lpt", "clo"})
+_RESERVED = re.compile(rf"{_DEVICE} *(\.|$)")  # Windows drops spaces before the dot
+_UNRESERVED = re.compile(rf"{_DEVICE} *(．|{re.escape(RESERVED_SUFFIX)}$)")
+_IGNORABLE = regex.compile(r"\p{Default_Ignorable_Code_Point}+")
+_GRAPHEME = regex.compile(r"\X")
+
+
+def _is_deleted(code: int) -> bool:
+    noncharacter = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
+    return noncharacter or unicodedata.category(chr(code)) in _DELETED_CATEGORIES
+
+
+class _Table(dict[int, "int | str | None"]):
+    """A `str.translate` table that asks the Unicode database about each character once."""
+
+    def __missing__(self, code: int) -> int | None:
+        self[code] = kept = None if _is_deleted(code) else code
+        return kept
+
+
+_TABLE = _Table({ord(narrow): wide for narrow, wide in _FULL_WIDTH.items()})
+
+
+def is_clean(text: str) -> bool:
+    """Return True only where `clean(text) == text`; False means that it takes a closer look."""
+    # No deleted category is printable; str.isprintable tests all of them at the speed of C.
+    if not text.isprintable():
+        return False
+    for narrow in _FULL_WIDTH:
+        if narrow in text:
+            return False
+    return text.isascii() or unicodedata.is_normalized("NFC", text)
+
+
+def clean(text: str) -> str:
+    """Return `text` as it may stand in a segment, in NFC. Total on any str; idempotent; the result holds no "/"."""
+    return text if is_clean(text) else unicodedata.normalize("NFC", text.translate(_TABLE))
+
+
+def finish(segment: str) -> str:
+    """Return a segment of cleaned text without outer white space and outer dots, and never a reserved name."""
+    segment = segment.strip()
+    if not segment:
+        return ""
+    if segment[0] == ".":
+        segment = "．" + segment[1:]
+    if segment[-1] == ".":
+        segment = segment[:-1] + "．"
+    if segment[:3].lower() in _DEVICE_HEADS and (found := _RESERVED.match(segment)):
+        return segment.replace(".", "．", 1) if found[1] else segment + RESERVED_SUFFIX
+    return segment
+
+
+def unfinished(name: str) -> tuple[str, ...]:
+    """Return `name` and every other stripped text that `finish` turns into `name`."""
+    found = [name]
+    if match := _UNRESERVED.match(name):
+        found.append(name[: match.start(1)] + ("." + name[match.end(1) :] if match[1] == "．" else ""))
+    found += ["." + text[1:] for text in found if text.startswith("．")]
+    found += [text[:-1] + "." for text in found if text.endswith("．")]
+    return tuple(dict.fromkeys(text for text in found if finish(text) == name))
+
+
+def size_bytes(text: str) -> int:
+    """Return the number of bytes of `text` in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def cut(text: str, limit_bytes: int) -> str:
+    """Return `text` if it has at most `limit_bytes`, else as many graphemes (UAX 29) as fit, ended by an ellipsis.
+
+    An ellipsis alone is the shortest result, so a small `limit_bytes` may be exceeded.
+    """
+    if size_bytes(text) <= max(limit_bytes, size_bytes(ELLIPSIS)):
+        return text
+    room_bytes = max(limit_bytes - size_bytes(ELLIPSIS), 0)
+    length = len(text.encode()[:room_bytes].decode(errors="ignore"))
+    # Whether a grapheme ends before a character depends on what stands before, and on that character.
+    ends = [found.end() for found in _GRAPHEME.finditer(text[: length + 1])]
+    return text[: ends[-2] if len(ends) > 1 else 0].rstrip() + ELLIPSIS
+
+
+def fold(path: str) -> str:
+    """Return a key that two paths share where a file system may take them for one, for it folds case or normalises.
+
+    Canonical caseless matching (The Unicode Standard, D145), without the default-ignorable code points: ext4 leaves
+    them out in folders that fold case.
+    """
+    if path.isascii():
+        return path.lower()
+    folded = unicodedata.normalize("NFD", path).casefold()
+    return unicodedata.normalize("NFD", _IGNORABLE.sub("", folded))

@@ -1,0 +1,132 @@
+"""The pytest plugin: options, fixtures, hooks. It is part of every pytest run in its environment, so it loads nothing
+heavy.
+
+Fixtures `clip`, `oracle`, `compare`, `deviations`, `evidence` and `baseline` serve the shipped suite and a user's own
+checks alike.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from clip_eval.checks import SUITE
+from clip_eval.errors import ClipEvalError
+from clip_eval.outcomes import Evidence
+from clip_eval.settings import DTYPES, Settings
+
+if TYPE_CHECKING:
+    from clip_eval.compare import Compare
+    from clip_eval.deviations import Deviations
+    from clip_eval.expect import Oracle
+    from clip_eval.observe import Clip
+    from clip_eval.session import Session
+
+__all__ = ["clip", "clip_session", "compare", "deviations", "evidence", "oracle"]
+
+_SESSION: pytest.StashKey[Session] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of `clip-eval gate`, each as --clip-NAME."""
+    group = parser.getgroup("clip-eval", "gate a CLIP checkpoint")
+    group.addoption(
+        "--clip-model", metavar="CHECKPOINT", help="checkpoint directory, or hub id with or without @revision"
+    )
+    group.addoption("--clip-baseline", metavar="PACK", help="baseline pack of the last approved release")
+    group.addoption("--clip-library", metavar="DIR", help="evaluation set for task scores")
+    group.addoption("--clip-dtype", choices=DTYPES, help="default: the dtype the checkpoint is stored in")
+    group.addoption("--clip-device", metavar="DEVICE", default="cpu", help="torch device (default: cpu)")
+    group.addoption("--clip-attn", metavar="NAME", help="attention implementation (default: the library's)")
+    group.addoption("--clip-new-weights", action="store_true", help="the weights differ from the pack's on purpose")
+    group.addoption("--clip-no-throughput", action="store_true", help="do not time the model")
+    group.addoption(
+        "--clip-out", metavar="DIR", type=Path, help="write run.json, report.html, summary.md and junit.xml there"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a bad checkpoint, pack or output directory before anything is collected."""
+    model = config.getoption("--clip-model", default=None)
+    if model is None:
+        return
+    from clip_eval.recorder import Recorder
+    from clip_eval.session import Session
+
+    session = Session(_settings(config, model))
+    recorder = Recorder(session, config)
+    try:
+        recorder.prepare()
+    except ClipEvalError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[_SESSION] = session
+    config.pluginmanager.register(recorder, "clip-eval-recorder")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The suite without a checkpoint is a usage error, not a list of skips."""
+    if _SESSION not in config.stash and any(item.path.parent == SUITE for item in items):
+        raise pytest.UsageError("the clip_eval suite needs a checkpoint: add --clip-model CHECKPOINT")
+
+
+@pytest.fixture
+def evidence(request: pytest.FixtureRequest) -> Evidence:
+    """What the check leaves behind: measurements, results, reasons for not judging."""
+    return Evidence(request.node.user_properties)
+
+
+@pytest.fixture(scope="session")
+def clip_session(pytestconfig: pytest.Config) -> Session:
+    """Everything derived from the options; the other fixtures are views of it."""
+    session = pytestconfig.stash.get(_SESSION, None)
+    if session is None:
+        raise pytest.UsageError("this test asks for a CLIP checkpoint: add --clip-model CHECKPOINT")
+    return session
+
+
+@pytest.fixture
+def clip(clip_session: Session, evidence: Evidence) -> Clip:
+    """The subject under test: `clip.forward(images=3, texts=5)` and the like, each answer made once a session."""
+    if clip_session.device_problem:
+        evidence.not_run(clip_session.device_problem)
+    return clip_session.clip
+
+
+@pytest.fixture
+def oracle(clip_session: Session) -> Oracle:
+    """What the subject should return, from the float64 reference, with the bound of every element."""
+    return clip_session.oracle
+
+
+@pytest.fixture
+def compare(evidence: Evidence) -> Compare:
+    """Judge an observation: `compare.equal`, `compare.close`, `compare.within`."""
+    from clip_eval.compare import Compare
+
+    return Compare(evidence.measurement)
+
+
+@pytest.fixture
+def deviations(clip_session: Session, evidence: Evidence) -> Deviations:
+    """The known deviations of the installed transformers release."""
+    from clip_eval.deviations import Deviations
+    from clip_eval.subject import transformers_release
+
+    return Deviations(transformers_release(), evidence.deviation)
+
+
+def _settings(config: pytest.Config, model: str) -> Settings:
+    option = config.getoption
+    return Settings(
+        model=model,
+        baseline=option("--clip-baseline"),
+        library=option("--clip-library"),
+        dtype=option("--clip-dtype"),
+        device=option("--clip-device"),
+        attention=option("--clip-attn"),
+        new_weights=option("--clip-new-weights"),
+        throughput=not option("--clip-no-throughput"),
+        out=option("--clip-out"),
+    )

@@ -1,0 +1,188 @@
+"""What rounding does to a CLIP: the oracle's arithmetic with errors of the right size injected after every leaf
+operation.
+
+The oracle runs once exactly and `COPIES` times here, all copies in one batch (copy-major: row r of copy c is row c *
+rows + r). The spread of the copies around the exact result is the standard deviation of the rounding error of each
+output element: local errors are derived (see `clip_eval.budgets`), their amplification by the network is measured on
+this very checkpoint and input.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_eval.budgets import ACCUMULATION, BLOCK, ROUNDING, TF32_UNIT_ROUNDOFF, UNIT_ROUNDOFF
+from clip_eval.oracle import Arithmetic
+
+__all__ = ["Precision", "RoundingArithmetic", "spread", "tile"]
+
+Array = NDArray[np.float64]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """How a subject computes.
+
+    Attributes:
+        dtype: dtype of weights and activations.
+        tf32_products: matrix products round float32 factors to TF32 (a CUDA setting).
+        tf32_convolution: the same for the patch convolution, on by default in cuDNN.
+    """
+
+    dtype: str
+    tf32_products: bool = False
+    tf32_convolution: bool = False
+
+    @property
+    def stored(self) -> float:
+        """Root mean square relative error of storing a value."""
+        return ROUNDING * UNIT_ROUNDOFF[self.dtype]
+
+    @property
+    def internal(self) -> float:
+        """Root mean square relative error of one float32 operation inside a kernel; half-precision kernels compute in
+        float32.
+        """
+        return ROUNDING * UNIT_ROUNDOFF["float32"]
+
+
+@dataclass(slots=True)
+class RoundingArithmetic(Arithmetic):
+    """`Arithmetic` whose every result carries an error of the size that `precision` would commit.
+
+    Errors are random signs times their standard deviation, so that even a mean over few copies has the right size.
+    """
+
+    precision: Precision
+    copies: int
+    generator: np.random.Generator = field(default_factory=lambda: np.random.Generator(np.random.PCG64(7)))
+
+    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """X @ weight.T + bias with accumulation, TF32 and storage errors."""
+        exact = Arithmetic.linear(self, x, weight, bias)
+        size = Arithmetic.linear(self, self._first(x) ** 2, weight**2, None if bias is None else bias**2)
+        return self._product(exact, size, terms=x.shape[-1], tf32=self.precision.tf32_products)
+
+    def patches(self, pixel_values: Array, weight: Array) -> Array:
+        """The patch convolution: a product over channels * patch * patch terms."""
+        exact = Arithmetic.patches(self, pixel_values, weight)
+        size = Arithmetic.patches(self, self._first(pixel_values) ** 2, weight**2)
+        terms = int(np.prod(weight.shape[1:]))
+        return self._product(exact, size, terms=terms, tf32=self.precision.tf32_convolution)
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        """Batched product, such as scores and attention-weighted values."""
+        exact = Arithmetic.matmul(self, a, b)
+        size = Arithmetic.matmul(self, self._first(a) ** 2, self._first(b) ** 2)
+        return self._product(exact, size, terms=a.shape[-1], tf32=self.precision.tf32_products)
+
+    def add(self, a: Array, b: Array) -> Array:
+        """A sum, stored. Infinite entries are masks and carry no error."""
+        return self._stored(Arithmetic.add(self, a, b))
+
+    def scale(self, x: Array, factor: Array | float) -> Array:
+        """A product with a constant, stored."""
+        return self._stored(Arithmetic.scale(self, x, factor))
+
+    def layer_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> Array:
+        """Statistics in float32 (four operations relative to each normalised value, and the mean's own error), result
+        stored.
+        """
+        exact = Arithmetic.layer_norm(self, x, weight, bias, eps)
+        mean = x.mean(axis=-1, keepdims=True)  # (..., 1)
+        deviation = np.sqrt(x.var(axis=-1, keepdims=True) + eps)  # (..., 1)
+        inner = (4 * np.abs(x - mean) + np.abs(mean)) / deviation * np.abs(weight)  # (..., width)
+        return self._noisy(exact, np.hypot(self.precision.internal * inner, self.precision.stored * exact))
+
+    def activation(self, x: Array, name: str) -> Array:
+        """Up to three stored roundings: the argument, which the slope amplifies, and the factors of the result."""
+        exact = Arithmetic.activation(self, x, name)
+        step = 1e-6
+        slope = (Arithmetic.activation(self, x * (1 + step), name) - exact) / step  # (...), x times the derivative
+        return self._noisy(exact, self.precision.stored * np.hypot(slope, 2 * exact))
+
+    def softmax(self, scores: Array) -> Array:
+        """Computed in float32: the shifted score as argument of exp, three roundings of the quotient; then stored."""
+        exact = Arithmetic.softmax(self, scores)
+        shift = scores.max(axis=-1, keepdims=True) - scores  # (..., keys), infinite where masked
+        reach = np.where(np.isfinite(shift), shift, 0.0) + 3.0  # (..., keys)
+        return self._noisy(exact, exact * np.hypot(self.precision.internal * reach, self.precision.stored))
+
+    def log_softmax(self, scores: Array) -> Array:
+        """Computed in float32: the shifted score, and the logarithm of the sum, each within a few roundings; then
+        stored.
+        """
+        exact = Arithmetic.log_softmax(self, scores)
+        return self._noisy(
+            exact, np.hypot(3 * self.precision.internal * (np.abs(exact) + 1), self.precision.stored * exact)
+        )
+
+    def mean(self, x: Array) -> Array:
+        """A mean, stored."""
+        return self._stored(Arithmetic.mean(self, x))
+
+    def normalize(self, x: Array) -> Array:
+        """Division by the L2 norm: one error shared by the row (the norm, rounded twice), one for each element."""
+        exact = Arithmetic.normalize(self, x)
+        shared = self._signs(exact.shape[:-1])[..., None]  # (..., 1)
+        return self._stored(exact * (1 + 2 * self.precision.stored * shared))
+
+    def exp(self, x: Array) -> Array:
+        """Exponential of a stored number, within two roundings."""
+        exact = np.asarray(Arithmetic.exp(self, x))
+        return self._noisy(exact, 2 * self.precision.stored * exact)
+
+    def _first(self, x: Array) -> Array:
+        """The rows of the first copy: sizes of operands hardly differ between copies."""
+        return x[: x.shape[0] // self.copies] if x.ndim > 1 and x.shape[0] % self.copies == 0 else x
+
+    def _product(self, exact: Array, size: Array, *, terms: int, tf32: bool) -> Array:
+        accumulated = ACCUMULATION * UNIT_ROUNDOFF["float32"] * math.sqrt(min(terms, BLOCK))
+        factors = math.sqrt(2) * ROUNDING * TF32_UNIT_ROUNDOFF if tf32 else 0.0
+        std = math.hypot(accumulated, factors) * np.sqrt(size)  # (rows, ...), of one copy
+        repeats = (exact.shape[0] // std.shape[0],) + (1,) * (std.ndim - 1)
+        return self._noisy(exact, np.hypot(np.tile(std, repeats), self.precision.stored * exact))
+
+    def _stored(self, exact: Array) -> Array:
+        return self._noisy(exact, self.precision.stored * np.where(np.isfinite(exact), exact, 0.0))
+
+    def _noisy(self, exact: Array, std: Array) -> Array:
+        return exact + std * self._signs(exact.shape)
+
+    def _signs(self, shape: tuple[int, ...]) -> Array:
+        return np.asarray(self.generator.integers(0, 2, shape, dtype=np.int8) * 2.0 - 1.0, dtype=np.float64)
+
+
+def tile(x: NDArray[_Scalar], copies: int) -> NDArray[_Scalar]:
+    """Repeat the rows of a batch copy after copy: (rows, ...) to (copies * rows, ...)."""
+    return np.concatenate([x] * copies)
+
+
+def spread(exact: Array, perturbed: Array, copies: int) -> Array:
+    """Standard deviation of each element's rounding error.
+
+    A few copies estimate one element badly, so two estimates are combined and the larger one taken: the element's
+    own, and the product of its row's and its channel's share (exact where errors are large in some positions and some
+    channels, as the outlier channels of real CLIPs are).
+
+    Args:
+        exact: (rows, ..., channels) float64.
+        perturbed: (copies * rows, ..., channels) float64.
+        copies: perturbed runs in `perturbed`.
+
+    Returns:
+        (rows, ..., channels) float64.
+    """
+    errors = perturbed.reshape(copies, *exact.shape) - exact  # (copies, rows, ..., channels)
+    variance = (errors**2).mean(axis=0)  # (rows, ..., channels)
+    if variance.ndim < 2 or not variance.any():
+        return np.asarray(np.sqrt(variance))
+    row = variance.mean(axis=-1, keepdims=True)  # (rows, ..., 1)
+    channel = variance.reshape(-1, variance.shape[-1]).mean(axis=0)  # (channels,)
+    return np.asarray(np.sqrt(np.maximum(variance, row * channel / variance.mean())))

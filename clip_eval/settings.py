@@ -1,0 +1,65 @@
+"""What the user asked for: the options of a run, as plain values that every process of it shares."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from clip_eval.measurement import Json
+
+__all__ = ["DTYPES", "Settings"]
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The options of one run.
+
+    Attributes:
+        model: a checkpoint directory, or a hub id with or without @revision.
+        baseline: a pack directory.
+        library: an evaluation set.
+        dtype: one of `DTYPES`; None for the dtype the checkpoint is stored in.
+        device: a torch device.
+        attention: an attention implementation; None for the library's default.
+        new_weights: the candidate has other weights than the pack, on purpose.
+        throughput: time the model.
+        out: directory for the reports; None writes none.
+    """
+
+    model: str
+    baseline: str | None = None
+    library: str | None = None
+    dtype: str | None = None
+    device: str = "cpu"
+    attention: str | None = None
+    new_weights: bool = False
+    throughput: bool = True
+    out: Path | None = None
+
+    def arguments(self) -> dict[str, Json]:
+        """Return every option with its value, for the run record."""
+        return {**asdict(self), "out": None if self.out is None else str(self.out)}
+
+    def options(self, prefix: str) -> list[str]:
+        """Return the command-line options that give these settings, without model and out.
+
+        Args:
+            prefix: "--" for clip-eval, "--clip-" for pytest.
+        """
+        named = {
+            "baseline": self.baseline,
+            "library": self.library,
+            "dtype": self.dtype,
+            "attn": self.attention,
+            "device": None if self.device == "cpu" else self.device,
+        }
+        options = [part for name, value in named.items() if value is not None for part in (f"{prefix}{name}", value)]
+        switches = {"new-weights": self.new_weights, "no-throughput": not self.throughput}
+        return options + [f"{prefix}{name}" for name, on in switches.items() if on]
+
+    def rerun(self, function: str) -> str:
+        """Return the command that runs the checks whose name contains `function`."""
+        return shlex.join(["clip-eval", "gate", self.model, *self.options("--"), "-k", function])

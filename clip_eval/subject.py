@@ -1,0 +1,333 @@
+"""Load a checkpoint one way and run it. The one module that knows transformers 4 from 5; nothing else imports torch or
+transformers.
+
+torch and transformers are imported when a model is first loaded, never at import: the plugin is part of every pytest
+run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from packaging.version import Version
+
+from clip_eval.checkpoint import Checkpoint
+from clip_eval.errors import CheckpointError
+from clip_eval.rounding import Precision
+
+__all__ = [
+    "MODEL_CLASSES",
+    "LoadingReport",
+    "Subject",
+    "canonical_name",
+    "device_problem",
+    "features_are_tensors",
+    "precision_of",
+    "projected_features",
+    "resizes_with_torchvision",
+    "transformers_release",
+]
+
+MODEL_CLASSES = (
+    "CLIPModel",
+    "CLIPTextModel",
+    "CLIPVisionModel",
+    "CLIPTextModelWithProjection",
+    "CLIPVisionModelWithProjection",
+)
+
+_PARTS = {
+    "CLIPModel": ("text_model.", "vision_model.", "text_projection.", "visual_projection.", "logit_scale"),
+    "CLIPTextModel": ("text_model.",),
+    "CLIPVisionModel": ("vision_model.",),
+    "CLIPTextModelWithProjection": ("text_model.", "text_projection."),
+    "CLIPVisionModelWithProjection": ("vision_model.", "visual_projection."),
+}
+_WHOLE = _PARTS["CLIPModel"]
+
+
+def transformers_release() -> Version:
+    """Return the installed transformers release without importing it."""
+    return Version(version("transformers"))
+
+
+def features_are_tensors(release: Version) -> bool:
+    """Say whether get_text_features and get_image_features return a bare tensor, as documented up to 4.x.
+
+    From 5.0 they are documented to return `BaseModelOutputWithPooling` with the projected feature in `pooler_output`.
+    """
+    return release < Version("5.0.0.dev0")
+
+
+def resizes_with_torchvision(image_processor: Any) -> bool:
+    """Say whether an image processor resizes with torchvision, which may differ from Pillow by one uint8 level."""
+    return any(
+        "Torchvision" in base.__name__ or base.__name__.endswith("Fast") for base in type(image_processor).__mro__
+    )
+
+
+def projected_features(features: Any, release: Version) -> Any:
+    """Return the projected, not normalised feature tensor (rows, projection) of a get_*_features result."""
+    return features if features_are_tensors(release) else features.pooler_output
+
+
+def canonical_name(name: str, model_class: str) -> str:
+    """Return the name that tensor `name` of a `model_class` in memory has in a CLIPModel checkpoint on disk.
+
+    From 5.6 the towers are flattened in memory (`encoder...`), before they carry the prefix of the file.
+    """
+    return name if name.startswith(_WHOLE) else _PARTS[model_class][0] + name
+
+
+def precision_of(dtype: str, device: str) -> Precision:
+    """Return how a subject of `dtype` computes on `device` under the process's current torch settings."""
+    if not device.startswith("cuda") or dtype != "float32":
+        return Precision(dtype)
+    import torch
+
+    return Precision(dtype, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+
+
+def device_problem(device: str) -> str | None:
+    """Say why `device` cannot be used here, or None if it can."""
+    import torch
+
+    kind = device.partition(":")[0]
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return f"device {device!r} is not available ({kind}): {reason}"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadingReport:
+    """What transformers said about the weights when it loaded a model; all three are empty for a healthy load.
+
+    Names are canonical. Tensors that belong to parts which the class does not have (the other tower) are not
+    unexpected.
+    """
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """True where every weight of the model came from the file."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+
+@dataclass(slots=True)
+class Subject:
+    """A checkpoint loaded one way.
+
+    Args:
+        checkpoint: what lies on disk.
+        dtype: "float32", "bfloat16" or "float16"; always passed on explicitly.
+        device: a torch device, "cpu" or "cuda:0".
+        attention: "eager", "sdpa" or another implementation, None for the library's default.
+    """
+
+    checkpoint: Checkpoint
+    dtype: str
+    device: str = "cpu"
+    attention: str | None = None
+    _models: dict[tuple[str, str | None], Any] = field(default_factory=dict, repr=False)
+    _processors: dict[str, Any] = field(default_factory=dict, repr=False)
+    _reports: dict[tuple[str, str | None], LoadingReport] = field(default_factory=dict, repr=False)
+
+    @property
+    def precision(self) -> Precision:
+        """How this subject computes."""
+        return precision_of(self.dtype, self.device)
+
+    @property
+    def is_loaded(self) -> bool:
+        """True once the full model was loaded."""
+        return ("CLIPModel", self.attention) in self._models
+
+    def model(self, model_class: str, *, attention: str | None = None) -> Any:
+        """Return the model, loaded on first use and kept.
+
+        Args:
+            model_class: one of `MODEL_CLASSES`.
+            attention: an attention implementation other than the subject's.
+
+        Raises:
+            CheckpointError: weights are missing, unexpected or of the wrong shape; the tensors are named.
+        """
+        report = self.loading_report(model_class, attention=attention)
+        if not report.complete:
+            raise CheckpointError(
+                f"transformers {version('transformers')} did not load {model_class} completely: {_named(report)}",
+                where=self.checkpoint.path,
+                fix="Nothing computed from these weights means anything; see check weights.every_weight_is_loaded",
+            )
+        return self._models[model_class, attention or self.attention]
+
+    def loading_report(self, model_class: str, *, attention: str | None = None) -> LoadingReport:
+        """Load the model if that has not happened yet and return what the library reported."""
+        key = (model_class, attention or self.attention)
+        if key not in self._models:
+            self._models[key], info = self._load(model_class, attention or self.attention)
+            self._reports[key] = _report(info, model_class)
+        return self._reports[key]
+
+    def run(
+        self,
+        model_class: str,
+        inputs: Mapping[str, NDArray[Any]],
+        *,
+        method: str = "forward",
+        attention: str | None = None,
+        **options: object,
+    ) -> Any:
+        """Call a model, or one of its methods, without gradients and return whatever it returned.
+
+        Args:
+            model_class: one of `MODEL_CLASSES`.
+            inputs: NumPy arrays by keyword; they become tensors on the subject's device with their own dtype.
+            method: "forward" calls the model itself; otherwise the name of a method.
+            attention: an attention implementation other than the subject's.
+            options: passed on as they are.
+        """
+        return self.prepared(model_class, self.tensors(inputs), method=method, attention=attention, **options)()
+
+    def prepared(
+        self,
+        model_class: str,
+        tensors: Mapping[str, Any],
+        *,
+        method: str = "forward",
+        attention: str | None = None,
+        **options: object,
+    ) -> Callable[[], Any]:
+        """Return a call of a model, or of one of its methods, without gradients; it does nothing else, so it can be timed.
+
+        Args:
+            model_class: one of `MODEL_CLASSES`.
+            tensors: by keyword, on the subject's device; see `tensors`.
+            method: "forward" calls the model itself; otherwise the name of a method.
+            attention: an attention implementation other than the subject's.
+            options: passed on as they are.
+        """
+        import torch
+
+        model = self.model(model_class, attention=attention)
+        call = model if method == "forward" else getattr(model, method)
+
+        def without_gradients() -> Any:
+            with torch.no_grad():
+                return call(**tensors, **options)
+
+        return without_gradients
+
+    def tensors(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+        """Return NumPy arrays by keyword as tensors on the subject's device, each with its own dtype."""
+        return {name: self._tensor(value) for name, value in inputs.items()}
+
+    def weights(self, model_class: str) -> dict[str, Any]:
+        """Return the loaded model's own tensors, not copies, by canonical name."""
+        state = self.model(model_class).state_dict()
+        return {canonical_name(name, model_class): tensor for name, tensor in state.items()}
+
+    def state(self, model_class: str) -> Iterator[tuple[str, NDArray[np.float64]]]:
+        """Yield (canonical name, values as float64) for every tensor of the loaded model's state_dict."""
+        for name, tensor in self.model(model_class).state_dict().items():
+            yield canonical_name(name, model_class), tensor.detach().to("cpu").double().numpy()
+
+    def placement(self, model_class: str) -> Iterator[tuple[str, str, str]]:
+        """Yield (canonical name, dtype, device type) of every floating-point parameter and buffer."""
+        model = self.model(model_class)
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            if tensor.is_floating_point():
+                yield canonical_name(name, model_class), str(tensor.dtype).removeprefix("torch."), tensor.device.type
+
+    def processor(self, route: str = "AutoProcessor") -> Any:
+        """Load a processor, image processor or tokenizer through the transformers class named `route`."""
+        if route not in self._processors:
+            import transformers
+
+            with _quiet():
+                loader = getattr(transformers, route)
+                self._processors[route] = loader.from_pretrained(str(self.checkpoint.path), local_files_only=True)
+        return self._processors[route]
+
+    def process(self, processor: Any, *args: object, **options: object) -> Any:
+        """Call a processor and return its result, silencing the library's hints about backends and padding."""
+        with _quiet():
+            return processor(*args, **options)
+
+    def _load(self, model_class: str, attention: str | None) -> tuple[Any, dict[str, Any]]:
+        import torch
+        import transformers
+
+        with _quiet():
+            model, info = getattr(transformers, model_class).from_pretrained(
+                str(self.checkpoint.path),
+                dtype=getattr(torch, self.dtype),
+                attn_implementation=attention,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        return model.to(self.device), info
+
+    def _tensor(self, value: NDArray[Any]) -> Any:
+        import torch
+
+        return torch.tensor(value, device=self.device)  # a copy: the probe itself can never be changed in place
+
+
+def _report(info: Mapping[str, Any], model_class: str) -> LoadingReport:
+    """Read output_loading_info of 4.x (lists) and 5.x (sets; mismatched entries are tuples of name and shapes)."""
+
+    def names(key: str) -> tuple[str, ...]:
+        entries = [entry if isinstance(entry, str) else entry[0] for entry in info.get(key) or ()]
+        return tuple(sorted(canonical_name(entry, model_class) for entry in entries))
+
+    own = _PARTS[model_class]
+    unexpected = tuple(
+        name for name in names("unexpected_keys") if name.startswith(own) and not name.endswith(".position_ids")
+    )
+    return LoadingReport(names("missing_keys"), unexpected, names("mismatched_keys"))
+
+
+def _named(report: LoadingReport) -> str:
+    parts = []
+    for label, tensors in (
+        ("missing", report.missing),
+        ("unexpected", report.unexpected),
+        ("mismatched", report.mismatched),
+    ):
+        if tensors:
+            more = f" and {len(tensors) - 5} more" if len(tensors) > 5 else ""
+            parts.append(f"{label} {', '.join(tensors[:5])}{more}")
+    return "; ".join(parts)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the library's loading chatter: what matters of it is asserted by checks. Settings are put back."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

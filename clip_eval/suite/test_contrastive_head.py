@@ -1,0 +1,66 @@
+"""The contrastive head: unit embeddings, scaled cosines, symmetric logits, the loss (Radford et al. 2021, figure 3)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clip_eval import budgets
+from clip_eval.compare import Compare, to_array
+from clip_eval.observe import Clip
+from clip_eval.oracle import EXACT
+
+SQUARE = 4
+
+
+@pytest.mark.parametrize("mask", ["padding", "interior", "none"])
+def test_logits_are_symmetric(clip: Clip, compare: Compare, mask: str) -> None:
+    """Logits per image are the exact transpose of logits per text.
+
+    Both are views of one product; a second product, a second scale or a missing transpose breaks retrieval in one
+    direction only.
+    """
+    out = clip.forward(images=3, texts=5, mask=mask)  # rectangular, so a missing transpose has the wrong shape
+    compare.equal(out.logits_per_image, out.logits_per_text.T, name="logits_per_image against logits_per_text.T")
+
+
+def test_embeddings_have_unit_norm(clip: Clip, compare: Compare) -> None:
+    """Text and image embeddings of CLIPModel have L2 norm 1."""
+    out = clip.forward(images=3, texts=5)
+    budget = budgets.unit_norm(clip.dtype, clip.config.projection_dim)
+    for name, embeddings in (("text_embeds", out.text_embeds), ("image_embeds", out.image_embeds)):
+        norms = np.linalg.norm(to_array(embeddings), axis=-1)  # (rows,)
+        compare.within(norms, np.ones_like(norms), budget, name=f"norm of {name}")
+
+
+def test_logits_follow_from_embeddings(clip: Clip, compare: Compare) -> None:
+    """Logits per text are exp(logit_scale) times the cosines of the returned embeddings."""
+    out = clip.forward(images=3, texts=5)
+    scale = float(np.exp(clip.subject.checkpoint.weights(clip.dtype)["logit_scale"]))
+    expected = scale * to_array(out.text_embeds) @ to_array(out.image_embeds).T  # (texts, images)
+    precision = clip.subject.precision
+    budget = budgets.recomputed_logits(clip.dtype, clip.config.projection_dim, scale, tf32=precision.tf32_products)
+    compare.within(out.logits_per_text, expected, budget, name="logits_per_text", module="logit_scale")
+    compare.within(out.logits_per_image, expected.T, budget, name="logits_per_image", module="logit_scale")
+
+
+def test_loss_is_the_mean_of_both_cross_entropies(clip: Clip, compare: Compare) -> None:
+    """With return_loss the loss is the mean of the cross entropies over the diagonal, in both directions.
+
+    Documented as shape (1,), a scalar in every release; a scalar is what is asserted.
+    """
+    out = clip.forward(images=SQUARE, texts=SQUARE, return_loss=True)
+    logits = to_array(out.logits_per_text)  # (texts, images)
+    per_text = -np.diagonal(EXACT.log_softmax(logits)).mean()
+    per_image = -np.diagonal(EXACT.log_softmax(logits.T)).mean()
+    budget = budgets.loss_from_logits(clip.dtype, SQUARE, float(np.abs(logits).max()))
+    compare.within(out.loss, np.asarray((per_text + per_image) / 2), budget, name="loss")
+
+
+def test_loss_changes_nothing_else(clip: Clip, compare: Compare) -> None:
+    """Asking for the loss leaves every other output as it is."""
+    plain = clip.forward(images=SQUARE, texts=SQUARE)
+    out = clip.forward(images=SQUARE, texts=SQUARE, return_loss=True)
+    compare.equal(list(out.keys()), ["loss", *plain.keys()], name="fields with return_loss")
+    for name in ("logits_per_image", "logits_per_text", "text_embeds", "image_embeds"):
+        compare.equal(out[name], plain[name], name=f"{name} with return_loss")

@@ -1,0 +1,124 @@
+"""What a zero-shot score means: better than guessing, and no worse than the approved release.
+
+Without a reference the score is held against guessing, 1 / classes:
+
+- *passed*: the whole 95 % interval lies above chance. The embeddings say something about these classes.
+- *failed*: the interval reaches down to chance and ends below the middle between chance and 1. Such a checkpoint cannot be told from
+  guessing by as many images as there are, and these images would have shown a useful one. A broken model scores at chance, not
+  below it, so that a rule which asked for an interval below chance would let nearly every broken model pass as undecided.
+- *inconclusive*: the interval holds chance and the middle. There are too few images to tell.
+
+With a reference the same records are paired, so that only answers which changed count:
+
+- *passed*: the net loss is below `LOSS_MARGIN` at the upper end of its 95 % interval.
+- *failed*: it is not, and losses outweigh gains with p < `SIGNIFICANCE` (exact, one-sided).
+- *inconclusive*: neither; the changes are many and about balanced, or the library is small.
+
+A candidate has to hold against both; the graver outcome counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from clip_eval.measurement import Json
+from clip_eval.run_record import TaskResult, TrialOutcome
+from clip_eval.tasks.statistics import PairedChange, paired_change
+from clip_eval.tasks.zero_shot import ZeroShotScores
+
+__all__ = ["LOSS_MARGIN", "SIGNIFICANCE", "Judgement", "against_chance", "against_reference", "judge"]
+
+LOSS_MARGIN = 0.01
+"""A net loss of one answer in a hundred is what a release manager has to hear of; half the width of a 95 % interval is larger than
+that below some 4,000 images, so that unpaired scores would not show it."""
+
+SIGNIFICANCE = 0.01
+"""False alarms on unchanged quality: one run in a hundred at most. Below seven changes, all of them losses, nothing fails."""
+
+_GRAVITY: tuple[TrialOutcome, ...] = ("passed", "inconclusive", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """An outcome, the sentence behind it, and the reference's score where there was one."""
+
+    outcome: TrialOutcome
+    reason: str
+    reference: float | None = None
+    details: Mapping[str, Json] = field(default_factory=dict)
+
+
+def judge(scores: ZeroShotScores, reference: Mapping[str, bool] | None = None) -> TaskResult:
+    """Return the task result that a run record holds.
+
+    Args:
+        scores: of the candidate.
+        reference: record id -> whether the approved release was right; None where nobody recorded it.
+    """
+    found = against_chance(scores)
+    if reference is not None:
+        paired = against_reference(scores, reference)
+        graver = max((paired, found), key=lambda judgement: _GRAVITY.index(judgement.outcome))
+        found = Judgement(graver.outcome, graver.reason, paired.reference, paired.details)
+    if scores.unreadable and found.outcome == "passed":
+        found = Judgement("inconclusive", _unreadable(scores), found.reference, found.details)
+    interval = scores.interval
+    return TaskResult(
+        name="zero_shot_top1",
+        outcome=found.outcome,
+        score=scores.score,
+        interval_low=interval.low,
+        interval_high=interval.high,
+        higher_is_better=True,
+        count=len(scores.answers),
+        reason=found.reason,
+        reference=found.reference,
+        details={**scores.details(), **found.details},
+    )
+
+
+def against_chance(scores: ZeroShotScores) -> Judgement:
+    """Judge a score against guessing; see the module's text."""
+    interval, middle = scores.interval, (scores.chance + 1) / 2
+    ends = f"the 95 % interval {interval.low:.4f} to {interval.high:.4f}"
+    if interval.low > scores.chance:
+        return Judgement("passed", f"{ends} lies above chance, {scores.chance:.4f}")
+    if interval.high < middle:
+        return Judgement("failed", f"{ends} cannot be told from chance, {scores.chance:.4f}")
+    count = len(scores.answers)
+    return Judgement(
+        "inconclusive", f"{count} images are too few: {ends} holds chance, {scores.chance:.4f}, and half of skill"
+    )
+
+
+def against_reference(scores: ZeroShotScores, reference: Mapping[str, bool]) -> Judgement:
+    """Judge a score against an approved release over the same records; see the module's text."""
+    observed = scores.hits
+    if observed.keys() != reference.keys():
+        other = len(observed.keys() ^ reference.keys())
+        return Judgement(
+            "inconclusive", f"the reference was recorded on other records: {other} are in one of the two only"
+        )
+    change = paired_change(observed, reference)
+    score = sum(reference.values()) / len(reference)
+    details: dict[str, Json] = {"gained": change.gained, "lost": change.lost, "p_value": change.p_value}
+    return Judgement(_paired_outcome(change), _paired_reason(change), score, details)
+
+
+def _paired_outcome(change: PairedChange) -> TrialOutcome:
+    if change.loss.high < LOSS_MARGIN:
+        return "passed"
+    return "failed" if change.p_value < SIGNIFICANCE else "inconclusive"
+
+
+def _paired_reason(change: PairedChange) -> str:
+    return (
+        f"{change.lost} answers of {change.count} were lost and {change.gained} gained, "
+        f"a net loss of at most {max(change.loss.high, 0.0):.4f} (95 %, margin {LOSS_MARGIN:g}; p {change.p_value:.2g})"
+    )
+
+
+def _unreadable(scores: ZeroShotScores) -> str:
+    lost = len(scores.unreadable)
+    return f"{lost} of {lost + len(scores.answers)} images could not be read, so the score is not that of the library"

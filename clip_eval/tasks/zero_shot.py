@@ -1,0 +1,166 @@
+"""Zero-shot classification (Radford et al. 2021, section 3.1): the class whose texts lie nearest to the image.
+
+A class is the mean of the unit embeddings of its prompts, at length 1 again (prompt ensembling, section 3.1.4). Ties go to
+the class that the library names first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_eval.errors import LibraryError
+from clip_eval.library import Decoded, Library, ZeroShot, decoded
+from clip_eval.measurement import Json
+from clip_eval.subject import Subject
+from clip_eval.tasks.embeddings import embed_images, embed_texts, unit
+from clip_eval.tasks.statistics import Interval, wilson_interval
+
+__all__ = ["Answer", "ZeroShotScores", "score_zero_shot"]
+
+_IMAGES_AT_ONCE = 64
+_WORST_CLASSES = 5
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the subject made of one record: class indices. `predicted` is None where an embedding was not finite."""
+
+    record: str
+    expected: int
+    predicted: int | None
+
+    @property
+    def hit(self) -> bool:
+        """Whether the answer is right."""
+        return self.predicted == self.expected
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroShotScores:
+    """The answers of one subject to one library.
+
+    Attributes:
+        task: the classes and prompts.
+        answers: one for each readable record, in the order of the manifest.
+        unreadable: path and problem of each image that could not be read.
+    """
+
+    task: ZeroShot
+    answers: tuple[Answer, ...]
+    unreadable: tuple[str, ...]
+
+    @property
+    def hits(self) -> dict[str, bool]:
+        """Record id -> whether the answer is right: what a later run is paired with."""
+        return {answer.record: answer.hit for answer in self.answers}
+
+    @property
+    def score(self) -> float:
+        """Top-1 accuracy over the records that were answered."""
+        return sum(answer.hit for answer in self.answers) / len(self.answers)
+
+    @property
+    def interval(self) -> Interval:
+        """95 % interval of `score`."""
+        return wilson_interval(sum(answer.hit for answer in self.answers), len(self.answers))
+
+    @property
+    def not_finite(self) -> int:
+        """Records without an answer because an embedding holds NaN or infinity; they count as wrong."""
+        return sum(answer.predicted is None for answer in self.answers)
+
+    @property
+    def chance(self) -> float:
+        """Expected accuracy of guessing."""
+        return 1 / len(self.task.classes)
+
+    def details(self) -> dict[str, Json]:
+        """Return what a report shows beside the score."""
+        return {
+            "classes": len(self.task.classes),
+            "prompts": len(self.task.prompts),
+            "images": len(self.answers),
+            "chance": self.chance,
+            "not_finite": self.not_finite,
+            "unreadable": len(self.unreadable),
+            "unreadable_images": self.unreadable[:_WORST_CLASSES],
+            "worst_classes": tuple(self._worst_classes()),
+        }
+
+    def _worst_classes(self) -> Iterator[dict[str, Json]]:
+        """The classes with the lowest share of hits, each with the class that it is most often taken for."""
+        asked = Counter(answer.expected for answer in self.answers)
+        hits = Counter(answer.expected for answer in self.answers if answer.hit)
+        for index in sorted(asked, key=lambda index: (hits[index] / asked[index], index))[:_WORST_CLASSES]:
+            taken = Counter(a.predicted for a in self.answers if a.expected == index and not a.hit)
+            most = max(taken, key=lambda name: taken[name], default=None)
+            yield {
+                "class": self.task.classes[index],
+                "hits": hits[index],
+                "images": asked[index],
+                "taken_for": None if most is None else self.task.classes[most],
+            }
+
+
+def score_zero_shot(subject: Subject, library: Library) -> ZeroShotScores:
+    """Ask the subject for the class of every record of the library.
+
+    Args:
+        subject: a checkpoint with tokenizer and image processor.
+        library: with a zero-shot task.
+
+    Raises:
+        LibraryError: there is no zero-shot task, a line of the manifest is no record, a prompt is too long for the model, or
+            not one image could be read.
+    """
+    task = library.zero_shot
+    if task is None:
+        raise LibraryError(
+            "the library sets no zero-shot task", where=library.root, fix="Add [zero_shot] to library.toml"
+        )
+    classes = _class_embeddings(subject, task)  # (classes, projection)
+    answers: list[Answer] = []
+    unreadable: list[str] = []
+    for batch in _batches(decoded(library), _IMAGES_AT_ONCE):
+        unreadable += [f"{item.record.path}: {item.problem}" for item in batch if item.image is None]
+        answers += _answers(subject, task, classes, [item for item in batch if item.image is not None])
+    if not answers:
+        what = f"not one of {len(unreadable)} images can be read"
+        raise LibraryError(what, where=library.root, fix="Bring the images that the manifest was written for")
+    return ZeroShotScores(task, tuple(answers), tuple(unreadable))
+
+
+def _class_embeddings(subject: Subject, task: ZeroShot) -> NDArray[np.float64]:
+    texts = embed_texts(subject, task.texts())  # (classes * prompts, projection)
+    by_class = texts.reshape(len(task.classes), len(task.prompts), -1)  # (classes, prompts, projection)
+    return unit(by_class.mean(axis=1))
+
+
+def _answers(subject: Subject, task: ZeroShot, classes: NDArray[np.float64], batch: list[Decoded]) -> Iterator[Answer]:
+    if not batch:
+        return
+    images = embed_images(subject, [item.image for item in batch if item.image is not None])  # (images, projection)
+    scores = images @ classes.T  # (images, classes)
+    for item, row in zip(batch, scores, strict=True):
+        finite = bool(np.isfinite(row).all())
+        yield Answer(item.record.id, _expected(item, task), int(np.argmax(row)) if finite else None)
+
+
+def _expected(item: Decoded, task: ZeroShot) -> int:
+    assert item.record.label is not None, "a library with a zero-shot task yields no record without a label"
+    return task.classes.index(item.record.label)
+
+
+def _batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
