@@ -18,7 +18,7 @@ from clip_eval.errors import UsageError
 from clip_eval.run_record import Scope
 from clip_eval.verdict import DeclaredCheck
 
-__all__ = ["SUITE", "Explained", "check_id", "declared_checks", "explain_check"]
+__all__ = ["SUITE", "Case", "Explained", "check_id", "declared_checks", "explain_check", "find_case", "is_of_suite"]
 
 SUITE = Path(__file__).parent / "suite"
 
@@ -30,6 +30,14 @@ class Explained:
     check: DeclaredCheck
     why: str
     line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One test of the suite: a declared check and, where that is parametrised, the case of it."""
+
+    check: DeclaredCheck
+    case: str | None = None
 
 
 @cache
@@ -55,6 +63,28 @@ def explain_check(wanted: str) -> Explained:
 def check_id(path: Path, function: str) -> str:
     """Return the id of test `function` in suite file `path`."""
     return f"{path.stem.removeprefix('test_')}.{function.removeprefix('test_')}"
+
+
+def is_of_suite(path: Path) -> bool:
+    """Say whether a test file is one of the suite's own, whatever link it is reached by."""
+    return path.parent.resolve() == SUITE.resolve()
+
+
+def find_case(name: str) -> Case | None:
+    """Return the case that FILE::FUNCTION or FILE::FUNCTION[CASE] names; None where no such check is declared.
+
+    Args:
+        name: FILE may have folders in front, which do not count.
+    """
+    file, _, test = name.partition("::")
+    function, bracket, case = test.partition("[")
+    check = _by_id().get(check_id(Path(file), function))
+    return None if check is None else Case(check, case.removesuffix("]") if bracket else None)
+
+
+@cache
+def _by_id() -> dict[str, DeclaredCheck]:
+    return {check.id: check for check in declared_checks()}
 
 
 @cache

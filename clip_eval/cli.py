@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -23,36 +24,39 @@ def main() -> None:
     try:
         code = cli(standalone_mode=False)
     except ClipEvalError as error:
-        _complain(str(error))
+        _complain(str(error), error.exit_code)
     except click.exceptions.Abort:
         sys.exit(2)
+    except click.UsageError as error:
+        command = "clip-eval" if error.ctx is None else error.ctx.command_path
+        _complain(f"{error.format_message()} See {command} --help.", _USAGE_ERROR)
     except click.ClickException as error:
-        _complain(error.format_message())
+        _complain(error.format_message(), _USAGE_ERROR)
     else:
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _complain(message: str) -> None:
-    click.echo(click.wrap_text(f"clip-eval: {message}", width=80), err=True)
-    sys.exit(_USAGE_ERROR)
+def _complain(message: str, code: int) -> NoReturn:
+    """One paragraph; paths and ids stay whole, so that they can be copied."""
+    click.echo(textwrap.fill(f"clip-eval: {message}", 80, break_long_words=False, break_on_hyphens=False), err=True)
+    sys.exit(code)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.version_option(__version__, prog_name="clip-eval")
 def cli() -> None:
     """The release gate for CLIP models.
 
-    Exit codes: 0 pass, 1 fail, 4 usage error, 10 inconclusive.
+    Exit codes: 0 pass, 1 fail, 2 interrupted, 3 internal error, 4 usage error, 10 inconclusive.
     """
 
 
-def _loading(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say how a checkpoint is loaded."""
+def _placing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say where and with which attention a checkpoint runs."""
     for option in (
         click.option(
             "--attn", "attention", metavar="NAME", help="Attention implementation: eager, sdpa. Default: the library's."
         ),
-        click.option("--dtype", type=click.Choice(DTYPES), help="Default: the dtype the checkpoint is stored in."),
         click.option(
             "--device", default="cpu", show_default=True, metavar="DEVICE", help="A torch device, such as cuda:0."
         ),
@@ -61,23 +65,32 @@ def _loading(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def _loading(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how a checkpoint is loaded."""
+    dtype = click.option("--dtype", type=click.Choice(DTYPES), help="Default: the dtype the checkpoint is stored in.")
+    return _placing(dtype(function))
+
+
 @cli.command()
 @click.argument("checkpoint")
 @click.option("--baseline", metavar="PACK", help="Compare with the last approved release.")
 @click.option("--new-weights", is_flag=True, help="The weights differ from the pack's on purpose.")
 @click.option("--library", metavar="DIR", help="Evaluation set for task scores.")
-@click.option("--out", type=click.Path(path_type=Path), help="Where the reports go.  [default: reports/latest]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where the reports go.  [default: reports/latest]"
+)
 @_loading
 @click.option(
     "-k", "keyword", metavar="EXPR", help="Run only matching checks; the verdict is then inconclusive at best."
 )
 @click.option("--no-throughput", is_flag=True, help="Do not time the model.")
 def gate(checkpoint: str, keyword: str | None, no_throughput: bool, **options: Any) -> int:
-    """Judge a CLIP checkpoint: a directory, or a hub id with or without @revision.
+    """Judge a CLIP checkpoint.
 
-    Writes run.json, report.html, summary.md and junit.xml.
+    CHECKPOINT is a directory, or a hub id with or without @revision. Writes run.json, report.html, summary.md and
+    junit.xml.
 
-    Example: clip-eval gate my-clip --baseline packs/my-clip --out reports/candidate
+    Example: clip-eval gate my-clip --baseline packs/my-clip --out reports/new
     """
     from clip_eval.hermetic import run_gate
 
@@ -86,29 +99,39 @@ def gate(checkpoint: str, keyword: str | None, no_throughput: bool, **options: A
 
 @cli.command()
 @click.argument("checkpoint")
-@click.option("--out", "pack", type=click.Path(path_type=Path), help="Write a new pack there.")
+@click.option("--out", "pack", type=click.Path(path_type=Path), metavar="PACK", help="Write a new pack there.")
 @click.option(
-    "--add-to", "existing", type=click.Path(path_type=Path), help="Approve one more environment in this pack."
+    "--add-to",
+    "existing",
+    type=click.Path(path_type=Path),
+    metavar="PACK",
+    help="Approve one more environment in this pack.",
 )
-@click.option("--library", metavar="DIR", help="Record task scores on this evaluation set too.")
-@_loading
+@click.option("--library", metavar="DIR", help="Record the answers to this evaluation set too.")
+@_placing
 def record(checkpoint: str, pack: Path | None, existing: Path | None, **options: Any) -> int:
-    """Record an approved release as a baseline pack, if it passes the suite.
+    """Record an approved release as a pack.
+
+    The checkpoint must pass the suite in float32; a later gate compares its candidate with the pack.
 
     Example: clip-eval record my-clip --out packs/my-clip
     """
-    from clip_eval.baseline import record as write_pack
+    from clip_eval.approval import record as approve
 
     if (pack is None) == (existing is None):
         raise click.UsageError("give either --out PACK for a new pack, or --add-to PACK for an existing one")
-    return write_pack(Settings(model=checkpoint, throughput=False, **options), out=pack, add_to=existing)
+    approval = approve(Settings(model=checkpoint, throughput=False, **options), out=pack, add_to=existing)
+    click.echo(textwrap.fill(approval.message, 80, break_long_words=False, break_on_hyphens=False))
+    return approval.exit_code
 
 
 @cli.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory for the converted checkpoint.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Directory for the new checkpoint."
+)
 def convert(checkpoint: Path, out: Path) -> None:
-    """Rewrite a pytorch_model.bin checkpoint as safetensors.
+    """Rewrite pytorch_model.bin as safetensors.
 
     The file is read weights-only in a child process: no code in it runs.
 
@@ -131,16 +154,9 @@ def checks(check: str | None) -> None:
 
     if check is not None:
         found = explain_check(check)
-        click.echo(
-            "\n\n".join(filter(None, (f"{found.check.id}  ({found.check.scope})", found.check.promise, found.why)))
-        )
+        paragraphs = [f"{found.check.id}  ({found.check.scope})", found.check.promise, *found.why.split("\n\n")]
+        click.echo("\n\n".join(textwrap.fill(paragraph, 80) for paragraph in paragraphs if paragraph))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("check", overflow="fold")
-    table.add_column("promise")
     for declared in declared_checks():
-        table.add_row(declared.id, declared.promise)
-    Console().print(table)
+        click.echo(declared.id)
+        click.echo(textwrap.indent(textwrap.fill(declared.promise, 76), "    "))

@@ -191,14 +191,15 @@ def _worst(value: NDArray[np.float64], expected: Expected, where: NDArray[np.boo
     counts = np.broadcast_to(True if where is None else where, value.shape)  # the shape of value
     if not counts.any():
         return _structural("no element", "at least one element to compare", name)
-    error = np.abs(value - expected.value)  # the shape of value
     bound = expected.bound
-    with np.errstate(divide="ignore", invalid="ignore"):
-        excess = np.where(error <= bound, np.where(bound > 0, error / bound, 0.0), np.inf)  # the shape of value
-        excess = np.where((excess == np.inf) & (bound > 0) & np.isfinite(error), error / bound, excess)
-    excess = np.where(counts, excess, -1.0)
-    index = np.unravel_index(int(np.argmax(excess)), value.shape)
-    passed = bool(np.all(error[counts] <= bound[counts]))  # NaN is never <= anything
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        error = np.abs(value - expected.value)  # the shape of value
+        ratio = error / bound  # the shape of value
+    inside = (error <= bound) & np.isfinite(bound)  # NaN is never <= anything; an infinite bound is a defect
+    outside = np.where(np.isfinite(ratio) & np.isfinite(bound), ratio, np.inf)  # the shape of value
+    excess = np.where(inside, np.where(bound > 0, ratio, 0.0), outside)  # the shape of value
+    index = np.unravel_index(int(np.argmax(np.where(counts, excess, -1.0))), value.shape)
+    passed = bool(np.all(inside[counts]))
     return Measurement(
         name=name,
         error=float(error[index]),

@@ -100,8 +100,7 @@ def parse_config(raw: Mapping[str, object], *, where: str) -> ClipConfig:
     _check_heads("text_config", text, text_stated, where)
     _check_heads("vision_config", vision, vision_stated, where)
     _check_eos(text, text_stated, where)
-    if vision.image_size % vision.patch_size:
-        _refuse(f"image_size {vision.image_size} is not a multiple of patch_size {vision.patch_size}", where)
+    _check_patches(vision, vision_stated, where)
     default = ClipConfig(text, vision)
     return ClipConfig(
         text,
@@ -214,10 +213,20 @@ def _check_heads(section: str, tower: TextConfig | VisionConfig, stated: Mapping
         )
     if tower.hidden_size % tower.num_attention_heads:
         _refuse(
-            f"{section}.hidden_size {tower.hidden_size} is not a multiple of its {tower.num_attention_heads} "
-            "attention heads",
+            f"{section}.hidden_size {_value('hidden_size', tower, stated)} is not a multiple of its "
+            f"{tower.num_attention_heads} attention heads",
             where,
         )
+
+
+def _check_patches(vision: VisionConfig, stated: Mapping[str, object], where: str) -> None:
+    if vision.image_size % vision.patch_size:
+        image, patch = (_value(name, vision, stated) for name in ("image_size", "patch_size"))
+        _refuse(f"vision_config.image_size {image} is not a multiple of patch_size {patch}", where)
+
+
+def _value(name: str, tower: TextConfig | VisionConfig, stated: Mapping[str, object]) -> str:
+    return f"{getattr(tower, name)}" if name in stated else f"(absent, so {getattr(tower, name)})"
 
 
 def _check_eos(text: TextConfig, stated: Mapping[str, object], where: str) -> None:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 __all__ = [
     "CheckpointError",
     "ClipEvalError",
     "LibraryError",
     "OutputError",
     "PackError",
+    "ProcessError",
     "UsageError",
 ]
 
 
 class ClipEvalError(Exception):
-    """A problem that is not a bug of this package. The command line prints it without a traceback and exits with 4.
+    """A problem that is not a bug of this package. The command line prints it without a traceback and exits with
+    `exit_code`.
 
     Args:
         what: what is wrong, a clause without a full stop.
         where: the file, option or hub id it was found in.
         fix: what the user can do, a sentence without a full stop.
     """
+
+    exit_code: ClassVar[int] = 4
 
     def __init__(self, what: str, *, where: object = None, fix: str | None = None) -> None:
         self.what = what
@@ -51,6 +57,12 @@ class OutputError(ClipEvalError):
 
 class PackError(ClipEvalError):
     """The baseline pack cannot be read or compared."""
+
+
+class ProcessError(ClipEvalError):
+    """The process that runs the checks died: nothing was judged, whatever the user asked for."""
+
+    exit_code = 3
 
 
 class UsageError(ClipEvalError):

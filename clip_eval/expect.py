@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.budgets import COPIES, SIGMAS
+from clip_eval.budgets import COPIES, SIGMAS, SMALLEST_NORMAL
 from clip_eval.compare import Expected
 from clip_eval.config import ClipConfig
 from clip_eval.oracle import Arithmetic, Contrast, TowerStates, contrast, text_tower, vision_tower
@@ -117,7 +117,7 @@ class Oracle:
     def _expected_tower(self, exact: TowerStates, noisy: TowerStates) -> ExpectedTower:
         return ExpectedTower(
             tuple(self._expected(a, b) for a, b in zip(exact.hidden_states, noisy.hidden_states, strict=True)),
-            tuple(self._expected(a, b) for a, b in zip(exact.attentions, noisy.attentions, strict=True)),
+            tuple(self._expected_map(a, b) for a, b in zip(exact.attentions, noisy.attentions, strict=True)),
             self._expected(exact.last_hidden_state, noisy.last_hidden_state),
             self._expected(exact.pooler_output, noisy.pooler_output),
             self._expected(_projected(exact), _projected(noisy)),
@@ -125,6 +125,12 @@ class Oracle:
 
     def _expected(self, exact: Array, noisy: Array) -> Expected:
         return Expected(exact, SIGMAS * spread(exact, noisy, COPIES), self.rule)
+
+    def _expected_map(self, exact: Array, noisy: Array) -> Expected:
+        """An attention map: weights err in proportion to themselves, and one that is masked is exactly 0."""
+        scale = exact + SMALLEST_NORMAL[self.precision.dtype]  # (rows, heads, query, key)
+        deviation = spread(exact, noisy, COPIES, scale=scale)  # (rows, heads, query, key)
+        return Expected(exact, np.where(exact > 0, SIGMAS * deviation, 0.0), self.rule)
 
     def _head(self, images: int, texts: int, mask: str) -> ExpectedContrast:
         text, noisy_text = self._tower(mask)

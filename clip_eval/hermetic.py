@@ -2,58 +2,80 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import site
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from clip_eval.checks import SUITE
-from clip_eval.errors import ClipEvalError
+from clip_eval.errors import ProcessError, UsageError
 from clip_eval.files import writable_directory
-from clip_eval.settings import Settings
+from clip_eval.session import Session
+from clip_eval.settings import REPORTS, Settings
 
 __all__ = ["DEFAULT_OUT", "run_gate"]
 
 DEFAULT_OUT = Path("reports/latest")
 _PLUGINS = ("clip_eval.plugin", "pytest_benchmark.plugin")
 _CONFIGURATION = SUITE / "gate.ini"
+_INTERRUPTED, _USAGE_ERROR = 2, 4
+
+# Each makes the interpreter or the libraries behave in another way than the one that is judged.
+_CLEARED = ("PYTHONWARNINGS", "PYTHONOPTIMIZE")
 
 
 def run_gate(settings: Settings, *, keyword: str | None = None) -> int:
     """Run the suite on a checkpoint, write the reports, return the exit code.
 
     The child runs in an empty directory with its own configuration file and root directory, without conftest files,
-    without `PYTEST_ADDOPTS` and `PYTEST_PLUGINS`, and loads only its own plugins: nothing in the user's working
-    directory can turn checks off.
+    without any of pytest's environment variables, and loads only its own plugins: nothing in the user's working
+    directory can turn checks off. Reports of an earlier run are removed first, so that a run that dies leaves none.
 
     Args:
         settings: what to gate; `out` defaults to reports/latest under the working directory.
         keyword: run only checks that match this pytest -k expression; the verdict is then inconclusive at best.
 
     Returns:
-        0 pass, 1 fail, 4 usage error, 10 inconclusive, else pytest's.
+        0 pass, 1 fail, 10 inconclusive, else pytest's: 2 interrupted (what there is was written), 3 internal error.
 
     Raises:
-        ClipEvalError: the reports cannot be written, or the test process died.
+        ClipEvalError: something that the user named cannot be read or written; nothing was run.
+        UsageError: the child refused its options.
+        ProcessError: the child died, or ended without a run record.
     """
     out = writable_directory(settings.out or DEFAULT_OUT)
-    before = _stamp(out)
-    with tempfile.TemporaryDirectory(prefix="clip-eval-") as empty:
-        code = _run(_command(settings, out, keyword), cwd=empty)
+    Session(settings).look()
+    for name in REPORTS:
+        (out / name).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="clip-eval-") as empty, tempfile.TemporaryFile() as errors:
+        code = _run(_command(settings, out, keyword), cwd=empty, errors=errors)
+        said = _read(errors)
+    if code == _USAGE_ERROR:
+        raise UsageError(said.removeprefix("ERROR: "))
+    if said and code != _INTERRUPTED:
+        sys.stderr.write(f"{said}\n")
+    _require_record(code, settings, out)
+    return code
+
+
+def _require_record(code: int, settings: Settings, out: Path) -> None:
     if code < 0:
-        raise ClipEvalError(
+        raise ProcessError(
             f"the test process died of signal {signal.Signals(-code).name} before it could decide",
             where=settings.model,
-            fix="Nothing was judged and no report was written; its output above shows the check that was running",
+            fix="Nothing was judged and no report was written; its output above shows how far it came",
         )
-    if code in (0, 1, 10) and _stamp(out) == before:
-        raise ClipEvalError(
+    if code in (0, 1, 10) and not (out / "run.json").exists():
+        raise ProcessError(
             f"the test process ended with {code} and wrote no run record", where=out, fix="Report this as a bug"
         )
-    return code
 
 
 def _command(settings: Settings, out: Path, keyword: str | None) -> list[str]:
@@ -68,7 +90,7 @@ def _command(settings: Settings, out: Path, keyword: str | None) -> list[str]:
 
 def _absolute(name: str) -> str:
     """A path that exists becomes absolute, since the child runs elsewhere; a hub id stays."""
-    return str(Path(name).absolute()) if Path(name).exists() or name.startswith((".", "/", "~")) else name
+    return str(Path(name).absolute()) if Path(name).exists() else name
 
 
 def _absolute_options(settings: Settings) -> list[str]:
@@ -76,30 +98,57 @@ def _absolute_options(settings: Settings) -> list[str]:
     return [str(Path(part).absolute()) if part in paths else part for part in settings.options("--clip-")]
 
 
-def _run(command: list[str], *, cwd: str) -> int:
-    """Run the child and wait for it through Ctrl-C: it gets the same signal, writes what it has and ends by itself."""
-    with subprocess.Popen(command, cwd=cwd, env=_environment()) as child:
-        while (code := _wait(child)) is None:
-            pass
-        return code
+def _run(command: list[str], *, cwd: str, errors: IO[bytes]) -> int:
+    """Run the child to its end.
+
+    It has a session of its own, so that Ctrl-C reaches it once, from here: it then writes what it has and ends by
+    itself.
+    """
+    interrupted = False
+    with (
+        _stopped_like_interrupted(),
+        subprocess.Popen(command, cwd=cwd, env=_environment(), stderr=errors, start_new_session=True) as child,
+    ):
+        try:
+            while (code := _wait(child)) is None:
+                interrupted = True
+        finally:
+            child.kill()  # a child that has ended takes no notice
+    return _INTERRUPTED if interrupted and code < 0 else code
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int | None:
+    """The child's exit code; None once it was interrupted, and has to be waited for again."""
     try:
         return child.wait()
     except KeyboardInterrupt:
+        if os.name == "posix":  # elsewhere a console interrupts all its processes
+            child.send_signal(signal.SIGINT)
         return None
 
 
+@contextlib.contextmanager
+def _stopped_like_interrupted() -> Iterator[None]:
+    """A request to stop (SIGTERM) counts as Ctrl-C in the block: nobody else would tell the child."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python handles signals in the main thread only
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _environment() -> dict[str, str]:
-    environment = {key: value for key, value in os.environ.items() if key not in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS")}
-    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_") and key not in _CLEARED}
+    path = [str(Path(entry).absolute()) for entry in kept.get("PYTHONPATH", "").split(os.pathsep) if entry]
     here = str(SUITE.parent.parent)
     if here not in (*site.getsitepackages(), site.getusersitepackages()):  # run from a source tree
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
-    return environment
+        path.insert(0, here)
+    return {**kept, "PYTHONPATH": os.pathsep.join(path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 
-def _stamp(out: Path) -> int | None:
-    record = out / "run.json"
-    return record.stat().st_mtime_ns if record.exists() else None
+def _read(errors: IO[bytes]) -> str:
+    errors.seek(0)
+    return errors.read().decode(errors="replace").strip()

@@ -118,7 +118,7 @@ def _explained(problem: Exception, hub_id: HubId) -> CheckpointError | None:
             where=hub_id,
             fix="Name a branch, tag or commit",
         )
-    if isinstance(problem, errors.LocalEntryNotFoundError):
+    if isinstance(problem, errors.LocalEntryNotFoundError) and not isinstance(problem.__cause__, errors.HfHubHTTPError):
         return _unreachable(hub_id)
     return _transport_error(problem, hub_id)
 
@@ -128,7 +128,7 @@ def _unreachable(hub_id: HubId) -> CheckpointError:
 
     if constants.HF_HUB_OFFLINE:
         return CheckpointError(
-            "there is no such directory, and the hub's cache lacks that repository while HF_HUB_OFFLINE is set",
+            "there is no such directory, and the hub's cache lacks files of it while HF_HUB_OFFLINE is set",
             where=hub_id,
             fix="Unset HF_HUB_OFFLINE, or name a checkpoint directory",
         )
@@ -144,8 +144,9 @@ def _transport_error(problem: Exception, hub_id: HubId) -> CheckpointError | Non
 
     if isinstance(problem, errors.HFValidationError):
         return CheckpointError("this is no valid name of a repository", where=hub_id, fix="Name it as org/name")
-    if isinstance(problem, errors.HfHubHTTPError):
-        status = getattr(problem.response, "status_code", "no status")
+    answers = [error for error in (problem, problem.__cause__) if isinstance(error, errors.HfHubHTTPError)]
+    if answers:
+        status = getattr(answers[-1].response, "status_code", "an error")
         return CheckpointError(f"the hub answered with {status}", where=hub_id, fix="Try again later")
     if isinstance(problem, OSError) or type(problem).__module__.partition(".")[0] in _TRANSPORTS:
         reason = getattr(problem, "strerror", None) or type(problem).__name__
@@ -163,7 +164,7 @@ def _without_safetensors(hub_id: HubId, revision: str) -> CheckpointError:
     except Exception as problem:
         if _explained(problem, hub_id) is None:
             raise
-        names = []
+        return _unreachable(hub_id)  # an earlier download was cut short, and nobody can be asked
     if any(name.startswith("pytorch_model") for name in names):
         return CheckpointError(
             "the repository has its weights only in pytorch_model.bin, a format that can run code when it is read",

@@ -67,8 +67,8 @@ def check_inventory(
     Raises:
         CheckpointError: names the tensors and, for a wrong shape or number of layers, the config field behind it.
     """
-    expected = expected_tensors(config)
     _check_layers(entries, config, absent, where)
+    expected = expected_tensors(config)
     _check_names(entries, expected, where)
     for name, dimensions in expected.items():
         _check_tensor(name, entries[name], dimensions, absent)

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from clip_eval.checks import Case
 from clip_eval.measurement import Measurement, decode_float, plain
 from clip_eval.run_record import CheckOutcome, CheckResult, SurfaceChange, TaskResult, ThroughputResult
-from clip_eval.verdict import DeclaredCheck
 
 if TYPE_CHECKING:
     import pytest
 
-__all__ = ["Evidence", "Outcomes"]
+__all__ = ["Evidence", "Outcomes", "name_in_suite"]
 
 _PREFIX = "clip_eval."
 
@@ -28,6 +28,10 @@ class Evidence:
     """What one check leaves behind besides passing or failing; `properties` is the pytest item's list."""
 
     properties: list[tuple[str, object]]
+
+    def in_suite(self, name: str) -> None:
+        """Record that this is test FILE::FUNCTION[CASE] of the suite."""
+        self._leave("test", json.dumps(name))
 
     def measurement(self, measurement: Measurement) -> None:
         """Record a judged number."""
@@ -76,37 +80,32 @@ class Outcomes:
     """Gathers reports on the process that owns the run record.
 
     Args:
-        identify: node id -> (declared check, case), or None for tests that are not of the suite.
         rerun: function name -> command line.
     """
 
-    identify: Callable[[str], tuple[DeclaredCheck, str | None] | None]
     rerun: Callable[[str], str]
-    checks: dict[str, CheckResult] = field(default_factory=dict)
+    checks: dict[Case, CheckResult] = field(default_factory=dict)
     surface_changes: list[SurfaceChange] = field(default_factory=list)
     tasks: list[TaskResult] = field(default_factory=list)
     throughput: list[ThroughputResult] = field(default_factory=list)
 
-    def add(self, report: pytest.TestReport) -> None:
+    def add(self, report: pytest.TestReport, case: Case) -> None:
         """Take in one phase of one test. The call phase decides, setup and teardown can only make it worse."""
-        found = self.identify(report.nodeid)
-        if found is None:
-            return
         if report.when == "call" or report.outcome != "passed":
-            self.checks[report.nodeid] = self.result(report, *found)
+            self.checks[case] = self.result(report, case)
         if report.when == "call":
             self.surface_changes += _read(report, "surface_change", lambda data: SurfaceChange(**data))
             self.tasks += _read(report, "task", lambda data: TaskResult(**_floats(data)))
             self.throughput += _read(report, "throughput", lambda data: ThroughputResult(**_floats(data)))
 
-    def deselected(self, nodeid: str) -> None:
-        """Account for a test that pytest collected and was told not to run."""
-        found = self.identify(nodeid)
-        if found is not None:
-            self.checks[nodeid] = self._bare(*found, outcome="not_run", reason="deselected")
+    def not_run(self, case: Case, reason: str) -> None:
+        """Account for a test that pytest collected and of which no phase has a result."""
+        if case not in self.checks:
+            self.checks[case] = _not_run(case, reason)
 
-    def result(self, report: pytest.TestReport, check: DeclaredCheck, case: str | None) -> CheckResult:
+    def result(self, report: pytest.TestReport, case: Case) -> CheckResult:
         """Return the check result that one report amounts to."""
+        check = case.check
         outcome, reason = _outcome(report)
         deviations = _read(report, "deviation", str)
         diverges = _read(report, "diverges_at", str)
@@ -114,7 +113,7 @@ class Outcomes:
             id=check.id,
             chapter=check.chapter,
             promise=check.promise,
-            case=case,
+            case=case.case,
             outcome="deviation" if outcome == "passed" and deviations else outcome,
             scope=check.scope,
             reason=reason,
@@ -130,22 +129,29 @@ class Outcomes:
             detail=report.longreprtext or None if outcome in ("failed", "error") else None,
         )
 
-    def _bare(self, check: DeclaredCheck, case: str | None, *, outcome: CheckOutcome, reason: str) -> CheckResult:
-        return CheckResult(
-            id=check.id,
-            chapter=check.chapter,
-            promise=check.promise,
-            case=case,
-            outcome=outcome,
-            scope=check.scope,
-            reason=reason,
-            measurements=(),
-            diverges_at=None,
-            deviation=None,
-            rerun=None,
-            duration_s=0.0,
-            detail=None,
-        )
+
+def name_in_suite(report: pytest.TestReport) -> str | None:
+    """Return FILE::FUNCTION[CASE] of a test of the suite; None for any other test, and where its process died."""
+    names = _read(report, "test", str)
+    return names[0] if names else None
+
+
+def _not_run(case: Case, reason: str) -> CheckResult:
+    return CheckResult(
+        id=case.check.id,
+        chapter=case.check.chapter,
+        promise=case.check.promise,
+        case=case.case,
+        outcome="not_run",
+        scope=case.check.scope,
+        reason=reason,
+        measurements=(),
+        diverges_at=None,
+        deviation=None,
+        rerun=None,
+        duration_s=0.0,
+        detail=None,
+    )
 
 
 def _outcome(report: pytest.TestReport) -> tuple[CheckOutcome, str | None]:

@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from clip_eval.checks import SUITE
+from clip_eval.checks import is_of_suite
 from clip_eval.errors import ClipEvalError
 from clip_eval.outcomes import Evidence
 from clip_eval.settings import DTYPES, Settings
 
 if TYPE_CHECKING:
+    from clip_eval.baseline import Baseline
     from clip_eval.compare import Compare
     from clip_eval.deviations import Deviations
     from clip_eval.expect import Oracle
     from clip_eval.observe import Clip
     from clip_eval.session import Session
 
-__all__ = ["clip", "clip_session", "compare", "deviations", "evidence", "oracle"]
+__all__ = ["baseline", "clip", "clip_session", "compare", "deviations", "evidence", "oracle"]
 
 _SESSION: pytest.StashKey[Session] = pytest.StashKey()
 
@@ -67,7 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The suite without a checkpoint is a usage error, not a list of skips."""
-    if _SESSION not in config.stash and any(item.path.parent == SUITE for item in items):
+    if _SESSION not in config.stash and any(is_of_suite(item.path) for item in items):
         raise pytest.UsageError("the clip_eval suite needs a checkpoint: add --clip-model CHECKPOINT")
 
 
@@ -117,8 +118,17 @@ def deviations(clip_session: Session, evidence: Evidence) -> Deviations:
     return Deviations(transformers_release(), evidence.deviation)
 
 
+@pytest.fixture
+def baseline(clip_session: Session, evidence: Evidence) -> Baseline:
+    """The approved release: `baseline.pack` is what it was and did, `baseline.expected` what an output should be."""
+    if clip_session.settings.baseline is None:
+        evidence.not_applicable("no --baseline was given")
+    return clip_session.baseline
+
+
 def _settings(config: pytest.Config, model: str) -> Settings:
     option = config.getoption
+    out = option("--clip-out")
     return Settings(
         model=model,
         baseline=option("--clip-baseline"),
@@ -128,5 +138,5 @@ def _settings(config: pytest.Config, model: str) -> Settings:
         attention=option("--clip-attn"),
         new_weights=option("--clip-new-weights"),
         throughput=not option("--clip-no-throughput"),
-        out=option("--clip-out"),
+        out=None if out is None else Path(out).absolute(),
     )

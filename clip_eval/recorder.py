@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import textwrap
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from clip_eval.checks import SUITE, check_id, declared_checks
+from clip_eval.checks import Case, declared_checks, find_case, is_of_suite
 from clip_eval.files import writable_directory, write_text
-from clip_eval.outcomes import Evidence, Outcomes
+from clip_eval.outcomes import Evidence, Outcomes, name_in_suite
 from clip_eval.report import render_html, render_junit, render_markdown, terminal_failure
 from clip_eval.run_record import RunRecord, dump
 from clip_eval.session import Session
-from clip_eval.verdict import Asked, DeclaredCheck, complete, decide
+from clip_eval.settings import REPORTS
+from clip_eval.verdict import Asked, complete, decide
 
 __all__ = ["Recorder"]
 
@@ -30,32 +31,46 @@ class Recorder:
     def __init__(self, session: Session, config: pytest.Config) -> None:
         self.session = session
         self.config = config
-        self.outcomes = Outcomes(self._identify, session.settings.rerun)
+        self.outcomes = Outcomes(session.settings.rerun)
         self.record: RunRecord | None = None
         self._started = time.time()
-        self._suite_ran = False
+        self._collected: list[str] = []
+        self._announced: list[str] = []
         self._deselected: list[str] = []
         self._facts: dict[str, Any] = {}
 
     def prepare(self) -> None:
         """Look at everything the user named before long work. Raises ClipEvalError."""
-        settings = self.session.settings
-        if settings.out is not None and not self._is_worker:
-            writable_directory(settings.out)
-        self.session.checkpoint  # noqa: B018 - opening it is the look
+        if self._is_worker:
+            return  # the controller has looked
+        if self.session.settings.out is not None:
+            writable_directory(self.session.settings.out)
+        self.session.look()
 
     @property
     def _is_worker(self) -> bool:
         return hasattr(self.config, "workerinput")
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """A run that collects nothing of the suite is a user's own test run: no record, no verdict."""
-        self._suite_ran = self._suite_ran or any(item.path.parent == SUITE for item in session.items)
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, None, None]:
+        """Mark the suite's tests before any other plugin can drop one.
+
+        A node id does not tell them from a user's: outside of the root directory it holds no more than a file's name.
+        """
+        for item in items:
+            if is_of_suite(item.path):
+                Evidence(item.user_properties).in_suite(_name(item))
+                self._collected.append(_name(item))
+        return (yield)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Under xdist the workers collect; this is known even of those that do not live to hand over."""
+        self._announced += [nodeid for nodeid in ids if self._may_be_of_suite(nodeid)]
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         """A deselected check was not run, and the run cannot pass without it."""
-        self._deselected += [item.nodeid for item in items]
-        self._suite_ran = self._suite_ran or any(item.path.parent == SUITE for item in items)
+        self._deselected += [_name(item) for item in items if is_of_suite(item.path)]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -68,20 +83,22 @@ class Recorder:
         if isinstance(error, Mismatch) and error.diverges_at:
             Evidence(item.user_properties).diverges_at(error.diverges_at)
         report = yield
-        found = self._identify(report.nodeid)
-        if isinstance(error, Mismatch) and found is not None:
-            report.longrepr = terminal_failure(self.outcomes.result(report, *found))
+        case = self._case(report)
+        if isinstance(error, Mismatch) and case is not None:
+            report.longrepr = terminal_failure(self.outcomes.result(report, case))
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Gather results; under xdist the controller sees every worker's report."""
-        self._suite_ran = self._suite_ran or self._identify(report.nodeid) is not None
-        self.outcomes.add(report)
+        case = self._case(report)
+        if case is not None:
+            self.outcomes.add(report, case)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Take over what an xdist worker knows and no report carries; a dead worker hands over nothing."""
         handover = getattr(node, "workeroutput", {})
+        self._collected += handover.get("clip_eval.collected", [])
         self._deselected += handover.get("clip_eval.deselected", [])
         self._facts = handover.get("clip_eval.facts") or self._facts
 
@@ -92,9 +109,10 @@ class Recorder:
 
         if self._is_worker:
             output = session.config.workeroutput  # type: ignore[attr-defined]
+            output["clip_eval.collected"] = self._collected
             output["clip_eval.deselected"] = self._deselected
             output["clip_eval.facts"] = facts(self.session)
-        elif self._suite_ran:
+        elif self._suite_took_part and session.exitstatus != pytest.ExitCode.USAGE_ERROR:
             self._facts = self._facts or facts(self.session)
             self._finish(session)
 
@@ -117,8 +135,12 @@ class Recorder:
             session.exitstatus = verdicts[self.record.verdict]
 
     def _record(self) -> RunRecord:
-        for nodeid in self._deselected:
-            self.outcomes.deselected(nodeid)
+        for reason, names in (
+            ("deselected", self._deselected),
+            ("collected, but without a result", self._collected + self._announced),
+        ):
+            for case in filter(None, map(find_case, names)):
+                self.outcomes.not_run(case, reason)
         settings = self.session.settings
         declared = declared_checks()
         checks = complete(list(self.outcomes.checks.values()), declared=declared)
@@ -145,25 +167,29 @@ class Recorder:
             scope=decision.scope,
             provenance=self._facts["provenance"],
             candidate=self.session.info(self._facts["attention"]),
-            baseline=None,
+            baseline=self.session.pack_info,
             checks=checks,
             surface_changes=tuple(self.outcomes.surface_changes),
             tasks=tuple(self.outcomes.tasks),
             throughput=tuple(self.outcomes.throughput),
         )
 
-    def _identify(self, nodeid: str) -> tuple[DeclaredCheck, str | None] | None:
-        """Match a node id with a declared check by file and function, so that a user's test of the same name is no
-        check.
-        """
-        file, _, rest = nodeid.partition("::")
-        path = Path(self.config.rootpath / file)
-        if path.parent.resolve() != SUITE.resolve():
-            return None
-        function, bracket, case = rest.partition("[")
-        declared = {check.id: check for check in declared_checks()}
-        found = declared.get(check_id(path, function))
-        return None if found is None else (found, case.removesuffix("]") if bracket else None)
+    @property
+    def _suite_took_part(self) -> bool:
+        """A run that collects nothing of the suite is a user's own test run: no record, no verdict."""
+        return bool(self._collected or self.outcomes.checks)
+
+    def _case(self, report: pytest.TestReport) -> Case | None:
+        """The suite's case that a report is about; None for a user's own test, even one of the same name."""
+        name = name_in_suite(report)
+        if name is None and str(report.when) == "???" and self._may_be_of_suite(report.nodeid):
+            name = report.nodeid  # an xdist worker died in this test, and its marks with it
+        return None if name is None else find_case(name)
+
+    def _may_be_of_suite(self, nodeid: str) -> bool:
+        """Whether a node id alone could be a check's; only good for what can make a run worse."""
+        path = self.config.rootpath / nodeid.partition("::")[0]
+        return is_of_suite(path) or not path.exists()
 
     def _closing_lines(self, record: RunRecord) -> list[str]:
         reasons = [
@@ -174,10 +200,12 @@ class Recorder:
         return [*textwrap.wrap(record.headline, 80), *reasons, *reports]
 
 
+def _name(item: pytest.Item) -> str:
+    return f"{item.path.name}::{item.name}"
+
+
 def _write_reports(record: RunRecord, out: Path) -> None:
-    """Write the reports, each whole; run.json comes last and says that the others are there."""
-    complete_record = dump(record)
-    write_text(out / "report.html", render_html(record))
-    write_text(out / "summary.md", render_markdown(record))
-    write_text(out / "junit.xml", render_junit(record))
-    write_text(out / "run.json", complete_record)
+    """Write the reports, each whole and none before all can be rendered."""
+    texts = [render(record) for render in (render_html, render_markdown, render_junit, dump)]
+    for name, text in zip(REPORTS, texts, strict=True):
+        write_text(out / name, text)

@@ -9,14 +9,13 @@ this very checkpoint and input.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.budgets import ACCUMULATION, BLOCK, ROUNDING, TF32_UNIT_ROUNDOFF, UNIT_ROUNDOFF
+from clip_eval.budgets import PARTIAL_SUMS, ROUNDING, SMALLEST_NORMAL, TF32_UNIT_ROUNDOFF, UNIT_ROUNDOFF
 from clip_eval.oracle import Arithmetic
 
 __all__ = ["Precision", "RoundingArithmetic", "spread", "tile"]
@@ -44,6 +43,11 @@ class Precision:
         """Root mean square relative error of storing a value."""
         return ROUNDING * UNIT_ROUNDOFF[self.dtype]
 
+    def storing(self, values: Array) -> Array:
+        """Root mean square error of storing each value. It stops shrinking below the normal numbers; 0 is exact."""
+        sizes = np.maximum(np.abs(values), SMALLEST_NORMAL[self.dtype])  # the shape of values
+        return np.where(np.isfinite(values) & (values != 0), self.stored * sizes, 0.0)
+
     @property
     def internal(self) -> float:
         """Root mean square relative error of one float32 operation inside a kernel; half-precision kernels compute in
@@ -64,23 +68,25 @@ class RoundingArithmetic(Arithmetic):
     generator: np.random.Generator = field(default_factory=lambda: np.random.Generator(np.random.PCG64(7)))
 
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
-        """X @ weight.T + bias with accumulation, TF32 and storage errors."""
+        """Product with weight.T and bias: accumulation, TF32 and storage errors."""
         exact = Arithmetic.linear(self, x, weight, bias)
-        size = Arithmetic.linear(self, self._first(x) ** 2, weight**2, None if bias is None else bias**2)
-        return self._product(exact, size, terms=x.shape[-1], tf32=self.precision.tf32_products)
+        return self._product(exact, self._first(x), weight.T, tf32=self.precision.tf32_products)
 
     def patches(self, pixel_values: Array, weight: Array) -> Array:
-        """The patch convolution: a product over channels * patch * patch terms."""
+        """The patch convolution: a product over channels * patch * patch terms, channel by channel."""
         exact = Arithmetic.patches(self, pixel_values, weight)
-        size = Arithmetic.patches(self, self._first(pixel_values) ** 2, weight**2)
-        terms = int(np.prod(weight.shape[1:]))
-        return self._product(exact, size, terms=terms, tf32=self.precision.tf32_convolution)
+        columns = weight.reshape(len(weight), -1).T  # (channels * patch * patch, width)
+        # Convolving with the identity lays the pixels of each patch out in a row.
+        identity = np.eye(len(columns)).reshape(-1, *weight.shape[1:])
+        flat = Arithmetic.patches(
+            self, self._first(pixel_values), identity
+        )  # (images, patches, channels * patch * patch)
+        return self._product(exact, flat, columns, tf32=self.precision.tf32_convolution)
 
     def matmul(self, a: Array, b: Array) -> Array:
         """Batched product, such as scores and attention-weighted values."""
         exact = Arithmetic.matmul(self, a, b)
-        size = Arithmetic.matmul(self, self._first(a) ** 2, self._first(b) ** 2)
-        return self._product(exact, size, terms=a.shape[-1], tf32=self.precision.tf32_products)
+        return self._product(exact, self._first(a), self._first(b), tf32=self.precision.tf32_products)
 
     def add(self, a: Array, b: Array) -> Array:
         """A sum, stored. Infinite entries are masks and carry no error."""
@@ -98,7 +104,7 @@ class RoundingArithmetic(Arithmetic):
         mean = x.mean(axis=-1, keepdims=True)  # (..., 1)
         deviation = np.sqrt(x.var(axis=-1, keepdims=True) + eps)  # (..., 1)
         inner = (4 * np.abs(x - mean) + np.abs(mean)) / deviation * np.abs(weight)  # (..., width)
-        return self._noisy(exact, np.hypot(self.precision.internal * inner, self.precision.stored * exact))
+        return self._noisy(exact, np.hypot(self.precision.internal * inner, self.precision.storing(exact)))
 
     def activation(self, x: Array, name: str) -> Array:
         """Up to three stored roundings: the argument, which the slope amplifies, and the factors of the result."""
@@ -112,16 +118,15 @@ class RoundingArithmetic(Arithmetic):
         exact = Arithmetic.softmax(self, scores)
         shift = scores.max(axis=-1, keepdims=True) - scores  # (..., keys), infinite where masked
         reach = np.where(np.isfinite(shift), shift, 0.0) + 3.0  # (..., keys)
-        return self._noisy(exact, exact * np.hypot(self.precision.internal * reach, self.precision.stored))
+        return self._noisy(exact, np.hypot(self.precision.internal * reach * exact, self.precision.storing(exact)))
 
     def log_softmax(self, scores: Array) -> Array:
         """Computed in float32: the shifted score, and the logarithm of the sum, each within a few roundings; then
         stored.
         """
         exact = Arithmetic.log_softmax(self, scores)
-        return self._noisy(
-            exact, np.hypot(3 * self.precision.internal * (np.abs(exact) + 1), self.precision.stored * exact)
-        )
+        inner = 3 * (np.abs(exact) + 1)  # (..., classes)
+        return self._noisy(exact, np.hypot(self.precision.internal * inner, self.precision.storing(exact)))
 
     def mean(self, x: Array) -> Array:
         """A mean, stored."""
@@ -142,15 +147,23 @@ class RoundingArithmetic(Arithmetic):
         """The rows of the first copy: sizes of operands hardly differ between copies."""
         return x[: x.shape[0] // self.copies] if x.ndim > 1 and x.shape[0] % self.copies == 0 else x
 
-    def _product(self, exact: Array, size: Array, *, terms: int, tf32: bool) -> Array:
-        accumulated = ACCUMULATION * UNIT_ROUNDOFF["float32"] * math.sqrt(min(terms, BLOCK))
-        factors = math.sqrt(2) * ROUNDING * TF32_UNIT_ROUNDOFF if tf32 else 0.0
-        std = math.hypot(accumulated, factors) * np.sqrt(size)  # (rows, ...), of one copy
-        repeats = (exact.shape[0] // std.shape[0],) + (1,) * (std.ndim - 1)
-        return self._noisy(exact, np.hypot(np.tile(std, repeats), self.precision.stored * exact))
+    def _product(self, exact: Array, a: Array, b: Array, *, tf32: bool) -> Array:
+        """Accumulate in float32, one rounding a term; round the factors to TF32 where the device does; store.
+
+        Args:
+            exact: (copies * rows, ..., n), the product.
+            a: (rows, ..., k), the left factor of one copy.
+            b: (..., k, n), the right factor.
+            tf32: factors are rounded to TF32.
+        """
+        variance = (self.precision.internal**2) * _squared_partial_sums(a, b)  # (rows, ..., n)
+        if tf32:
+            variance = variance + 2 * (ROUNDING * TF32_UNIT_ROUNDOFF) ** 2 * np.matmul(a**2, b**2)
+        repeats = (exact.shape[0] // variance.shape[0],) + (1,) * (variance.ndim - 1)
+        return self._noisy(exact, np.hypot(np.tile(np.sqrt(variance), repeats), self.precision.storing(exact)))
 
     def _stored(self, exact: Array) -> Array:
-        return self._noisy(exact, self.precision.stored * np.where(np.isfinite(exact), exact, 0.0))
+        return self._noisy(exact, self.precision.storing(exact))
 
     def _noisy(self, exact: Array, std: Array) -> Array:
         return exact + std * self._signs(exact.shape)
@@ -159,12 +172,29 @@ class RoundingArithmetic(Arithmetic):
         return np.asarray(self.generator.integers(0, 2, shape, dtype=np.int8) * 2.0 - 1.0, dtype=np.float64)
 
 
+def _squared_partial_sums(a: Array, b: Array) -> Array:
+    """Sum over the k terms of each product of the squared partial sum up to there: (..., m, k) and (..., k, n) to (...,
+    m, n).
+
+    Each addition rounds the running sum, so the variance of the accumulated error is this times that of one rounding.
+    The running sums are taken at `PARTIAL_SUMS` places, each standing for the terms before it. They matter: in
+    trained weights neighbouring terms agree in sign, and a sum can wander far from zero and back.
+    """
+    total: Array = np.zeros(())
+    squares: Array = np.zeros(())
+    for terms in np.array_split(np.arange(a.shape[-1]), min(PARTIAL_SUMS, a.shape[-1])):
+        part = slice(terms[0], terms[-1] + 1)
+        total = total + np.matmul(a[..., part], b[..., part, :])  # (..., m, n)
+        squares = squares + len(terms) * total**2  # (..., m, n)
+    return squares
+
+
 def tile(x: NDArray[_Scalar], copies: int) -> NDArray[_Scalar]:
     """Repeat the rows of a batch copy after copy: (rows, ...) to (copies * rows, ...)."""
     return np.concatenate([x] * copies)
 
 
-def spread(exact: Array, perturbed: Array, copies: int) -> Array:
+def spread(exact: Array, perturbed: Array, copies: int, *, scale: Array | None = None) -> Array:
     """Standard deviation of each element's rounding error.
 
     A few copies estimate one element badly, so two estimates are combined and the larger one taken: the element's
@@ -175,14 +205,20 @@ def spread(exact: Array, perturbed: Array, copies: int) -> Array:
         exact: (rows, ..., channels) float64.
         perturbed: (copies * rows, ..., channels) float64.
         copies: perturbed runs in `perturbed`.
+        scale: what errors are proportional to, of the shape of `exact`: attention weights err in proportion to
+            themselves, so what rows and columns share is their relative error. One for all by default.
 
     Returns:
         (rows, ..., channels) float64.
     """
-    errors = perturbed.reshape(copies, *exact.shape) - exact  # (copies, rows, ..., channels)
+    size = np.ones_like(exact) if scale is None else scale  # (rows, ..., channels)
+    errors = (perturbed.reshape(copies, *exact.shape) - exact) / size  # (copies, rows, ..., channels)
     variance = (errors**2).mean(axis=0)  # (rows, ..., channels)
     if variance.ndim < 2 or not variance.any():
-        return np.asarray(np.sqrt(variance))
-    row = variance.mean(axis=-1, keepdims=True)  # (rows, ..., 1)
-    channel = variance.reshape(-1, variance.shape[-1]).mean(axis=0)  # (channels,)
-    return np.asarray(np.sqrt(np.maximum(variance, row * channel / variance.mean())))
+        return np.asarray(size * np.sqrt(variance))
+    live = variance > 0  # (rows, ..., channels), masked attention weights have no error and must not dilute the others'
+    leading = tuple(range(variance.ndim - 1))
+    row = variance.mean(axis=-1, keepdims=True, where=live | ~live.any(axis=-1, keepdims=True))  # (rows, ..., 1)
+    channel = variance.mean(axis=leading, where=live | ~live.any(axis=leading))  # (channels,)
+    shared = row * channel / variance.mean(where=live)  # (rows, ..., channels)
+    return np.asarray(size * np.sqrt(np.maximum(variance, shared)))

@@ -4,19 +4,23 @@ first asked for.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from clip_eval.checkpoint import Checkpoint, open_checkpoint
+from clip_eval.errors import LibraryError, PackError
 from clip_eval.run_record import SubjectInfo
 from clip_eval.settings import DTYPES, Settings
 
 if TYPE_CHECKING:
+    from clip_eval.baseline import Baseline, Pack
     from clip_eval.expect import Oracle
+    from clip_eval.library import Library
     from clip_eval.observe import Clip
     from clip_eval.probes import Batch
     from clip_eval.subject import Subject
+    from clip_eval.tasks.zero_shot import ZeroShotScores
 
 __all__ = ["Session"]
 
@@ -31,6 +35,13 @@ class Session:
     def checkpoint(self) -> Checkpoint:
         """The candidate on disk. Raises CheckpointError where there is none."""
         return open_checkpoint(self.settings.model)
+
+    def look(self) -> None:
+        """Open everything the user named, before long work. Raises ClipEvalError."""
+        self.checkpoint  # noqa: B018 - opening it is the look
+        if self.library is not None:
+            self.library.require_complete()
+        self.pack  # noqa: B018 - opening it is the look
 
     @property
     def dtype(self) -> str:
@@ -53,6 +64,22 @@ class Session:
         from clip_eval.subject import Subject
 
         return Subject(self.checkpoint, self.dtype, self.settings.device, self.settings.attention)
+
+    @cached_property
+    def library(self) -> Library | None:
+        """The evaluation set; None where none was asked for. Raises LibraryError where it is none."""
+        from clip_eval.library import open_library
+
+        return None if self.settings.library is None else open_library(self.settings.library)
+
+    @cached_property
+    def zero_shot(self) -> ZeroShotScores:
+        """The subject's answers to the library's zero-shot task. Raises LibraryError where there is none."""
+        from clip_eval.tasks.zero_shot import score_zero_shot
+
+        if self.library is None:
+            raise LibraryError("there is no library to score", fix="Add --library DIR")
+        return score_zero_shot(self.subject, self.library)
 
     @cached_property
     def batch(self) -> Batch:
@@ -80,6 +107,48 @@ class Session:
 
         precision = precision_of(dtype or self.dtype, self.settings.device)
         return Oracle(self.checkpoint.weights(precision.dtype), self.checkpoint.config, precision, batch)
+
+    @cached_property
+    def pack(self) -> Pack | None:
+        """The baseline pack; None where none was asked for. Raises PackError where it is none, or for another input."""
+        from clip_eval.baseline import open_pack
+
+        if self.settings.baseline is None:
+            return None
+        pack = open_pack(self.settings.baseline)
+        if not self.settings.new_weights:
+            pack.require_inputs_fit(self.checkpoint.config, where=self.settings.baseline)
+        return pack
+
+    @cached_property
+    def baseline(self) -> Baseline:
+        """The candidate against the pack; on equal inputs, what was observed is shared. Raises PackError."""
+        from clip_eval.baseline import Baseline
+        from clip_eval.observe import Clip
+
+        if self.pack is None:
+            raise PackError("there is no pack to compare with", fix="Add --baseline PACK")
+        same_inputs = self.pack.has_inputs(self.batch)
+        same_question = same_inputs and self.pack.config == self.checkpoint.config
+        return Baseline(
+            self.pack,
+            self.clip if same_inputs else Clip(self.subject, self.pack.inputs),
+            self.oracle if same_question else replace(self.oracle_on(self.pack.inputs), config=self.pack.config),
+        )
+
+    @property
+    def pack_info(self) -> SubjectInfo | None:
+        """How the baseline appears in the run record."""
+        if self.pack is None:
+            return None
+        return SubjectInfo(
+            source=str(self.settings.baseline),
+            revision=f"sha256 {self.pack.digest}",
+            fingerprints=asdict(self.pack.fingerprints),
+            dtype="float32",
+            device=self.pack.device,
+            attention=self.pack.recorded_in.attention,
+        )
 
     def info(self, attention: str | None = None) -> SubjectInfo:
         """Return how the candidate appears in the run record.

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from clip_eval.measurement import Json
 
-__all__ = ["DTYPES", "Settings"]
+__all__ = ["DTYPES", "REPORTS", "Settings"]
 
 DTYPES = ("float32", "bfloat16", "float16")
+
+REPORTS = ("report.html", "summary.md", "junit.xml", "run.json")
+"""What a run writes to `Settings.out`, in this order: run.json comes last and says that the others are there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ __all__ = [
     "Subject",
     "canonical_name",
     "device_problem",
+    "dtype_on_load",
     "features_are_tensors",
     "precision_of",
     "projected_features",
@@ -95,6 +96,15 @@ def precision_of(dtype: str, device: str) -> Precision:
     return Precision(dtype, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
 
 
+def dtype_on_load(directory: str) -> str:
+    """Return the dtype that CLIPModel has when `directory` is loaded and no dtype is asked for."""
+    import transformers
+
+    with _quiet():
+        model = transformers.CLIPModel.from_pretrained(directory, local_files_only=True, use_safetensors=True)
+    return str(model.dtype).removeprefix("torch.")
+
+
 def device_problem(device: str) -> str | None:
     """Say why `device` cannot be used here, or None if it can."""
     import torch
@@ -141,9 +151,9 @@ class Subject:
     dtype: str
     device: str = "cpu"
     attention: str | None = None
-    _models: dict[tuple[str, str | None], Any] = field(default_factory=dict, repr=False)
+    _models: dict[str, Any] = field(default_factory=dict, repr=False)
     _processors: dict[str, Any] = field(default_factory=dict, repr=False)
-    _reports: dict[tuple[str, str | None], LoadingReport] = field(default_factory=dict, repr=False)
+    _reports: dict[str, LoadingReport] = field(default_factory=dict, repr=False)
 
     @property
     def precision(self) -> Precision:
@@ -153,34 +163,32 @@ class Subject:
     @property
     def is_loaded(self) -> bool:
         """True once the full model was loaded."""
-        return ("CLIPModel", self.attention) in self._models
+        return "CLIPModel" in self._models
 
-    def model(self, model_class: str, *, attention: str | None = None) -> Any:
+    def model(self, model_class: str) -> Any:
         """Return the model, loaded on first use and kept.
 
         Args:
             model_class: one of `MODEL_CLASSES`.
-            attention: an attention implementation other than the subject's.
 
         Raises:
             CheckpointError: weights are missing, unexpected or of the wrong shape; the tensors are named.
         """
-        report = self.loading_report(model_class, attention=attention)
+        report = self.loading_report(model_class)
         if not report.complete:
             raise CheckpointError(
                 f"transformers {version('transformers')} did not load {model_class} completely: {_named(report)}",
                 where=self.checkpoint.path,
                 fix="Nothing computed from these weights means anything; see check weights.every_weight_is_loaded",
             )
-        return self._models[model_class, attention or self.attention]
+        return self._models[model_class]
 
-    def loading_report(self, model_class: str, *, attention: str | None = None) -> LoadingReport:
+    def loading_report(self, model_class: str) -> LoadingReport:
         """Load the model if that has not happened yet and return what the library reported."""
-        key = (model_class, attention or self.attention)
-        if key not in self._models:
-            self._models[key], info = self._load(model_class, attention or self.attention)
-            self._reports[key] = _report(info, model_class)
-        return self._reports[key]
+        if model_class not in self._models:
+            self._models[model_class], info = self._load(model_class)
+            self._reports[model_class] = _report(info, model_class)
+        return self._reports[model_class]
 
     def run(
         self,
@@ -200,7 +208,9 @@ class Subject:
             attention: an attention implementation other than the subject's.
             options: passed on as they are.
         """
-        return self.prepared(model_class, self.tensors(inputs), method=method, attention=attention, **options)()
+        call = self.prepared(model_class, self.tensors(inputs), method=method, **options)
+        with _attending(self.model(model_class), attention):
+            return call()
 
     def prepared(
         self,
@@ -208,21 +218,19 @@ class Subject:
         tensors: Mapping[str, Any],
         *,
         method: str = "forward",
-        attention: str | None = None,
         **options: object,
     ) -> Callable[[], Any]:
-        """Return a call of a model, or of one of its methods, without gradients; it does nothing else, so it can be timed.
+        """Return a call of a model, or of one of its methods, without gradients: that and nothing else, fit for timing.
 
         Args:
             model_class: one of `MODEL_CLASSES`.
             tensors: by keyword, on the subject's device; see `tensors`.
             method: "forward" calls the model itself; otherwise the name of a method.
-            attention: an attention implementation other than the subject's.
             options: passed on as they are.
         """
         import torch
 
-        model = self.model(model_class, attention=attention)
+        model = self.model(model_class)
         call = model if method == "forward" else getattr(model, method)
 
         def without_gradients() -> Any:
@@ -267,7 +275,7 @@ class Subject:
         with _quiet():
             return processor(*args, **options)
 
-    def _load(self, model_class: str, attention: str | None) -> tuple[Any, dict[str, Any]]:
+    def _load(self, model_class: str) -> tuple[Any, dict[str, Any]]:
         import torch
         import transformers
 
@@ -275,7 +283,7 @@ class Subject:
             model, info = getattr(transformers, model_class).from_pretrained(
                 str(self.checkpoint.path),
                 dtype=getattr(torch, self.dtype),
-                attn_implementation=attention,
+                attn_implementation=self.attention,
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
@@ -313,6 +321,20 @@ def _named(report: LoadingReport) -> str:
             more = f" and {len(tensors) - 5} more" if len(tensors) > 5 else ""
             parts.append(f"{label} {', '.join(tensors[:5])}{more}")
     return "; ".join(parts)
+
+
+@contextlib.contextmanager
+def _attending(model: Any, implementation: str | None) -> Iterator[None]:
+    """Give a loaded model another attention implementation for a while; a second copy would double the memory."""
+    own = model.config._attn_implementation
+    if implementation in (None, own):
+        yield
+        return
+    model.set_attn_implementation(implementation)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(own)
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from clip_eval.run_record import (
     dump,
     load,
 )
-from tests.report import sample
+from report import sample
 
 SCHEMA = json.loads((files("clip_eval") / "run_record.schema.json").read_text(encoding="utf-8"))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from clip_eval.reasons import cause, listed
 from clip_eval.run_record import CheckResult, SurfaceChange, TaskResult, ThroughputResult
 from clip_eval.verdict import Asked, Decision, DeclaredCheck, complete, decide
-from tests.report import sample
+from report import sample
 
 ALL = Asked(baseline=True, tasks=True, throughput=True)
 NOTHING = Asked(baseline=False, tasks=False, throughput=False)

@@ -1,14 +1,15 @@
 """Baseline packs: what an approved release was and did, on disk, and a candidate against it.
 
-A pack is a directory. `pack.json` is text for review: the checkpoint, its weights by digest, the approved environments, sha256 of every other
-file. `record.safetensors` holds one numeric record, inputs included. `surface-RELEASE-ATTENTION.json` holds the observable surface in one
-approved environment.
+A pack is a directory. `pack.json` is text for review: the checkpoint, its weights by digest, the approved
+environments, sha256 of every other file. `record.safetensors` holds one numeric record, inputs included.
+`surface-RELEASE-ATTENTION.json` holds the observable surface in one approved environment. `tasks.json` holds the
+answers to an evaluation set, if there was one.
 """
 
 from __future__ import annotations
 
 from clip_eval.baseline.comparison import Baseline
-from clip_eval.baseline.pack import Environment, Pack, PackedTensor
+from clip_eval.baseline.pack import Environment, Pack, PackedTask, PackedTensor
 from clip_eval.baseline.reading import open_pack
 
-__all__ = ["Baseline", "Environment", "Pack", "PackedTensor", "open_pack"]
+__all__ = ["Baseline", "Environment", "Pack", "PackedTask", "PackedTensor", "open_pack"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import TypeAlias
 from urllib.parse import quote
 
@@ -16,9 +16,8 @@ from clip_eval.errors import PackError
 from clip_eval.fingerprints import Fingerprints
 from clip_eval.measurement import Json
 from clip_eval.probes import Batch
-from clip_eval.run_record import TaskResult
 
-__all__ = ["SCHEMA_VERSION", "Approved", "Environment", "Pack", "PackedTensor", "Recorded", "Surface"]
+__all__ = ["SCHEMA_VERSION", "Approved", "Environment", "Pack", "PackedTask", "PackedTensor", "Recorded", "Surface"]
 
 SCHEMA_VERSION = 1
 
@@ -70,6 +69,19 @@ class PackedTensor:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedTask:
+    """What the approved release answered in one task.
+
+    Attributes:
+        library: digest of the evaluation set.
+        hits: record id to whether the answer was right.
+    """
+
+    library: str
+    hits: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """One output of the approved release.
 
@@ -96,7 +108,7 @@ class Pack:
         recorded_in: the environment that made the numeric record.
         inputs: what the model was given.
         outputs: what it returned, by name (see `clip_eval.baseline.outputs`).
-        tasks: task scores of the approved checkpoint; empty where no evaluation set was given.
+        tasks: task name to answers; empty where the pack was recorded without an evaluation set.
         digest: sha256 of pack.json, which seals the other files; empty before it is written.
     """
 
@@ -109,11 +121,21 @@ class Pack:
     recorded_in: Environment
     inputs: Batch
     outputs: Mapping[str, Recorded]
-    tasks: tuple[TaskResult, ...] = ()
+    tasks: Mapping[str, PackedTask] = field(default_factory=dict)
     digest: str = ""
 
+    @property
+    def device(self) -> str:
+        """The device that the numeric record was made on."""
+        return str(self.environments[self.recorded_in].provenance["device"])
+
+    def has_inputs(self, batch: Batch) -> bool:
+        """Say whether the pack's inputs are those of `batch`, bit for bit."""
+        names = (field.name for field in fields(Batch))
+        return all(np.array_equal(getattr(self.inputs, name), getattr(batch, name)) for name in names)
+
     def nearest(self, environment: Environment) -> Environment:
-        """Return `environment` where it is approved, else the newest approved release, with the same attention if that is approved."""
+        """Return `environment` where approved, else the newest approved release, if possible with its attention."""
         if environment in self.environments:
             return environment
         return max(self.environments, key=lambda known: (known.version, known.attention == environment.attention))
@@ -138,7 +160,7 @@ class Pack:
             raise PackError(
                 f"the pack was recorded for another architecture: it holds {problem}",
                 where=where,
-                fix="Name the candidate's own pack, or add --new-weights if this architecture replaces the approved one",
+                fix="Name the candidate's own pack, or add --new-weights if it replaces the approved model",
             )
 
 

@@ -1,10 +1,11 @@
-"""Opening packs, and why one is refused. Everything is looked at before it is used: a pack decides what may be released."""
+"""Opening packs, and why one is refused. All of it is checked before any is used: packs decide what is released."""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -15,23 +16,30 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from clip_eval.baseline.outputs import OUTPUT_NAMES
-from clip_eval.baseline.pack import SCHEMA_VERSION, Approved, Environment, Pack, PackedTensor, Recorded, Surface
-from clip_eval.baseline.writing import MANIFEST
+from clip_eval.baseline.pack import (
+    SCHEMA_VERSION,
+    Approved,
+    Environment,
+    Pack,
+    PackedTask,
+    PackedTensor,
+    Recorded,
+    Surface,
+)
+from clip_eval.baseline.writing import MANIFEST, TASKS
 from clip_eval.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.errors import PackError
 from clip_eval.files import read_json
 from clip_eval.fingerprints import Fingerprints
 from clip_eval.inventory import expected_tensors
-from clip_eval.measurement import decode_float
 from clip_eval.probes import Batch
-from clip_eval.run_record import TaskResult
 from clip_eval.schemas import fault
 from clip_eval.tensors import ROUNDED_DTYPES
 
 __all__ = ["open_pack"]
 
 _RESTORE = "Restore it from where it came, or record the pack again"
-_TASK_FLOATS = ("score", "interval_low", "interval_high", "reference")
+_INPUT_NAMES = tuple(field.name for field in fields(Batch))
 
 
 def open_pack(path: str | Path) -> Pack:
@@ -51,11 +59,13 @@ def open_pack(path: str | Path) -> Pack:
         config=_config(checkpoint["config"], directory),
         fingerprints=Fingerprints(**checkpoint["fingerprints"]),
         tensors={name: _tensor(entry) for name, entry in manifest["tensors"].items()},
-        environments={_environment(entry, directory): _approved(entry, directory, contents) for entry in manifest["environments"]},
+        environments={
+            _environment(entry, directory): _approved(entry, directory, contents) for entry in manifest["environments"]
+        },
         recorded_in=_environment(manifest["record"], directory),
-        inputs=Batch(*(arrays[f"inputs.{name}"] for name in Batch.__slots__)),
+        inputs=Batch(**{name: arrays[f"inputs.{name}"] for name in _INPUT_NAMES}),
         outputs={name: Recorded(arrays[f"outputs.{name}"], arrays[f"errors.{name}"]) for name in OUTPUT_NAMES},
-        tasks=tuple(_task(entry, directory) for entry in manifest["tasks"]),
+        tasks=_tasks(directory, contents),
         digest=hashlib.sha256((directory / MANIFEST).read_bytes()).hexdigest(),
     )
     _check_whole(pack, directory)
@@ -81,11 +91,19 @@ def _manifest(directory: Path) -> dict[str, Any]:
 def _manifest_file(directory: Path) -> Path:
     if not directory.is_dir():
         if directory.exists():
-            raise PackError("a pack is a directory, and this is a file", where=directory, fix=f"Name its directory, {directory.parent}")
+            raise PackError(
+                "a pack is a directory, and this is a file",
+                where=directory,
+                fix=f"Name its directory, {directory.parent}",
+            )
         raise PackError("there is no such pack", where=directory, fix=_hint(directory))
     if not (directory / MANIFEST).is_file():
         is_checkpoint = (directory / "config.json").is_file()
-        fix = "This is a checkpoint: clip-eval record makes a pack of it" if is_checkpoint else "Name a directory that clip-eval record wrote"
+        fix = (
+            "This is a checkpoint: clip-eval record makes a pack of it"
+            if is_checkpoint
+            else "Name a directory that clip-eval record wrote"
+        )
         raise PackError(f"the directory is no pack, it has no {MANIFEST}", where=directory, fix=fix)
     return directory / MANIFEST
 
@@ -93,7 +111,9 @@ def _manifest_file(directory: Path) -> Path:
 def _hint(directory: Path) -> str:
     beside = [entry.name for entry in directory.parent.iterdir()] if directory.parent.is_dir() else []
     near = difflib.get_close_matches(directory.name, beside, n=1)
-    return f"The nearest name is {directory.parent / near[0]}" if near else "Name a directory that clip-eval record wrote"
+    return (
+        f"The nearest name is {directory.parent / near[0]}" if near else "Name a directory that clip-eval record wrote"
+    )
 
 
 def _content(file: Path, sealed: Mapping[str, Any]) -> bytes:
@@ -127,13 +147,15 @@ def _arrays(file: Path, contents: Mapping[str, bytes]) -> dict[str, NDArray[Any]
         arrays = load(_sealed(file.name, contents, file.parent))
     except (SafetensorError, KeyError, ValueError) as problem:
         _damaged(f"it is no safetensors file ({problem})", file)
-    wanted = [f"inputs.{name}" for name in Batch.__slots__]
+    wanted = [f"inputs.{name}" for name in _INPUT_NAMES]
     wanted += [f"{kind}.{name}" for name in OUTPUT_NAMES for kind in ("outputs", "errors")]
     if missing := [name for name in wanted if name not in arrays]:
         raise PackError(f"the numeric record lacks {', '.join(missing[:3])}", where=file, fix="Record the pack again")
     for name, values in arrays.items():
         if not np.isfinite(values).all():
-            raise PackError(f"the numeric record holds a NaN or an infinity in {name}", where=file, fix="Record the pack again")
+            raise PackError(
+                f"the numeric record holds a NaN or an infinity in {name}", where=file, fix="Record the pack again"
+            )
         if name.startswith("errors.") and values.shape != arrays[name.replace("errors.", "outputs.", 1)].shape:
             _damaged(f"{name} has not the shape of its output", file)
     return cast("dict[str, NDArray[Any]]", arrays)
@@ -141,9 +163,13 @@ def _arrays(file: Path, contents: Mapping[str, bytes]) -> dict[str, NDArray[Any]
 
 def _config(stated: Mapping[str, Any], directory: Path) -> ClipConfig:
     try:
-        return ClipConfig(**{**stated, "text": TextConfig(**stated["text"]), "vision": VisionConfig(**stated["vision"])})
+        return ClipConfig(
+            **{**stated, "text": TextConfig(**stated["text"]), "vision": VisionConfig(**stated["vision"])}
+        )
     except TypeError as problem:
-        raise PackError(f"the pack's config has another form ({problem})", where=directory / MANIFEST, fix=_RESTORE) from problem
+        raise PackError(
+            f"the pack's config has another form ({problem})", where=directory / MANIFEST, fix=_RESTORE
+        ) from problem
 
 
 def _tensor(entry: Mapping[str, Any]) -> PackedTensor:
@@ -154,7 +180,9 @@ def _environment(entry: Mapping[str, Any], directory: Path) -> Environment:
     try:
         Version(entry["transformers"])
     except InvalidVersion as problem:
-        raise PackError(f"the pack names a transformers release {entry['transformers']!r}", where=directory / MANIFEST, fix=_RESTORE) from problem
+        raise PackError(
+            f"the pack names a transformers release {entry['transformers']!r}", where=directory / MANIFEST, fix=_RESTORE
+        ) from problem
     return Environment(entry["transformers"], entry["attention"])
 
 
@@ -166,11 +194,17 @@ def _approved(entry: Mapping[str, Any], directory: Path, contents: Mapping[str, 
     return Approved(cast("Surface", surface), entry["provenance"])
 
 
-def _task(entry: Mapping[str, Any], directory: Path) -> TaskResult:
+def _tasks(directory: Path, contents: Mapping[str, bytes]) -> dict[str, PackedTask]:
+    if TASKS not in contents:
+        return {}
+    data = read_json(directory / TASKS, error=PackError)
     try:
-        return TaskResult(**{**entry, **{name: decode_float(entry.get(name)) for name in _TASK_FLOATS}})
-    except (TypeError, ValueError) as problem:
-        raise PackError(f"the pack's task scores have another form ({problem})", where=directory / MANIFEST, fix=_RESTORE) from problem
+        tasks = {name: PackedTask(**entry) for name, entry in cast("dict[str, Any]", data).items()}
+    except (AttributeError, TypeError):
+        tasks = {}
+    if not tasks or not all(task.hits for task in tasks.values()):
+        _damaged("it does not hold the answers to any task", directory / TASKS)
+    return tasks
 
 
 def _check_whole(pack: Pack, directory: Path) -> None:
@@ -179,5 +213,9 @@ def _check_whole(pack: Pack, directory: Path) -> None:
     if {name: tensor.shape for name, tensor in pack.tensors.items()} != expected:
         raise PackError("the pack's tensors are not those of its config", where=directory / MANIFEST, fix=_RESTORE)
     if pack.recorded_in not in pack.environments:
-        raise PackError(f"the pack was recorded under {pack.recorded_in}, which it does not approve", where=directory / MANIFEST, fix=_RESTORE)
+        raise PackError(
+            f"the pack was recorded under {pack.recorded_in}, which it does not approve",
+            where=directory / MANIFEST,
+            fix=_RESTORE,
+        )
     pack.require_inputs_fit(pack.config, where=directory)

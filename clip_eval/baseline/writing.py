@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from clip_eval.baseline.pack import SCHEMA_VERSION, Approved, Environment, Pack, Surface
+from clip_eval.baseline.pack import SCHEMA_VERSION, Approved, Environment, Pack
 from clip_eval.files import new_directory, write_bytes
 from clip_eval.measurement import plain
 
-__all__ = ["MANIFEST", "RECORD", "add_environment", "record_arrays", "write_pack"]
+__all__ = ["MANIFEST", "RECORD", "TASKS", "add_environment", "record_arrays", "write_pack"]
 
 MANIFEST = "pack.json"
 RECORD = "record.safetensors"
+TASKS = "tasks.json"
 
 
 def write_pack(directory: Path, pack: Pack) -> None:
@@ -56,17 +57,19 @@ def record_arrays(pack: Pack) -> dict[str, NDArray[Any]]:
     for name, recorded in pack.outputs.items():
         arrays[f"outputs.{name}"] = recorded.value
         arrays[f"errors.{name}"] = recorded.error
-    return {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    # Not ascontiguousarray, which gives the scalar loss an axis.
+    return {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
 
 
 def _files(pack: Pack) -> dict[str, bytes]:
     """Every file but the manifest, by name. The same pack always gives the same bytes."""
-    surfaces = {environment.file: _surface(entry.surface) for environment, entry in pack.environments.items()}
-    return {RECORD: save(record_arrays(pack)), **surfaces}
+    surfaces = {environment.file: _json(entry.surface) for environment, entry in pack.environments.items()}
+    tasks = {TASKS: _json({name: asdict(task) for name, task in pack.tasks.items()})} if pack.tasks else {}
+    return {RECORD: save(record_arrays(pack)), **surfaces, **tasks}
 
 
-def _surface(surface: Surface) -> bytes:
-    return (json.dumps(plain(surface), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+def _json(value: object) -> bytes:
+    return (json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _manifest(pack: Pack, files: Mapping[str, bytes]) -> bytes:
@@ -93,7 +96,6 @@ def _manifest(pack: Pack, files: Mapping[str, bytes]) -> bytes:
         },
         "record": {"attention": made_in.attention, "file": RECORD, "transformers": made_in.transformers},
         "schema_version": SCHEMA_VERSION,
-        "tasks": [asdict(task) for task in pack.tasks],
         "tensors": {
             name: {**tensor.digests, "dtype": tensor.dtype, "shape": tensor.shape}
             for name, tensor in pack.tensors.items()
@@ -108,7 +110,10 @@ def _order(environment: Environment) -> tuple[Any, str]:
 
 def _text(data: Mapping[str, Any]) -> str:
     """JSON, indented and sorted, but one line a tensor: a list of weights is read, and compared, by lines."""
-    entries = (f"  {json.dumps(name)}: {_rows(data[name]) if name == 'tensors' else _tree(data[name])}" for name in sorted(data))
+    entries = (
+        f"  {json.dumps(name)}: {_rows(data[name]) if name == 'tensors' else _tree(data[name])}"
+        for name in sorted(data)
+    )
     return "{\n" + ",\n".join(entries) + "\n}\n"
 
 

@@ -78,7 +78,7 @@ class MismatchError(PathError):
     """No record renders to this path, or none that agrees with what is known."""
 
 
-class AmbiguousPath(PathError):  # noqa: N818 (the name that the contract of this module gives it)
+class AmbiguousPath(PathError):
     """More than one record renders to this path.
 
     Attributes:

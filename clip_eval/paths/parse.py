@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import chain, product
 
 from clip_eval.paths.errors import MismatchError
 from clip_eval.paths.grammar import Segment
@@ -12,9 +12,12 @@ from clip_eval.paths.readback import merge, renders, standing_texts
 from clip_eval.paths.reading import Known, Reading
 from clip_eval.paths.render import EXTENSIONS
 from clip_eval.paths.search import sequences
-from clip_eval.paths.text import ELLIPSIS, clean, finish, unfinished
+from clip_eval.paths.text import ELLIPSIS, clean, finish, has_clean_characters, unfinished
 
 __all__ = ["PathReader", "split_extension"]
+
+# One grapheme that fits in no name: a text that goes on with it is shortened to what stands before it.
+_HUGE = "x" + "\u0301" * 255
 
 
 def split_extension(path: str, folder: bool) -> tuple[str, str]:
@@ -37,7 +40,7 @@ class PathReader:
         stem, self.dot = split_extension(path, folder)
         self.names = stem.split("/")
         for name in self.names:
-            if not name or finish(clean(name)) != name:
+            if not name or finish(name) != name or not has_clean_characters(name):
                 raise MismatchError(f"{name!r} cannot be a part of a rendered path: {path!r}")
         self._readings: dict[tuple[int, int], list[Reading]] = {}
 
@@ -101,7 +104,8 @@ class PathReader:
         seen = set()
         for taken in self._alignments():
             for texts in self._assignments(taken):
-                if renders(self.segments, texts, self.dot, self.path):
+                clean_texts = all(clean(text) == text for text in texts.values())
+                if clean_texts and renders(self.segments, texts, self.dot, self.path):
                     standing = standing_texts(self.segments, texts, self.dot)
                     key = tuple(standing.values())
                     if key not in seen and self.known.assumed.hold(self.segments, standing):
@@ -112,10 +116,21 @@ class PathReader:
         """Return whether the known texts render to the path, with `standing` for all others."""
         return renders(self.segments, {**standing, **self.known.texts}, self.dot, self.path)
 
-    def is_cut(self, standing: Mapping[str, str]) -> bool:
-        """Return whether an unknown text was shortened, so that known texts may have been shortened for its sake."""
-        free = {slot.name for segment in self.segments for slot in segment.slots if slot.kind.free}
-        return any(standing[name].endswith(ELLIPSIS) for name in free - self.known.texts.keys())
+    def agrees_cut(self, standing: Mapping[str, str]) -> bool:
+        """Return whether the known texts render to the path with longer unknown texts, of which `standing` is left.
+
+        Texts of one name that are shortened share its room: how much of a known text is left tells of the others.
+        """
+        longer = {}
+        for slot in (slot for segment in self.segments for slot in segment.slots if slot.kind.free):
+            stem, cut, after = standing[slot.name].rpartition(ELLIPSIS)
+            if cut and not after and slot.name not in self.known.texts:
+                longer[slot.name] = (stem + _HUGE, stem + slot.kind.separator + _HUGE)
+        for texts in product(*longer.values()) if longer else ():
+            whole = {**standing, **dict(zip(longer, texts, strict=True)), **self.known.texts}
+            if renders(self.segments, whole, self.dot, self.path):
+                return True
+        return False
 
     def spans(self, field: str) -> set[str]:
         """Return every text that `field` may have, a superset that holds in all places of the field at once."""

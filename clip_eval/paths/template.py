@@ -141,7 +141,7 @@ class PathTemplate:
         for texts in reader.candidates():
             if reader.agrees(texts):
                 yield {**self._record(texts), **given}
-            elif reader.is_cut(texts):
+            elif reader.agrees_cut(texts):
                 yield self._record(texts)
 
     def parse_id(self, path: str, *, folder: bool = False) -> str:

@@ -19,6 +19,7 @@ __all__ = [
     "cut",
     "finish",
     "fold",
+    "has_clean_characters",
     "is_clean",
     "size_bytes",
     "unfinished",
@@ -67,6 +68,11 @@ def is_clean(text: str) -> bool:
         if narrow in text:
             return False
     return text.isascii() or unicodedata.is_normalized("NFC", text)
+
+
+def has_clean_characters(text: str) -> bool:
+    """Return whether cleaning would delete or replace no character of `text`, which need not be in NFC."""
+    return text.translate(_TABLE) == text
 
 
 def clean(text: str) -> str:

@@ -1,13 +1,14 @@
 """Zero-shot classification (Radford et al. 2021, section 3.1): the class whose texts lie nearest to the image.
 
-A class is the mean of the unit embeddings of its prompts, at length 1 again (prompt ensembling, section 3.1.4). Ties go to
-the class that the library names first.
+A class is the mean of the unit embeddings of its prompts, at length 1 again (prompt ensembling, section 3.1.4). Ties go
+to the class that the library names first.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -22,7 +23,10 @@ from clip_eval.subject import Subject
 from clip_eval.tasks.embeddings import embed_images, embed_texts, unit
 from clip_eval.tasks.statistics import Interval, wilson_interval
 
-__all__ = ["Answer", "ZeroShotScores", "score_zero_shot"]
+__all__ = ["NAME", "Answer", "ZeroShotScores", "score_zero_shot"]
+
+NAME = "zero_shot_top1"
+"""The task's name in run records and packs."""
 
 _IMAGES_AT_ONCE = 64
 _WORST_CLASSES = 5
@@ -52,11 +56,13 @@ class ZeroShotScores:
         task: the classes and prompts.
         answers: one for each readable record, in the order of the manifest.
         unreadable: path and problem of each image that could not be read.
+        library: digest of the evaluation set: settings, manifest and image files.
     """
 
     task: ZeroShot
     answers: tuple[Answer, ...]
     unreadable: tuple[str, ...]
+    library: str
 
     @property
     def hits(self) -> dict[str, bool]:
@@ -90,6 +96,7 @@ class ZeroShotScores:
             "prompts": len(self.task.prompts),
             "images": len(self.answers),
             "chance": self.chance,
+            "library": self.library,
             "not_finite": self.not_finite,
             "unreadable": len(self.unreadable),
             "unreadable_images": self.unreadable[:_WORST_CLASSES],
@@ -97,15 +104,15 @@ class ZeroShotScores:
         }
 
     def _worst_classes(self) -> Iterator[dict[str, Json]]:
-        """The classes with the lowest share of hits, each with the class that it is most often taken for."""
+        """The classes with the lowest share of hits, none without a miss, and what each is mostly taken for."""
         asked = Counter(answer.expected for answer in self.answers)
-        hits = Counter(answer.expected for answer in self.answers if answer.hit)
-        for index in sorted(asked, key=lambda index: (hits[index] / asked[index], index))[:_WORST_CLASSES]:
-            taken = Counter(a.predicted for a in self.answers if a.expected == index and not a.hit)
-            most = max(taken, key=lambda name: taken[name], default=None)
+        missed = Counter(answer.expected for answer in self.answers if not answer.hit)
+        for index in sorted(missed, key=lambda index: (-missed[index] / asked[index], index))[:_WORST_CLASSES]:
+            taken = Counter(answer.predicted for answer in self.answers if answer.expected == index and not answer.hit)
+            most = taken.most_common(1)[0][0]
             yield {
                 "class": self.task.classes[index],
-                "hits": hits[index],
+                "hits": asked[index] - missed[index],
                 "images": asked[index],
                 "taken_for": None if most is None else self.task.classes[most],
             }
@@ -119,8 +126,8 @@ def score_zero_shot(subject: Subject, library: Library) -> ZeroShotScores:
         library: with a zero-shot task.
 
     Raises:
-        LibraryError: there is no zero-shot task, a line of the manifest is no record, a prompt is too long for the model, or
-            not one image could be read.
+        LibraryError: there is no zero-shot task, a line of the manifest is no record, a prompt is too long for the
+            model, or not one image can be read.
     """
     task = library.zero_shot
     if task is None:
@@ -130,13 +137,15 @@ def score_zero_shot(subject: Subject, library: Library) -> ZeroShotScores:
     classes = _class_embeddings(subject, task)  # (classes, projection)
     answers: list[Answer] = []
     unreadable: list[str] = []
+    digest = hashlib.sha256(library.digest().encode())
     for batch in _batches(decoded(library), _IMAGES_AT_ONCE):
         unreadable += [f"{item.record.path}: {item.problem}" for item in batch if item.image is None]
         answers += _answers(subject, task, classes, [item for item in batch if item.image is not None])
+        digest.update("".join(f"{item.digest}\n" for item in batch).encode())
     if not answers:
         what = f"not one of {len(unreadable)} images can be read"
         raise LibraryError(what, where=library.root, fix="Bring the images that the manifest was written for")
-    return ZeroShotScores(task, tuple(answers), tuple(unreadable))
+    return ZeroShotScores(task, tuple(answers), tuple(unreadable), digest.hexdigest())
 
 
 def _class_embeddings(subject: Subject, task: ZeroShot) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import pytest
 
 from clip_eval.report import terminal_failure
 from clip_eval.report.failure import failure_lines
-from tests.report import sample
+from report import sample
 
 
 def test_five_lines_in_order() -> None:

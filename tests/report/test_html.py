@@ -13,7 +13,7 @@ import pytest
 from clip_eval.report import render_html
 from clip_eval.report.figures import BOUND_PERCENT, error_bar, interval_bar
 from clip_eval.run_record import RunRecord
-from tests.report import sample
+from report import sample
 
 RECORDS = [sample.passing_record, sample.failing_record, sample.inconclusive_record]
 VOID = {"meta", "br", "hr", "img", "input", "link"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from clip_eval.report import render_junit
 from clip_eval.run_record import RunRecord
-from tests.report import sample
+from report import sample
 
 RECORDS = [sample.passing_record, sample.failing_record, sample.inconclusive_record]
 

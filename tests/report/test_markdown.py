@@ -6,7 +6,7 @@ import dataclasses
 
 from clip_eval.report import render_markdown
 from clip_eval.report.failure import failure_lines
-from tests.report import sample
+from report import sample
 
 
 def table_rows(text: str, heading: str) -> list[str]:

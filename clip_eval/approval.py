@@ -1,0 +1,224 @@
+"""Approving a release: the suite must pass, then its numbers and its surface become a baseline pack."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from clip_eval.baseline import Environment, Pack, open_pack
+from clip_eval.baseline.changes import SURFACE_CHECK, changes
+from clip_eval.baseline.comparison import checkpoint_changes, environment_of, pack_tensors
+from clip_eval.baseline.outputs import OUTPUTS, record_value
+from clip_eval.baseline.pack import Approved, PackedTask, Recorded, Surface
+from clip_eval.baseline.surface import observe_surface
+from clip_eval.baseline.writing import add_environment, write_pack
+from clip_eval.checkpoint import Checkpoint
+from clip_eval.checks import declared_checks
+from clip_eval.compare import to_array
+from clip_eval.errors import CheckpointError, OutputError, PackError, UsageError
+from clip_eval.files import read_text, writable_directory
+from clip_eval.hermetic import run_gate
+from clip_eval.measurement import Json
+from clip_eval.provenance import facts
+from clip_eval.run_record import RunRecord, SurfaceChange, load
+from clip_eval.session import Session
+from clip_eval.settings import Settings
+from clip_eval.verdict import EXIT_CODES, Asked, Decision, decide
+
+__all__ = ["Approval", "build_pack", "record"]
+
+_NAMED_AT_MOST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What became of an attempt to approve a release: the exit code of the command, and what it says."""
+
+    exit_code: int
+    message: str
+
+
+def record(settings: Settings, *, out: Path | None = None, add_to: Path | None = None) -> Approval:
+    """Run the suite in float32 and, if it passes, write a pack or approve one more environment in an existing one.
+
+    Args:
+        settings: the checkpoint and how it is loaded; baseline, dtype and out are not used.
+        out: directory of a new pack.
+        add_to: an existing pack. Its own checks run too: the weights must be the pack's and the numbers must match.
+
+    Returns:
+        Exit code 0 where the release is approved. Else the gate's, 1 or 10: nothing is written then, and the gate's
+        reports are kept.
+
+    Raises:
+        UsageError: not exactly one of `out` and `add_to`, or an evaluation set with `add_to`.
+        PackError: the pack cannot be read, was recorded from another checkpoint, or approves this environment with
+            another surface.
+        OutputError: the pack cannot be written.
+        CheckpointError: the checkpoint cannot be read, or changed while it was gated.
+    """
+    if (out is None) == (add_to is None):
+        raise UsageError("give either out for a new pack, or add_to for an existing one")
+    plain = replace(settings, baseline=None, dtype="float32", new_weights=False, throughput=False, out=None)
+    return _record_new(plain, out) if out is not None else _approve(plain, Path(str(add_to)))
+
+
+def build_pack(session: Session) -> Pack:
+    """Return the pack of a checkpoint loaded in float32, with its answers to the library, where one is given.
+
+    Judges nothing: `record` runs the suite first.
+    """
+    checkpoint, environment = session.checkpoint, environment_of(session.clip)
+    approved = Approved(observe_surface(session.clip), _provenance(session))
+    return Pack(
+        source=checkpoint.source if checkpoint.revision else checkpoint.path.name,
+        revision=checkpoint.revision,
+        config=checkpoint.config,
+        fingerprints=checkpoint.fingerprints(),
+        tensors=pack_tensors(checkpoint),
+        environments={environment: approved},
+        recorded_in=environment,
+        inputs=session.batch,
+        outputs=_outputs(session),
+        tasks=_tasks(session),
+    )
+
+
+def _record_new(settings: Settings, out: Path) -> Approval:
+    writable_directory(out)
+    if out.is_dir() and any(out.iterdir()):
+        fix = "Name a new directory, or approve another environment with --add-to"
+        raise OutputError("the directory is not empty", where=out, fix=fix)
+    run = _gate(settings)
+    if isinstance(run, Approval):
+        return run
+    pack = build_pack(_gated_session(settings, run))
+    write_pack(out, pack)
+    return Approval(0, f"recorded {pack.source} in {out}: {pack.recorded_in} is approved")
+
+
+def _approve(settings: Settings, directory: Path) -> Approval:
+    if settings.library is not None:
+        fix = "Give --library together with --out only"
+        raise UsageError("task scores belong to the checkpoint, not to an environment", fix=fix)
+    pack = open_pack(directory)
+    _require_same_files(pack, Session(settings).checkpoint, directory)
+    run = _gate(replace(settings, baseline=str(directory)))
+    if isinstance(run, Approval):
+        return run
+    session = _gated_session(settings, run)
+    environment, surface = environment_of(session.clip), observe_surface(session.clip)
+    if environment in pack.environments:
+        return _already_approved(pack, environment, surface, directory)
+    add_environment(directory, pack, environment, Approved(surface, _provenance(session)))
+    return Approval(0, f"{environment} is approved in {directory}, as number {len(pack.environments) + 1}")
+
+
+def _already_approved(pack: Pack, environment: Environment, surface: Surface, directory: Path) -> Approval:
+    different = changes(pack.environments[environment].surface, surface)
+    if not different:
+        return Approval(0, f"{environment} was approved in {directory} before, with the same surface: nothing to do")
+    raise PackError(
+        f"the pack approves {environment} with another surface, {_counted(different)}",
+        where=directory,
+        fix="A pack does not change what it has approved: record a new one",
+    )
+
+
+def _require_same_files(pack: Pack, checkpoint: Checkpoint, directory: Path) -> None:
+    different = checkpoint_changes(pack, checkpoint)
+    if different:
+        raise PackError(
+            f"the pack was recorded from another checkpoint, {_counted(different)}",
+            where=directory,
+            fix="Name the checkpoint that it was recorded from, or record a new pack",
+        )
+
+
+def _counted(different: Sequence[SurfaceChange]) -> str:
+    shown = ", ".join(change.id for change in different[:_NAMED_AT_MOST])
+    more = f" and {len(different) - _NAMED_AT_MOST} more" if len(different) > _NAMED_AT_MOST else ""
+    return f"{len(different)} {'entry' if len(different) == 1 else 'entries'} differ: {shown}{more}"
+
+
+def _gate(settings: Settings) -> RunRecord | Approval:
+    """The record of a gate run that allows approval, or the refusal. Reports outlive a refusal only."""
+    reports = Path(tempfile.mkdtemp(prefix="clip-eval-record-"))
+    try:
+        code = run_gate(replace(settings, out=reports))
+    finally:
+        judged = (reports / "run.json").is_file()
+        if not judged:
+            shutil.rmtree(reports)
+    if not judged:
+        return Approval(code, f"not recorded: the gate ended with exit code {code} and judged nothing")
+    run = load(read_text(reports / "run.json", error=OutputError), where=reports / "run.json")
+    decision = _apart_from_surface(run)
+    if decision.verdict != "pass":
+        report = reports / "report.html"
+        return Approval(EXIT_CODES[decision.verdict], f"not recorded, the gate says {decision.headline}. See {report}")
+    shutil.rmtree(reports)
+    return run
+
+
+def _apart_from_surface(run: RunRecord) -> Decision:
+    """The verdict of a run where differences from other environments' surfaces do not count: they get approved."""
+    changed = bool(run.surface_changes)
+    checks = [
+        replace(check, outcome="not_applicable", reason="this run approves the surface", measurements=(), detail=None)
+        if check.id == SURFACE_CHECK and check.outcome == "failed" and changed
+        else check
+        for check in run.checks
+    ]
+    return decide(
+        checks=checks,
+        declared=declared_checks(),
+        surface_changes=(),
+        tasks=run.tasks,
+        throughput=run.throughput,
+        asked=Asked(
+            baseline=run.arguments["baseline"] is not None, tasks=run.arguments["library"] is not None, throughput=False
+        ),
+    )
+
+
+def _gated_session(settings: Settings, run: RunRecord) -> Session:
+    """A session on the checkpoint that was gated, and not on one that has taken its place since."""
+    session = Session(settings)
+    if asdict(session.checkpoint.fingerprints()) != dict(run.candidate.fingerprints):
+        raise CheckpointError(
+            "the checkpoint changed while it was recorded",
+            where=settings.model,
+            fix="Leave it alone and record it again",
+        )
+    return session
+
+
+def _outputs(session: Session) -> dict[str, Recorded]:
+    found = {}
+    for output in (output for outputs in OUTPUTS.values() for output in outputs):
+        observed, expected = output.observe(session.clip), output.expect(session.oracle)
+        error = to_array(observed) - expected.value  # the output's shape
+        found[output.name] = Recorded(record_value(observed), error.astype(np.float32))
+    return found
+
+
+def _tasks(session: Session) -> dict[str, PackedTask]:
+    if session.library is None or session.library.zero_shot is None:
+        return {}
+    return {"zero_shot_top1": PackedTask(session.library.digest(), session.zero_shot.hits)}
+
+
+def _provenance(session: Session) -> dict[str, Json]:
+    """Where and when an environment was recorded. On one machine, a second recording changes nothing but the date."""
+    return {
+        **facts(session)["provenance"],
+        "recorded": datetime.now(tz=timezone.utc).isoformat(timespec="seconds"),
+        "device": session.settings.device,
+    }

@@ -1,0 +1,172 @@
+"""A candidate against the pack: which weights differ, what each output should be, what of the surface has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from clip_eval.baseline.changes import change, changes
+from clip_eval.baseline.pack import Environment, Pack, PackedTensor
+from clip_eval.baseline.surface import observe_surface
+from clip_eval.checkpoint import Checkpoint
+from clip_eval.compare import Expected
+from clip_eval.config import ClipConfig
+from clip_eval.expect import Oracle
+from clip_eval.fingerprints import config_fingerprint
+from clip_eval.measurement import Json
+from clip_eval.observe import Clip
+from clip_eval.run_record import SurfaceChange
+
+__all__ = ["Baseline", "TensorDifference", "checkpoint_changes", "environment_of", "pack_tensors", "weight_differences"]
+
+# From coarse to fine: the narrower of two dtypes is the one that keeps fewer significant bits.
+_BY_PRECISION = ("bfloat16", "float16", "float32")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorDifference:
+    """One weight that is not the pack's: its canonical name, and how it differs."""
+
+    name: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """The approved release, for checks that hold a candidate to it.
+
+    Attributes:
+        pack: what the approved release was and did.
+        clip: the candidate's observations on the pack's inputs.
+        oracle: the reference for the candidate's weights and dtype on the pack's inputs, under the pack's config:
+            what a changed config does to the numbers is a difference.
+    """
+
+    pack: Pack
+    clip: Clip
+    oracle: Oracle
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The candidate on disk."""
+        return self.clip.subject.checkpoint
+
+    @property
+    def environment(self) -> Environment:
+        """The environment of this run."""
+        return environment_of(self.clip)
+
+    def weight_differences(self) -> tuple[TensorDifference, ...]:
+        """Return the weights that are not the pack's; see the function of this name."""
+        return weight_differences(self.pack.tensors, self.checkpoint)
+
+    def expected(self, name: str, reference: Expected) -> Expected:
+        """Return what output `name` should be where the weights are the pack's.
+
+        It is the pack's value, moved by what rounding weights and inputs to the candidate's dtype does to it: the
+        difference of the reference for the candidate and the reference for the pack, which is nothing for float32 and
+        equal weights. The bound is the candidate's budget plus the error that the pack's value really has, so that no
+        candidate inside its budget exceeds it.
+
+        Args:
+            name: one of `clip_eval.baseline.outputs.OUTPUT_NAMES`.
+            reference: that output as `oracle` gives it, with the budget of the candidate's dtype.
+        """
+        recorded = self.pack.outputs[name]
+        error = recorded.error.astype(np.float64)  # the output's shape
+        # The reference for the pack is value - error.
+        value = recorded.value if self._computes_the_same else reference.value + error  # the output's shape
+        bound = reference.bound + np.abs(error)  # the output's shape
+        return Expected(np.asarray(value, dtype=np.float64), bound, f"{reference.rule}, plus the pack's own error")
+
+    def surface_changes(self) -> tuple[SurfaceChange, ...]:
+        """Return every difference against the pack: of the checkpoint's parts, then of the nearest approved surface."""
+        approved = self.pack.environments[self.pack.nearest(self.environment)]
+        return (
+            *checkpoint_changes(self.pack, self.checkpoint),
+            *changes(approved.surface, observe_surface(self.clip)),
+        )
+
+    @property
+    def _computes_the_same(self) -> bool:
+        digests = self.checkpoint.digests("float32")
+        same = all(tensor.digests["float32"] == digests[name] for name, tensor in self.pack.tensors.items())
+        return same and self.clip.dtype == "float32"
+
+
+def environment_of(clip: Clip) -> Environment:
+    """Return the environment that a subject runs in."""
+    return Environment(str(clip.release), clip.attention)
+
+
+def pack_tensors(checkpoint: Checkpoint) -> dict[str, PackedTensor]:
+    """Return the tensor index of a checkpoint as packs hold it; reads every tensor three times."""
+    digests = {dtype: checkpoint.digests(dtype) for dtype in _BY_PRECISION}
+    return {
+        name: PackedTensor(entry.shape, entry.dtype, {dtype: values[name] for dtype, values in digests.items()})
+        for name, entry in checkpoint.tensors.items()
+    }
+
+
+def weight_differences(packed: Mapping[str, PackedTensor], checkpoint: Checkpoint) -> tuple[TensorDifference, ...]:
+    """Return the tensors of `checkpoint` that are not the pack's, in the pack's order, new ones last.
+
+    Same are weights of equal canonical name, shape and values, or values that are equal after rounding to the
+    narrower of both stored dtypes.
+    """
+    return tuple(_differences(packed, checkpoint))
+
+
+def checkpoint_changes(pack: Pack, checkpoint: Checkpoint) -> tuple[SurfaceChange, ...]:
+    """Return the differences of config (by field), tokenizer and image processor: no environment explains these."""
+    fields = changes(_fields(pack.config), _fields(checkpoint.config))
+    # The pack's fields with the candidate's other statements: the digests differ only where those do.
+    options = config_fingerprint(pack.config, checkpoint.raw_config)
+    before, after = pack.fingerprints, checkpoint.fingerprints()
+    parts = (
+        ("config.output_options", "the output options in config.json", before.config, options),
+        ("checkpoint.tokenizer", "the tokenizer on disk", before.tokenizer, after.tokenizer),
+        ("checkpoint.image_processor", "the image processor on disk", before.image_processor, after.image_processor),
+    )
+    return (
+        *fields,
+        *(change(name, what, _digest(one), _digest(other)) for name, what, one, other in parts if one != other),
+    )
+
+
+def _differences(packed: Mapping[str, PackedTensor], checkpoint: Checkpoint) -> Iterator[TensorDifference]:
+    for name, before in packed.items():
+        after = checkpoint.tensors.get(name)
+        if after is None:
+            yield TensorDifference(name, "no place in the candidate")
+            continue
+        narrower = min((_digest_dtype(before.dtype), _digest_dtype(after.dtype)), key=_BY_PRECISION.index)
+        if before.shape != after.shape:
+            yield TensorDifference(name, f"shape {after.shape} instead of {before.shape}")
+        elif before.digests[narrower] != checkpoint.digests(narrower)[name]:
+            yield TensorDifference(name, f"other values, compared in {narrower}")
+    for name in checkpoint.tensors:
+        if name not in packed:
+            yield TensorDifference(name, "no place in the pack")
+
+
+def _digest_dtype(stored: str) -> str:
+    """The digest that tells most of a stored dtype: float64 is run as float32."""
+    return stored if stored in _BY_PRECISION else "float32"
+
+
+def _fields(config: ClipConfig) -> dict[str, Json]:
+    """Every field by its dotted name in config.json."""
+    flat: dict[str, Json] = {}
+    for name, value in asdict(config).items():
+        if isinstance(value, dict):
+            flat.update({f"config.{name}_config.{key}": item for key, item in value.items()})
+        else:
+            flat[f"config.{name}"] = value
+    return flat
+
+
+def _digest(value: str | None) -> str:
+    return "none" if value is None else f"digest {value}"

@@ -1,0 +1,87 @@
+"""A tiny stand-in for a checkpoint: the same config.json but for sizes, weights of zeros in any dtype.
+
+The dtype that a model is loaded in by default depends on the release, on config.json and on the stored dtype. A
+candidate has one stored dtype; stand-ins show the rule for all of them, and cost no second copy of the candidate's
+weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from clip_eval.checkpoint import Checkpoint
+from clip_eval.config import parse_config
+from clip_eval.files import write_json
+from clip_eval.inventory import expected_tensors
+from clip_eval.tensors import ROUNDED_DTYPES
+
+__all__ = ["STORED", "write_stand_in"]
+
+STORED = ROUNDED_DTYPES
+
+_CODES = {"bfloat16": ("BF16", 2), "float16": ("F16", 2), "float32": ("F32", 4)}  # code in the file, bytes a value
+_WIDTHS = {
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "projection_dim": 8,
+}
+_TEXT = {
+    **_WIDTHS,
+    "vocab_size": 8,
+    "max_position_embeddings": 8,
+    "bos_token_id": 5,
+    "eos_token_id": 6,
+    "pad_token_id": 6,
+}
+_VISION = {**_WIDTHS, "image_size": 8, "patch_size": 8}
+_DTYPE_FIELDS = ("dtype", "torch_dtype")  # transformers 4.56 renamed the field; both are read
+
+
+def write_stand_in(directory: str | Path, checkpoint: Checkpoint, stored: str) -> None:
+    """Write a checkpoint of a few hundred weights whose config.json is the candidate's in everything but size.
+
+    Where config.json states the dtype that the candidate is stored in, the stand-in's states its own; another statement
+    is kept.
+
+    Args:
+        directory: an existing directory.
+        checkpoint: the candidate.
+        stored: one of `STORED`.
+    """
+    raw = _sized(checkpoint, stored)
+    config = parse_config(raw, where="the stand-in")
+    shapes = {name: tuple(axis.size for axis in axes) for name, axes in expected_tensors(config).items()}
+    write_json(Path(directory) / "config.json", raw)
+    (Path(directory) / "model.safetensors").write_bytes(_zeros(shapes, stored))
+
+
+def _sized(checkpoint: Checkpoint, stored: str) -> dict[str, object]:
+    raw = {**_stated(checkpoint.raw_config, checkpoint.dtype, stored), "projection_dim": _WIDTHS["projection_dim"]}
+    for section, sizes in (("text_config", _TEXT), ("vision_config", _VISION)):
+        inner = raw.get(section)
+        raw[section] = {**_stated(inner if isinstance(inner, Mapping) else {}, checkpoint.dtype, stored), **sizes}
+    for legacy in ("text_config_dict", "vision_config_dict"):
+        raw.pop(legacy, None)  # copies of the sections in old files, which would bring the sizes back
+    return raw
+
+
+def _stated(section: Mapping[str, object], own: str, stored: str) -> dict[str, object]:
+    as_stored = {name: stored for name in _DTYPE_FIELDS if section.get(name) == own}
+    return {**section, **as_stored}
+
+
+def _zeros(shapes: Mapping[str, tuple[int, ...]], stored: str) -> bytes:
+    """A safetensors file of zeros: header length, header, data (https://huggingface.co/docs/safetensors)."""
+    code, item_bytes = _CODES[stored]
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes.items():
+        begin, end = end, end + math.prod(shape) * item_bytes
+        header[name] = {"dtype": code, "shape": shape, "data_offsets": (begin, end)}
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(end)

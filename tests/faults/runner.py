@@ -1,0 +1,90 @@
+"""Runs the whole suite in this process, with or without a fault, as the hermetic gate runs it in a child.
+
+The float64 reference depends on weights, config, dtype and probe alone, so runs on the same ones share it; everything of the subject is
+made afresh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clip_eval.checks import SUITE
+from clip_eval.expect import Oracle
+from clip_eval.run_record import RunRecord
+from clip_eval.session import Session
+
+__all__ = ["Runner"]
+
+_HERMETIC = ("-c", str(SUITE / "gate.ini"), "--rootdir", str(SUITE.parent.parent), "--noconftest", "--import-mode=importlib")
+_NEEDED = ("clip_eval.plugin", "pytest_benchmark.plugin")
+_SPARED = ("cacheprovider", "logging", "unraisableexception", "threadexception")  # they cost a third of a run and decide nothing
+
+
+@dataclass(slots=True)
+class Runner:
+    """Runs the suite and keeps what the next run can use."""
+
+    oracles: dict[tuple[str, ...], Oracle] = field(default_factory=dict)
+
+    def run(
+        self, checkpoint: Path, *options: str, during: Callable[[pytest.MonkeyPatch], None] | None = None
+    ) -> RunRecord:
+        """Run the suite on a checkpoint and return the run record.
+
+        Args:
+            checkpoint: a checkpoint directory.
+            options: further pytest options.
+            during: patches what it likes before the run; put back after it.
+
+        Raises:
+            RuntimeError: there is no record, as the run broke down; its output is in the message.
+        """
+        keeper = _Keeper(self.oracles)
+        output = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+            patch.delenv("PYTEST_ADDOPTS", raising=False)
+            patch.delenv("PYTEST_PLUGINS", raising=False)
+            if during is not None:
+                during(patch)
+            with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+                code = pytest.main(_arguments(checkpoint, options), plugins=[keeper])
+        if keeper.record is None:
+            raise RuntimeError(f"the suite ended with {code} and left no record:\n{output.getvalue()[-3000:]}")
+        return keeper.record
+
+
+def _arguments(checkpoint: Path, options: tuple[str, ...]) -> list[str]:
+    plugins = [part for name in _NEEDED for part in ("-p", name)] + [part for name in _SPARED for part in ("-p", f"no:{name}")]
+    return [str(SUITE), *_HERMETIC, *plugins, "-s", "--clip-no-throughput", "--clip-model", str(checkpoint), *options]
+
+
+@dataclass(slots=True)
+class _Keeper:
+    """A pytest plugin: hands the reference of an earlier run to this one, and takes the record out."""
+
+    oracles: dict[tuple[str, ...], Oracle]
+    record: RunRecord | None = None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        recorder = config.pluginmanager.get_plugin("clip-eval-recorder")
+        if recorder is not None:  # a refused checkpoint has none
+            session: Session = recorder.session
+            session.__dict__["oracle"] = self.oracles.setdefault(_reference(session), session.oracle)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: Any) -> None:
+        self.record = session.config.pluginmanager.get_plugin("clip-eval-recorder").record
+
+
+def _reference(session: Session) -> tuple[str, ...]:
+    """What the reference depends on."""
+    prints = session.checkpoint.fingerprints()
+    return (prints.weights, prints.config, session.dtype, session.settings.device)
