@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from clip_eval.errors import OutputError
 from clip_eval.files import read_text
 from clip_eval.hermetic import DEFAULT_OUT, run_gate
 from clip_eval.run_record import RunRecord, load
@@ -53,4 +54,4 @@ def gate(
     )
     run_gate(settings)
     record = Path(out) / "run.json"
-    return load(read_text(record), where=record)
+    return load(read_text(record, error=OutputError), where=record)

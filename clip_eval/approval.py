@@ -16,6 +16,7 @@ from clip_eval.baseline.changes import SURFACE_CHECK, changes
 from clip_eval.baseline.comparison import checkpoint_changes, environment_of, pack_tensors
 from clip_eval.baseline.outputs import OUTPUTS, record_value
 from clip_eval.baseline.pack import Approved, PackedTask, Recorded, Surface
+from clip_eval.baseline.reference import ExactReference
 from clip_eval.baseline.surface import observe_surface
 from clip_eval.baseline.writing import add_environment, write_pack
 from clip_eval.checkpoint import Checkpoint
@@ -114,10 +115,13 @@ def _approve(settings: Settings, directory: Path) -> Approval:
         return run
     session = _gated_session(settings, run)
     environment, surface = environment_of(session.clip), observe_surface(session.clip)
+    pack = open_pack(directory)  # again: others may have approved their environments meanwhile
     if environment in pack.environments:
         return _already_approved(pack, environment, surface, directory)
     add_environment(directory, pack, environment, Approved(surface, _provenance(session)))
-    return Approval(0, f"{environment} is approved in {directory}, as number {len(pack.environments) + 1}")
+    known = pack.nearest(environment)
+    beside = f"{_counted(changes(pack.environments[known].surface, surface))} from {known}"
+    return Approval(0, f"{environment} is approved in {directory}, {beside}")
 
 
 def _already_approved(pack: Pack, environment: Environment, surface: Surface, directory: Path) -> Approval:
@@ -142,9 +146,11 @@ def _require_same_files(pack: Pack, checkpoint: Checkpoint, directory: Path) -> 
 
 
 def _counted(different: Sequence[SurfaceChange]) -> str:
+    if not different:
+        return "with no entry that differs"
     shown = ", ".join(change.id for change in different[:_NAMED_AT_MOST])
     more = f" and {len(different) - _NAMED_AT_MOST} more" if len(different) > _NAMED_AT_MOST else ""
-    return f"{len(different)} {'entry' if len(different) == 1 else 'entries'} differ: {shown}{more}"
+    return f"with {len(different)} {'entry' if len(different) == 1 else 'entries'} ({shown}{more}) that differ"
 
 
 def _gate(settings: Settings) -> RunRecord | Approval:
@@ -201,11 +207,13 @@ def _gated_session(settings: Settings, run: RunRecord) -> Session:
 
 
 def _outputs(session: Session) -> dict[str, Recorded]:
+    weights = session.checkpoint.weights("float32")
+    reference = ExactReference(weights, session.checkpoint.config, session.batch)
     found = {}
     for output in (output for outputs in OUTPUTS.values() for output in outputs):
-        observed, expected = output.observe(session.clip), output.expect(session.oracle)
-        error = to_array(observed) - expected.value  # the output's shape
-        found[output.name] = Recorded(record_value(observed), error.astype(np.float32))
+        observed = output.observe(session.clip)
+        error = to_array(observed) - output.expect(reference)  # the output's shape
+        found[output.name] = Recorded(record_value(observed), np.asarray(error, dtype=np.float32))
     return found
 
 

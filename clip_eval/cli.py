@@ -37,9 +37,16 @@ def main() -> None:
 
 
 def _complain(message: str, code: int) -> NoReturn:
-    """One paragraph; paths and ids stay whole, so that they can be copied."""
-    click.echo(textwrap.fill(f"clip-eval: {message}", 80, break_long_words=False, break_on_hyphens=False), err=True)
+    """One paragraph on stderr."""
+    click.echo(_wrapped(f"clip-eval: {message}"), err=True)
     sys.exit(code)
+
+
+def _wrapped(text: str, *, indent: str = "") -> str:
+    """A paragraph of 80 columns; paths and ids stay whole, so that they can be copied."""
+    return textwrap.fill(
+        text, 80, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 @click.group(no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
@@ -121,7 +128,7 @@ def record(checkpoint: str, pack: Path | None, existing: Path | None, **options:
     if (pack is None) == (existing is None):
         raise click.UsageError("give either --out PACK for a new pack, or --add-to PACK for an existing one")
     approval = approve(Settings(model=checkpoint, throughput=False, **options), out=pack, add_to=existing)
-    click.echo(textwrap.fill(approval.message, 80, break_long_words=False, break_on_hyphens=False))
+    click.echo(_wrapped(approval.message))
     return approval.exit_code
 
 
@@ -155,8 +162,8 @@ def checks(check: str | None) -> None:
     if check is not None:
         found = explain_check(check)
         paragraphs = [f"{found.check.id}  ({found.check.scope})", found.check.promise, *found.why.split("\n\n")]
-        click.echo("\n\n".join(textwrap.fill(paragraph, 80) for paragraph in paragraphs if paragraph))
+        click.echo("\n\n".join(_wrapped(paragraph) for paragraph in paragraphs if paragraph))
         return
     for declared in declared_checks():
         click.echo(declared.id)
-        click.echo(textwrap.indent(textwrap.fill(declared.promise, 76), "    "))
+        click.echo(_wrapped(declared.promise, indent="    "))

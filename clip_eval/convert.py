@@ -91,7 +91,8 @@ def _unpickle(pickles: list[Path], weights: Path) -> None:
 def _environment() -> dict[str, str]:
     """The environment with an absolute import path, and without a setting that turns torch's warnings into errors."""
     here = Path(__file__).parent.parent
-    path = os.pathsep.join(str(Path(entry).absolute()) for entry in (*filter(None, sys.path), here))
+    entries = [*filter(None, sys.path), str(here)]
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in entries)
     return {**{name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}, "PYTHONPATH": path}
 
 

@@ -16,8 +16,8 @@ from clip_eval.budgets import COPIES, SIGMAS, SMALLEST_NORMAL
 from clip_eval.compare import Expected
 from clip_eval.config import ClipConfig
 from clip_eval.oracle import Arithmetic, Contrast, TowerStates, contrast, text_tower, vision_tower
-from clip_eval.probes import Batch
-from clip_eval.rounding import Precision, RoundingArithmetic, spread, tile
+from clip_eval.probes import MOST_ROWS, SEED, Batch
+from clip_eval.rounding import Precision, RoundingArithmetic, error_variance, pooled_deviation, spread, tile
 from clip_eval.tensors import round_values
 
 __all__ = ["ExpectedContrast", "ExpectedTower", "Oracle"]
@@ -57,6 +57,24 @@ class ExpectedContrast:
     loss: Expected | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Tower:
+    """A judged tower, and its projections in every perturbed run, (copies, rows, projection), which the head goes on
+    with.
+    """
+
+    expected: ExpectedTower
+    projected: Array
+
+
+@dataclass(frozen=True, slots=True)
+class _RowErrors:
+    """Error variances of one row, in the order of `_arrays`, and its projections, (copies, projection)."""
+
+    variances: list[Array]
+    projected: Array
+
+
 @dataclass(slots=True)
 class Oracle:
     """Expected values for one checkpoint, precision and batch.
@@ -72,7 +90,7 @@ class Oracle:
     config: ClipConfig
     precision: Precision
     batch: Batch
-    _towers: dict[str, tuple[ExpectedTower, Array]] = field(default_factory=dict, repr=False)
+    _towers: dict[str, _Tower] = field(default_factory=dict, repr=False)
     _heads: dict[tuple[int, int, str], ExpectedContrast] = field(default_factory=dict, repr=False)
 
     @property
@@ -83,11 +101,11 @@ class Oracle:
 
     def vision(self, *, images: int) -> ExpectedTower:
         """Return what the vision tower should give for the first `images` images."""
-        return self._tower("vision")[0].rows(images)
+        return self._tower("vision").expected.rows(images)
 
     def text(self, *, texts: int, mask: str = "padding") -> ExpectedTower:
         """Return what the text tower should give for the first `texts` texts; only positions whose mask is 1 count."""
-        return self._tower(mask)[0].rows(texts)
+        return self._tower(mask).expected.rows(texts)
 
     def forward(self, *, images: int, texts: int, mask: str = "padding") -> ExpectedContrast:
         """Return what the contrastive head should give for the first `images` and `texts`."""
@@ -96,50 +114,70 @@ class Oracle:
             self._heads[key] = self._head(images, texts, mask)
         return self._heads[key]
 
-    def _tower(self, which: str) -> tuple[ExpectedTower, Array]:
+    def _tower(self, which: str) -> _Tower:
         if which not in self._towers:
-            run = self._run_vision if which == "vision" else lambda ops, copies: self._run_text(ops, copies, which)
-            exact = run(Arithmetic(), 1)
-            noisy = run(RoundingArithmetic(self.precision, COPIES), COPIES)
-            self._towers[which] = (self._expected_tower(exact, noisy), _projected(noisy))
+            self._towers[which] = self._judged_tower(which)
         return self._towers[which]
 
-    def _run_vision(self, arithmetic: Arithmetic, copies: int) -> TowerStates:
-        rounded = round_values(self.batch.pixel_values, self.precision.dtype)  # (images, channels, height, width)
-        pixel_values = tile(rounded.astype(np.float64), copies)  # (copies * images, channels, height, width)
-        return vision_tower(self.weights, self.config.vision, pixel_values, arithmetic=arithmetic)
+    def _judged_tower(self, which: str) -> _Tower:
+        exact = self._run(which, Arithmetic(), slice(None), 1)
+        scales = self._scales(exact)
+        rows = [self._row_errors(which, exact, scales, row) for row in range(MOST_ROWS)]
+        variances = [np.concatenate(parts) for parts in zip(*(row.variances for row in rows), strict=True)]
+        expected = [
+            self._bounded(value, variance, scale)
+            for value, variance, scale in zip(_arrays(exact), variances, scales, strict=True)
+        ]
+        projected = np.stack([row.projected for row in rows], axis=1)  # (copies, rows, projection)
+        return _Tower(_tower_of(expected, len(exact.hidden_states)), projected)
 
-    def _run_text(self, arithmetic: Arithmetic, copies: int, mask: str) -> TowerStates:
-        input_ids = tile(self.batch.input_ids, copies)  # (copies * texts, tokens)
-        attention_mask = tile(self.batch.mask(mask), copies)  # (copies * texts, tokens)
+    def _row_errors(self, which: str, exact: TowerStates, scales: list[Array | None], row: int) -> _RowErrors:
+        """Perturbed runs of one row: the copies of a whole batch of large images would fill the memory."""
+        arithmetic = RoundingArithmetic(self.precision, COPIES, np.random.Generator(np.random.PCG64([SEED, row])))
+        noisy = self._run(which, arithmetic, slice(row, row + 1), COPIES)
+        variances = [
+            error_variance(
+                value[row : row + 1], perturbed, COPIES, scale=None if scale is None else scale[row : row + 1]
+            )
+            for value, perturbed, scale in zip(_arrays(exact), _arrays(noisy), scales, strict=True)
+        ]
+        return _RowErrors(variances, _projected(noisy))
+
+    def _run(self, which: str, arithmetic: Arithmetic, rows: slice, copies: int) -> TowerStates:
+        if which == "vision":
+            rounded = round_values(
+                self.batch.pixel_values[rows], self.precision.dtype
+            )  # (images, channels, height, width)
+            pixel_values = tile(rounded.astype(np.float64), copies)  # (copies * images, channels, height, width)
+            return vision_tower(self.weights, self.config.vision, pixel_values, arithmetic=arithmetic)
+        input_ids = tile(self.batch.input_ids[rows], copies)  # (copies * texts, tokens)
+        attention_mask = tile(self.batch.mask(which)[rows], copies)  # (copies * texts, tokens)
         return text_tower(self.weights, self.config.text, input_ids, attention_mask, arithmetic=arithmetic)
 
-    def _expected_tower(self, exact: TowerStates, noisy: TowerStates) -> ExpectedTower:
-        return ExpectedTower(
-            tuple(self._expected(a, b) for a, b in zip(exact.hidden_states, noisy.hidden_states, strict=True)),
-            tuple(self._expected_map(a, b) for a, b in zip(exact.attentions, noisy.attentions, strict=True)),
-            self._expected(exact.last_hidden_state, noisy.last_hidden_state),
-            self._expected(exact.pooler_output, noisy.pooler_output),
-            self._expected(_projected(exact), _projected(noisy)),
-        )
+    def _scales(self, exact: TowerStates) -> list[Array | None]:
+        """What errors are proportional to: attention weights to themselves, the rest to nothing in particular."""
+        smallest = SMALLEST_NORMAL[self.precision.dtype]
+        maps: list[Array | None] = [weights + smallest for weights in exact.attentions]  # (rows, heads, query, key)
+        return [*(None for _ in exact.hidden_states), *maps, None, None, None]
+
+    def _bounded(self, value: Array, variance: Array, scale: Array | None) -> Expected:
+        deviation = pooled_deviation(variance)  # the shape of value
+        if scale is not None:
+            deviation = np.where(
+                value > 0, deviation * scale, 0.0
+            )  # (rows, heads, query, key), masked weights are exactly 0
+        return Expected(value, SIGMAS * deviation, self.rule)
 
     def _expected(self, exact: Array, noisy: Array) -> Expected:
         return Expected(exact, SIGMAS * spread(exact, noisy, COPIES), self.rule)
 
-    def _expected_map(self, exact: Array, noisy: Array) -> Expected:
-        """An attention map: weights err in proportion to themselves, and one that is masked is exactly 0."""
-        scale = exact + SMALLEST_NORMAL[self.precision.dtype]  # (rows, heads, query, key)
-        deviation = spread(exact, noisy, COPIES, scale=scale)  # (rows, heads, query, key)
-        return Expected(exact, np.where(exact > 0, SIGMAS * deviation, 0.0), self.rule)
-
     def _head(self, images: int, texts: int, mask: str) -> ExpectedContrast:
-        text, noisy_text = self._tower(mask)
-        vision, noisy_vision = self._tower("vision")
+        text, vision = self._tower(mask), self._tower("vision")
         scale = self.weights["logit_scale"]  # ()
-        exact = contrast(text.projected.value[:texts], vision.projected.value[:images], scale)
+        exact = contrast(text.expected.projected.value[:texts], vision.expected.projected.value[:images], scale)
         copies = [
             contrast(t[:texts], v[:images], scale, arithmetic=self._arithmetic(seed))
-            for seed, (t, v) in enumerate(zip(_split(noisy_text), _split(noisy_vision), strict=True))
+            for seed, (t, v) in enumerate(zip(text.projected, vision.projected, strict=True))
         ]
         return self._expected_head(exact, copies)
 
@@ -166,5 +204,12 @@ def _projected(states: TowerStates) -> Array:
     return states.projected
 
 
-def _split(tiled: Array) -> list[Array]:
-    return np.split(tiled, COPIES)
+def _arrays(states: TowerStates) -> list[Array]:
+    pooled = (states.last_hidden_state, states.pooler_output, _projected(states))
+    return [*states.hidden_states, *states.attentions, *pooled]
+
+
+def _tower_of(expected: list[Expected], hidden_states: int) -> ExpectedTower:
+    """The inverse of `_arrays`."""
+    *states, last, pooled, projected = expected
+    return ExpectedTower(tuple(states[:hidden_states]), tuple(states[hidden_states:]), last, pooled, projected)

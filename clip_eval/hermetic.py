@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from clip_eval.checks import SUITE
-from clip_eval.errors import ProcessError, UsageError
+from clip_eval.errors import OutputError, ProcessError, UsageError
 from clip_eval.files import writable_directory
 from clip_eval.session import Session
 from clip_eval.settings import REPORTS, Settings
@@ -52,8 +52,7 @@ def run_gate(settings: Settings, *, keyword: str | None = None) -> int:
     """
     out = writable_directory(settings.out or DEFAULT_OUT)
     Session(settings).look()
-    for name in REPORTS:
-        (out / name).unlink(missing_ok=True)
+    _remove_reports(out)
     with tempfile.TemporaryDirectory(prefix="clip-eval-") as empty, tempfile.TemporaryFile() as errors:
         code = _run(_command(settings, out, keyword), cwd=empty, errors=errors)
         said = _read(errors)
@@ -63,6 +62,15 @@ def run_gate(settings: Settings, *, keyword: str | None = None) -> int:
         sys.stderr.write(f"{said}\n")
     _require_record(code, settings, out)
     return code
+
+
+def _remove_reports(out: Path) -> None:
+    try:
+        for name in REPORTS:
+            (out / name).unlink(missing_ok=True)
+    except OSError as problem:
+        what = f"a report of an earlier run cannot be removed ({problem.strerror})"
+        raise OutputError(what, where=problem.filename or out, fix="Name another directory") from problem
 
 
 def _require_record(code: int, settings: Settings, out: Path) -> None:

@@ -169,6 +169,8 @@ def _outcome(report: pytest.TestReport) -> tuple[CheckOutcome, str | None]:
 
 
 def _last_line(report: pytest.TestReport) -> str:
+    if isinstance(report.longrepr, tuple):  # file, line and message of a skip
+        return report.longrepr[2].removeprefix("Skipped: ")
     lines = [line for line in report.longreprtext.splitlines() if line.strip()]
     return lines[-1].strip()[:300] if lines else f"{report.when} {report.outcome}"
 

@@ -90,8 +90,8 @@ def clip_session(pytestconfig: pytest.Config) -> Session:
 @pytest.fixture
 def clip(clip_session: Session, evidence: Evidence) -> Clip:
     """The subject under test: `clip.forward(images=3, texts=5)` and the like, each answer made once a session."""
-    if clip_session.device_problem:
-        evidence.not_run(clip_session.device_problem)
+    if problem := clip_session.device_problem or clip_session.attention_problem:
+        evidence.not_run(problem)
     return clip_session.clip
 
 

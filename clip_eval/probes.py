@@ -97,7 +97,7 @@ def _texts(config: TextConfig, generator: np.random.Generator) -> tuple[NDArray[
     end = end_token_id(config)
     input_ids = np.full((MOST_ROWS, tokens), end, dtype=np.int64)  # (texts, tokens)
     attention_mask = np.zeros_like(input_ids)  # (texts, tokens)
-    lengths = [tokens, min(3, tokens), max(3, tokens // 2), max(3, 2 * tokens // 3), max(3, tokens // 4)]
+    lengths = [min(tokens, max(3, part)) for part in (tokens, 3, tokens // 2, 2 * tokens // 3, tokens // 4)]
     for row, length in enumerate(lengths):
         input_ids[row, :length] = _text(config, length, generator)
         attention_mask[row, :length] = 1

@@ -52,11 +52,11 @@ def _machine(torch: Any, session: Session) -> dict[str, Any]:
     from clip_eval.probes import SEED
 
     device = session.settings.device
-
+    on_gpu = torch is not None and device.startswith("cuda") and session.device_problem is None
     return {
         "platform": platform.platform(),
         "cpu": _cpu_name(),
-        "gpu": torch.cuda.get_device_name(device) if torch is not None and device.startswith("cuda") else None,
+        "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
         "threads": None if torch is None else torch.get_num_threads(),
         "tf32": None
         if torch is None

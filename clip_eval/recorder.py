@@ -15,7 +15,7 @@ from clip_eval.checks import Case, declared_checks, find_case, is_of_suite
 from clip_eval.files import writable_directory, write_text
 from clip_eval.outcomes import Evidence, Outcomes, name_in_suite
 from clip_eval.report import render_html, render_junit, render_markdown, terminal_failure
-from clip_eval.run_record import RunRecord, dump
+from clip_eval.run_record import CheckResult, RunRecord, dump
 from clip_eval.session import Session
 from clip_eval.settings import REPORTS
 from clip_eval.verdict import Asked, complete, decide
@@ -135,15 +135,9 @@ class Recorder:
             session.exitstatus = verdicts[self.record.verdict]
 
     def _record(self) -> RunRecord:
-        for reason, names in (
-            ("deselected", self._deselected),
-            ("collected, but without a result", self._collected + self._announced),
-        ):
-            for case in filter(None, map(find_case, names)):
-                self.outcomes.not_run(case, reason)
         settings = self.session.settings
         declared = declared_checks()
-        checks = complete(list(self.outcomes.checks.values()), declared=declared)
+        checks = complete(self._results(), declared=declared)
         decision = decide(
             checks=checks,
             declared=declared,
@@ -174,6 +168,19 @@ class Recorder:
             throughput=tuple(self.outcomes.throughput),
         )
 
+    def _results(self) -> list[CheckResult]:
+        """Every result, in the order of collection however workers shared the tests, with one for each test that has
+        none.
+        """
+        for case in _cases(self._deselected):
+            self.outcomes.not_run(case, "deselected")
+        collected = _cases(self._collected + self._announced)
+        for case in collected:
+            self.outcomes.not_run(case, "collected, but without a result")
+        places = {case: place for place, case in enumerate(collected)}
+        found = self.outcomes.checks
+        return [found[case] for case in sorted(found, key=lambda case: places.get(case, len(places)))]
+
     @property
     def _suite_took_part(self) -> bool:
         """A run that collects nothing of the suite is a user's own test run: no record, no verdict."""
@@ -192,12 +199,20 @@ class Recorder:
         return is_of_suite(path) or not path.exists()
 
     def _closing_lines(self, record: RunRecord) -> list[str]:
-        reasons = [
-            line for reason in record.reasons for line in textwrap.wrap(f"- {reason}", 78, subsequent_indent="  ")
-        ]
+        reasons = [line for reason in record.reasons for line in _wrapped(f"- {reason}", indent="  ")]
         out = self.session.settings.out
         reports = [] if out is None else [f"reports: {out / 'report.html'}"]
-        return [*textwrap.wrap(record.headline, 80), *reasons, *reports]
+        return [*_wrapped(record.headline), *reasons, *reports]
+
+
+def _wrapped(text: str, *, indent: str = "") -> list[str]:
+    """Lines of 80 columns; paths and ids stay whole, so that they can be copied."""
+    return textwrap.wrap(text, 80, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _cases(names: list[str]) -> list[Case]:
+    """The declared cases among names of tests, each once."""
+    return list(dict.fromkeys(case for case in map(find_case, names) if case is not None))
 
 
 def _name(item: pytest.Item) -> str:

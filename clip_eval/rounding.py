@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from clip_eval.budgets import PARTIAL_SUMS, ROUNDING, SMALLEST_NORMAL, TF32_UNIT_ROUNDOFF, UNIT_ROUNDOFF
 from clip_eval.oracle import Arithmetic
 
-__all__ = ["Precision", "RoundingArithmetic", "spread", "tile"]
+__all__ = ["Precision", "RoundingArithmetic", "error_variance", "pooled_deviation", "spread", "tile"]
 
 Array = NDArray[np.float64]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -81,7 +81,7 @@ class RoundingArithmetic(Arithmetic):
         flat = Arithmetic.patches(
             self, self._first(pixel_values), identity
         )  # (images, patches, channels * patch * patch)
-        return self._product(exact, flat, columns, tf32=self.precision.tf32_convolution)
+        return self._product(exact, flat, columns, tf32=self.precision.tf32_convolution, channels=weight.shape[1])
 
     def matmul(self, a: Array, b: Array) -> Array:
         """Batched product, such as scores and attention-weighted values."""
@@ -97,14 +97,20 @@ class RoundingArithmetic(Arithmetic):
         return self._stored(Arithmetic.scale(self, x, factor))
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> Array:
-        """Statistics in float32 (four operations relative to each normalised value, and the mean's own error), result
-        stored.
+        """Statistics in float32: the mean errs in proportion to the row's largest values, not to itself, since these
+        cancel in it. One error of mean and deviation is shared by the row, four operations err by themselves; stored.
         """
         exact = Arithmetic.layer_norm(self, x, weight, bias, eps)
         mean = x.mean(axis=-1, keepdims=True)  # (..., 1)
+        size = np.sqrt((x**2).mean(axis=-1, keepdims=True))  # (..., 1)
         deviation = np.sqrt(x.var(axis=-1, keepdims=True) + eps)  # (..., 1)
-        inner = (4 * np.abs(x - mean) + np.abs(mean)) / deviation * np.abs(weight)  # (..., width)
-        return self._noisy(exact, np.hypot(self.precision.internal * inner, self.precision.storing(exact)))
+        centred = np.abs(x - mean)  # (..., width)
+        shared = (
+            (size * self._signs(mean.shape) + (x - mean) * self._signs(mean.shape)) / deviation * weight
+        )  # (..., width)
+        inner = (4 * centred + np.abs(mean)) / deviation * np.abs(weight)  # (..., width)
+        own = np.hypot(self.precision.internal * inner, self.precision.storing(exact))  # (..., width)
+        return self._noisy(exact + self.precision.internal * shared, own)
 
     def activation(self, x: Array, name: str) -> Array:
         """Up to three stored roundings: the argument, which the slope amplifies, and the factors of the result."""
@@ -147,7 +153,7 @@ class RoundingArithmetic(Arithmetic):
         """The rows of the first copy: sizes of operands hardly differ between copies."""
         return x[: x.shape[0] // self.copies] if x.ndim > 1 and x.shape[0] % self.copies == 0 else x
 
-    def _product(self, exact: Array, a: Array, b: Array, *, tf32: bool) -> Array:
+    def _product(self, exact: Array, a: Array, b: Array, *, tf32: bool, channels: int = 1) -> Array:
         """Accumulate in float32, one rounding a term; round the factors to TF32 where the device does; store.
 
         Args:
@@ -155,8 +161,13 @@ class RoundingArithmetic(Arithmetic):
             a: (rows, ..., k), the left factor of one copy.
             b: (..., k, n), the right factor.
             tf32: factors are rounded to TF32.
+            channels: of a convolution: kernels sum it channel by channel or pixel by pixel, and the worse order counts.
         """
-        variance = (self.precision.internal**2) * _squared_partial_sums(a, b)  # (rows, ..., n)
+        squares = _squared_partial_sums(a, b)  # (rows, ..., n)
+        if channels > 1:
+            by_pixel = np.arange(a.shape[-1]).reshape(channels, -1).T.ravel()  # (k,)
+            squares = np.maximum(squares, _squared_partial_sums(a[..., by_pixel], b[by_pixel]))  # (rows, ..., n)
+        variance = (self.precision.internal**2) * squares  # (rows, ..., n)
         if tf32:
             variance = variance + 2 * (ROUNDING * TF32_UNIT_ROUNDOFF) ** 2 * np.matmul(a**2, b**2)
         repeats = (exact.shape[0] // variance.shape[0],) + (1,) * (variance.ndim - 1)
@@ -194,31 +205,43 @@ def tile(x: NDArray[_Scalar], copies: int) -> NDArray[_Scalar]:
     return np.concatenate([x] * copies)
 
 
-def spread(exact: Array, perturbed: Array, copies: int, *, scale: Array | None = None) -> Array:
-    """Standard deviation of each element's rounding error.
-
-    A few copies estimate one element badly, so two estimates are combined and the larger one taken: the element's
-    own, and the product of its row's and its channel's share (exact where errors are large in some positions and some
-    channels, as the outlier channels of real CLIPs are).
+def error_variance(exact: Array, perturbed: Array, copies: int, *, scale: Array | None = None) -> Array:
+    """Mean square of each element's rounding error over the copies, in units of `scale` squared.
 
     Args:
         exact: (rows, ..., channels) float64.
         perturbed: (copies * rows, ..., channels) float64.
         copies: perturbed runs in `perturbed`.
-        scale: what errors are proportional to, of the shape of `exact`: attention weights err in proportion to
-            themselves, so what rows and columns share is their relative error. One for all by default.
+        scale: what errors are proportional to, of the shape of `exact`; one for all by default.
 
     Returns:
         (rows, ..., channels) float64.
     """
-    size = np.ones_like(exact) if scale is None else scale  # (rows, ..., channels)
-    errors = (perturbed.reshape(copies, *exact.shape) - exact) / size  # (copies, rows, ..., channels)
-    variance = (errors**2).mean(axis=0)  # (rows, ..., channels)
+    errors = perturbed.reshape(copies, *exact.shape) - exact  # (copies, rows, ..., channels)
+    return np.asarray(((errors if scale is None else errors / scale) ** 2).mean(axis=0))
+
+
+def pooled_deviation(variance: Array) -> Array:
+    """Standard deviation of each element's rounding error, from mean squares over few copies.
+
+    A few copies estimate one element badly, so two estimates are combined and the larger one taken: the element's
+    own, and the product of its row's and its channel's share (exact where errors are large in some positions and some
+    channels, as the outlier channels of real CLIPs are). Elements without any error, such as masked attention
+    weights, do not dilute the others.
+
+    Args:
+        variance: (rows, ..., channels) float64.
+    """
     if variance.ndim < 2 or not variance.any():
-        return np.asarray(size * np.sqrt(variance))
-    live = variance > 0  # (rows, ..., channels), masked attention weights have no error and must not dilute the others'
+        return np.asarray(np.sqrt(variance))
+    live = variance > 0  # (rows, ..., channels)
     leading = tuple(range(variance.ndim - 1))
     row = variance.mean(axis=-1, keepdims=True, where=live | ~live.any(axis=-1, keepdims=True))  # (rows, ..., 1)
     channel = variance.mean(axis=leading, where=live | ~live.any(axis=leading))  # (channels,)
     shared = row * channel / variance.mean(where=live)  # (rows, ..., channels)
-    return np.asarray(size * np.sqrt(np.maximum(variance, shared)))
+    return np.asarray(np.sqrt(np.maximum(variance, shared)))
+
+
+def spread(exact: Array, perturbed: Array, copies: int) -> Array:
+    """Standard deviation of each element's rounding error: `pooled_deviation` of `error_variance`."""
+    return pooled_deviation(error_variance(exact, perturbed, copies))

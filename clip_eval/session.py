@@ -59,6 +59,13 @@ class Session:
         return device_problem(self.settings.device)
 
     @cached_property
+    def attention_problem(self) -> str | None:
+        """Why the attention implementation asked for cannot be used; None if it can, and where none was asked for."""
+        from clip_eval.subject import attention_problem
+
+        return None if self.settings.attention is None else attention_problem(self.settings.attention)
+
+    @cached_property
     def subject(self) -> Subject:
         """The candidate as transformers loads it."""
         from clip_eval.subject import Subject
@@ -132,6 +139,7 @@ class Session:
         same_question = same_inputs and self.pack.config == self.checkpoint.config
         return Baseline(
             self.pack,
+            self.clip,
             self.clip if same_inputs else Clip(self.subject, self.pack.inputs),
             self.oracle if same_question else replace(self.oracle_on(self.pack.inputs), config=self.pack.config),
         )

@@ -26,6 +26,7 @@ __all__ = [
     "MODEL_CLASSES",
     "LoadingReport",
     "Subject",
+    "attention_problem",
     "canonical_name",
     "device_problem",
     "dtype_on_load",
@@ -115,6 +116,21 @@ def device_problem(device: str) -> str | None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return f"device {device!r} is not available ({kind}): {reason}"
+    return None
+
+
+def attention_problem(attention: str) -> str | None:
+    """Say why the installed transformers cannot use an attention implementation here, or None if it can."""
+    import transformers
+
+    config = transformers.CLIPTextConfig(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=8
+    )
+    try:
+        with _quiet():
+            transformers.AutoModel.from_config(config, attn_implementation=attention)
+    except (ImportError, ValueError) as error:
+        return f"attention {attention!r} is not available: {str(error).strip().partition('. ')[0]}"
     return None
 
 

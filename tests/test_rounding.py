@@ -207,6 +207,13 @@ def test_spread_is_never_below_an_elements_own(shape: tuple[int, ...]) -> None:
 def test_an_element_without_luck_is_bounded_by_its_row_and_channel() -> None:
     """An element whose few copies happen to err little still gets the share of its row and channel."""
     exact = np.zeros((2, 2))  # (rows, channels)
-    errors = np.array([[0.0, 1.0], [1.0, 1.0]])  # (rows, channels)
+    errors = np.array([[0.1, 1.0], [1.0, 1.0]])  # (rows, channels)
     found = spread(exact, tile(errors, COPIES), COPIES)
-    assert found[0, 0] == pytest.approx(np.sqrt(0.5 * 0.5 / 0.75))
+    assert found[0, 0] == pytest.approx(0.505 / np.sqrt(0.7525))
+
+
+def test_elements_that_cannot_err_do_not_dilute_the_others() -> None:
+    """What is exactly zero in every copy stays without a bound, and counts for no row or channel."""
+    errors = np.array([[0.0, 1.0, 1.0], [0.0, 1.0, 1.0]])  # (rows, channels)
+    found = spread(np.zeros((2, 3)), tile(errors, COPIES), COPIES)
+    assert np.array_equal(found, errors)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from clip_eval.baseline.changes import change, changes
+from clip_eval.baseline.outputs import BY_NAME
 from clip_eval.baseline.pack import Environment, Pack, PackedTensor
 from clip_eval.baseline.surface import observe_surface
 from clip_eval.checkpoint import Checkpoint
@@ -39,30 +40,32 @@ class Baseline:
 
     Attributes:
         pack: what the approved release was and did.
-        clip: the candidate's observations on the pack's inputs.
+        candidate: the candidate's observations on its own probe.
+        clip: the candidate's observations on the pack's inputs, which are hardly ever others.
         oracle: the reference for the candidate's weights and dtype on the pack's inputs, under the pack's config:
             what a changed config does to the numbers is a difference.
     """
 
     pack: Pack
+    candidate: Clip
     clip: Clip
     oracle: Oracle
 
     @property
     def checkpoint(self) -> Checkpoint:
         """The candidate on disk."""
-        return self.clip.subject.checkpoint
+        return self.candidate.subject.checkpoint
 
     @property
     def environment(self) -> Environment:
         """The environment of this run."""
-        return environment_of(self.clip)
+        return environment_of(self.candidate)
 
     def weight_differences(self) -> tuple[TensorDifference, ...]:
         """Return the weights that are not the pack's; see the function of this name."""
         return weight_differences(self.pack.tensors, self.checkpoint)
 
-    def expected(self, name: str, reference: Expected) -> Expected:
+    def expected(self, name: str) -> Expected:
         """Return what output `name` should be where the weights are the pack's.
 
         It is the pack's value, moved by what rounding weights and inputs to the candidate's dtype does to it: the
@@ -72,9 +75,8 @@ class Baseline:
 
         Args:
             name: one of `clip_eval.baseline.outputs.OUTPUT_NAMES`.
-            reference: that output as `oracle` gives it, with the budget of the candidate's dtype.
         """
-        recorded = self.pack.outputs[name]
+        recorded, reference = self.pack.outputs[name], BY_NAME[name].expect(self.oracle)
         error = recorded.error.astype(np.float64)  # the output's shape
         # The reference for the pack is value - error.
         value = recorded.value if self._computes_the_same else reference.value + error  # the output's shape
@@ -86,7 +88,7 @@ class Baseline:
         approved = self.pack.environments[self.pack.nearest(self.environment)]
         return (
             *checkpoint_changes(self.pack, self.checkpoint),
-            *changes(approved.surface, observe_surface(self.clip)),
+            *changes(approved.surface, observe_surface(self.candidate)),
         )
 
     @property
@@ -140,7 +142,7 @@ def _differences(packed: Mapping[str, PackedTensor], checkpoint: Checkpoint) -> 
     for name, before in packed.items():
         after = checkpoint.tensors.get(name)
         if after is None:
-            yield TensorDifference(name, "no place in the candidate")
+            yield TensorDifference(name, "missing from the candidate")
             continue
         narrower = min((_digest_dtype(before.dtype), _digest_dtype(after.dtype)), key=_BY_PRECISION.index)
         if before.shape != after.shape:
@@ -149,7 +151,7 @@ def _differences(packed: Mapping[str, PackedTensor], checkpoint: Checkpoint) -> 
             yield TensorDifference(name, f"other values, compared in {narrower}")
     for name in checkpoint.tensors:
         if name not in packed:
-            yield TensorDifference(name, "no place in the pack")
+            yield TensorDifference(name, "new in the candidate")
 
 
 def _digest_dtype(stored: str) -> str:

@@ -6,7 +6,7 @@ then serve the approved release in float32 and a candidate in bfloat16.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,30 +19,34 @@ IMAGES, TEXTS, PAIRS = 3, 5, 4
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Names of sizes: of rows, of the axes after them, and the number of attention heads and of layers.
+    """Names of sizes: of rows, of positions in a row, of widths, and the number of attention heads and of layers.
 
     A size that means several things carries all their names: which of them is meant, the shape does not tell.
     """
 
     rows: Mapping[str, int]
-    axes: Mapping[str, int]
+    positions: Mapping[str, int]
+    widths: Mapping[str, int]
     heads: Mapping[str, int]
     layers: Mapping[str, int]
 
     def shape(self, shape: tuple[int, ...]) -> str:
-        """Spell a shape."""
-        return f"({', '.join(self._size(position, len(shape), size) for position, size in enumerate(shape))})"
+        """Spell a shape; a size that is not where it belongs stays a number."""
+        kinds = self._kinds(len(shape))
+        return f"({', '.join(_names(size, names) for size, names in zip(shape, kinds, strict=True))})"
 
     def entries(self, count: int) -> str:
         """Spell the length of a tuple whose entries are all alike: one a layer, or one more."""
         return _names(count, {**self.layers, **{f"{name} + 1": layers + 1 for name, layers in self.layers.items()}})
 
-    def _size(self, position: int, dimensions: int, size: int) -> str:
-        if position == 0:
-            return _names(size, self.rows)
-        if position == 1 and dimensions == 4:
-            return _names(size, self.heads)
-        return _names(size, {**self.rows, **self.axes} if dimensions == 2 else self.axes)
+    def _kinds(self, dimensions: int) -> Sequence[Mapping[str, int]]:
+        """What each axis may mean: a vector or a logit a row, a state a position, an attention map a head."""
+        kinds: dict[int, Sequence[Mapping[str, int]]] = {
+            2: (self.rows, {**self.rows, **self.widths}),
+            3: (self.rows, self.positions, self.widths),
+            4: (self.rows, self.heads, self.positions, self.positions),
+        }
+        return kinds.get(dimensions, (self.rows,) * dimensions)
 
 
 def sizes_of(clip: Clip, part: str, *, pairs: bool = False) -> Sizes:
@@ -60,7 +64,13 @@ def sizes_of(clip: Clip, part: str, *, pairs: bool = False) -> Sizes:
         return _image_sizes(clip)
     text, image = _text_sizes(clip), _image_sizes(clip)
     rows = {"pairs": PAIRS} if pairs else {**image.rows, **text.rows}
-    return Sizes(rows, {**text.axes, **image.axes}, {**text.heads, **image.heads}, {**text.layers, **image.layers})
+    return Sizes(
+        rows=rows,
+        positions={**text.positions, **image.positions},
+        widths={**text.widths, **image.widths},
+        heads={**text.heads, **image.heads},
+        layers={**text.layers, **image.layers},
+    )
 
 
 def described(value: Any, clip: Clip, sizes: Sizes) -> dict[str, str]:
@@ -77,11 +87,8 @@ def _text_sizes(clip: Clip) -> Sizes:
     text = clip.config.text
     return Sizes(
         rows={"texts": TEXTS},
-        axes={
-            "tokens": clip.batch.input_ids.shape[1],
-            "text width": text.hidden_size,
-            "projection": clip.config.projection_dim,
-        },
+        positions={"tokens": clip.batch.input_ids.shape[1]},
+        widths={"text width": text.hidden_size, "projection": clip.config.projection_dim},
         heads={"text heads": text.num_attention_heads},
         layers={"text layers": text.num_hidden_layers},
     )
@@ -91,11 +98,8 @@ def _image_sizes(clip: Clip) -> Sizes:
     vision = clip.config.vision
     return Sizes(
         rows={"images": IMAGES},
-        axes={
-            "patches + 1": (vision.image_size // vision.patch_size) ** 2 + 1,
-            "vision width": vision.hidden_size,
-            "projection": clip.config.projection_dim,
-        },
+        positions={"patches + 1": (vision.image_size // vision.patch_size) ** 2 + 1},
+        widths={"vision width": vision.hidden_size, "projection": clip.config.projection_dim},
         heads={"vision heads": vision.num_attention_heads},
         layers={"vision layers": vision.num_hidden_layers},
     )

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.compare import Expected, to_array
-from clip_eval.expect import Oracle
+from clip_eval.baseline.reference import Reference
+from clip_eval.compare import to_array
 from clip_eval.observe import Clip
 from clip_eval.subject import projected_features
 
-__all__ = ["OUTPUTS", "OUTPUT_NAMES", "Output", "record_value"]
+__all__ = ["BY_NAME", "OUTPUTS", "OUTPUT_NAMES", "Output", "record_value"]
 
 IMAGES, TEXTS, PAIRS = 3, 5, 4
 
@@ -32,14 +32,14 @@ class Output:
     Attributes:
         name: what reports and the pack call it.
         observe: the subject's value.
-        expect: the reference's value with the bound of every element.
+        expect: its right value: an array of the exact reference, one with the bound of every element of the oracle.
         module: the module that a difference points at.
         where: elements that count, broadcast to the output's shape; all where it is None.
     """
 
     name: str
     observe: Callable[[Clip], Any]
-    expect: Callable[[Oracle], Expected]
+    expect: Callable[[Reference], Any]
     module: str | None = None
     where: Callable[[Clip], NDArray[np.bool_]] | None = None
 
@@ -57,7 +57,7 @@ def _text(mask: str) -> tuple[Output, ...]:
     pooled = Output(
         name=f"text_pooler_output{suffix}",
         observe=lambda clip: clip.text_model(texts=TEXTS, mask=mask, **options).pooler_output,
-        expect=lambda oracle: oracle.text(texts=TEXTS, mask=mask).pooler_output,
+        expect=lambda reference: reference.text(texts=TEXTS, mask=mask).pooler_output,
         module="text_model",
     )
     if mask != "padding":
@@ -65,7 +65,7 @@ def _text(mask: str) -> tuple[Output, ...]:
     state = Output(
         name="text_last_hidden_state",
         observe=lambda clip: clip.text_model(texts=TEXTS).last_hidden_state,
-        expect=lambda oracle: oracle.text(texts=TEXTS).last_hidden_state,
+        expect=lambda reference: reference.text(texts=TEXTS).last_hidden_state,
         module="text_model",
         where=lambda clip: clip.real(TEXTS)[:, :, None],  # (texts, tokens, 1)
     )
@@ -86,7 +86,7 @@ def _head_output(name: str, module: str, mask: str) -> Output:
     return Output(
         name=name if mask == "padding" else f"{name}_{mask}_mask",
         observe=lambda clip: clip.forward(images=IMAGES, texts=TEXTS, mask=mask)[name],
-        expect=lambda oracle: getattr(oracle.forward(images=IMAGES, texts=TEXTS, mask=mask), name),
+        expect=lambda reference: getattr(reference.forward(images=IMAGES, texts=TEXTS, mask=mask), name),
         module=module,
     )
 
@@ -95,13 +95,13 @@ _VISION = (
     Output(
         name="image_last_hidden_state",
         observe=lambda clip: clip.vision_model(images=IMAGES).last_hidden_state,
-        expect=lambda oracle: oracle.vision(images=IMAGES).last_hidden_state,
+        expect=lambda reference: reference.vision(images=IMAGES).last_hidden_state,
         module="vision_model",
     ),
     Output(
         name="image_pooler_output",
         observe=lambda clip: clip.vision_model(images=IMAGES).pooler_output,
-        expect=lambda oracle: oracle.vision(images=IMAGES).pooler_output,
+        expect=lambda reference: reference.vision(images=IMAGES).pooler_output,
         module="vision_model.post_layernorm",
     ),
 )
@@ -110,29 +110,23 @@ _FEATURES = (
     Output(
         name="text_features",
         observe=lambda clip: projected_features(clip.text_features(texts=TEXTS), clip.release),
-        expect=lambda oracle: oracle.text(texts=TEXTS).projected,
+        expect=lambda reference: reference.text(texts=TEXTS).projected,
         module="text_projection",
     ),
     Output(
         name="image_features",
         observe=lambda clip: projected_features(clip.image_features(images=IMAGES), clip.release),
-        expect=lambda oracle: oracle.vision(images=IMAGES).projected,
+        expect=lambda reference: reference.vision(images=IMAGES).projected,
         module="visual_projection",
     ),
 )
-
-
-def _expected_loss(oracle: Oracle) -> Expected:
-    loss = oracle.forward(images=PAIRS, texts=PAIRS).loss
-    assert loss is not None, "there is a loss for as many images as texts"
-    return loss
 
 
 _LOSS = (
     Output(
         name="loss",
         observe=lambda clip: clip.forward(images=PAIRS, texts=PAIRS, return_loss=True).loss,
-        expect=_expected_loss,
+        expect=lambda reference: reference.forward(images=PAIRS, texts=PAIRS).loss,
     ),
 )
 
@@ -149,4 +143,6 @@ OUTPUTS: Mapping[str, tuple[Output, ...]] = MappingProxyType(
 )
 """Part of the model to its recorded outputs, along the network."""
 
-OUTPUT_NAMES = tuple(output.name for outputs in OUTPUTS.values() for output in outputs)
+BY_NAME: Mapping[str, Output] = MappingProxyType({output.name: output for part in OUTPUTS.values() for output in part})
+
+OUTPUT_NAMES = tuple(BY_NAME)

@@ -146,22 +146,26 @@ class Pack:
         Raises:
             PackError: says which size differs.
         """
-        images = tuple(self.inputs.pixel_values.shape[1:])
-        takes = (config.vision.num_channels, config.vision.image_size, config.vision.image_size)
-        tokens, largest = self.inputs.input_ids.shape[1], int(self.inputs.input_ids.max())
-        problem = None
-        if images != takes:
-            problem = f"images of {_sizes(images)}, and the candidate takes {_sizes(takes)}"
-        elif tokens > config.text.max_position_embeddings:
-            problem = f"texts of {tokens} tokens, and the candidate takes {config.text.max_position_embeddings}"
-        elif largest >= config.text.vocab_size:
-            problem = f"token ids up to {largest}, and the candidate has {config.text.vocab_size} tokens"
+        problem = self.misfit(config)
         if problem is not None:
             raise PackError(
                 f"the pack was recorded for another architecture: it holds {problem}",
                 where=where,
                 fix="Name the candidate's own pack, or add --new-weights if it replaces the approved model",
             )
+
+    def misfit(self, config: ClipConfig) -> str | None:
+        """Say why a model of this config cannot be given the pack's inputs; None if it can."""
+        images = tuple(self.inputs.pixel_values.shape[1:])
+        takes = (config.vision.num_channels, config.vision.image_size, config.vision.image_size)
+        tokens, largest = self.inputs.input_ids.shape[1], int(self.inputs.input_ids.max())
+        if images != takes:
+            return f"images of {_sizes(images)}, and the config says {_sizes(takes)}"
+        if tokens > config.text.max_position_embeddings:
+            return f"texts of {tokens} tokens, and the config says {config.text.max_position_embeddings}"
+        if largest >= config.text.vocab_size:
+            return f"token ids up to {largest}, and the config says {config.text.vocab_size} tokens"
+        return None
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

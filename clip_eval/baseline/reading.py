@@ -32,12 +32,13 @@ from clip_eval.errors import PackError
 from clip_eval.files import read_json
 from clip_eval.fingerprints import Fingerprints
 from clip_eval.inventory import expected_tensors
-from clip_eval.probes import Batch
+from clip_eval.probes import MOST_ROWS, Batch
 from clip_eval.schemas import fault
 from clip_eval.tensors import ROUNDED_DTYPES
 
 __all__ = ["open_pack"]
 
+_RECORD_AGAIN = "Record the pack again"
 _RESTORE = "Restore it from where it came, or record the pack again"
 _INPUT_NAMES = tuple(field.name for field in fields(Batch))
 
@@ -68,7 +69,7 @@ def open_pack(path: str | Path) -> Pack:
         tasks=_tasks(directory, contents),
         digest=hashlib.sha256((directory / MANIFEST).read_bytes()).hexdigest(),
     )
-    _check_whole(pack, directory)
+    _check_whole(pack, directory, stated=len(manifest["environments"]))
     return pack
 
 
@@ -150,15 +151,24 @@ def _arrays(file: Path, contents: Mapping[str, bytes]) -> dict[str, NDArray[Any]
     wanted = [f"inputs.{name}" for name in _INPUT_NAMES]
     wanted += [f"{kind}.{name}" for name in OUTPUT_NAMES for kind in ("outputs", "errors")]
     if missing := [name for name in wanted if name not in arrays]:
-        raise PackError(f"the numeric record lacks {', '.join(missing[:3])}", where=file, fix="Record the pack again")
-    for name, values in arrays.items():
-        if not np.isfinite(values).all():
-            raise PackError(
-                f"the numeric record holds a NaN or an infinity in {name}", where=file, fix="Record the pack again"
-            )
-        if name.startswith("errors.") and values.shape != arrays[name.replace("errors.", "outputs.", 1)].shape:
-            _damaged(f"{name} has not the shape of its output", file)
+        raise PackError(f"the numeric record lacks {', '.join(missing[:3])}", where=file, fix=_RECORD_AGAIN)
+    for name in wanted:
+        _check_array(name, arrays, file)
     return cast("dict[str, NDArray[Any]]", arrays)
+
+
+def _check_array(name: str, arrays: Mapping[str, NDArray[Any]], file: Path) -> None:
+    values, (kind, _, own) = arrays[name], name.partition(".")
+    if not np.isfinite(values).all():
+        raise PackError(f"the numeric record holds a NaN or an infinity in {name}", where=file, fix=_RECORD_AGAIN)
+    images, texts = len(arrays["inputs.pixel_values"]), len(arrays["inputs.input_ids"])
+    if kind == "inputs":
+        is_image = own == "pixel_values"
+        found = (values.ndim, str(values.dtype), len(values))
+        if found != ((4, "float32", images) if is_image else (2, "int64", texts)) or len(values) < MOST_ROWS:
+            _damaged(f"{name} is {values.dtype} of shape {values.shape}, which is no input", file)
+    elif values.dtype != np.float32 or values.shape != arrays[f"outputs.{own}"].shape:
+        _damaged(f"{name} is not float32, or has not the shape of its output", file)
 
 
 def _config(stated: Mapping[str, Any], directory: Path) -> ClipConfig:
@@ -200,22 +210,26 @@ def _tasks(directory: Path, contents: Mapping[str, bytes]) -> dict[str, PackedTa
     data = read_json(directory / TASKS, error=PackError)
     try:
         tasks = {name: PackedTask(**entry) for name, entry in cast("dict[str, Any]", data).items()}
+        answered = [bool(task.hits) and all(type(hit) is bool for hit in task.hits.values()) for task in tasks.values()]
     except (AttributeError, TypeError):
-        tasks = {}
-    if not tasks or not all(task.hits for task in tasks.values()):
+        answered = []
+    if not answered or not all(answered):
         _damaged("it does not hold the answers to any task", directory / TASKS)
     return tasks
 
 
-def _check_whole(pack: Pack, directory: Path) -> None:
+def _check_whole(pack: Pack, directory: Path, *, stated: int) -> None:
     """What a schema cannot say: the parts of a pack belong together."""
     expected = {name: tuple(axis.size for axis in axes) for name, axes in expected_tensors(pack.config).items()}
     if {name: tensor.shape for name, tensor in pack.tensors.items()} != expected:
         raise PackError("the pack's tensors are not those of its config", where=directory / MANIFEST, fix=_RESTORE)
+    if len(pack.environments) < stated:
+        raise PackError("the pack approves an environment twice", where=directory / MANIFEST, fix=_RESTORE)
     if pack.recorded_in not in pack.environments:
         raise PackError(
             f"the pack was recorded under {pack.recorded_in}, which it does not approve",
             where=directory / MANIFEST,
             fix=_RESTORE,
         )
-    pack.require_inputs_fit(pack.config, where=directory)
+    if problem := pack.misfit(pack.config):
+        raise PackError(f"the pack contradicts itself: it holds {problem}", where=directory, fix=_RESTORE)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,15 +22,11 @@ _AHEAD = 64
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A record with its image, in the mode of the file, or with the reason why there is none. One of them is None.
-
-    `digest` is the sha256 of the file, in hexadecimal; empty where it could not be read.
-    """
+    """A record with its image, in the mode of the file, or with the reason why there is none. One of them is None."""
 
     record: Record
     image: Image | None
     problem: str | None
-    digest: str
 
 
 def decoded(library: Library, *, workers: int = _WORKERS, ahead: int = _AHEAD) -> Iterator[Decoded]:
@@ -63,16 +57,13 @@ def decoded(library: Library, *, workers: int = _WORKERS, ahead: int = _AHEAD) -
 def _decode(library: Library, record: Record) -> Decoded:
     from PIL import Image, UnidentifiedImageError
 
-    digest = ""
     try:
-        data = (library.root / record.path).read_bytes()
-        digest = hashlib.sha256(data).hexdigest()
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(library.root / record.path) as image:
             image.load()
-            return Decoded(record, image, None, digest)
+            return Decoded(record, image, None)
     except UnidentifiedImageError:
-        return Decoded(record, None, "not an image that Pillow knows", digest)
+        return Decoded(record, None, "not an image that Pillow knows")
     except OSError as problem:
-        return Decoded(record, None, problem.strerror or str(problem), digest)
+        return Decoded(record, None, problem.strerror or str(problem))
     except Exception as problem:  # a damaged file can raise anything from a decoder; it is the caller's to count
-        return Decoded(record, None, f"{type(problem).__name__}: {problem}", digest)
+        return Decoded(record, None, f"{type(problem).__name__}: {problem}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from clip_eval.errors import LibraryError
@@ -77,12 +78,18 @@ class Library:
         return len(ids)
 
     def digest(self) -> str:
-        """Return the sha256, in hexadecimal, of library.toml and manifest.jsonl: the tasks, without the images."""
-        digest = hashlib.sha256()
-        for file in (self.root / _SETTINGS, self.manifest):
-            data = file.read_bytes()
-            digest.update(len(data).to_bytes(8, "little") + data)
-        return digest.hexdigest()
+        """Return one sha256, in hexadecimal, of library.toml, manifest.jsonl and every image file; reads them all.
+
+        Answers to two libraries can be paired where their digests are equal. A missing file has a digest of its own.
+
+        Raises:
+            LibraryError: a line of the manifest is no record.
+        """
+        whole = hashlib.sha256()
+        paths = (record.path for record in self.records())
+        for path in chain((_SETTINGS, _MANIFEST), paths):
+            whole.update(_digest(self.root / path))
+        return whole.hexdigest()
 
     def _record(self, line: bytes, number: int) -> Record:
         try:
@@ -97,6 +104,13 @@ class Library:
         more = f" and {lost - len(named)} more" if lost > len(named) else ""
         what = f"{lost} of {count} images {'is' if lost == 1 else 'are'} missing, {', '.join(named)}{more}"
         return LibraryError(what, where=self.root, fix="Bring the files, or correct `template` in library.toml")
+
+
+def _digest(file: Path) -> bytes:
+    try:
+        return hashlib.sha256(file.read_bytes()).digest()
+    except OSError:
+        return b"missing"
 
 
 def open_library(path: str | Path) -> Library:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import MappingProxyType
 
+from clip_eval.paths.text import clean
+
 __all__ = ["DIGITS", "ID", "ORDER", "PIXIV", "TAGS", "TEXT", "Clean", "Glue", "Kind", "choice", "compiled", "flag"]
 
 Clean = Callable[[str], str]
@@ -100,12 +102,16 @@ def _write_matching(pattern: re.Pattern[str], value: object, clean: Clean) -> st
     return value
 
 
-def _write_choice(words: frozenset[str], value: object, clean: Clean) -> str:
+def _write_choice(words: Mapping[str, str], value: object, clean: Clean) -> str:
     if not isinstance(value, str):
         raise TypeError
-    if value and value not in words:
+    if value and value not in words.values():
         raise ValueError
     return clean(value)
+
+
+def _read_choice(words: Mapping[str, str], text: str) -> str:
+    return words.get(text, "")
 
 
 def _write_flag(word: str, value: object, clean: Clean) -> str:
@@ -116,14 +122,19 @@ def _write_flag(word: str, value: object, clean: Clean) -> str:
 
 def flag(word: str) -> Kind:
     """Return the kind of a bool that is written as `word` where it is true, and not at all where it is false."""
-    return Kind("true or false", partial(_write_flag, word), read=bool, pattern=re.escape(word))
+    return Kind("true or false", partial(_write_flag, word), read=bool, pattern=re.escape(clean(word)))
 
 
 def choice(*words: str) -> Kind:
     """Return the kind of a text that must be one of `words`."""
-    pattern = "|".join(map(re.escape, words))
-    write = partial(_write_choice, frozenset(words))
-    return Kind(f"one of {', '.join(words)}", write, read=str, pattern=pattern, required=True)
+    by_text = {clean(word): word for word in words}
+    return Kind(
+        f"one of {', '.join(words)}",
+        partial(_write_choice, by_text),
+        read=partial(_read_choice, by_text),
+        pattern="|".join(map(re.escape, by_text)),
+        required=True,
+    )
 
 
 _DIGITS = "[0-9]+"

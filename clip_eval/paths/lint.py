@@ -116,11 +116,12 @@ def lint(
     extension: Extension,
 ) -> Iterator[Finding]:
     """Yield the findings of `records`, in their order; see `PathTemplate.lint`."""
+    dot = "" if callable(extension) else dotted(extension)
     registry = PathRegistry()
     numbers: list[int] = []
     for index, record in enumerate(records):
         try:
-            dot = dotted(extension(record) if callable(extension) else extension)
+            dot = dotted(extension(record)) if callable(extension) else dot
             names = place(segments, write_texts(kinds, record), dot)
         except PathError as error:
             yield Finding("no path", index, None, str(error))

@@ -120,13 +120,20 @@ class Reading:
 
     def texts(self) -> Iterator[tuple[str, ...]]:
         """Yield the texts of the slots, in the order of the slots, of each reading."""
+        slots = self.segment.slots
+        first = [next(place for place, other in enumerate(slots) if other.name == slot.name) for slot in slots]
 
         def steps(made: list[Step]) -> Iterator[Step]:
-            slot = self.segment.slots[len(made)]
-            return self._steps(slot, made[-1].end if made else 0, self._ends[len(made) + 1])
+            place = len(made)
+            found = self._steps(slots[place], made[-1].end if made else 0, self._ends[place + 1])
+            if first[place] == place:
+                return found
+            # In one name a field has one text, but for the white space that the edges lost.
+            core = made[first[place]].text.strip()
+            return (step for step in found if step.text.strip() == core)
 
         if self.exists():
-            for made in sequences(len(self.segment.slots), steps):
+            for made in sequences(len(slots), steps):
                 yield tuple(step.text for step in made)
 
     def spans(self, index: int) -> set[str]:

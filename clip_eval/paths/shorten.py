@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from clip_eval.paths.errors import LengthError
 from clip_eval.paths.grammar import Segment, Slot
-from clip_eval.paths.text import ELLIPSIS, cut, finish, size_bytes
+from clip_eval.paths.text import ELLIPSIS, cut, finish, head_length, size_bytes
 
 __all__ = ["shorten"]
 
@@ -28,9 +28,9 @@ def _level_bytes(sizes_bytes: Sequence[int], budget_bytes: int) -> int:
 
 def _drop_items(text: str, limit_bytes: int, separator: str) -> str:
     """Return the first items of `text` that fit in `limit_bytes` with an ellipsis, at least one."""
-    end = text.rfind(separator)
-    while end > 0 and size_bytes(text[:end] + ELLIPSIS) > limit_bytes and text.rfind(separator, 0, end) > 0:
-        end = text.rfind(separator, 0, end)
+    end = text.rfind(separator, 1, head_length(text, limit_bytes - size_bytes(ELLIPSIS)) + 1)
+    if end < 0:
+        end = text.find(separator, 1)
     return text[:end].rstrip() + ELLIPSIS if end > 0 else text
 
 

@@ -161,7 +161,7 @@ class PathTemplate:
         if not ids:
             raise MismatchError(f"no record renders to {path!r}")
         if len(ids) > 1:
-            raise AmbiguousPath(f"the {name} in {path!r} can be {' or '.join(ids)}", tuple(ids))
+            raise AmbiguousPath(f"the {name} in {path!r} can be {ids[0]}, {ids[1]}, ...", tuple(ids))
         return ids[0]
 
     def lint(self, records: Iterable[Record], *, extension: linting.Extension = None) -> Iterator[linting.Finding]:
@@ -170,6 +170,9 @@ class PathTemplate:
         Args:
             records: read once; of each path a digest is kept.
             extension: that of all records, or a function that returns the extension of a record.
+
+        Raises:
+            ExtensionError: the extension of all records is not allowed; that of one record is a finding.
         """
         return linting.lint(self._segments, self._kinds, records, extension)
 

@@ -20,6 +20,7 @@ __all__ = [
     "finish",
     "fold",
     "has_clean_characters",
+    "head_length",
     "is_clean",
     "size_bytes",
     "unfinished",
@@ -109,6 +110,12 @@ def size_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
+def head_length(text: str, limit_bytes: int) -> int:
+    """Return how many characters from the start of `text` have at most `limit_bytes` together."""
+    # A character has a byte at least, so what lies beyond cannot fit: a long text is not encoded as a whole.
+    return len(text[: max(limit_bytes, 0)].encode()[: max(limit_bytes, 0)].decode(errors="ignore"))
+
+
 def cut(text: str, limit_bytes: int) -> str:
     """Return `text` if it has at most `limit_bytes`, else as many graphemes (UAX 29) as fit, ended by an ellipsis.
 
@@ -116,8 +123,7 @@ def cut(text: str, limit_bytes: int) -> str:
     """
     if size_bytes(text) <= max(limit_bytes, size_bytes(ELLIPSIS)):
         return text
-    room_bytes = max(limit_bytes - size_bytes(ELLIPSIS), 0)
-    length = len(text.encode()[:room_bytes].decode(errors="ignore"))
+    length = head_length(text, limit_bytes - size_bytes(ELLIPSIS))
     # Whether a grapheme ends before a character depends on what stands before, and on that character.
     ends = [found.end() for found in _GRAPHEME.finditer(text[: length + 1])]
     return text[: ends[-2] if len(ends) > 1 else 0].rstrip() + ELLIPSIS

@@ -125,14 +125,15 @@ def pilot(turns: Turns) -> int:
     """
     turns.subject()
     turns.floor()
-    start = time.perf_counter()
+    start, elapsed_s = time.perf_counter(), 0.0
     for _ in range(_PILOT_PAIRS):
         turns.time_floor()
         turns.time_subject()
-        if time.perf_counter() - start > _PILOT_S:
+        elapsed_s = time.perf_counter() - start
+        if elapsed_s > _PILOT_S:
             break
-    found = turns.result()
-    return pairs_needed(turns.ratios(), found.subject_s + found.floor_s)
+    pairs = turns.result().pairs
+    return pairs_needed(turns.ratios(), elapsed_s / pairs)
 
 
 def pairs_needed(ratios: Sequence[float], pair_s: float) -> int:
@@ -143,7 +144,7 @@ def pairs_needed(ratios: Sequence[float], pair_s: float) -> int:
 
     Args:
         ratios: of a pilot.
-        pair_s: seconds that a pair takes.
+        pair_s: seconds that a pair takes on average, stray ones included: they will take time again.
     """
     logs = [math.log(ratio) for ratio in ratios]
     spread = statistics.stdev(logs) if len(logs) > 1 else math.inf

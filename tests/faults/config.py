@@ -23,7 +23,7 @@ def end_token_is_the_legacy_one(directory: Path) -> None:
 @in_file(FITS)
 def end_token_is_off_by_one(directory: Path) -> None:
     """eos_token_id is the id of the token that begins a text."""
-    _text(directory, eos_token_id=831)
+    _edit(directory, lambda config: config["text_config"].update(eos_token_id=config["text_config"]["bos_token_id"]))
 
 
 @in_file("output_objects.type_is_the_documented_one", "reference_values.text_tower")

@@ -1,7 +1,7 @@
 """Runs the whole suite in this process, with or without a fault, as the hermetic gate runs it in a child.
 
-The float64 reference depends on weights, config, dtype and probe alone, so runs on the same ones share it; everything of the subject is
-made afresh.
+The float64 reference depends on weights, config, dtype and probe alone, so runs on the same ones share it; everything
+of the subject is made afresh.
 """
 
 from __future__ import annotations
@@ -14,28 +14,37 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from clip_eval.checks import SUITE
 from clip_eval.expect import Oracle
 from clip_eval.run_record import RunRecord
 from clip_eval.session import Session
 
-__all__ = ["Runner"]
+__all__ = ["Run", "Runner"]
 
-_HERMETIC = ("-c", str(SUITE / "gate.ini"), "--rootdir", str(SUITE.parent.parent), "--noconftest", "--import-mode=importlib")
+_HERMETIC = (
+    "-c", str(SUITE / "gate.ini"), "--rootdir", str(SUITE.parent.parent), "--noconftest", "--import-mode=importlib", "-s",
+)  # fmt: skip
 _NEEDED = ("clip_eval.plugin", "pytest_benchmark.plugin")
-_SPARED = ("cacheprovider", "logging", "unraisableexception", "threadexception")  # they cost a third of a run and decide nothing
+_SPARED = ("cacheprovider", "logging", "unraisableexception", "threadexception")  # a third of a run's time, no part of its verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run of the suite ended with."""
+
+    record: RunRecord
+    exit_code: int
 
 
 @dataclass(slots=True)
 class Runner:
-    """Runs the suite and keeps what the next run can use."""
+    """Runs the suite and keeps the references for runs to come."""
 
     oracles: dict[tuple[str, ...], Oracle] = field(default_factory=dict)
 
-    def run(
-        self, checkpoint: Path, *options: str, during: Callable[[pytest.MonkeyPatch], None] | None = None
-    ) -> RunRecord:
-        """Run the suite on a checkpoint and return the run record.
+    def run(self, checkpoint: Path, *options: str, during: Callable[[pytest.MonkeyPatch], None] | None = None) -> Run:
+        """Run the suite on a checkpoint.
 
         Args:
             checkpoint: a checkpoint directory.
@@ -57,12 +66,13 @@ class Runner:
                 code = pytest.main(_arguments(checkpoint, options), plugins=[keeper])
         if keeper.record is None:
             raise RuntimeError(f"the suite ended with {code} and left no record:\n{output.getvalue()[-3000:]}")
-        return keeper.record
+        return Run(keeper.record, int(code))
 
 
 def _arguments(checkpoint: Path, options: tuple[str, ...]) -> list[str]:
-    plugins = [part for name in _NEEDED for part in ("-p", name)] + [part for name in _SPARED for part in ("-p", f"no:{name}")]
-    return [str(SUITE), *_HERMETIC, *plugins, "-s", "--clip-no-throughput", "--clip-model", str(checkpoint), *options]
+    plugins = [*(("-p", name) for name in _NEEDED), *(("-p", f"no:{name}") for name in _SPARED)]
+    asked = ("--clip-no-throughput", "--clip-model", str(checkpoint), *options)
+    return [str(SUITE), *_HERMETIC, *(part for pair in plugins for part in pair), *asked]
 
 
 @dataclass(slots=True)

@@ -50,6 +50,7 @@ def write_library(
         path = root / template.render(entry, extension=str(entry["extension"]))
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40 + index % 7, 33), COLOURS[str(entry["label"])]).save(path)
+    root.mkdir(exist_ok=True)
     (root / "library.toml").write_text(settings, encoding="utf-8")
     lines = [json.dumps(entry) for entry in entries]
     (root / "manifest.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from pathlib import Path
 
 import pytest
+from library.drawn import records, write_library
 from PIL import Image
 
 from clip_eval.errors import LibraryError
 from clip_eval.library import decoded, open_library
-from library.drawn import records, write_library
 
 
 def workers_alive() -> list[str]:
@@ -26,8 +25,6 @@ def test_images_come_in_the_order_of_the_manifest(tmp_path: Path, ahead: int) ->
     found = list(decoded(library, ahead=ahead))
     assert [item.record.line for item in found] == list(range(1, 10))
     assert [item.image.size for item in found if item.image] == [(40 + index % 7, 33) for index in range(9)]
-    file = library.root / found[0].record.path
-    assert found[0].digest == hashlib.sha256(file.read_bytes()).hexdigest()
     assert not workers_alive()
 
 
@@ -54,7 +51,6 @@ def test_problems_are_told_and_nothing_is_dropped(tmp_path: Path) -> None:
     assert "truncated" in problems[1].lower()
     assert problems[2] == "not an image that Pillow knows"
     assert found[3].problem is None
-    assert [bool(item.digest) for item in found] == [False, True, True, True]
 
 
 def test_a_decoder_may_raise_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from library.drawn import SETTINGS, records, write_library
 
 from clip_eval.errors import LibraryError
 from clip_eval.library import open_library
-from library.drawn import SETTINGS, records, write_library
 
 MISTAKES = [
     (b"{not json", "it is not JSON"),
@@ -131,10 +131,16 @@ def test_what_is_no_library_is_refused(tmp_path: Path) -> None:
         open_library(tmp_path)
 
 
-def test_digest_covers_settings_and_manifest(tmp_path: Path) -> None:
-    """Another prompt or another label is another task."""
-    library = open_library(write_library(tmp_path))
+@pytest.mark.parametrize("file", ["library.toml", "manifest.jsonl", "Mira/green_100.png"])
+def test_digest_covers_every_file(tmp_path: Path, file: str) -> None:
+    """Another prompt, another label and another image each make another library; a missing image one more."""
+    library = open_library(write_library(tmp_path / "one"))
+    assert library.digest() == open_library(write_library(tmp_path / "two")).digest()
     before = library.digest()
-    assert library.digest() == before
-    library.manifest.write_bytes(library.manifest.read_bytes() + b"\n")
-    assert library.digest() != before
+    path = library.root / file
+    path.write_bytes(path.read_bytes() + b"\n")
+    changed = library.digest()
+    assert changed != before
+    if path.suffix == ".png":
+        path.unlink()
+        assert library.digest() not in (before, changed)

@@ -17,12 +17,12 @@ from .reference import attempt, render
 from .strategies import ANY_TEXT, APART, IDS, NASTY, RECORDS, RULE, SHORT_TEXT, records
 from .test_render import Record
 
-BATCHES = st.lists(RECORDS, max_size=6, unique_by=lambda record: str(record["id"]))
+BATCHES = st.lists(RECORDS, max_size=4, unique_by=lambda record: str(record["id"]))
 # Texts that differ by case or normalisation alone, so that only their ids can keep records apart.
 ALIKE = records(
     st.sampled_from(["é", "e\u0301", "É", "E\u0301", "ß", "SS", "ss", "ſs", "a", "A", "\ufe0f", "", "\u3000"])
 )
-ALIKE_BATCHES = st.lists(ALIKE, max_size=8, unique_by=lambda record: str(record["id"]))
+ALIKE_BATCHES = st.lists(ALIKE, max_size=5, unique_by=lambda record: str(record["id"]))
 
 
 @given(APART, st.one_of(BATCHES, ALIKE_BATCHES))
@@ -32,7 +32,7 @@ def test_records_with_different_ids_never_collide(template: str, batch: list[Rec
     assert [finding for finding in findings if finding.kind in ("same path", "same file")] == []
 
 
-@given(st.lists(RECORDS, max_size=6))
+@given(st.lists(RECORDS, max_size=4))
 def test_lint_finds_records_without_a_path_and_shortened_paths(batch: list[Record]) -> None:
     """Records without a path, and with a shortened path, are found exactly where the reference has no or long names."""
     text = "{user}/{title}-{series_order}"
@@ -45,7 +45,7 @@ def test_lint_finds_records_without_a_path_and_shortened_paths(batch: list[Recor
     assert all(finding.path == paths[finding.index] for finding in findings if finding.kind != "no path")
 
 
-@given(st.lists(RECORDS, max_size=5))
+@given(st.lists(RECORDS, max_size=3))
 def test_lint_names_the_earliest_record_of_a_clash(batch: list[Record]) -> None:
     """Records that come twice clash with their first coming, each once."""
     template = PathTemplate(RULE)

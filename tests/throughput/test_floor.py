@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from small_clip import write_small_clip
 
 from clip_eval.checkpoint import Checkpoint, open_checkpoint
 from clip_eval.config import ACTIVATIONS, LEGACY_EOS_TOKEN_ID, ClipConfig
@@ -16,7 +17,6 @@ from clip_eval.oracle import text_tower, vision_tower
 from clip_eval.probes import Batch, make_batch
 from clip_eval.subject import MODEL_CLASSES, Subject
 from clip_eval.throughput.floor import Floor
-from small_clip import write_small_clip
 
 
 @pytest.fixture(scope="module")

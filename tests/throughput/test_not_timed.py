@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-
 from small_clip import write_small_clip
+from throughput.suite_run import run_suite
 
 TIMED = "throughput.embeddings_are_timed"
 
@@ -20,26 +15,6 @@ TIMED = "throughput.embeddings_are_timed"
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small random checkpoint without a processor."""
     return write_small_clip(tmp_path_factory.mktemp("small"), processor=False)
-
-
-def run(model: Path, out: Path, *options: str, keyword: str = "embeddings_are_timed") -> dict[str, Any]:
-    """Run the suite's timing check as a user's own pytest would, and return the run record."""
-    command = [
-        sys.executable, "-m", "pytest", "--pyargs", "clip_eval.suite", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-q",
-        "--clip-model", str(model), "--clip-out", str(out), "-k", keyword, *options,
-    ]  # fmt: skip
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=out.parent, env=environment, check=False)
-    assert done.returncode == 10, done.stdout + done.stderr
-    record: dict[str, Any] = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    return record
-
-
-def outcomes(record: dict[str, Any]) -> dict[str, str]:
-    """Return outcome and reason of each timing check, by case."""
-    return {
-        check["case"]: f"{check['outcome']}: {check['reason']}" for check in record["checks"] if check["id"] == TIMED
-    }
 
 
 @pytest.mark.parametrize(
@@ -55,9 +30,10 @@ def outcomes(record: dict[str, Any]) -> dict[str, str]:
 )
 def test_nothing_untimed_passes(model: Path, tmp_path: Path, options: list[str], said: str) -> None:
     """The check says that it was not timed, and the record holds no ratio."""
-    record = run(model, tmp_path / "out", *options)
+    record = run_suite(model, tmp_path / "out", *options, keyword="embeddings_are_timed")
     assert record["throughput"] == []
-    found = outcomes(record)
-    assert set(found) == {"images", "texts"}
-    assert all(text.startswith(said) for text in found.values()), found
+    timed = [check for check in record["checks"] if check["id"] == TIMED]
+    assert {check["case"] for check in timed} == {"images", "texts"}
+    for check in timed:
+        assert f"{check['outcome']}: {check['reason']}".startswith(said)
     assert not any(check["outcome"] == "passed" for check in record["checks"])

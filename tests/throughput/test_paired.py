@@ -138,11 +138,14 @@ def test_a_single_pilot_pair_tells_no_spread() -> None:
     assert pairs_needed([1.0], pair_s=0.1) == 30
 
 
-def test_pilot_warms_up_untimed() -> None:
+def test_pilot_warms_up_untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """One call of either side comes before the clock is first used; the answer follows from the pairs after it."""
+    now = itertools.count()
+    monkeypatch.setattr(paired.time, "perf_counter", lambda: next(now) / 16)
     calls: list[str] = []
-    timed = Turns(lambda: calls.append("subject"), lambda: calls.append("floor"), lambda call: 1.0)
-    assert pilot(timed) == pairs_needed([1.0] * 5, pair_s=2.0)
+    seconds = itertools.cycle([1.0, 2.0, 0.5])
+    timed = Turns(lambda: calls.append("subject"), lambda: calls.append("floor"), lambda call: next(seconds))
+    assert pilot(timed) == pairs_needed(timed.ratios(), pair_s=1 / 16) == 48
     assert calls == ["subject", "floor"]
 
 

@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
+from small_clip import write_small_clip
 
 from clip_eval.checkpoint import open_checkpoint
 from clip_eval.config import ClipConfig, TextConfig, VisionConfig
@@ -16,7 +17,6 @@ from clip_eval.probes import Batch, make_batch
 from clip_eval.subject import Subject, projected_features, transformers_release
 from clip_eval.throughput.paired import PairedRatio
 from clip_eval.throughput.trial import Trial, image_trial, text_trial, throughput_result
-from small_clip import write_small_clip
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,25 @@
+"""One watch for a whole test run: references and sightings are shared."""
+
+from __future__ import annotations
+
+import pytest
+
+from faults.runner import Runner
+from faults.watch import Watch
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker of the part of the catalogue that ordinary runs may leave out."""
+    config.addinivalue_line("markers", "slow: faults beyond the first for each check")
+
+
+@pytest.fixture(scope="session")
+def runner() -> Runner:
+    """Runs the suite in this process."""
+    return Runner()
+
+
+@pytest.fixture(scope="session")
+def watch(tmp_path_factory: pytest.TempPathFactory, runner: Runner) -> Watch:
+    """Applies faults and says what saw them."""
+    return Watch(tmp_path_factory.mktemp("faults"), runner)

@@ -1,0 +1,191 @@
+"""Known-good variants of a checkpoint: other files, other shapes, other numbers, and nothing wrong with any of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from small_clip import write_small_clip
+
+from faults.watch import CHECKPOINT
+
+__all__ = ["VARIANTS", "Variant"]
+
+OUTLIERS = {
+    "text_model.embeddings.position_embedding.weight": (slice(None), 7),
+    "text_model.encoder.layers.1.mlp.fc2.weight": (11,),
+    "vision_model.pre_layrnorm.weight": (3,),
+    "vision_model.encoder.layers.2.mlp.fc2.weight": (19,),
+}
+"""Where the outlier channels are planted: whole channels of the residual stream become 50 times as large, as a few of real CLIPs' are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """A healthy checkpoint.
+
+    Attributes:
+        id: its name.
+        make: writes it into a directory that does not exist yet.
+        options: pytest options of the run.
+        whole: it has a tokenizer and an image processor, so that the verdict must be pass; else it may be inconclusive.
+    """
+
+    id: str
+    make: Callable[[Path], None]
+    options: tuple[str, ...] = ()
+    whole: bool = True
+
+
+def saved_again(directory: Path) -> None:
+    """Every file written anew by the installed release."""
+    _save(directory)
+
+
+def stored_in_bfloat16(directory: Path) -> None:
+    """Weights stored, and by default run, in bfloat16."""
+    _save(directory, dtype="bfloat16")
+
+
+def in_shards(directory: Path) -> None:
+    """Weights in several files with an index."""
+    _save(directory, max_shard_size="400KB")
+
+
+def with_position_ids(directory: Path) -> None:
+    """Buffers that releases before 4.31 wrote into the file."""
+    import torch
+
+    def add(tensors: dict[str, Any]) -> None:
+        tensors["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+        tensors["vision_model.embeddings.position_ids"] = torch.arange(17)[None]
+
+    _copy(directory, add)
+
+
+def outlier_channels(directory: Path) -> None:
+    """A few channels of the residual stream, 50 times as large."""
+
+    def plant(tensors: dict[str, Any]) -> None:
+        for name, place in OUTLIERS.items():
+            tensors[name][place] *= 50
+
+    _copy(directory, plant)
+
+
+def scale_of_a_hundred(directory: Path) -> None:
+    """The largest logit_scale that CLIP is trained with, ln 100."""
+
+    def scale(tensors: dict[str, Any]) -> None:
+        tensors["logit_scale"].fill_(4.6052)
+
+    _copy(directory, scale)
+
+
+def legacy_end_token(directory: Path) -> None:
+    """eos_token_id 2 as in OpenAI's checkpoints: pooling takes the largest id, which is EOS as no token was added."""
+
+    def drop_the_added_token(tensors: dict[str, Any]) -> None:
+        name = "text_model.embeddings.token_embedding.weight"
+        tensors[name] = tensors[name][:-1].clone()
+
+    _copy(directory, drop_the_added_token)
+    _edit(directory / "config.json", _make_legacy)
+    _edit(directory / "tokenizer.json", lambda data: data["added_tokens"].pop())
+    _edit(directory / "tokenizer_config.json", _forget_added_token)
+    _edit(directory / "special_tokens_map.json", _forget_added_token)
+
+
+def gelu(directory: Path) -> None:
+    """Towers with the exact GELU."""
+    write_small_clip(directory, seed=1, text_config={"hidden_act": "gelu"}, vision_config={"hidden_act": "gelu"})
+
+
+def many_heads(directory: Path) -> None:
+    """Wider towers with many small heads and small patches."""
+    write_small_clip(
+        directory,
+        seed=2,
+        projection_dim=40,
+        text_config={"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 16, "projection_dim": 40},
+        vision_config={
+            "hidden_size": 192, "intermediate_size": 256, "num_attention_heads": 12, "image_size": 28, "patch_size": 4,
+            "num_hidden_layers": 2, "projection_dim": 40,
+        },
+    )  # fmt: skip
+
+
+def few_heads(directory: Path) -> None:
+    """Narrow towers with a single head, odd sizes and a single patch; the projection is as wide as the text tower."""
+    write_small_clip(
+        directory,
+        seed=3,
+        text_config={"hidden_size": 24, "num_attention_heads": 1, "num_hidden_layers": 1, "max_position_embeddings": 9},
+        vision_config={"hidden_size": 20, "num_attention_heads": 1, "num_hidden_layers": 1, "image_size": 15, "patch_size": 15},
+    )
+
+
+def without_processor(directory: Path) -> None:
+    """A model alone, in the library's own nearly degenerate initialisation."""
+    from transformers import CLIPConfig, CLIPModel
+
+    CLIPModel(CLIPConfig.from_pretrained(CHECKPOINT)).save_pretrained(directory)
+
+
+VARIANTS = (
+    Variant(id="saved_again", make=saved_again),
+    Variant(id="stored_in_bfloat16", make=stored_in_bfloat16),
+    Variant(id="stored_in_bfloat16_run_in_float32", make=stored_in_bfloat16, options=("--clip-dtype", "float32")),
+    Variant(id="in_shards", make=in_shards),
+    Variant(id="with_position_ids", make=with_position_ids),
+    Variant(id="outlier_channels", make=outlier_channels),
+    Variant(id="outlier_channels_in_bfloat16", make=outlier_channels, options=("--clip-dtype", "bfloat16")),
+    Variant(id="outlier_channels_in_float16", make=outlier_channels, options=("--clip-dtype", "float16", "--clip-attn", "eager")),
+    Variant(id="scale_of_a_hundred", make=scale_of_a_hundred),
+    Variant(id="scale_of_a_hundred_in_bfloat16", make=scale_of_a_hundred, options=("--clip-dtype", "bfloat16")),
+    Variant(id="legacy_end_token", make=legacy_end_token),
+    Variant(id="gelu", make=gelu),
+    Variant(id="gelu_in_float16", make=gelu, options=("--clip-dtype", "float16")),
+    Variant(id="many_heads", make=many_heads),
+    Variant(id="few_heads", make=few_heads),
+    Variant(id="without_processor", make=without_processor, whole=False),
+)
+
+
+def _save(directory: Path, *, dtype: str = "float32", **options: Any) -> None:
+    import torch
+    from transformers import AutoProcessor, CLIPModel
+
+    model = CLIPModel.from_pretrained(CHECKPOINT, dtype=getattr(torch, dtype))
+    model.save_pretrained(directory, **options)
+    AutoProcessor.from_pretrained(CHECKPOINT).save_pretrained(directory)
+
+
+def _copy(directory: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(CHECKPOINT, directory)
+    tensors = load_file(directory / "model.safetensors")
+    change(tensors)
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+
+
+def _edit(path: Path, change: Callable[[Any], Any]) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    change(data)
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+def _make_legacy(config: dict[str, Any]) -> None:
+    config["text_config"]["vocab_size"] -= 1
+    config["text_config"]["eos_token_id"] = 2
+
+
+def _forget_added_token(data: dict[str, Any]) -> None:
+    data.pop("additional_special_tokens", None)
+    decoder = data.get("added_tokens_decoder", {})
+    decoder.pop(max(decoder, key=int, default=""), None)

@@ -1,0 +1,37 @@
+"""Healthy runs are left alone: every dtype and attention implementation, and known-good variants of the checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clip_eval.settings import DTYPES
+from faults.healthy import VARIANTS, Variant
+from faults.runner import Run, Runner
+from faults.watch import CHECKPOINT, largest_ratios
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_shipped_checkpoint_passes(runner: Runner, dtype: str, attention: str) -> None:
+    """The shipped checkpoint passes in every dtype under both attention implementations."""
+    run = runner.run(CHECKPOINT, "--clip-dtype", dtype, "--clip-attn", attention)
+    _report(run)
+    assert run.record.verdict == "pass", run.record.reasons
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.id)
+def test_variant_is_left_alone(runner: Runner, tmp_path: Path, variant: Variant) -> None:
+    """No check fails on a healthy checkpoint of another make, and the verdict is pass where all its parts are there."""
+    variant.make(tmp_path / "checkpoint")
+    run = runner.run(tmp_path / "checkpoint", *variant.options)
+    _report(run)
+    assert [check.name for check in run.record.checks if check.outcome in ("failed", "error")] == [], run.record.reasons
+    assert run.record.verdict == ("pass" if variant.whole else "inconclusive"), run.record.reasons
+
+
+def _report(run: Run) -> None:
+    """Leave the largest error over bound of each budget in the captured output."""
+    for budget, (ratio, where) in sorted(largest_ratios([run.record]).items()):
+        print(f"{ratio:8.3f}  {budget}: {where}")

@@ -1,0 +1,117 @@
+"""Applies a fault, runs the suite, and says which checks saw it and where they found it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from clip_eval.approval import build_pack
+from clip_eval.baseline.writing import write_pack
+from clip_eval.measurement import Measurement
+from clip_eval.run_record import CheckResult, RunRecord
+from clip_eval.session import Session
+from clip_eval.settings import Settings
+from faults.fault import Fault
+from faults.runner import Runner
+
+__all__ = ["CHECKPOINT", "Sighting", "Watch", "largest_ratios"]
+
+CHECKPOINT = Path(__file__).parents[2] / "fixtures" / "shapes-clip"
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What a run under a fault showed."""
+
+    fault: Fault
+    record: RunRecord
+    exit_code: int
+
+    @property
+    def failed(self) -> Mapping[str, tuple[CheckResult, ...]]:
+        """The failed results by check id."""
+        found: dict[str, tuple[CheckResult, ...]] = {}
+        for check in self.record.checks:
+            if check.outcome == "failed":
+                found[check.id] = (*found.get(check.id, ()), check)
+        return found
+
+    @property
+    def blind(self) -> tuple[str, ...]:
+        """The checks that should have seen the fault and did not."""
+        return tuple(check for check in self.fault.seen_by if check not in self.failed)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The modules that the checks which should see the fault named as the first that diverges, sorted."""
+        results = (result for check in self.fault.seen_by for result in self.failed.get(check, ()))
+        return tuple(sorted({result.diverges_at for result in results if result.diverges_at}))
+
+    @property
+    def misplaced(self) -> tuple[str, ...]:
+        """The modules named that are not where the fault is."""
+        return tuple(module for module in self.named if not self.fault.places(module))
+
+    @property
+    def margin(self) -> float | None:
+        """Error over bound at the worst element that the checks which should see the fault measured; None without a number."""
+        results = (result for check in self.fault.seen_by for result in self.failed.get(check, ()))
+        ratios = [m.ratio for result in results for m in result.measurements if not m.passed and m.ratio is not None]
+        return max(ratios, default=None)
+
+
+@dataclass(slots=True)
+class Watch:
+    """Makes each sighting once.
+
+    Args:
+        directory: an empty directory for changed copies of the checkpoint, and for a pack of the unchanged one.
+        runner: runs the suite.
+    """
+
+    directory: Path
+    runner: Runner = field(default_factory=Runner)
+    _sightings: dict[str, Sighting] = field(default_factory=dict, repr=False)
+
+    def sight(self, fault: Fault) -> Sighting:
+        """Run the suite under a fault."""
+        if fault.id not in self._sightings:
+            options = (*fault.options, *(("--clip-baseline", str(self.pack())) if fault.baseline else ()))
+            run = self.runner.run(self.checkpoint(fault), *options, during=fault.patch)
+            self._sightings[fault.id] = Sighting(fault, run.record, run.exit_code)
+        return self._sightings[fault.id]
+
+    def checkpoint(self, fault: Fault) -> Path:
+        """The checkpoint that the fault is shown on: the shipped one, or a copy whose files it edited."""
+        if fault.edit is None:
+            return CHECKPOINT
+        copy = self.directory / fault.id
+        if not copy.exists():
+            shutil.copytree(CHECKPOINT, copy)
+            fault.edit(copy)
+        return copy
+
+    def pack(self) -> Path:
+        """A baseline pack of the shipped checkpoint, recorded in this environment."""
+        path = self.directory / "pack"
+        if not path.exists():
+            write_pack(path, build_pack(Session(Settings(model=str(CHECKPOINT), dtype="float32"))))
+        return path
+
+
+def largest_ratios(records: Iterable[RunRecord]) -> dict[str, tuple[float, str]]:
+    """Budget to the largest error over bound that any passed measurement under it has, and the check that measured it."""
+    largest: dict[str, tuple[float, str]] = {}
+    for record in records:
+        for check in record.checks:
+            for measurement in check.measurements:
+                _keep(largest, measurement, f"{check.id}[{check.case}] {measurement.name}")
+    return largest
+
+
+def _keep(largest: dict[str, tuple[float, str]], measurement: Measurement, where: str) -> None:
+    ratio = measurement.ratio
+    if ratio is not None and ratio > largest.get(measurement.budget, (0.0, ""))[0]:
+        largest[measurement.budget] = (ratio, where)

@@ -1,0 +1,190 @@
+"""Budgets: constants are the arithmetic's own, scalar rules hold for torch, and healthy models stay inside."""
+
+from __future__ import annotations
+
+import ast
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from small_clip import write_small_clip
+
+import clip_eval
+from clip_eval import budgets
+from clip_eval.compare import Compare, Expected, to_array
+from clip_eval.measurement import Measurement
+from clip_eval.oracle import EXACT
+from clip_eval.session import Session
+from clip_eval.settings import DTYPES, Settings
+
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint whose embeddings spread."""
+    return write_small_clip(tmp_path_factory.mktemp("budgets") / "clip", processor=False)
+
+
+def normal(*shape: int, seed: int = 0) -> NDArray[np.float64]:
+    """Normal numbers."""
+    return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape)
+
+
+def stored(array: NDArray[np.float64], dtype: str) -> Any:
+    """The array as a tensor of `dtype`."""
+    import torch
+
+    return torch.tensor(array).to(getattr(torch, dtype))
+
+
+@every_dtype
+def test_unit_roundoff_is_half_of_eps(dtype: str) -> None:
+    """The unit roundoff and the smallest normal number are those that torch states for the dtype."""
+    import torch
+
+    information = torch.finfo(getattr(torch, dtype))
+    assert budgets.UNIT_ROUNDOFF[dtype] == information.eps / 2
+    assert budgets.SMALLEST_NORMAL[dtype] == information.tiny
+
+
+@every_dtype
+def test_a_rounding_has_the_stated_mean_size(dtype: str) -> None:
+    """Rounding a number of any mantissa errs by ROUNDING times u in the root mean square, and by u at most."""
+    values = np.exp(normal(100_000))  # (numbers,)
+    relative = (to_array(stored(values, dtype)) - values) / values / budgets.UNIT_ROUNDOFF[dtype]  # (numbers,)
+    assert np.abs(relative).max() <= 1.0
+    assert float(np.sqrt((relative**2).mean())) == pytest.approx(budgets.ROUNDING, abs=0.02)
+
+
+@every_dtype
+@pytest.mark.parametrize("width", [24, 512])
+def test_norms_of_normalised_rows(dtype: str, width: int) -> None:
+    """Rows that torch normalises have norm 1 within the budget."""
+    rows = stored(normal(200, width), dtype)  # (rows, width)
+    unit = to_array(rows / rows.norm(dim=-1, keepdim=True))  # (rows, width)
+    budget = budgets.unit_norm(dtype, width)
+    assert np.abs(np.linalg.norm(unit, axis=-1) - 1).max() <= budget.bound
+    assert dtype in budget.rule
+
+
+@every_dtype
+@pytest.mark.parametrize("scale", [1.0, 14.3, 100.0])
+def test_logits_from_embeddings(dtype: str, scale: float) -> None:
+    """Logits that torch computes from unit embeddings are within the budget of their exact value."""
+    width = 512
+    text, image = (stored(EXACT.normalize(normal(40, width, seed=seed)), dtype) for seed in (1, 2))  # (rows, width)
+    exponent = stored(np.log(np.asarray(scale)), dtype)
+    logits = to_array(text @ image.T * exponent.exp())  # (texts, images)
+    exact = np.exp(to_array(exponent)) * to_array(text) @ to_array(image).T  # (texts, images)
+    budget = budgets.recomputed_logits(dtype, width, float(np.exp(to_array(exponent))))
+    assert np.abs(logits - exact).max() <= budget.bound
+
+
+@every_dtype
+@pytest.mark.parametrize("largest", [0.5, 20.0, 90.0])
+def test_loss_from_logits(dtype: str, largest: float) -> None:
+    """The loss that torch computes from logits is within the budget of the exact one."""
+    from torch.nn.functional import cross_entropy
+
+    count = 16
+    logits = stored(largest * np.tanh(normal(count, count)), dtype)  # (texts, images)
+    targets = stored(np.arange(count), "int64")  # (rows,)
+    loss = to_array((cross_entropy(logits, targets) + cross_entropy(logits.T, targets)) / 2)
+    exact = to_array(logits)  # (texts, images)
+    rows = [-np.diagonal(EXACT.log_softmax(side)).mean() for side in (exact, exact.T)]
+    budget = budgets.loss_from_logits(dtype, count, float(np.abs(exact).max()))
+    assert abs(float(loss) - sum(rows) / 2) <= budget.bound
+
+
+def test_pixels_of_float32_processing() -> None:
+    """Rescaling and normalising every uint8 level in float32 stays within the budget; one level more does not."""
+    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+    levels = np.arange(256)  # (levels,)
+    budget = budgets.pixels(mean, std)
+    for centre, deviation in zip(mean, std, strict=True):
+        single = (levels.astype(np.float32) * np.float32(1 / 255) - np.float32(centre)) / np.float32(deviation)
+        exact = (levels / 255 - centre) / deviation  # (levels,)
+        assert np.abs(single - exact).max() <= budget.bound
+        assert np.diff(exact).min() > 100 * budget.bound
+    wider = budgets.pixels(mean, std, levels=1)
+    assert wider.bound >= 1 / 255 / min(std)
+
+
+def test_scalar_budgets_grow_with_what_they_depend_on() -> None:
+    """Coarser dtypes, wider embeddings, larger scales and TF32 never have a smaller bound."""
+    order = ("float32", "float16", "bfloat16")
+    for rule in (
+        lambda dtype: budgets.unit_norm(dtype, 64).bound,
+        lambda dtype: budgets.recomputed_logits(dtype, 64, 100.0).bound,
+        lambda dtype: budgets.loss_from_logits(dtype, 8, 10.0).bound,
+    ):
+        assert all(fine < coarse for fine, coarse in pairwise(map(rule, order)))
+    assert budgets.unit_norm("float32", 64).bound < budgets.unit_norm("float32", 1024).bound
+    plain, tf32 = (budgets.recomputed_logits("float32", 64, 1.0, tf32=on).bound for on in (False, True))
+    assert 10 * plain < tf32
+
+
+def judged(session: Session, attention: str) -> list[tuple[Any, Expected, Any]]:
+    """Everything that the small model returns under one attention implementation, with what is expected of it and
+    which elements count.
+    """
+    clip, oracle = session.clip, session.oracle
+    text = clip.text_model(texts=5, mask="interior", attention=attention, output_hidden_states=True)
+    vision = clip.vision_model(images=5, attention=attention, output_hidden_states=True)
+    out = clip.forward(images=4, texts=4, attention=attention, return_loss=True)
+    texts, images = oracle.text(texts=5, mask="interior"), oracle.vision(images=5)
+    expected = oracle.forward(images=4, texts=4)
+    assert expected.loss is not None
+    real = clip.real(5, "interior")[:, :, None]  # (texts, tokens, 1)
+    return [
+        *((a, b, real) for a, b in zip(text.hidden_states, texts.hidden_states, strict=True)),
+        *((a, b, None) for a, b in zip(vision.hidden_states, images.hidden_states, strict=True)),
+        (text.last_hidden_state, texts.last_hidden_state, real),
+        *((getattr(out, name), getattr(expected, name), None) for name in ("text_embeds", "image_embeds")),
+        *((getattr(out, name), getattr(expected, name), None) for name in ("logits_per_text", "logits_per_image")),
+        (out.loss, expected.loss, None),
+    ]
+
+
+@every_dtype
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_healthy_models_stay_inside(checkpoint: Path, dtype: str, attention: str) -> None:
+    """Every state, embedding, logit and loss of a healthy model is within its bound, in each dtype."""
+    recorded: list[Measurement] = []
+    session = Session(Settings(model=str(checkpoint), dtype=dtype))
+    for number, (observed, expected, where) in enumerate(judged(session, attention)):
+        Compare(recorded.append).close(observed, expected, name=str(number), where=where)
+    assert max(measurement.ratio or 0.0 for measurement in recorded) < 0.8
+
+
+@every_dtype
+def test_bounds_are_no_wider_than_healthy_models_need(checkpoint: Path, dtype: str) -> None:
+    """Errors of a healthy model are 0.2 to 2 times the standard deviation that its bounds are made of."""
+    session = Session(Settings(model=str(checkpoint), dtype=dtype))
+    for observed, expected, where in judged(session, "eager"):
+        if expected.value.size < 100:
+            continue  # too few elements for a mean
+        counts = np.broadcast_to(True if where is None else where, expected.value.shape)  # the shape of the value
+        errors = (to_array(observed) - expected.value)[counts]  # (elements that count,)
+        deviations = expected.bound[counts] / budgets.SIGMAS  # (elements that count,)
+        assert 0.2 < np.sqrt((errors**2).mean() / (deviations**2).mean()) < 2.0
+
+
+def test_tolerances_are_named_in_one_place() -> None:
+    """No module but budgets.py and rounding.py, and the oracle's epsilons from configs, states a small number."""
+    allowed = {"budgets.py", "rounding.py", "config.py"}
+    found = {}
+    for path in Path(clip_eval.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        small = [
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and type(node.value) is float and 0 < abs(node.value) < 1e-3
+        ]
+        if small and path.name not in allowed:
+            found[path.name] = small
+    assert found == {}

@@ -1,0 +1,249 @@
+"""The plugin in a user's own pytest run: options, fixtures, accounting of checks, xdist, interruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from gating import outcomes, plain_gate, run_record, smallest_clip
+
+from clip_eval.checks import declared_checks
+from clip_eval.settings import REPORTS
+
+pytest_plugins = ["pytester"]
+
+SUITE = ("--pyargs", "clip_eval.suite")
+MEDDLED = (*SUITE, "-p", "meddler")
+"""The suite beside a plugin of the user's, the module `meddler`."""
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The session's directory for tests."""
+    return tmp_path_factory.getbasetemp()
+
+
+@pytest.fixture(scope="module")
+def model(base: Path) -> str:
+    """The option that names a checkpoint with one layer a tower."""
+    return f"--clip-model={smallest_clip(base)}"
+
+
+def test_the_suite_without_a_checkpoint_is_a_usage_error(pytester: pytest.Pytester) -> None:
+    """The suite needs --clip-model, and says so instead of skipping everything."""
+    result = pytester.runpytest_subprocess(*SUITE)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: *--clip-model CHECKPOINT"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--clip-model=no-such-clip"], "ERROR: there is no such checkpoint: no-such-clip.*"),
+        (["--clip-model=.", "--clip-dtype=int8"], "*--clip-dtype*int8*"),
+        (["--clip-model=.", "--clip-out=file/below"], "ERROR: the directory cannot be written*file/below*"),
+    ],
+    ids=["checkpoint", "dtype", "out"],
+)
+def test_bad_input_is_a_usage_error(pytester: pytest.Pytester, arguments: list[str], said: str) -> None:
+    """What cannot be read or written ends with exit code 4 before anything is collected, without a traceback."""
+    (pytester.path / "file").touch()
+    result = pytester.runpytest_subprocess(*SUITE, *arguments)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([said])
+    assert "Traceback" not in result.stderr.str()
+    assert {path.name for path in pytester.path.iterdir() if path.is_file()} == {"file", "stdout", "stderr"}
+
+
+OWN_TESTS = """
+    import numpy as np
+    from clip_eval.compare import Mismatch
+    import pytest
+
+    def test_own_logits(clip, oracle, compare):
+        out = clip.forward(images=2, texts=3)
+        compare.close(out.logits_per_text, oracle.forward(images=2, texts=3).logits_per_text, name="logits")
+
+    def test_own_mismatch(compare):
+        with pytest.raises(Mismatch):
+            compare.equal(np.zeros(2), np.ones(2), name="values")
+
+    def test_own_baseline(baseline):
+        raise AssertionError("there is no pack")
+
+    def test_own_deviations(deviations):
+        with pytest.raises(KeyError):
+            deviations.hold("no-such-deviation")
+"""
+
+
+def test_fixtures_serve_a_users_own_tests(pytester: pytest.Pytester, model: str) -> None:
+    """With --clip-model a user's tests get candidate, oracle and comparison; such a run has no verdict of its own."""
+    pytester.makepyfile(OWN_TESTS)
+    result = pytester.runpytest_subprocess(model, "--clip-out=out")
+    result.assert_outcomes(passed=3, skipped=1)
+    assert result.ret == 0
+    assert "inconclusive" not in result.stdout.str()
+    assert not (pytester.path / "out").exists()
+
+
+def test_without_a_checkpoint_only_tests_that_need_one_fail(pytester: pytest.Pytester) -> None:
+    """Without --clip-model a test that asks for `clip` is an error that names the option; `compare` needs none."""
+    pytester.makepyfile(OWN_TESTS)
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(passed=1, errors=3)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*add --clip-model CHECKPOINT*"])
+
+
+def test_a_users_test_of_a_checks_name_is_no_check(pytester: pytest.Pytester, model: str) -> None:
+    """A user's file and function may be called as the suite's, node id and all: the check stays not run."""
+    pytester.makepyfile(test_contrastive_head="def test_embeddings_have_unit_norm(): pass")
+    chosen = "test_embeddings_have_unit_norm and own"
+    pytester.makepyfile(
+        meddler="""
+        import pytest
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_collection_modifyitems(config, items):
+            for item in items:
+                if item.path.parent == config.rootpath:
+                    item.extra_keyword_matches.add("own")
+    """
+    )
+    result = pytester.runpytest_subprocess("test_contrastive_head.py", *MEDDLED, model, "--clip-out=out", "-k", chosen)
+    result.assert_outcomes(passed=1, deselected=len(outcomes(pytester.path / "out")))
+    assert result.ret == 10
+    assert set(outcomes(pytester.path / "out").values()) == {"not_run"}
+
+
+HIDING = {
+    "dropped": "items[:] = []",
+    "skipped": "[item.add_marker(pytest.mark.skip(reason='too slow')) for item in items]",
+    "deselected": "config.hook.pytest_deselected(items=items[:]); items[:] = []",
+}
+REASONS = {
+    "dropped": "collected, but without a result",
+    "skipped": "skipped from outside: too slow",
+    "deselected": "deselected",
+}
+
+
+@pytest.mark.parametrize("way", HIDING)
+def test_checks_that_are_hidden_are_missed(pytester: pytest.Pytester, base: Path, model: str, way: str) -> None:
+    """A plugin that drops, skips or deselects every check leaves a record in which all are not run, by name, case and
+    reason; the verdict is inconclusive with exit code 10, in reports below the directory that pytest was started in.
+    """
+    pytester.makepyfile(
+        meddler=f"""
+        import pytest
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_collection_modifyitems(config, items):
+            {HIDING[way]}
+    """
+    )
+    result = pytester.runpytest_subprocess(*MEDDLED, model, "--clip-out=deep/out", "--clip-no-throughput")
+    assert result.ret == 10
+    record = run_record(pytester.path / "deep" / "out")
+    assert record["verdict"] == "inconclusive"
+    assert {check["outcome"] for check in record["checks"]} == {"not_run"}
+    assert {check["reason"] for check in record["checks"]} == {REASONS[way]}
+    assert set(outcomes(pytester.path / "deep" / "out")) == set(outcomes(plain_gate(base).reports))
+    result.stdout.fnmatch_lines(["inconclusive: could not judge contract*"])
+
+
+def test_xdist_changes_no_outcome(pytester: pytest.Pytester, base: Path, model: str) -> None:
+    """Two workers come to the same outcomes and measurements as one process, and the verdict leaves a user's own
+    failing test its exit code.
+    """
+    pytester.makepyfile(test_own="def test_own(): raise AssertionError('mine')")
+    plain = plain_gate(base)
+    result = pytester.runpytest_subprocess(
+        *SUITE, "test_own.py", model, "--clip-out=out", "--clip-no-throughput", "-n2", "-p", "no:benchmark"
+    )
+    assert outcomes(pytester.path / "out") == outcomes(plain.reports)
+    alone, parallel = run_record(plain.reports), run_record(pytester.path / "out")
+    assert parallel["verdict"] == alone["verdict"] == "pass"
+    assert result.ret == 1, "the user's own test failed"
+    for one, other in zip(alone["checks"], parallel["checks"], strict=True):
+        assert one["measurements"] == other["measurements"], one["id"]
+    assert parallel["candidate"] == alone["candidate"]
+    assert parallel["provenance"]["threads"] is not None, "the workers know it"
+    assert sorted(path.name for path in (pytester.path / "out").iterdir()) == sorted(REPORTS)
+
+
+KILLED = "test_embeddings_have_unit_norm"
+
+
+@pytest.mark.parametrize("way", ["os._exit(0)", "os.kill(os.getpid(), 9)"])
+def test_a_worker_that_dies_makes_its_check_an_error(pytester: pytest.Pytester, model: str, way: str) -> None:
+    """A check that takes its xdist worker with it is an error with a reason, and the run cannot pass."""
+    pytester.makepyfile(
+        meddler=f"""
+        import os, pytest
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtest_setup(item):
+            if item.name == "{KILLED}":
+                {way}
+    """
+    )
+    result = pytester.runpytest_subprocess(
+        *MEDDLED, model, "--clip-out=out", "--clip-no-throughput", "-n1", "-k", KILLED, "-p", "no:benchmark"
+    )
+    found = {check: outcome for (check, _), outcome in outcomes(pytester.path / "out").items() if outcome != "not_run"}
+    assert found == {"contrastive_head.embeddings_have_unit_norm": "error"}
+    record = run_record(pytester.path / "out")
+    assert record["verdict"] == "inconclusive"
+    assert result.ret == 10
+    (error,) = [check for check in record["checks"] if check["outcome"] == "error"]
+    assert "crashed while running" in error["reason"]
+
+
+@pytest.mark.parametrize("workers", ["", "-n1"], ids=["one process", "xdist"])
+def test_an_interrupted_run_writes_what_there_is(pytester: pytest.Pytester, model: str, workers: str) -> None:
+    """Ctrl-C in a check ends with exit code 2 and reports in which all later checks were not run.
+
+    So was that check, unless a worker died of it: then it is an error.
+    """
+    pytester.makepyfile(
+        meddler="""
+        import pytest
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtest_setup(item):
+            if item.name == "test_logits_are_symmetric[interior]":
+                raise KeyboardInterrupt
+            pytest.skip("not of interest")
+    """
+    )
+    arguments = ["-p", "no:benchmark", *([workers] if workers else [])]
+    result = pytester.runpytest_subprocess(*MEDDLED, model, "--clip-out=out", "--clip-no-throughput", *arguments)
+    assert result.ret == 2
+    record = run_record(pytester.path / "out")
+    assert record["verdict"] == "inconclusive"
+    cases = {check["case"]: check["reason"] for check in record["checks"]
+             if check["id"] == "contrastive_head.logits_are_symmetric"}  # fmt: skip
+    assert cases["padding"] == "skipped from outside: not of interest"
+    assert cases["none"] == "collected, but without a result"
+    assert ("crashed while running" if workers else "collected, but without a result") in cases["interior"]
+    assert {check["id"] for check in record["checks"]} == {check.id for check in declared_checks()}
+
+
+def test_stopping_at_the_first_failure_leaves_no_gap(pytester: pytest.Pytester, model: str) -> None:
+    """With --exitfirst the checks that never came are not run, each case of them."""
+    pytester.makepyfile(
+        meddler="""
+        import pytest
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtest_setup(item):
+            raise RuntimeError("broken fixture")
+    """
+    )
+    result = pytester.runpytest_subprocess(*MEDDLED, model, "--clip-out=out", "--clip-no-throughput", "--exitfirst")
+    found = list(outcomes(pytester.path / "out").values())
+    assert found.count("error") == 1
+    assert set(found) == {"error", "not_run"}
+    assert result.ret == 10
