@@ -120,8 +120,9 @@ def _approve(settings: Settings, directory: Path) -> Approval:
         return _already_approved(pack, environment, surface, directory)
     add_environment(directory, pack, environment, Approved(surface, _provenance(session)))
     known = pack.nearest(environment)
-    beside = f"{_counted(changes(pack.environments[known].surface, surface))} from {known}"
-    return Approval(0, f"{environment} is approved in {directory}, {beside}")
+    different = changes(pack.environments[known].surface, surface)
+    beside = f"surface of {known}: {_counted(different)}{', as the gate lists' if different else ''}"
+    return Approval(0, f"{environment} is approved in {directory}, beside the {beside}")
 
 
 def _already_approved(pack: Pack, environment: Environment, surface: Surface, directory: Path) -> Approval:
@@ -129,7 +130,7 @@ def _already_approved(pack: Pack, environment: Environment, surface: Surface, di
     if not different:
         return Approval(0, f"{environment} was approved in {directory} before, with the same surface: nothing to do")
     raise PackError(
-        f"the pack approves {environment} with another surface, {_counted(different)}",
+        f"the pack approves {environment} with another surface: {_counted(different)}",
         where=directory,
         fix="A pack does not change what it has approved: record a new one",
     )
@@ -139,7 +140,7 @@ def _require_same_files(pack: Pack, checkpoint: Checkpoint, directory: Path) -> 
     different = checkpoint_changes(pack, checkpoint)
     if different:
         raise PackError(
-            f"the pack was recorded from another checkpoint, {_counted(different)}",
+            f"the pack was recorded from another checkpoint: {_counted(different)}",
             where=directory,
             fix="Name the checkpoint that it was recorded from, or record a new pack",
         )
@@ -147,10 +148,10 @@ def _require_same_files(pack: Pack, checkpoint: Checkpoint, directory: Path) -> 
 
 def _counted(different: Sequence[SurfaceChange]) -> str:
     if not different:
-        return "with no entry that differs"
+        return "no entry differs"
     shown = ", ".join(change.id for change in different[:_NAMED_AT_MOST])
     more = f" and {len(different) - _NAMED_AT_MOST} more" if len(different) > _NAMED_AT_MOST else ""
-    return f"with {len(different)} {'entry' if len(different) == 1 else 'entries'} ({shown}{more}) that differ"
+    return f"{len(different)} {'entry differs' if len(different) == 1 else 'entries differ'} ({shown}{more})"
 
 
 def _gate(settings: Settings) -> RunRecord | Approval:

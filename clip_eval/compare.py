@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clip_eval.budgets import Budget
 from clip_eval.measurement import Measurement
 
-__all__ = ["Compare", "Expected", "Mismatch", "to_array"]
+__all__ = ["Compare", "Expected", "Mismatch", "agrees", "to_array"]
 
 EXACT_RULE = "exactly equal"
 
@@ -130,6 +130,12 @@ class Compare:
         self.record(measurement)
         if not measurement.passed:
             raise Mismatch(measurement, module)
+
+
+def agrees(observed: Any, expected: Expected, *, where: NDArray[np.bool_] | None = None) -> bool:
+    """Say whether an array or tensor has the expected shape and every element that counts lies within its bound."""
+    value = to_array(observed)
+    return value.shape == expected.value.shape and _worst(value, expected, where, "").passed
 
 
 def to_array(value: Any) -> NDArray[np.float64]:

@@ -81,12 +81,21 @@ class Recorder:
 
         error = None if call.excinfo is None else call.excinfo.value
         if isinstance(error, Mismatch) and error.diverges_at:
-            Evidence(item.user_properties).diverges_at(error.diverges_at)
+            Evidence(item.user_properties).diverges_at(self._located(error.diverges_at))
         report = yield
         case = self._case(report)
         if isinstance(error, Mismatch) and case is not None:
             report.longrepr = terminal_failure(self.outcomes.result(report, case))
         return report
+
+    def _located(self, module: str) -> str:
+        """The cause before the place: a defect of a layer is seen in everything after it."""
+        from clip_eval.localise import first_divergence
+
+        try:
+            return first_divergence(self.session.clip, self.session.oracle, module)
+        except Exception:  # a subject may be too broken to be asked again; the place where it showed then stands
+            return module
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Gather results; under xdist the controller sees every worker's report."""

@@ -178,8 +178,9 @@ class Subject:
 
     @property
     def is_loaded(self) -> bool:
-        """True once the full model was loaded."""
-        return "CLIPModel" in self._models
+        """True once the full model was loaded with all its weights."""
+        report = self._reports.get("CLIPModel")
+        return report is not None and report.complete
 
     def model(self, model_class: str) -> Any:
         """Return the model, loaded on first use and kept.

