@@ -16,7 +16,7 @@ from clip_eval.budgets import COPIES, SIGMAS, SMALLEST_NORMAL
 from clip_eval.compare import Expected
 from clip_eval.config import ClipConfig
 from clip_eval.oracle import Arithmetic, Contrast, TowerStates, contrast, text_tower, vision_tower
-from clip_eval.probes import MOST_ROWS, SEED, Batch
+from clip_eval.probes import SEED, Batch
 from clip_eval.rounding import Precision, RoundingArithmetic, error_variance, pooled_deviation, spread, tile
 from clip_eval.tensors import round_values
 
@@ -122,7 +122,7 @@ class Oracle:
     def _judged_tower(self, which: str) -> _Tower:
         exact = self._run(which, Arithmetic(), slice(None), 1)
         scales = self._scales(exact)
-        rows = [self._row_errors(which, exact, scales, row) for row in range(MOST_ROWS)]
+        rows = [self._row_errors(which, exact, scales, row) for row in range(len(exact.pooler_output))]
         variances = [np.concatenate(parts) for parts in zip(*(row.variances for row in rows), strict=True)]
         expected = [
             self._bounded(value, variance, scale)

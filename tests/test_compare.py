@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from clip_eval.budgets import Budget
-from clip_eval.compare import Compare, Expected, Mismatch, to_array
+from clip_eval.compare import Compare, Expected, Mismatch, agrees, to_array
 from clip_eval.measurement import Measurement
 
 
@@ -231,6 +231,16 @@ def test_equal_arrays_agree_in_every_bit(compare: Compare) -> None:
     changed[1, 2] = np.nextafter(changed[1, 2], 2.0)
     with pytest.raises(Mismatch):
         compare.equal(changed, values, name="values")
+
+
+def test_agreement_is_judged_without_a_record() -> None:
+    """`agrees` has the same idea of shape, bound, NaN and mask as a comparison, and neither records nor raises."""
+    bounded = expected(np.zeros(2), 1.0)
+    assert agrees(np.array([1.0, -1.0]), bounded)
+    assert not agrees(np.array([1.5, 0.0]), bounded)
+    assert not agrees(np.zeros(3), bounded)
+    assert not agrees(np.array([math.nan, 0.0]), bounded)
+    assert agrees(np.array([math.nan, 0.0]), bounded, where=np.array([False, True]))
 
 
 def test_fail_records_a_structural_difference(compare: Compare, recorded: list[Measurement]) -> None:

@@ -332,6 +332,14 @@ def test_what_is_given_has_to_be_in_the_path() -> None:
         template.parse(path, given={"title": "花" * 70})
 
 
+def test_a_blank_field_is_confirmed_where_it_comes_twice() -> None:
+    """White space that one edge of a name lost, and the middle kept, is the given value."""
+    template = PathTemplate("{user}{AI}{user}{AI}")
+    record = {"user": "\u3000", "AI": True}
+    assert template.render(record) == "AI\u3000AI"
+    assert template.parse("AI\u3000AI", given=record) == record
+
+
 def test_a_list_of_candidates_ends() -> None:
     """An error carries the first candidates, and says that there are more."""
     with pytest.raises(AmbiguousPath) as caught:

@@ -70,6 +70,11 @@ def test_settings_that_change_numbers_are_recorded(checkpoint: Path) -> None:
     assert found["gpu"] is None
 
 
+def test_an_absent_gpu_has_no_name(checkpoint: Path) -> None:
+    """A GPU that was asked for and is not there leaves the record without a name for it, not without a record."""
+    assert facts(checkpoint, device="cuda:99")["gpu"] is None
+
+
 def test_torch_is_not_loaded_for_the_record(checkpoint: Path) -> None:
     """A process that has not loaded torch, such as an xdist controller, records none instead of loading it."""
     code = f"""

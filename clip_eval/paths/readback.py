@@ -36,10 +36,12 @@ def merge(pieces: Sequence[str]) -> str:
     """Return the text that stands as each of `pieces` in a path, where it was stripped or shortened in some of them."""
     if len(set(pieces)) == 1:
         return pieces[0]
+    if not any(piece.strip() for piece in pieces):
+        return max(pieces, key=lambda piece: (len(piece), piece != BLANK))
     lead = max((piece[: len(piece) - len(piece.lstrip())] for piece in pieces), key=len)
     trail = max((piece[len(piece.rstrip()) :] for piece in pieces), key=len)
     core = max((piece.strip() for piece in pieces), key=lambda text: (len(text), "." in text[:1] + text[-1:]))
-    return lead + core + trail if core else max(lead, trail, key=len)
+    return lead + core + trail
 
 
 def renders(segments: Sequence[Segment], texts: Mapping[str, str], dot: str, path: str) -> bool:

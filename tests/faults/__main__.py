@@ -1,4 +1,6 @@
-"""Runs the whole catalogue and the healthy runs, and writes the kill matrix: `PYTHONPATH=tests python -m faults DIRECTORY`."""
+"""Runs the whole catalogue and the healthy runs, and writes the kill matrix: `PYTHONPATH=tests python -m faults
+DIRECTORY`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,6 @@ from pathlib import Path
 from clip_eval.run_record import RunRecord
 from clip_eval.settings import DTYPES
 from clip_eval.subject import transformers_release
-
 from faults.catalogue import FAULTS
 from faults.healthy import VARIANTS
 from faults.matrix import Matrix, render_csv, render_markdown

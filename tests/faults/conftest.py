@@ -8,11 +8,6 @@ from faults.runner import Runner
 from faults.watch import Watch
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker of the part of the catalogue that ordinary runs may leave out."""
-    config.addinivalue_line("markers", "slow: faults beyond the first for each check")
-
-
 @pytest.fixture(scope="session")
 def runner() -> Runner:
     """Runs the suite in this process."""

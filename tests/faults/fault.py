@@ -1,6 +1,7 @@
 """What a fault is, and the decorators that make one of a plain function.
 
-A fault's id is `kind.name` from the module and the function that defines it, what it does is the function's docstring. Nothing about it
+A fault's id is `kind.name` from the module and the function that defines it, what it does is the function's
+docstring. Nothing about it
 is written anywhere else.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,6 @@ from faults.patching import after_loading, module_at
 
 __all__ = ["Fault", "in_file", "in_loaded_model", "in_module", "in_transformers"]
 
-NUMERICAL = ("reference_values.", "contrastive_head.", "features.", "towers.")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
@@ -31,7 +30,8 @@ class Fault:
         id: `kind.name`.
         what: what is wrong, in words.
         seen_by: ids of the checks that must fail. Others may fail besides.
-        diverges_at: module paths that a failing check of `seen_by` may name as the first that diverges, each as a prefix; () where
+        diverges_at: module paths that a failing check of `seen_by` may name as the first that diverges, each as a
+        prefix; () where
             no module is to be named.
         patch: patches transformers through the MonkeyPatch that it is given, which puts everything back.
         edit: edits the files of a copy of the checkpoint.
@@ -47,7 +47,7 @@ class Fault:
     patch: Callable[[MonkeyPatch], None] | None = None
     edit: Callable[[Path], None] | None = None
     options: tuple[str, ...] = ()
-    releases: SpecifierSet = SpecifierSet()
+    releases: SpecifierSet = field(default_factory=SpecifierSet)
     baseline: bool = False
 
     @property

@@ -72,7 +72,9 @@ def scale_is_not_exponentiated(patch: MonkeyPatch) -> None:
 @in_transformers(FOLLOW, LOGITS, diverges_at=("logit_scale",))
 def scale_is_the_initial_one(patch: MonkeyPatch) -> None:
     """Logits are multiplied by the exponential of logit_scale_init_value, not of the trained weight."""
-    _change_logits(patch, lambda logits, model: logits * (model.config.logit_scale_init_value - model.logit_scale).exp())
+    _change_logits(
+        patch, lambda logits, model: logits * (model.config.logit_scale_init_value - model.logit_scale).exp()
+    )
 
 
 @in_transformers(FOLLOW, SYMMETRIC, LOGITS, diverges_at=("logit_scale",))

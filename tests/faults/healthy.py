@@ -15,13 +15,16 @@ from faults.watch import CHECKPOINT
 
 __all__ = ["VARIANTS", "Variant"]
 
+FLOAT32, BFLOAT16, FLOAT16 = (("--clip-dtype", dtype) for dtype in ("float32", "bfloat16", "float16"))
+
 OUTLIERS = {
     "text_model.embeddings.position_embedding.weight": (slice(None), 7),
     "text_model.encoder.layers.1.mlp.fc2.weight": (11,),
     "vision_model.pre_layrnorm.weight": (3,),
     "vision_model.encoder.layers.2.mlp.fc2.weight": (19,),
 }
-"""Where the outlier channels are planted: whole channels of the residual stream become 50 times as large, as a few of real CLIPs' are."""
+"""Where the outlier channels are planted: whole channels of the residual stream become 50 times as large, as a few
+of real CLIPs' are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +35,14 @@ class Variant:
         id: its name.
         make: writes it into a directory that does not exist yet.
         options: pytest options of the run.
+        slow: ordinary runs leave it out.
         whole: it has a tokenizer and an image processor, so that the verdict must be pass; else it may be inconclusive.
     """
 
     id: str
     make: Callable[[Path], None]
     options: tuple[str, ...] = ()
+    slow: bool = False
     whole: bool = True
 
 
@@ -125,7 +130,13 @@ def few_heads(directory: Path) -> None:
         directory,
         seed=3,
         text_config={"hidden_size": 24, "num_attention_heads": 1, "num_hidden_layers": 1, "max_position_embeddings": 9},
-        vision_config={"hidden_size": 20, "num_attention_heads": 1, "num_hidden_layers": 1, "image_size": 15, "patch_size": 15},
+        vision_config={
+            "hidden_size": 20,
+            "num_attention_heads": 1,
+            "num_hidden_layers": 1,
+            "image_size": 15,
+            "patch_size": 15,
+        },
     )
 
 
@@ -139,20 +150,23 @@ def without_processor(directory: Path) -> None:
 VARIANTS = (
     Variant(id="saved_again", make=saved_again),
     Variant(id="stored_in_bfloat16", make=stored_in_bfloat16),
-    Variant(id="stored_in_bfloat16_run_in_float32", make=stored_in_bfloat16, options=("--clip-dtype", "float32")),
+    Variant(id="stored_in_bfloat16_run_in_float32", make=stored_in_bfloat16, options=FLOAT32, slow=True),
     Variant(id="in_shards", make=in_shards),
     Variant(id="with_position_ids", make=with_position_ids),
     Variant(id="outlier_channels", make=outlier_channels),
-    Variant(id="outlier_channels_in_bfloat16", make=outlier_channels, options=("--clip-dtype", "bfloat16")),
-    Variant(id="outlier_channels_in_float16", make=outlier_channels, options=("--clip-dtype", "float16", "--clip-attn", "eager")),
+    Variant(id="outlier_channels_in_bfloat16", make=outlier_channels, options=BFLOAT16, slow=True),
+    Variant(
+        id="outlier_channels_in_float16", make=outlier_channels, options=(*FLOAT16, "--clip-attn", "eager"), slow=True
+    ),
     Variant(id="scale_of_a_hundred", make=scale_of_a_hundred),
-    Variant(id="scale_of_a_hundred_in_bfloat16", make=scale_of_a_hundred, options=("--clip-dtype", "bfloat16")),
+    Variant(id="scale_of_a_hundred_in_bfloat16", make=scale_of_a_hundred, options=BFLOAT16, slow=True),
     Variant(id="legacy_end_token", make=legacy_end_token),
     Variant(id="gelu", make=gelu),
-    Variant(id="gelu_in_float16", make=gelu, options=("--clip-dtype", "float16")),
+    Variant(id="gelu_in_float16", make=gelu, options=FLOAT16),
     Variant(id="many_heads", make=many_heads),
+    Variant(id="many_heads_in_bfloat16", make=many_heads, options=BFLOAT16, slow=True),
     Variant(id="few_heads", make=few_heads),
-    Variant(id="without_processor", make=without_processor, whole=False),
+    Variant(id="without_processor", make=without_processor, whole=False, slow=True),
 )
 
 

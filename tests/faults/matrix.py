@@ -1,4 +1,6 @@
-"""The kill matrix, fault by check, and what it says: rates, faults that hang on one check, margins of numerical faults."""
+"""The kill matrix, fault by check, and what it says: rates, faults that hang on one check, margins of numerical
+faults.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,6 @@ from dataclasses import dataclass
 
 from clip_eval.checks import declared_checks
 from clip_eval.run_record import RunRecord
-
 from faults.watch import Sighting, largest_ratios
 
 __all__ = ["Matrix", "render_csv", "render_markdown"]

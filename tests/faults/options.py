@@ -1,4 +1,6 @@
-"""Faults of options and methods: what output_hidden_states, return_loss, masks and get_*_features do and leave alone."""
+"""Faults of options and methods: what output_hidden_states, return_loss, masks and get_*_features do and leave
+alone.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ FEATURE_SHAPES = "output_shapes.feature_shapes"
 PROJECTED = "towers.projected_towers_give_the_features"
 
 
-@in_transformers(CHANGES_NOTHING, "hidden_states.first_and_last_hidden_states", diverges_at=("text_model.final_layer_norm",))
+@in_transformers(
+    CHANGES_NOTHING, "hidden_states.first_and_last_hidden_states", diverges_at=("text_model.final_layer_norm",)
+)
 def hidden_states_change_the_last_one(patch: MonkeyPatch) -> None:
     """With output_hidden_states the text tower normalises last_hidden_state once more."""
 
@@ -135,6 +139,7 @@ def image_features_carry_other_states(patch: MonkeyPatch) -> None:
 @in_transformers("features.text_features_follow_the_mask", diverges_at=("text_model",))
 def text_features_ignore_the_mask(patch: MonkeyPatch) -> None:
     """get_text_features drops the attention mask; CLIPModel itself honours it."""
+
     def features(original: Any, self: Any, *args: Any, attention_mask: Any = None, **kwargs: Any) -> Any:
         return original(self, *args, **kwargs)
 
@@ -182,7 +187,9 @@ def nested_text_states_are_before_the_norm(patch: MonkeyPatch) -> None:
     change_output(patch, "CLIPModel", spoil)
 
 
-@in_transformers("towers.vision_model_is_the_nested_one", "reference_values.nested_towers", diverges_at=("vision_model",))
+@in_transformers(
+    "towers.vision_model_is_the_nested_one", "reference_values.nested_towers", diverges_at=("vision_model",)
+)
 def nested_image_states_are_after_the_norm(patch: MonkeyPatch) -> None:
     """CLIPModel nests image states after post_layernorm; the tower alone gives those before it."""
 

@@ -1,4 +1,6 @@
-"""Faults of the output objects: types, fields, order, tuples, hidden states and attention maps as they are handed out."""
+"""Faults of the output objects: types, fields, order, tuples, hidden states and attention maps as they are handed
+out.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ POOLED = "towers.nested_pooled_states_are_the_towers_own"
 @in_transformers(FIELDS)
 def logits_per_text_come_first(patch: MonkeyPatch) -> None:
     """CLIPOutput lists logits_per_text before logits_per_image."""
-    change_output(patch, "CLIPModel", lambda output, **_: OrderedDict.move_to_end(output, "logits_per_text", last=False))
+    change_output(
+        patch, "CLIPModel", lambda output, **_: OrderedDict.move_to_end(output, "logits_per_text", last=False)
+    )
 
 
 @in_transformers(LOSS_FIRST)
@@ -210,7 +214,10 @@ def logits_are_doubles(patch: MonkeyPatch) -> None:
     """Logits of a float32 model are float64."""
 
     def spoil(output: Any, **_: Any) -> None:
-        output.logits_per_image, output.logits_per_text = output.logits_per_image.double(), output.logits_per_text.double()
+        output.logits_per_image, output.logits_per_text = (
+            output.logits_per_image.double(),
+            output.logits_per_text.double(),
+        )
 
     change_output(patch, "CLIPModel", spoil)
 
@@ -259,7 +266,9 @@ def last_hidden_state_of_images_is_another_tensor(patch: MonkeyPatch) -> None:
     """last_hidden_state of an image differs from the last hidden state in the last bit."""
     import torch
 
-    _change_states(patch, vision_tower(), lambda states, output: (*states[:-1], torch.nextafter(states[-1], torch.zeros(()))))
+    _change_states(
+        patch, vision_tower(), lambda states, output: (*states[:-1], torch.nextafter(states[-1], torch.zeros(())))
+    )
 
 
 @in_transformers(STATES, diverges_at=("vision_model",))
@@ -306,7 +315,9 @@ def fused_attention_makes_up_its_maps(patch: MonkeyPatch) -> None:
 
 @in_transformers(POOLED, releases=SpecifierSet(">=5.6"))
 def nested_pooled_state_keeps_the_contract(patch: MonkeyPatch) -> None:
-    """The library returns to the contract: the declared deviation of the nested pooler_output is stale and has to go."""
+    """The library returns to the contract: the declared deviation of the nested pooler_output is stale and has to
+    go.
+    """
 
     def spoil(output: Any, model: Any, **_: Any) -> None:
         nested = output.vision_model_output

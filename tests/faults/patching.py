@@ -1,4 +1,6 @@
-"""Ways to spoil transformers from outside, in 4.57 and in 5.x: everything goes through a MonkeyPatch, which puts it back."""
+"""Ways to spoil transformers from outside, in 4.57 and in 5.x: everything goes through a MonkeyPatch, which puts
+it back.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +108,9 @@ def replace(module: Any, forward: Change) -> None:
 
 
 def change_output(patch: MonkeyPatch, class_name: str, change: Change) -> None:
-    """Let `change(output, **inputs)` spoil or replace the output object of a model class, before return_dict=False turns it into a tuple."""
+    """Let `change(output, **inputs)` spoil or replace the output object of a model class, before return_dict=False
+    turns it into a tuple.
+    """
     owner = getattr(modeling(), class_name)
 
     def forward(original: Change, self: Any, *args: Any, return_dict: Any = None, **kwargs: Any) -> Any:
@@ -133,7 +137,9 @@ def change_tower(patch: MonkeyPatch, tower: Any, change: Change) -> None:
 
 
 def wrap_features(patch: MonkeyPatch, name: str, wrapper: Change) -> None:
-    """Wrap get_text_features or get_image_features for those who call it; CLIPModel's own forward, which does from 5.x on, is spared."""
+    """Wrap get_text_features or get_image_features for those who call it; CLIPModel's own forward, which does from
+    5.x on, is spared.
+    """
     owner = modeling().CLIPModel
     original, forward = getattr(owner, name), owner.forward
     inside: list[bool] = []
@@ -153,7 +159,9 @@ def wrap_features(patch: MonkeyPatch, name: str, wrapper: Change) -> None:
 
 
 def change_features(patch: MonkeyPatch, name: str, change: Callable[[Any], Any]) -> None:
-    """Let `change` replace the feature tensor that get_text_features or get_image_features gives, bare or in an output object."""
+    """Let `change` replace the feature tensor that get_text_features or get_image_features gives, bare or in an
+    output object.
+    """
 
     def features(original: Change, self: Any, *args: Any, **kwargs: Any) -> Any:
         found = original(self, *args, **kwargs)

@@ -92,7 +92,7 @@ def size_is_rounded_up(patch: MonkeyPatch) -> None:
         longer = (height + (height > width), width + (width > height))
         return original(image=image, size=type(size)(height=longer[0], width=longer[1]), **kwargs)
 
-    _change_step(patch, "resize", lambda original, image, **kwargs: resize(original, image, **kwargs))
+    _change_step(patch, "resize", resize)
 
 
 @in_transformers(PIXELS)
@@ -187,7 +187,9 @@ def crop_does_not_fit_the_model(directory: Path) -> None:
 
 @in_file(SURFACE, baseline=True)
 def mean_of_the_file_changes(directory: Path) -> None:
-    """The image processor's file subtracts another mean than the approved release: library and reference agree on it."""
+    """The image processor's file subtracts another mean than the approved release: library and reference agree on
+    it.
+    """
     _edit(directory, "preprocessor_config.json", lambda data: data.update(image_mean=[0.5, 0.5, 0.5]))
 
 
@@ -255,7 +257,7 @@ def case_is_kept(patch: MonkeyPatch) -> None:
 @in_transformers(IDS, DISTINCT)
 def only_ascii_is_read(patch: MonkeyPatch) -> None:
     """Everything outside of ASCII is dropped, so that texts in other scripts look alike."""
-    _change_texts(patch, lambda text: "".join(c for c in text if c.isascii() and c.isalpha()) if not text.isascii() else text[:1])
+    _change_texts(patch, lambda text: text.encode("ascii", "ignore").decode("ascii"))
 
 
 @in_file(IDS)
@@ -364,7 +366,9 @@ def _change_ids(patch: MonkeyPatch, change: Any) -> None:
     def call(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
         encoding = original(self, *args, **kwargs)
         if hasattr(encoding["input_ids"], "shape"):
-            encoding["input_ids"], encoding["attention_mask"] = change(encoding["input_ids"], encoding["attention_mask"], self)
+            encoding["input_ids"], encoding["attention_mask"] = change(
+                encoding["input_ids"], encoding["attention_mask"], self
+            )
         return encoding
 
     wrap(patch, PreTrainedTokenizerBase, "__call__", call)

@@ -22,11 +22,11 @@ from clip_eval.session import Session
 
 __all__ = ["Run", "Runner"]
 
-_HERMETIC = (
-    "-c", str(SUITE / "gate.ini"), "--rootdir", str(SUITE.parent.parent), "--noconftest", "--import-mode=importlib", "-s",
-)  # fmt: skip
+_PLACE = ("-c", str(SUITE / "gate.ini"), "--rootdir", str(SUITE.parent.parent))
+_HERMETIC = (*_PLACE, "--noconftest", "--import-mode=importlib", "-s")
 _NEEDED = ("clip_eval.plugin", "pytest_benchmark.plugin")
-_SPARED = ("cacheprovider", "logging", "unraisableexception", "threadexception")  # a third of a run's time, no part of its verdict
+# These plugins take a third of a run's time and have no part in its verdict.
+_SPARED = ("cacheprovider", "logging", "unraisableexception", "threadexception")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,11 @@ from faults.watch import Watch
 
 HERE = [fault for fault in FAULTS if fault.applies(transformers_release())]
 JUDGED = ("contract", "baseline")  # tasks and speed need a library and a clock: their own tests spoil them
-SAMPLE = ("towers.attention_scale_off_by_a_thousandth", "outputs.hidden_states_are_one_short", "config.end_token_is_off_by_one")
+SAMPLE = (
+    "towers.attention_scale_off_by_a_thousandth",
+    "outputs.hidden_states_are_one_short",
+    "config.end_token_is_off_by_one",
+)
 
 LOADER = """
 import sys
@@ -36,7 +40,9 @@ def _parameter(fault: Fault) -> object:
 
 @pytest.mark.parametrize("fault", [_parameter(fault) for fault in HERE])
 def test_fault_is_seen(watch: Watch, fault: Fault) -> None:
-    """The verdict is fail, every check that should see the fault fails, and the module that they name is the right one."""
+    """The verdict is fail, every check that should see the fault fails, and the module that they name is the right
+    one.
+    """
     sighting = watch.sight(fault)
     assert sighting.record.verdict == "fail"
     assert sighting.exit_code == 1
@@ -73,14 +79,16 @@ def test_fault_fails_a_full_gate(watch: Watch, tmp_path: Path, identity: str) ->
     """The gate itself, in a child process, ends with exit code 1 and names the check in its record."""
     fault = next(fault for fault in FAULTS if fault.id == identity)
     (tmp_path / "sitecustomize.py").write_text(LOADER.format(id=identity) if fault.patch else "", encoding="utf-8")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
-    }
-    command = [
-        sys.executable, "-m", "clip_eval", "gate", str(watch.checkpoint(fault)), "--no-throughput", "--out", str(tmp_path / "out"),
-    ]  # fmt: skip
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
+    paths = [str(tmp_path), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    asked = ("gate", str(watch.checkpoint(fault)), "--no-throughput", "--out", str(tmp_path / "out"))
+    done = subprocess.run(
+        [sys.executable, "-m", "clip_eval", *asked],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
     assert done.returncode == 1, done.stdout + done.stderr
     record = load((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     failed = {check.id for check in record.checks if check.outcome == "failed"}

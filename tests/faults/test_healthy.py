@@ -12,6 +12,10 @@ from faults.runner import Run, Runner
 from faults.watch import CHECKPOINT, largest_ratios
 
 
+def _parameter(variant: Variant) -> object:
+    return pytest.param(variant, id=variant.id, marks=[pytest.mark.slow] if variant.slow else [])
+
+
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_shipped_checkpoint_passes(runner: Runner, dtype: str, attention: str) -> None:
@@ -21,7 +25,7 @@ def test_shipped_checkpoint_passes(runner: Runner, dtype: str, attention: str) -
     assert run.record.verdict == "pass", run.record.reasons
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.id)
+@pytest.mark.parametrize("variant", [_parameter(variant) for variant in VARIANTS])
 def test_variant_is_left_alone(runner: Runner, tmp_path: Path, variant: Variant) -> None:
     """No check fails on a healthy checkpoint of another make, and the verdict is pass where all its parts are there."""
     variant.make(tmp_path / "checkpoint")

@@ -17,7 +17,7 @@ FEATURES = "features.features_are_projected_and_not_normalised"
 FIRST_LAYERS = ("text_model.encoder.layers.0", "vision_model.encoder.layers.0")
 
 
-@in_loaded_model(TEXT, VISION, LOGITS, NESTED, diverges_at=(*FIRST_LAYERS, "text_projection", "text_model"))
+@in_loaded_model(TEXT, VISION, LOGITS, NESTED, diverges_at=FIRST_LAYERS)
 def quick_gelu_becomes_gelu(model: Any) -> None:
     """Every MLP computes the exact GELU where the config says quick_gelu."""
     import torch
@@ -65,7 +65,7 @@ def texts_see_the_future(patch: MonkeyPatch) -> None:
         patch.setattr(modeling(), "create_causal_mask", mask)
 
 
-@in_transformers(TEXT, NESTED, "features.text_features_follow_the_mask", diverges_at=("text_model",))
+@in_transformers(TEXT, NESTED, "features.text_features_follow_the_mask", diverges_at=("text_model.encoder.layers.0",))
 def attention_mask_is_ignored(patch: MonkeyPatch) -> None:
     """The text tower drops the attention mask that it is given."""
     _change_mask(patch, lambda mask: None)
@@ -73,7 +73,9 @@ def attention_mask_is_ignored(patch: MonkeyPatch) -> None:
 
 @in_transformers(TEXT, diverges_at=("text_model.encoder.layers.0",))
 def attention_mask_counts_as_a_length(patch: MonkeyPatch) -> None:
-    """The text tower takes from the attention mask only how many tokens there are, so a mask inside the text moves to its end."""
+    """The text tower takes from the attention mask only how many tokens there are, so a mask inside the text moves
+    to its end.
+    """
     import torch
 
     def as_length(mask: Any) -> Any:
@@ -171,7 +173,9 @@ def class_token_comes_last(embeddings: Any) -> None:
 
 @in_module("vision_model.embeddings", VISION, diverges_at=("vision_model.pre_layrnorm",))
 def patch_order_is_by_column(embeddings: Any) -> None:
-    """Patches are numbered down the columns, so that every position embedding off the diagonal meets the wrong patch."""
+    """Patches are numbered down the columns, so that every position embedding off the diagonal meets the wrong
+    patch.
+    """
     side = embeddings.image_size // embeddings.patch_size
     replace(
         embeddings.patch_embedding,
@@ -243,7 +247,9 @@ def layer_norms_change_places(layer: Any) -> None:
     layer.layer_norm1.forward, layer.layer_norm2.forward = second, first
 
 
-@in_loaded_model(VISION, "hidden_states.asking_for_states_changes_nothing", diverges_at=("vision_model.encoder.layers.1",))
+@in_loaded_model(
+    VISION, "hidden_states.asking_for_states_changes_nothing", diverges_at=("vision_model.encoder.layers.1",)
+)
 def dropout_is_left_on(model: Any) -> None:
     """One vision MLP drops one value in a hundred at inference."""
     import torch
@@ -262,7 +268,9 @@ def pooling_takes_the_largest_id(patch: MonkeyPatch) -> None:
 @in_transformers(TEXT, diverges_at=("text_model",))
 def pooling_takes_the_last_end(patch: MonkeyPatch) -> None:
     """The text tower pools at the last EOS inside the mask, not at the first."""
-    _pool(patch, lambda ids, eos, mask: ((ids == eos) & (mask == 1)).int().flip(-1).argmax(-1).neg() + ids.shape[-1] - 1)
+    _pool(
+        patch, lambda ids, eos, mask: ((ids == eos) & (mask == 1)).int().flip(-1).argmax(-1).neg() + ids.shape[-1] - 1
+    )
 
 
 @in_transformers(TEXT, diverges_at=("text_model",))
@@ -296,7 +304,9 @@ def eager_softmax_runs_over_the_queries(patch: MonkeyPatch) -> None:
 
 @in_transformers(TEXT, VISION, diverges_at=FIRST_LAYERS)
 def fused_attention_is_scaled_twice(patch: MonkeyPatch) -> None:
-    """The fused attention kernel divides the scores by the root of the head size once more; eager attention is right."""
+    """The fused attention kernel divides the scores by the root of the head size once more; eager attention is
+    right.
+    """
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     original = ALL_ATTENTION_FUNCTIONS["sdpa"]

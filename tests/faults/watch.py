@@ -56,7 +56,9 @@ class Sighting:
 
     @property
     def margin(self) -> float | None:
-        """Error over bound at the worst element that the checks which should see the fault measured; None without a number."""
+        """Error over bound at the worst element that the checks which should see the fault measured; None without
+        a number.
+        """
         results = (result for check in self.fault.seen_by for result in self.failed.get(check, ()))
         ratios = [m.ratio for result in results for m in result.measurements if not m.passed and m.ratio is not None]
         return max(ratios, default=None)
@@ -102,7 +104,9 @@ class Watch:
 
 
 def largest_ratios(records: Iterable[RunRecord]) -> dict[str, tuple[float, str]]:
-    """Budget to the largest error over bound that any passed measurement under it has, and the check that measured it."""
+    """Budget to the largest error over bound that any passed measurement under it has, and the check that measured
+    it.
+    """
     largest: dict[str, tuple[float, str]] = {}
     for record in records:
         for check in record.checks:

@@ -112,7 +112,10 @@ def two_layers_of_the_file_change_places(directory: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     path = directory / "model.safetensors"
-    swapped = {"text_model.encoder.layers.1.": "text_model.encoder.layers.2.", "text_model.encoder.layers.2.": "text_model.encoder.layers.1."}
+    swapped = {
+        "text_model.encoder.layers.1.": "text_model.encoder.layers.2.",
+        "text_model.encoder.layers.2.": "text_model.encoder.layers.1.",
+    }
     tensors = {}
     for name, tensor in load_file(path).items():
         start = next((prefix for prefix in swapped if name.startswith(prefix)), None)
@@ -122,7 +125,9 @@ def two_layers_of_the_file_change_places(directory: Path) -> None:
 
 @in_transformers("baseline.surface_is_approved", baseline=True)
 def names_in_memory_change(patch: MonkeyPatch) -> None:
-    """state_dict gives one more name than the approved release: every value is right, and strict loading elsewhere is not."""
+    """state_dict gives one more name than the approved release: every value is right, and strict loading elsewhere
+    is not.
+    """
     import torch
 
     original = torch.nn.Module.state_dict
