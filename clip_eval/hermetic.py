@@ -154,7 +154,8 @@ def _environment() -> dict[str, str]:
     here = str(SUITE.parent.parent)
     if here not in (*site.getsitepackages(), site.getusersitepackages()):  # run from a source tree
         path.insert(0, here)
-    return {**kept, "PYTHONPATH": os.pathsep.join(path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    return {**kept, **quiet, "PYTHONPATH": os.pathsep.join(path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 
 def _read(errors: IO[bytes]) -> str:

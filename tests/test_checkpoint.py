@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from raw_safetensors import edit_header, edit_json, split, store_as, write_raw
+from small_clip import write_small_clip
 
 from clip_eval.checkpoint import open_checkpoint
 from clip_eval.errors import CheckpointError, UsageError
 from clip_eval.inventory import expected_tensors
 from clip_eval.tensors import round_values
-from raw_safetensors import edit_header, edit_json, split, store_as, write_raw
-from small_clip import write_small_clip
 
 TOKEN_EMBEDDING = "text_model.embeddings.token_embedding.weight"
 

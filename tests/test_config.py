@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_clip import small_config
 
 from clip_eval.config import ACTIVATIONS, ClipConfig, TextConfig, VisionConfig, absent_fields, parse_config
 from clip_eval.errors import CheckpointError
 from clip_eval.oracle import arithmetic
-from small_clip import small_config
 
 
 def raw_config(**changes: Any) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from raw_safetensors import edit_json
+from small_clip import write_small_clip
 
 from clip_eval.checkpoint import open_checkpoint
 from clip_eval.convert import convert
 from clip_eval.errors import CheckpointError, ClipEvalError, OutputError
-from raw_safetensors import edit_json
-from small_clip import write_small_clip
 
 
 class Hostile:

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from raw_safetensors import edit_json, split, store_as, write_raw
+from small_clip import MERGES, tokenizer_vocabulary, write_small_clip
 
 from clip_eval.checkpoint import Checkpoint, open_checkpoint
 from clip_eval.errors import CheckpointError
 from clip_eval.fingerprints import has_image_processor, image_processor_fingerprint, tokenizer_fingerprint
-from raw_safetensors import edit_json, split, store_as, write_raw
-from small_clip import MERGES, tokenizer_vocabulary, write_small_clip
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-from clip_eval.hub import HubId, parse_hub_id
 from hub_server import Hub, Repository, serving
 from small_clip import write_small_clip
+
+from clip_eval.hub import HubId, parse_hub_id
 
 FIRST, SECOND = "1" * 40, "2" * 40
 TOKEN = "hf_of_the_test"

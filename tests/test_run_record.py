@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
+from report import sample
 
 from clip_eval.errors import UsageError
 from clip_eval.measurement import Measurement
@@ -27,7 +28,6 @@ from clip_eval.run_record import (
     dump,
     load,
 )
-from report import sample
 
 SCHEMA = json.loads((files("clip_eval") / "run_record.schema.json").read_text(encoding="utf-8"))
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from report import sample
 
 from clip_eval.reasons import cause, listed
 from clip_eval.run_record import CheckResult, SurfaceChange, TaskResult, ThroughputResult
 from clip_eval.verdict import Asked, Decision, DeclaredCheck, complete, decide
-from report import sample
 
 ALL = Asked(baseline=True, tasks=True, throughput=True)
 NOTHING = Asked(baseline=False, tasks=False, throughput=False)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from faults.fault import in_file
+from faults.files import edit_json
 
 FITS = "processor.tokens_fit_the_model"
 SURFACE = "baseline.surface_is_approved"
@@ -23,19 +22,24 @@ def end_token_is_the_legacy_one(directory: Path) -> None:
 @in_file(FITS)
 def end_token_is_off_by_one(directory: Path) -> None:
     """eos_token_id is the id of the token that begins a text."""
-    _edit(directory, lambda config: config["text_config"].update(eos_token_id=config["text_config"]["bos_token_id"]))
+    edit_json(
+        directory / "config.json",
+        lambda config: config["text_config"].update(eos_token_id=config["text_config"]["bos_token_id"]),
+    )
 
 
 @in_file("output_objects.type_is_the_documented_one", "reference_values.text_tower")
 def tuples_are_the_default(directory: Path) -> None:
     """return_dict is False in the config, so that every model returns bare tuples."""
-    _edit(directory, lambda config: [part.update(return_dict=False) for part in _parts(config)])
+    edit_json(directory / "config.json", lambda config: [part.update(return_dict=False) for part in _parts(config)])
 
 
 @in_file("hidden_states.off_by_default")
 def hidden_states_are_the_default(directory: Path) -> None:
     """output_hidden_states is True in the config."""
-    _edit(directory, lambda config: [part.update(output_hidden_states=True) for part in _parts(config)])
+    edit_json(
+        directory / "config.json", lambda config: [part.update(output_hidden_states=True) for part in _parts(config)]
+    )
 
 
 @in_file(OUTPUTS, baseline=True)
@@ -53,13 +57,13 @@ def number_of_heads_changes(directory: Path) -> None:
 @in_file(SURFACE, OUTPUTS, baseline=True)
 def layer_norm_eps_changes(directory: Path) -> None:
     """layer_norm_eps of the vision tower is 1e-6 instead of 1e-5."""
-    _edit(directory, lambda config: config["vision_config"].update(layer_norm_eps=1e-6))
+    edit_json(directory / "config.json", lambda config: config["vision_config"].update(layer_norm_eps=1e-6))
 
 
 @in_file(SURFACE, baseline=True)
 def initial_scale_changes(directory: Path) -> None:
     """logit_scale_init_value differs from the approved release: no output does."""
-    _edit(directory, lambda config: config.update(logit_scale_init_value=2.0))
+    edit_json(directory / "config.json", lambda config: config.update(logit_scale_init_value=2.0))
 
 
 def _parts(config: dict[str, Any]) -> tuple[dict[str, Any], ...]:
@@ -67,11 +71,4 @@ def _parts(config: dict[str, Any]) -> tuple[dict[str, Any], ...]:
 
 
 def _text(directory: Path, **values: Any) -> None:
-    _edit(directory, lambda config: config["text_config"].update(values))
-
-
-def _edit(directory: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    path = directory / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    change(config)
-    path.write_text(json.dumps(config), encoding="utf-8")
+    edit_json(directory / "config.json", lambda config: config["text_config"].update(values))

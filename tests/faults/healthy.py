@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from small_clip import write_small_clip
 
+from faults.files import edit_tensors, make_legacy
 from faults.watch import CHECKPOINT
 
 __all__ = ["VARIANTS", "Variant"]
@@ -93,16 +93,8 @@ def scale_of_a_hundred(directory: Path) -> None:
 
 def legacy_end_token(directory: Path) -> None:
     """eos_token_id 2 as in OpenAI's checkpoints: pooling takes the largest id, which is EOS as no token was added."""
-
-    def drop_the_added_token(tensors: dict[str, Any]) -> None:
-        name = "text_model.embeddings.token_embedding.weight"
-        tensors[name] = tensors[name][:-1].clone()
-
-    _copy(directory, drop_the_added_token)
-    _edit(directory / "config.json", _make_legacy)
-    _edit(directory / "tokenizer.json", lambda data: data["added_tokens"].pop())
-    _edit(directory / "tokenizer_config.json", _forget_added_token)
-    _edit(directory / "special_tokens_map.json", _forget_added_token)
+    shutil.copytree(CHECKPOINT, directory)
+    make_legacy(directory)
 
 
 def gelu(directory: Path) -> None:
@@ -180,26 +172,5 @@ def _save(directory: Path, *, dtype: str = "float32", **options: Any) -> None:
 
 
 def _copy(directory: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    from safetensors.torch import load_file, save_file
-
     shutil.copytree(CHECKPOINT, directory)
-    tensors = load_file(directory / "model.safetensors")
-    change(tensors)
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-
-
-def _edit(path: Path, change: Callable[[Any], Any]) -> None:
-    data = json.loads(path.read_text(encoding="utf-8"))
-    change(data)
-    path.write_text(json.dumps(data), encoding="utf-8")
-
-
-def _make_legacy(config: dict[str, Any]) -> None:
-    config["text_config"]["vocab_size"] -= 1
-    config["text_config"]["eos_token_id"] = 2
-
-
-def _forget_added_token(data: dict[str, Any]) -> None:
-    data.pop("additional_special_tokens", None)
-    decoder = data.get("added_tokens_decoder", {})
-    decoder.pop(max(decoder, key=int, default=""), None)
+    edit_tensors(directory, change)

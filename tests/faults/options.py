@@ -156,6 +156,16 @@ def projected_text_tower_returns_the_pooled_state(patch: MonkeyPatch) -> None:
     change_output(patch, "CLIPTextModelWithProjection", spoil)
 
 
+@in_transformers(PROJECTED, diverges_at=("text_model.encoder.layers.0", "text_projection"))
+def projected_text_tower_ignores_the_mask(patch: MonkeyPatch) -> None:
+    """CLIPTextModelWithProjection drops the attention mask; CLIPTextModel and CLIPModel honour it."""
+
+    def forward(original: Any, self: Any, *args: Any, attention_mask: Any = None, **kwargs: Any) -> Any:
+        return original(self, *args, **kwargs)
+
+    wrap(patch, modeling().CLIPTextModelWithProjection, "forward", forward)
+
+
 @in_transformers(PROJECTED, diverges_at=("visual_projection",))
 def projected_vision_tower_normalises(patch: MonkeyPatch) -> None:
     """CLIPVisionModelWithProjection returns image_embeds of unit norm."""

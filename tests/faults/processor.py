@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from pytest import MonkeyPatch  # noqa: PT013 - the type, in signatures
 
 from faults.fault import in_file, in_transformers
+from faults.files import edit_json
 from faults.patching import change_pixels, change_tokens, image_processors, wrap
 
 PIXELS = "processor.pixels_match_the_oracle"
@@ -169,6 +169,31 @@ def processor_drops_the_mask(patch: MonkeyPatch) -> None:
 
 
 @in_transformers(KEYS)
+def texts_beside_images_lose_their_end(patch: MonkeyPatch) -> None:
+    """CLIPProcessor gives other token ids when it is given images as well."""
+    import transformers
+
+    def call(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        if "pixel_values" in result and "input_ids" in result:
+            result["input_ids"] = result["input_ids"].roll(1, dims=-1)
+        return result
+
+    wrap(patch, transformers.CLIPProcessor, "__call__", call)
+
+
+@in_transformers(IDS)
+def a_single_text_is_a_batch_of_letters(patch: MonkeyPatch) -> None:
+    """A text that is given by itself, not in a list, is taken for a list of letters."""
+    from transformers import PreTrainedTokenizerBase
+
+    def call(original: Any, self: Any, text: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return original(self, list(text) if isinstance(text, str) and len(text) > 1 else text, *args, **kwargs)
+
+    wrap(patch, PreTrainedTokenizerBase, "__call__", call)
+
+
+@in_transformers(KEYS)
 def ids_are_short(patch: MonkeyPatch) -> None:
     """Token ids come in int32."""
 
@@ -182,7 +207,7 @@ def ids_are_short(patch: MonkeyPatch) -> None:
 @in_file(IMAGE_SIZE)
 def crop_does_not_fit_the_model(directory: Path) -> None:
     """The image processor crops to 24 pixels, the model takes 32."""
-    _edit(directory, "preprocessor_config.json", lambda data: data.update(crop_size={"height": 24, "width": 24}))
+    edit_json(directory / "preprocessor_config.json", lambda data: data.update(crop_size={"height": 24, "width": 24}))
 
 
 @in_file(SURFACE, baseline=True)
@@ -190,7 +215,7 @@ def mean_of_the_file_changes(directory: Path) -> None:
     """The image processor's file subtracts another mean than the approved release: library and reference agree on
     it.
     """
-    _edit(directory, "preprocessor_config.json", lambda data: data.update(image_mean=[0.5, 0.5, 0.5]))
+    edit_json(directory / "preprocessor_config.json", lambda data: data.update(image_mean=[0.5, 0.5, 0.5]))
 
 
 @in_transformers(IDS, LONG)
@@ -239,7 +264,7 @@ def truncation_cuts_off_the_end_token(patch: MonkeyPatch) -> None:
 @in_file(LONG, FITS)
 def length_is_unlimited(directory: Path) -> None:
     """The tokenizer's file names no model_max_length, so truncation=True cuts nothing."""
-    _edit(directory, "tokenizer_config.json", lambda data: data.pop("model_max_length", None))
+    edit_json(directory / "tokenizer_config.json", lambda data: data.pop("model_max_length", None))
 
 
 @in_transformers(IDS)
@@ -263,14 +288,14 @@ def only_ascii_is_read(patch: MonkeyPatch) -> None:
 @in_file(IDS)
 def two_tokens_of_the_vocabulary_change_places(directory: Path) -> None:
     """vocab.json has the ids of two letters exchanged; tokenizer.json has them right."""
-    _edit(directory, "vocab.json", _exchange)
+    edit_json(directory / "vocab.json", _exchange)
 
 
 @in_file("baseline.surface_is_approved", baseline=True)
 def vocabulary_is_permuted(directory: Path) -> None:
     """Both forms of the tokenizer have the ids of two letters exchanged: they agree, the trained embeddings do not."""
-    _edit(directory, "vocab.json", _exchange)
-    _edit(directory, "tokenizer.json", lambda data: _exchange(data["model"]["vocab"]))
+    edit_json(directory / "vocab.json", _exchange)
+    edit_json(directory / "tokenizer.json", lambda data: _exchange(data["model"]["vocab"]))
 
 
 @in_transformers(FITS)
@@ -292,13 +317,6 @@ def one_route_pads_otherwise(patch: MonkeyPatch) -> None:
         return tokenizer
 
     patch.setattr(transformers.AutoTokenizer, "from_pretrained", classmethod(load))
-
-
-def _edit(directory: Path, name: str, change: Callable[[Any], Any]) -> None:
-    path = directory / name
-    data = json.loads(path.read_text(encoding="utf-8"))
-    change(data)
-    path.write_text(json.dumps(data), encoding="utf-8")
 
 
 def _exchange(vocabulary: dict[str, int]) -> None:

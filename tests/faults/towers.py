@@ -7,6 +7,7 @@ from typing import Any
 from pytest import MonkeyPatch  # noqa: PT013 - the type, in signatures
 
 from faults.fault import in_loaded_model, in_module, in_transformers
+from faults.files import make_gelu, make_legacy
 from faults.patching import change_tower, every, modeling, replace, text_tower, vision_tower, wrap
 
 TEXT = "reference_values.text_tower"
@@ -48,21 +49,20 @@ def attention_is_not_scaled(model: Any) -> None:
 @in_transformers(TEXT, diverges_at=("text_model.encoder.layers.0",))
 def texts_see_the_future(patch: MonkeyPatch) -> None:
     """The causal mask of the text tower is dropped; the padding mask stays."""
+    _drop_causality(patch, lambda attention_mask: True)
 
-    def encode(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
-        if kwargs.pop("is_causal", None) is not None:
-            return original(self, *args, is_causal=False, **kwargs)
-        kwargs.pop("causal_attention_mask", None)
-        return original(self, *args, **kwargs)
 
-    wrap(patch, modeling().CLIPEncoder, "forward", encode)
-    if hasattr(modeling(), "create_causal_mask"):
-        from transformers.masking_utils import create_bidirectional_mask
+@in_transformers(TEXT, diverges_at=("text_model.encoder.layers.0",))
+def texts_without_a_mask_see_the_future(patch: MonkeyPatch) -> None:
+    """Where no attention mask is given, no causal mask is made either."""
+    _drop_causality(patch, lambda attention_mask: attention_mask is None)
 
-        def mask(config: Any, inputs_embeds: Any, attention_mask: Any, **_: Any) -> Any:
-            return create_bidirectional_mask(config=config, inputs_embeds=inputs_embeds, attention_mask=attention_mask)
 
-        patch.setattr(modeling(), "create_causal_mask", mask)
+@in_transformers(TEXT, diverges_at=("text_model.encoder.layers.0",))
+def masks_are_kept_by_shape(patch: MonkeyPatch) -> None:
+    """The text tower keeps the first attention mask of each shape and uses it for all that follow."""
+    kept: dict[Any, Any] = {}
+    _change_mask(patch, lambda mask: kept.setdefault(tuple(mask.shape), mask))
 
 
 @in_transformers(TEXT, NESTED, "features.text_features_follow_the_mask", diverges_at=("text_model.encoder.layers.0",))
@@ -151,6 +151,22 @@ def final_layer_norm_is_skipped(norm: Any) -> None:
 def text_positions_off_by_one(embeddings: Any) -> None:
     """Every token of a text gets the position embedding of its neighbour."""
     embeddings.position_ids = embeddings.position_ids.roll(-1, dims=-1)
+
+
+@in_module("text_model.embeddings", TEXT)
+def short_texts_get_the_last_positions(embeddings: Any) -> None:
+    """A text of fewer tokens than the model takes gets the position embeddings from the end of the table."""
+
+    def embed(original: Any, input_ids: Any = None, position_ids: Any = None, **kwargs: Any) -> Any:
+        return original(input_ids=input_ids, position_ids=embeddings.position_ids[:, -input_ids.shape[-1] :], **kwargs)
+
+    replace(embeddings, embed)
+
+
+@in_module("vision_model.embeddings", VISION, diverges_at=("vision_model.pre_layrnorm",))
+def patch_positions_are_not_filled(embeddings: Any) -> None:
+    """The buffer of patch positions was never filled: every patch is at position 0, as after a lazy load."""
+    embeddings.position_ids = embeddings.position_ids * 0
 
 
 @in_module("text_model.embeddings.token_embedding", TEXT, diverges_at=("text_model.embeddings",))
@@ -279,6 +295,21 @@ def pooling_takes_the_last_token(patch: MonkeyPatch) -> None:
     _pool(patch, lambda ids, eos: ids.new_full((len(ids),), ids.shape[-1] - 1))
 
 
+@in_transformers(TEXT, diverges_at=("text_model",), edit=make_legacy)
+def legacy_rule_is_forgotten(patch: MonkeyPatch) -> None:
+    """With the legacy eos_token_id 2 the text tower looks for token 2, finds none, and pools at the first token."""
+    _pool(patch, lambda ids, eos: (ids == 2).int().argmax(-1))
+
+
+@in_loaded_model(TEXT, VISION, diverges_at=FIRST_LAYERS, edit=make_gelu)
+def gelu_is_approximated(model: Any) -> None:
+    """Every MLP computes the tanh approximation where the config says gelu."""
+    import torch
+
+    for mlp in every(model, "CLIPMLP"):
+        mlp.activation_fn = torch.nn.GELU(approximate="tanh")
+
+
 @in_transformers(VISION, diverges_at=("vision_model",))
 def pooling_takes_the_mean_of_the_patches(patch: MonkeyPatch) -> None:
     """The vision tower pools the mean of all tokens, not the class token."""
@@ -325,6 +356,35 @@ def neighbours_leak_into_each_other(layer: Any) -> None:
         return original(hidden_states + 1e-4 * hidden_states[:, :1].roll(1, dims=0), *args, **kwargs)
 
     replace(layer, leak)
+
+
+def _drop_causality(patch: MonkeyPatch, drops: Any) -> None:
+    """Drop the causal mask of the text tower where `drops(attention_mask)` says so."""
+    dropped: list[bool] = []
+
+    def forward(original: Any, self: Any, *args: Any, attention_mask: Any = None, **kwargs: Any) -> Any:
+        dropped.append(drops(attention_mask))
+        try:
+            return original(self, *args, attention_mask=attention_mask, **kwargs)
+        finally:
+            dropped.pop()
+
+    def encode(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+        if dropped and dropped[-1]:
+            kwargs = {key: value for key, value in kwargs.items() if key != "causal_attention_mask"}
+            kwargs |= {"is_causal": False} if "is_causal" in kwargs else {}
+        return original(self, *args, **kwargs)
+
+    wrap(patch, text_tower(), "forward", forward)
+    wrap(patch, modeling().CLIPEncoder, "forward", encode)
+    if hasattr(modeling(), "create_causal_mask"):
+        from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+
+        def mask(config: Any, inputs_embeds: Any, attention_mask: Any, **kwargs: Any) -> Any:
+            given = {"config": config, "inputs_embeds": inputs_embeds, "attention_mask": attention_mask}
+            return create_bidirectional_mask(**given) if dropped[-1] else create_causal_mask(**given, **kwargs)
+
+        patch.setattr(modeling(), "create_causal_mask", mask)
 
 
 def _change_mask(patch: MonkeyPatch, change: Any) -> None:

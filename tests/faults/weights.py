@@ -8,6 +8,7 @@ from typing import Any
 from pytest import MonkeyPatch  # noqa: PT013 - the type, in signatures
 
 from faults.fault import in_file, in_loaded_model, in_module, in_transformers
+from faults.files import edit_tensors
 
 VALUES = "weights.values_are_those_of_the_file"
 LOADED = "weights.every_weight_is_loaded"
@@ -109,18 +110,14 @@ def one_value_of_the_file_changes(directory: Path) -> None:
 @in_file(BASELINE, baseline=True)
 def two_layers_of_the_file_change_places(directory: Path) -> None:
     """The file has the second and third text layer exchanged: a sound CLIP, but another one."""
-    from safetensors.torch import load_file, save_file
 
-    path = directory / "model.safetensors"
-    swapped = {
-        "text_model.encoder.layers.1.": "text_model.encoder.layers.2.",
-        "text_model.encoder.layers.2.": "text_model.encoder.layers.1.",
-    }
-    tensors = {}
-    for name, tensor in load_file(path).items():
-        start = next((prefix for prefix in swapped if name.startswith(prefix)), None)
-        tensors[name if start is None else swapped[start] + name.removeprefix(start)] = tensor
-    save_file(tensors, path, metadata={"format": "pt"})
+    def exchange(tensors: dict[str, Any]) -> None:
+        one, other = "text_model.encoder.layers.1.", "text_model.encoder.layers.2."
+        for name in [name for name in tensors if name.startswith(one)]:
+            twin = other + name.removeprefix(one)
+            tensors[name], tensors[twin] = tensors[twin], tensors[name]
+
+    edit_tensors(directory, exchange)
 
 
 @in_transformers("baseline.surface_is_approved", baseline=True)
@@ -158,12 +155,7 @@ def default_dtype_changes(patch: MonkeyPatch) -> None:
 
 
 def _edit(directory: Path, name: str, change: Any) -> None:
-    from safetensors.torch import load_file, save_file
-
-    path = directory / "model.safetensors"
-    tensors = load_file(path)
-    tensors[name] = change(tensors[name])
-    save_file(tensors, path, metadata={"format": "pt"})
+    edit_tensors(directory, lambda tensors: tensors.update({name: change(tensors[name])}))
 
 
 def _set(tensor: Any, value: float) -> Any:
