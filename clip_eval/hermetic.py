@@ -110,19 +110,28 @@ def _run(command: list[str], *, cwd: str, errors: IO[bytes]) -> int:
     """Run the child to its end.
 
     It has a session of its own, so that Ctrl-C reaches it once, from here: it then writes what it has and ends by
-    itself.
+    itself. A shell that starts jobs in the background makes them, and so the child, deaf to it; the child must hear.
     """
     interrupted = False
-    with (
-        _stopped_like_interrupted(),
-        subprocess.Popen(command, cwd=cwd, env=_environment(), stderr=errors, start_new_session=True) as child,
-    ):
+    with _stopped_like_interrupted(), _started(command, cwd=cwd, errors=errors) as child:
         try:
             while (code := _wait(child)) is None:
                 interrupted = True
         finally:
             child.kill()  # a child that has ended takes no notice
     return _INTERRUPTED if interrupted and code < 0 else code
+
+
+def _started(command: list[str], *, cwd: str, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start the child. What ignores a signal hands that on, so for this moment the signal is not ignored."""
+    deaf = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if deaf:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return subprocess.Popen(command, cwd=cwd, env=_environment(), stderr=errors, start_new_session=True)
+    finally:
+        if deaf:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int | None:

@@ -9,6 +9,7 @@ this very checkpoint and input.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -44,9 +45,15 @@ class Precision:
         return ROUNDING * UNIT_ROUNDOFF[self.dtype]
 
     def storing(self, values: Array) -> Array:
-        """Root mean square error of storing each value. It stops shrinking below the normal numbers; 0 is exact."""
-        sizes = np.maximum(np.abs(values), SMALLEST_NORMAL[self.dtype])  # the shape of values
-        return np.where(np.isfinite(values) & (values != 0), self.stored * sizes, 0.0)
+        """Root mean square error of storing each finite value; 0 is exact.
+
+        Below the normal numbers it stops shrinking, which is looked at in float16 only: the others hardly get there.
+        """
+        sizes = np.abs(values)  # the shape of values
+        if self.dtype == "float16":
+            sizes = np.where(sizes > 0, np.maximum(sizes, SMALLEST_NORMAL["float16"]), 0.0)  # the shape of values
+        sizes *= self.stored
+        return sizes
 
     @property
     def internal(self) -> float:
@@ -90,7 +97,11 @@ class RoundingArithmetic(Arithmetic):
 
     def add(self, a: Array, b: Array) -> Array:
         """A sum, stored. Infinite entries are masks and carry no error."""
-        return self._stored(Arithmetic.add(self, a, b))
+        exact = Arithmetic.add(self, a, b)
+        if not np.isneginf(b).any():
+            return self._stored(exact)
+        allowed = np.isfinite(exact)  # the shape of the sum
+        return np.where(allowed, self._stored(np.where(allowed, exact, 0.0)), exact)
 
     def scale(self, x: Array, factor: Array | float) -> Array:
         """A product with a constant, stored."""
@@ -171,16 +182,29 @@ class RoundingArithmetic(Arithmetic):
         if tf32:
             variance = variance + 2 * (ROUNDING * TF32_UNIT_ROUNDOFF) ** 2 * np.matmul(a**2, b**2)
         repeats = (exact.shape[0] // variance.shape[0],) + (1,) * (variance.ndim - 1)
-        return self._noisy(exact, np.hypot(np.tile(np.sqrt(variance), repeats), self.precision.storing(exact)))
+        total = self.precision.storing(exact)  # (copies * rows, ..., n)
+        np.square(total, out=total)
+        total += np.tile(variance, repeats)
+        return self._noisy(exact, np.sqrt(total, out=total))
 
     def _stored(self, exact: Array) -> Array:
         return self._noisy(exact, self.precision.storing(exact))
 
     def _noisy(self, exact: Array, std: Array) -> Array:
-        return exact + std * self._signs(exact.shape)
+        noise = self._signs(exact.shape)  # the shape of exact
+        noise *= std
+        noise += exact
+        return noise
 
     def _signs(self, shape: tuple[int, ...]) -> Array:
-        return np.asarray(self.generator.integers(0, 2, shape, dtype=np.int8) * 2.0 - 1.0, dtype=np.float64)
+        count = math.prod(shape)
+        bits = np.unpackbits(
+            np.frombuffer(self.generator.bytes(count // 8 + 1), dtype=np.uint8), count=count
+        )  # (count,)
+        signs = bits.astype(np.float64)  # (count,)
+        signs *= 2.0
+        signs -= 1.0
+        return signs.reshape(shape)
 
 
 def _squared_partial_sums(a: Array, b: Array) -> Array:

@@ -239,8 +239,9 @@ def test_a_report_that_cannot_be_removed_is_refused(settings: Settings, child: C
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits that it is ignored
 from clip_eval import hermetic
 from clip_eval.cli import main
 
