@@ -55,9 +55,10 @@ class Clip:
             "CLIPModel", "forward", {**self.images(images), **self.texts(texts, mask)}, (images, texts, mask), options
         )
 
-    def text_model(self, *, texts: int, mask: str = "padding", **options: Any) -> Any:
-        """Return CLIPTextModel's output."""
-        return self._ask("CLIPTextModel", "forward", self.texts(texts, mask), (texts, mask), options)
+    def text_model(self, *, texts: int, mask: str = "padding", tokens: int | None = None, **options: Any) -> Any:
+        """Return CLIPTextModel's output; with `tokens`, for batches cut after that many."""
+        inputs = {name: values[:, :tokens] for name, values in self.texts(texts, mask).items()}  # (texts, tokens)
+        return self._ask("CLIPTextModel", "forward", inputs, (texts, mask, tokens), options)
 
     def vision_model(self, *, images: int, **options: Any) -> Any:
         """Return CLIPVisionModel's output."""

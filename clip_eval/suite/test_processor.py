@@ -139,6 +139,26 @@ def test_keys_are_the_documented_ones(
         compare.equal(str(both[name].dtype).removeprefix("torch."), dtype, name=f"dtype of {name}")
 
 
+def test_texts_and_images_do_not_mix(
+    clip: Clip, compare: Compare, settings: PixelSettings, encoder: BytePairEncoder
+) -> None:
+    """Texts and images given together are processed as each is alone."""
+    processor, picture = clip.subject.processor(), make_pictures()["portrait"]
+    both = clip.subject.process(processor, text=list(TEXTS), images=picture, return_tensors="pt", padding=True)
+    expected = encoder.batch(TEXTS, padding=True)
+    compare.equal(both["input_ids"], expected.input_ids, name="input_ids beside images")
+    compare.equal(both["attention_mask"], expected.attention_mask, name="attention_mask beside images")
+    pixels = preprocess(picture, settings)[None]  # (1, channels, height, width)
+    budget = _pixel_budget(clip, "AutoProcessor", settings)
+    compare.within(both["pixel_values"], pixels, budget, name="pixel_values beside texts")
+
+
+def test_one_text_is_a_batch_of_one(clip: Clip, compare: Compare, encoder: BytePairEncoder) -> None:
+    """A bare string gives what it gives inside a batch, with a leading axis of one."""
+    processed = clip.subject.process(clip.subject.processor(), text=TEXTS[0], return_tensors="pt")
+    compare.equal(processed["input_ids"], encoder.batch([TEXTS[0]]).input_ids, name="input_ids of one text")
+
+
 def test_images_fit_the_model(clip: Clip, compare: Compare, settings: PixelSettings) -> None:
     """The image processor's output has the channels and the size that the model's config asks for."""
     vision = clip.config.vision

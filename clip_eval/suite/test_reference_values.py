@@ -42,6 +42,17 @@ def test_text_tower(clip: Clip, oracle: Oracle, compare: Compare, mask: str, att
     compare.close(out.pooler_output, expected.pooler_output, name="pooler_output", module="text_model")
 
 
+def test_short_texts(clip: Clip, oracle: Oracle, compare: Compare) -> None:
+    """A batch with fewer tokens than the model takes gives each token the state that it has in a full one.
+
+    The tower is causal, so no state depends on what follows; positions count from the first token whatever the length.
+    """
+    tokens = max(3, clip.config.text.max_position_embeddings // 3)
+    out = clip.text_model(texts=TEXTS, tokens=tokens, output_hidden_states=True)
+    expected = tuple(state[:, :tokens] for state in oracle.text(texts=TEXTS).hidden_states)
+    _stream(compare, out.hidden_states, expected, "text_model", clip.real(TEXTS)[:, :tokens, None])
+
+
 @every_attention
 def test_vision_tower(clip: Clip, oracle: Oracle, compare: Compare, attention: str | None) -> None:
     """Every hidden state and pooled state of the vision tower is what the weights and pixels determine."""

@@ -70,8 +70,11 @@ def test_projected_towers_agree_with_the_plain_ones(clip: Clip, compare: Compare
 
 def test_projected_towers_give_the_features(clip: Clip, compare: Compare, oracle: Oracle) -> None:
     """text_embeds and image_embeds of the towers with projection are the projected pooled states, not normalised."""
-    text, vision = clip.text_model_with_projection(texts=TEXTS), clip.vision_model_with_projection(images=IMAGES)
-    compare.close(text.text_embeds, oracle.text(texts=TEXTS).projected, name="text_embeds", module="text_projection")
+    vision = clip.vision_model_with_projection(images=IMAGES)
+    for mask in ("padding", "interior"):
+        text = clip.text_model_with_projection(texts=TEXTS, mask=mask)
+        expected = oracle.text(texts=TEXTS, mask=mask).projected
+        compare.close(text.text_embeds, expected, name=f"text_embeds, {mask} masked", module="text_projection")
     compare.close(
         vision.image_embeds, oracle.vision(images=IMAGES).projected, name="image_embeds", module="visual_projection"
     )

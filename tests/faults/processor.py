@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from packaging.specifiers import SpecifierSet
 from pytest import MonkeyPatch  # noqa: PT013 - the type, in signatures
 
 from faults.fault import in_file, in_transformers
@@ -277,6 +278,18 @@ def case_is_kept(patch: MonkeyPatch) -> None:
             tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
 
     _spoil_tokenizers(patch, keep)
+
+
+@in_transformers(IDS, releases=SpecifierSet("<5"))
+def python_tokenizer_loses_ideographs(patch: MonkeyPatch) -> None:
+    """The Python tokenizer of 4.x drops one ideograph: its declared cleaning of such texts must not hide that."""
+
+    def drop(tokenizer: Any) -> None:
+        if not hasattr(tokenizer, "backend_tokenizer"):
+            original = tokenizer._tokenize
+            tokenizer._tokenize = lambda text, **kwargs: original(text.replace("\u65e5", ""), **kwargs)
+
+    _spoil_tokenizers(patch, drop)
 
 
 @in_transformers(IDS, DISTINCT)
