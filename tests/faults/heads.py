@@ -118,6 +118,18 @@ def logits_per_image_are_not_transposed(patch: MonkeyPatch) -> None:
     change_output(patch, "CLIPModel", spoil)
 
 
+@in_transformers(FOLLOW, diverges_at=("logit_scale",))
+def logits_differ_where_images_outnumber_texts(patch: MonkeyPatch) -> None:
+    """With more images than texts, and only then, the rows of the logits per text are in reverse."""
+
+    def spoil(output: Any, **_: Any) -> None:
+        if len(output.logits_per_image) > len(output.logits_per_text):
+            output.logits_per_text = output.logits_per_text.flip(0)
+            output.logits_per_image = output.logits_per_text.T
+
+    change_output(patch, "CLIPModel", spoil)
+
+
 @in_transformers(SHAPES, LOGITS)
 def logits_change_places(patch: MonkeyPatch) -> None:
     """Logits per image and per text are exchanged."""

@@ -117,6 +117,12 @@ def image_features_are_not_projected(patch: MonkeyPatch) -> None:
     wrap_features(patch, "get_image_features", features)
 
 
+@in_transformers("output_shapes.outputs_have_the_dtype_of_the_model")
+def text_features_are_doubles(patch: MonkeyPatch) -> None:
+    """get_text_features of a float32 model gives float64."""
+    change_features(patch, "get_text_features", lambda features: features.double())
+
+
 @in_transformers("features.type_is_the_documented_one")
 def text_features_have_another_type(patch: MonkeyPatch) -> None:
     """get_text_features returns a tuple, in neither form that a release documents."""

@@ -222,6 +222,36 @@ def logits_are_doubles(patch: MonkeyPatch) -> None:
     change_output(patch, "CLIPModel", spoil)
 
 
+@in_transformers(DTYPE)
+def loss_is_a_double(patch: MonkeyPatch) -> None:
+    """The loss of a float32 model is float64."""
+
+    def spoil(output: Any, **_: Any) -> None:
+        if "loss" in output:
+            output.loss = output.loss.double()
+
+    change_output(patch, "CLIPModel", spoil)
+
+
+@in_transformers(DTYPE)
+def attentions_are_doubles(patch: MonkeyPatch) -> None:
+    """Attention maps of a float32 model are float64, as those of a 16 bit model are float32 where a cast is
+    forgotten.
+    """
+    _change_maps(patch, lambda maps: tuple(each.double() for each in maps))
+
+
+@in_transformers(DTYPE)
+def hidden_states_are_doubles(patch: MonkeyPatch) -> None:
+    """Hidden states of a float32 text tower alone are float64."""
+
+    def spoil(output: Any, **_: Any) -> None:
+        if output.hidden_states:
+            output["hidden_states"] = tuple(state.double() for state in output.hidden_states)
+
+    change_output(patch, "CLIPTextModelWithProjection", spoil)
+
+
 @in_transformers(POOLED)
 def nested_pooled_state_is_normalised(patch: MonkeyPatch) -> None:
     """The nested pooler_output of CLIPModel holds the normalised embedding, in neither form that a release gives."""

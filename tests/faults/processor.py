@@ -111,17 +111,20 @@ def a_single_picture_has_no_batch(patch: MonkeyPatch) -> None:
 @in_transformers(ALPHA)
 def transparency_becomes_black(patch: MonkeyPatch) -> None:
     """A transparent picture is laid on a black ground, in neither way that a release does."""
-    from PIL import Image
-
-    original = Image.Image.convert
-
-    def on_black(self: Any, mode: Any = None, *args: Any, **kwargs: Any) -> Any:
-        return Image.alpha_composite(Image.new("RGBA", self.size, "black"), self)
 
     def process(step: Any, self: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(images, Image.Image) and images.mode == "RGBA":
-            images = original(on_black(images), "RGB")
-        return step(self, images, *args, **kwargs)
+        return step(self, images if isinstance(images, list) else _on_black(images), *args, **kwargs)
+
+    _wrap_preprocess(patch, process)
+
+
+@in_transformers(ALPHA)
+def transparency_becomes_black_in_a_batch(patch: MonkeyPatch) -> None:
+    """A transparent picture is laid on a black ground where there are others beside it."""
+
+    def process(step: Any, self: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
+        several = isinstance(images, list) and len(images) > 1
+        return step(self, [_on_black(image) for image in images] if several else images, *args, **kwargs)
 
     _wrap_preprocess(patch, process)
 
@@ -262,6 +265,27 @@ def truncation_cuts_off_the_end_token(patch: MonkeyPatch) -> None:
     _change_ids(patch, cut)
 
 
+@in_transformers(LONG)
+def truncation_is_for_processors_only(patch: MonkeyPatch) -> None:
+    """A tokenizer that is called by itself ignores truncation=True; inside a processor it obeys."""
+    import transformers
+
+    inside: list[bool] = []
+
+    def tokenize(original: Any, self: Any, *args: Any, truncation: Any = None, **kwargs: Any) -> Any:
+        return original(self, *args, truncation=truncation if inside else False, **kwargs)
+
+    def process(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+        inside.append(True)
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            inside.pop()
+
+    wrap(patch, transformers.PreTrainedTokenizerBase, "__call__", tokenize)
+    wrap(patch, transformers.CLIPProcessor, "__call__", process)
+
+
 @in_file(LONG, FITS)
 def length_is_unlimited(directory: Path) -> None:
     """The tokenizer's file names no model_max_length, so truncation=True cuts nothing."""
@@ -334,6 +358,14 @@ def one_route_pads_otherwise(patch: MonkeyPatch) -> None:
 
 def _exchange(vocabulary: dict[str, int]) -> None:
     vocabulary["a</w>"], vocabulary["r"] = vocabulary["r"], vocabulary["a</w>"]
+
+
+def _on_black(image: Any) -> Any:
+    from PIL import Image
+
+    if not isinstance(image, Image.Image) or image.mode != "RGBA":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB")
 
 
 def _wrap_preprocess(patch: MonkeyPatch, process: Any) -> None:

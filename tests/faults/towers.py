@@ -153,7 +153,7 @@ def text_positions_off_by_one(embeddings: Any) -> None:
     embeddings.position_ids = embeddings.position_ids.roll(-1, dims=-1)
 
 
-@in_module("text_model.embeddings", TEXT)
+@in_module("text_model.embeddings", "reference_values.short_texts")
 def short_texts_get_the_last_positions(embeddings: Any) -> None:
     """A text of fewer tokens than the model takes gets the position embeddings from the end of the table."""
 
