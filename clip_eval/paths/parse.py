@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, product
 
-from clip_eval.paths.errors import MismatchError
+from clip_eval.paths.errors import LengthError, MismatchError
 from clip_eval.paths.grammar import Segment
 from clip_eval.paths.readback import merge, renders, standing_texts
-from clip_eval.paths.reading import Known, Reading
-from clip_eval.paths.render import EXTENSIONS
+from clip_eval.paths.reading import Known, Reading, Settled
+from clip_eval.paths.render import EXTENSIONS, Name, fitted
 from clip_eval.paths.search import sequences
-from clip_eval.paths.text import ELLIPSIS, clean, finish, has_clean_characters, unfinished
+from clip_eval.paths.text import ELLIPSIS, SEGMENT_BYTES, clean, finish, has_clean_characters, unfinished
 
 __all__ = ["PathReader", "split_extension"]
 
@@ -42,7 +42,7 @@ class PathReader:
         for name in self.names:
             if not name or finish(name) != name or not has_clean_characters(name):
                 raise MismatchError(f"{name!r} cannot be a part of a rendered path: {path!r}")
-        self._readings: dict[tuple[int, int], list[Reading]] = {}
+        self._readings: dict[tuple[int, int], Sequence[Reading | Settled]] = {}
 
     def _vanishes(self, index: int) -> bool:
         """Return whether the segment can be empty as a whole."""
@@ -51,14 +51,27 @@ class PathReader:
         blank = all(known.may_be_empty(slot) or known.texts.get(slot.name, "").isspace() for slot in segment.slots)
         return blank and not segment.join({slot.name: "" for slot in segment.slots}).strip()
 
-    def readings(self, index: int, number: int) -> list[Reading]:
+    def readings(self, index: int, number: int) -> Sequence[Reading | Settled]:
         """Return the readings of name `number` as segment `index`, for each text that may have been finished to it."""
         key = (index, number)
         if key not in self._readings:
-            texts = unfinished(self.names[number])
-            found = [Reading(self.segments[index], text, self.known) for text in texts]
-            self._readings[key] = [reading for reading in found if reading.exists()]
+            settled = all(slot.name in self.known.texts for slot in self.segments[index].slots)
+            self._readings[key] = self._settled(index, number) if settled else self._unsettled(index, number)
         return self._readings[key]
+
+    def _settled(self, index: int, number: int) -> list[Settled]:
+        segment = self.segments[index]
+        limit_bytes = SEGMENT_BYTES - (len(self.dot) if number + 1 == len(self.names) else 0)
+        try:
+            name = fitted(Name(index, finish(segment.join(self.known.texts)), self.known.texts), segment, limit_bytes)
+        except LengthError:
+            return []
+        texts = tuple(name.texts[slot.name] for slot in segment.slots)
+        return [Settled(texts)] if name.text == self.names[number] else []
+
+    def _unsettled(self, index: int, number: int) -> list[Reading]:
+        found = [Reading(self.segments[index], text, self.known) for text in unfinished(self.names[number])]
+        return [reading for reading in found if reading.exists()]
 
     @cached_property
     def _rest_fits(self) -> set[tuple[int, int]]:

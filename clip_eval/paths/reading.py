@@ -16,7 +16,7 @@ from clip_eval.paths.kinds import compiled
 from clip_eval.paths.search import sequences
 from clip_eval.paths.text import ELLIPSIS
 
-__all__ = ["BLANK", "Known", "Reading"]
+__all__ = ["BLANK", "Known", "Reading", "Settled"]
 
 # Stands for white space that was stripped from the edge of a name; an empty text would have taken a separator away.
 BLANK = " "
@@ -45,6 +45,21 @@ class Step:
 
     end: int
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The one reading of a name whose segment has no unknown field: its texts, in the order of the slots."""
+
+    only: tuple[str, ...]
+
+    def texts(self) -> Iterator[tuple[str, ...]]:
+        """Yield the texts of the slots of the one reading."""
+        yield self.only
+
+    def spans(self, index: int) -> set[str]:
+        """Return the text of slot number `index`."""
+        return {self.only[index]}
 
 
 class Reading:

@@ -11,7 +11,7 @@ from clip_eval.paths.kinds import Clean, Kind
 from clip_eval.paths.shorten import shorten
 from clip_eval.paths.text import SEGMENT_BYTES, clean, finish, is_clean, size_bytes
 
-__all__ = ["EXTENSIONS", "Name", "dotted", "join_names", "place", "write_texts"]
+__all__ = ["EXTENSIONS", "Name", "dotted", "fitted", "join_names", "place", "write_texts"]
 
 EXTENSIONS = frozenset(
     (
@@ -82,6 +82,19 @@ def write_texts(kinds: Mapping[str, Kind], record: Mapping[str, object]) -> dict
     return texts
 
 
+def fitted(name: Name, segment: Segment, limit_bytes: int) -> Name:
+    """Return `name`, shortened if it is longer than `limit_bytes`.
+
+    Raises:
+        LengthError: where it cannot be shortened enough.
+    """
+    # UTF-8 has up to 4 bytes a character.
+    if 4 * len(name.text) <= limit_bytes or size_bytes(name.text) <= limit_bytes:
+        return name
+    texts = shorten(segment, name.texts, limit_bytes)
+    return Name(name.index, finish(segment.join(texts)), texts, shortened=True)
+
+
 def place(segments: Sequence[Segment], texts: Mapping[str, str], dot: str) -> list[Name]:
     """Return the names that are not empty; the last one leaves room for `dot`, the dotted extension.
 
@@ -94,14 +107,9 @@ def place(segments: Sequence[Segment], texts: Mapping[str, str], dot: str) -> li
     ]
     if not names:
         raise RecordError("leaves every segment of the path empty")
-    for number, name in enumerate(names, start=1):
-        limit_bytes = SEGMENT_BYTES - (len(dot) if number == len(names) else 0)
-        # UTF-8 has up to 4 bytes a character.
-        if 4 * len(name.text) > limit_bytes and size_bytes(name.text) > limit_bytes:
-            segment = segments[name.index]
-            shorter = shorten(segment, texts, limit_bytes)
-            names[number - 1] = Name(name.index, finish(segment.join(shorter)), shorter, shortened=True)
-    return names
+    last = names.pop()
+    names = [fitted(name, segments[name.index], SEGMENT_BYTES) for name in names]
+    return [*names, fitted(last, segments[last.index], SEGMENT_BYTES - len(dot))]
 
 
 def join_names(names: Sequence[Name], dot: str) -> str:

@@ -138,11 +138,14 @@ class PathTemplate:
             reader = PathReader(self._segments, path, known, folder)
         except MismatchError:
             return
+        seen = set()
         for texts in reader.candidates():
-            if reader.agrees(texts):
-                yield {**self._record(texts), **given}
-            elif reader.agrees_cut(texts):
-                yield self._record(texts)
+            agrees = reader.agrees(texts)
+            whole = {**texts, **known.texts} if agrees else texts
+            key = tuple(whole[name] for name in self._kinds)
+            if key not in seen and (agrees or reader.agrees_cut(texts)):
+                seen.add(key)
+                yield {**self._record(texts), **given} if agrees else self._record(texts)
 
     def parse_id(self, path: str, *, folder: bool = False) -> str:
         """Return the id in `path`; for a template that `identifies`, every rendered path has exactly one.

@@ -172,7 +172,7 @@ def processor_drops_the_mask(patch: MonkeyPatch) -> None:
     wrap(patch, transformers.CLIPProcessor, "__call__", call)
 
 
-@in_transformers(KEYS)
+@in_transformers("processor.texts_and_images_do_not_mix")
 def texts_beside_images_lose_their_end(patch: MonkeyPatch) -> None:
     """CLIPProcessor gives other token ids when it is given images as well."""
     import transformers
@@ -186,7 +186,7 @@ def texts_beside_images_lose_their_end(patch: MonkeyPatch) -> None:
     wrap(patch, transformers.CLIPProcessor, "__call__", call)
 
 
-@in_transformers(IDS)
+@in_transformers("processor.one_text_is_a_batch_of_one")
 def a_single_text_is_a_batch_of_letters(patch: MonkeyPatch) -> None:
     """A text that is given by itself, not in a list, is taken for a list of letters."""
     from transformers import PreTrainedTokenizerBase
