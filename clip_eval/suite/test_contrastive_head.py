@@ -33,9 +33,10 @@ def test_embeddings_have_unit_norm(clip: Clip, compare: Compare) -> None:
         compare.within(norms, np.ones_like(norms), budget, name=f"norm of {name}")
 
 
-def test_logits_follow_from_embeddings(clip: Clip, compare: Compare) -> None:
-    """Logits per text are exp(logit_scale) times the cosines of the returned embeddings."""
-    out = clip.forward(images=3, texts=5)
+@pytest.mark.parametrize(("images", "texts"), [(3, 5), (4, 2)], ids=str)
+def test_logits_follow_from_embeddings(clip: Clip, compare: Compare, images: int, texts: int) -> None:
+    """Logits per text are exp(logit_scale) times the cosines of the returned embeddings, whichever are more."""
+    out = clip.forward(images=images, texts=texts)
     scale = float(np.exp(clip.subject.checkpoint.weights(clip.dtype)["logit_scale"]))
     expected = scale * to_array(out.text_embeds) @ to_array(out.image_embeds).T  # (texts, images)
     precision = clip.subject.precision

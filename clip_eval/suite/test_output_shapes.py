@@ -59,16 +59,20 @@ def test_feature_shapes(clip: Clip, compare: Compare) -> None:
 
 
 def test_outputs_have_the_dtype_of_the_model(clip: Clip, compare: Compare) -> None:
-    """Every tensor of every output has the subject's dtype and device."""
+    """Every tensor of every output has the subject's dtype and device: states, maps, loss and features, too."""
+    states: dict[str, Any] = {"output_hidden_states": True, "output_attentions": True, "attention": "eager"}
     outputs = {
-        "CLIPModel": clip.forward(images=3, texts=5, output_hidden_states=True),
-        "CLIPTextModel": clip.text_model(texts=4),
-        "CLIPVisionModel": clip.vision_model(images=3),
-        "CLIPTextModelWithProjection": clip.text_model_with_projection(texts=4),
-        "CLIPVisionModelWithProjection": clip.vision_model_with_projection(images=3),
+        "CLIPModel": clip.forward(images=3, texts=5, **states),
+        "CLIPModel(return_loss=True)": clip.forward(images=3, texts=3, return_loss=True),
+        "CLIPTextModel": clip.text_model(texts=4, **states),
+        "CLIPVisionModel": clip.vision_model(images=3, **states),
+        "CLIPTextModelWithProjection": clip.text_model_with_projection(texts=4, **states),
+        "CLIPVisionModelWithProjection": clip.vision_model_with_projection(images=3, **states),
+        "get_text_features": clip.text_features(texts=4),
+        "get_image_features": clip.image_features(images=3),
     }
-    for model_class, output in outputs.items():
-        for name, tensor in _tensors(output, model_class):
+    for call, output in outputs.items():
+        for name, tensor in _tensors(output, call):
             compare.equal(str(tensor.dtype).removeprefix("torch."), clip.dtype, name=f"dtype of {name}")
             compare.equal(tensor.device.type, clip.subject.device.partition(":")[0], name=f"device of {name}")
 

@@ -74,12 +74,15 @@ def test_one_picture_is_a_batch_of_one(clip: Clip, compare: Compare, settings: P
 
 
 def test_transparency_is_dropped(clip: Clip, compare: Compare, settings: PixelSettings, deviations: Deviations) -> None:
-    """A picture with an alpha channel is converted to RGB as Pillow does: alpha is cut off."""
+    """A picture with an alpha channel is converted to RGB as Pillow does, alone and among others: alpha is cut off."""
     ground: Transparency = "white" if deviations.hold("transparent-images-on-white") else "dropped"
-    picture = make_pictures()["translucent"]
+    pictures = make_pictures()
+    picture = pictures["translucent"]
     expected = preprocess(picture, settings, transparency=ground)[None]
     budget = _pixel_budget(clip, "AutoProcessor", settings)
     compare.within(_pixels(clip, "AutoProcessor", picture), expected, budget, name="pixels of the translucent picture")
+    among = _pixels(clip, "AutoProcessor", [pictures["square"], picture])[1:]
+    compare.within(among, expected, budget, name="pixels of the translucent picture in a batch")
 
 
 def test_pictures_are_left_alone(clip: Clip, compare: Compare, settings: PixelSettings) -> None:
@@ -108,17 +111,20 @@ def test_token_ids_follow_the_rules(
     compare.equal(observed["attention_mask"], expected.attention_mask, name="attention_mask")
 
 
-def test_long_texts_are_truncated_before_the_end_token(clip: Clip, compare: Compare, encoder: BytePairEncoder) -> None:
+@pytest.mark.parametrize("route", TEXT_ROUTES)
+def test_long_texts_are_truncated_before_the_end_token(
+    clip: Clip, compare: Compare, encoder: BytePairEncoder, route: str
+) -> None:
     """truncation=True cuts a text to the model's length, end token last; padding="max_length" fills one up to it."""
     texts, length = (
         ["a red circle " * clip.config.text.max_position_embeddings, "a red circle"],
         clip.config.text.max_position_embeddings,
     )
-    observed = _tokens(clip, "AutoProcessor", texts, padding="max_length", truncation=True, max_length=length)
+    observed = _tokens(clip, route, texts, padding="max_length", truncation=True, max_length=length)
     expected = encoder.batch(texts, padding="max_length", truncation=True, max_length=length)
     compare.equal(observed["input_ids"], expected.input_ids, name="input_ids")
     compare.equal(observed["attention_mask"], expected.attention_mask, name="attention_mask")
-    own = _tokens(clip, "AutoProcessor", texts[:1], truncation=True)
+    own = _tokens(clip, route, texts[:1], truncation=True)
     compare.equal(tuple(own["input_ids"].shape), (1, length), name="length without max_length")
 
 
