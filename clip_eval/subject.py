@@ -225,9 +225,32 @@ class Subject:
             attention: an attention implementation other than the subject's.
             options: passed on as they are.
         """
-        call = self.prepared(model_class, self.tensors(inputs), method=method, **options)
-        with _attending(self.model(model_class), attention):
-            return call()
+        return self.call(model_class, method=method, attention=attention, **self.tensors(inputs), **options)
+
+    def call(
+        self,
+        model_class: str,
+        *arguments: object,
+        method: str = "forward",
+        attention: str | None = None,
+        gradients: bool = False,
+        **keywords: object,
+    ) -> Any:
+        """Call a model, or one of its methods, with exactly these arguments and return whatever it returned.
+
+        Args:
+            model_class: one of `MODEL_CLASSES`.
+            arguments: by position, tensors too; nothing is copied, so a change in place can be seen.
+            method: "forward" calls the model itself; otherwise the name of a method.
+            attention: an attention implementation other than the subject's.
+            gradients: whether the call is recorded for differentiation.
+            keywords: by name.
+        """
+        import torch
+
+        model = self.model(model_class)
+        with _attending(model, attention), torch.set_grad_enabled(gradients):
+            return (model if method == "forward" else getattr(model, method))(*arguments, **keywords)
 
     def prepared(
         self,
