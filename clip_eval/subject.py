@@ -214,7 +214,7 @@ class Subject:
         *,
         method: str = "forward",
         attention: str | None = None,
-        **options: object,
+        **options: Any,
     ) -> Any:
         """Call a model, or one of its methods, without gradients and return whatever it returned.
 
