@@ -93,6 +93,10 @@ class Oracle:
     _towers: dict[str, _Tower] = field(default_factory=dict, repr=False)
     _heads: dict[tuple[int, int, str], ExpectedContrast] = field(default_factory=dict, repr=False)
 
+    def on(self, batch: Batch) -> Oracle:
+        """Return the expected values of the same weights, config and precision on another batch."""
+        return Oracle(self.weights, self.config, self.precision, batch)
+
     @property
     def rule(self) -> str:
         """The name of the budget behind every bound here."""

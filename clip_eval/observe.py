@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from clip_eval.config import ClipConfig
-from clip_eval.probes import Batch
+from clip_eval.probes import Batch, batch_of
 from clip_eval.subject import Subject, transformers_release
 
 __all__ = ["Clip", "present_fields"]
@@ -28,6 +29,23 @@ class Clip:
     subject: Subject
     batch: Batch
     _answers: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
+
+    def on(self, batch: Batch) -> Clip:
+        """Return the same subject asked about another batch, such as one from `process`."""
+        return Clip(self.subject, batch)
+
+    def process(self, *, texts: Sequence[str], images: Sequence[Image.Image]) -> Batch:
+        """Return the batch that the checkpoint's own processor makes of texts and pictures.
+
+        Raises:
+            ValueError: there is no text or no picture.
+        """
+        if not (texts and images):
+            raise ValueError("a batch needs at least one text and one picture")
+        processed = self.subject.process(
+            self.subject.processor(), text=list(texts), images=list(images), padding=True, return_tensors="np"
+        )
+        return batch_of(processed["pixel_values"], processed["input_ids"], processed["attention_mask"])
 
     @property
     def config(self) -> ClipConfig:

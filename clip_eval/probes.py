@@ -6,6 +6,7 @@ A batch of n rows is the first n rows of the largest batch, so that one oracle r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from PIL import Image
 
 from clip_eval.config import LEGACY_EOS_TOKEN_ID, ClipConfig, TextConfig, VisionConfig
 
-__all__ = ["MOST_ROWS", "SEED", "TEXTS", "Batch", "end_token_id", "make_batch", "make_pictures"]
+__all__ = ["MOST_ROWS", "SEED", "TEXTS", "Batch", "batch_of", "end_token_id", "make_batch", "make_pictures"]
 
 MOST_ROWS = 5
 SEED = 20_210_226  # the day the CLIP paper was submitted; any fixed number serves
@@ -67,6 +68,13 @@ def make_batch(config: ClipConfig) -> Batch:
         attention_mask=attention_mask,
         interior_mask=_hide_interior(attention_mask),
     )
+
+
+def batch_of(pixel_values: NDArray[Any], input_ids: NDArray[Any], attention_mask: NDArray[Any]) -> Batch:
+    """Return the batch of a processor's arrays; for shapes and dtypes, see `Batch`."""
+    mask = np.asarray(attention_mask, dtype=np.int64)  # (texts, tokens)
+    pixels, ids = np.asarray(pixel_values, dtype=np.float32), np.asarray(input_ids, dtype=np.int64)
+    return Batch(pixel_values=pixels, input_ids=ids, attention_mask=mask, interior_mask=_hide_interior(mask))
 
 
 def end_token_id(config: TextConfig) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import shlex
 import textwrap
 import time
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from clip_eval.report import render_html, render_junit, render_markdown, termina
 from clip_eval.run_record import CheckResult, RunRecord, dump
 from clip_eval.session import Session
 from clip_eval.settings import REPORTS
-from clip_eval.verdict import Asked, complete, decide
+from clip_eval.verdict import Asked, DeclaredCheck, complete, decide
 
 __all__ = ["Recorder"]
 
@@ -83,10 +86,17 @@ class Recorder:
         if isinstance(error, Mismatch) and error.diverges_at:
             Evidence(item.user_properties).diverges_at(self._located(error.diverges_at))
         report = yield
-        case = self._case(report)
-        if isinstance(error, Mismatch) and case is not None:
-            report.longrepr = terminal_failure(self.outcomes.result(report, case))
+        if isinstance(error, Mismatch):
+            report.longrepr = terminal_failure(self._explained(item, report))
         return report
+
+    def _explained(self, item: pytest.Item, report: pytest.TestReport) -> CheckResult:
+        """The result behind a failed check; a user's own test speaks as those of the suite do."""
+        case = self._case(report)
+        if case is not None:
+            return self.outcomes.result(report, case)
+        rerun = shlex.join(["pytest", report.nodeid, *self.session.settings.pytest_options()])
+        return replace(self.outcomes.result(report, Case(_own_check(item))), rerun=rerun)
 
     def _located(self, module: str) -> str:
         """The cause before the place: a defect of a layer is seen in everything after it."""
@@ -226,6 +236,12 @@ def _cases(names: list[str]) -> list[Case]:
 
 def _name(item: pytest.Item) -> str:
     return f"{item.path.name}::{item.name}"
+
+
+def _own_check(item: pytest.Item) -> DeclaredCheck:
+    """A user's own test as a check: its docstring's first paragraph is the promise, else its name."""
+    promise, _, _ = (inspect.getdoc(getattr(item, "obj", None)) or item.name).partition("\n\n")
+    return DeclaredCheck(id=item.nodeid, chapter="own", scope="contract", promise=" ".join(promise.split()))
 
 
 def _write_reports(record: RunRecord, out: Path) -> None:

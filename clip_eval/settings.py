@@ -23,6 +23,7 @@ class Settings:
     Attributes:
         model: a checkpoint directory, or a hub id with or without @revision.
         baseline: a pack directory.
+        accepted: a file of acceptances, which excuse differences from the pack.
         library: an evaluation set.
         dtype: one of `DTYPES`; None for the dtype the checkpoint is stored in.
         device: a torch device.
@@ -34,6 +35,7 @@ class Settings:
 
     model: str
     baseline: str | None = None
+    accepted: str | None = None
     library: str | None = None
     dtype: str | None = None
     device: str = "cpu"
@@ -54,6 +56,7 @@ class Settings:
         """
         named = {
             "baseline": self.baseline,
+            "accepted": self.accepted,
             "library": self.library,
             "dtype": self.dtype,
             "attn": self.attention,
@@ -62,6 +65,10 @@ class Settings:
         options = [part for name, value in named.items() if value is not None for part in (f"{prefix}{name}", value)]
         switches = {"new-weights": self.new_weights, "no-throughput": not self.throughput}
         return options + [f"{prefix}{name}" for name, on in switches.items() if on]
+
+    def pytest_options(self) -> list[str]:
+        """Return the options that give pytest this checkpoint and these settings, without out."""
+        return ["--clip-model", self.model, *self.options("--clip-")]
 
     def rerun(self, function: str) -> str:
         """Return the command that runs the checks whose name contains `function`."""
