@@ -58,9 +58,9 @@ class Batch:
         return {"padding": self.attention_mask, "interior": self.interior_mask}[kind]
 
 
-def make_batch(config: ClipConfig) -> Batch:
+def make_batch(config: ClipConfig, *, seed: int = SEED) -> Batch:
     """Return the largest batch for `config`: `MOST_ROWS` images and as many texts."""
-    generator = np.random.Generator(np.random.PCG64(SEED))
+    generator = np.random.Generator(np.random.PCG64(seed))
     input_ids, attention_mask = _texts(config.text, generator)
     return Batch(
         pixel_values=_images(config.vision, generator),

@@ -1,0 +1,168 @@
+"""One measuring process: what a release makes of three checkpoints in every dtype, attention, thread count and batch.
+
+`python -m measuring.process DIRECTORY` prints one JSON object a line. DIRECTORY holds the checkpoints and is filled on
+first use, so that every release measures the same files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from faults.healthy import outlier_channels
+from faults.watch import CHECKPOINT
+from small_clip import write_small_clip
+
+from clip_eval.compare import Compare
+from clip_eval.config import ClipConfig
+from clip_eval.expect import Expected, Oracle
+from clip_eval.measurement import Measurement
+from clip_eval.observe import Clip
+from clip_eval.probes import Batch, make_batch
+from clip_eval.session import Session
+from clip_eval.settings import DTYPES, Settings
+
+__all__ = ["Reading", "checkpoints", "large_batch", "readings"]
+
+ATTENTIONS = ("eager", "sdpa")
+THREADS = (1, 2)
+BATCHES = {"shapes-clip": (1, 2, 8, 32), "outlier channels": (1, 2, 8, 32), "wide": (1, 8)}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The largest share of a budget that one healthy run used.
+
+    Attributes:
+        where: the run in words.
+        budget: the rule of the budget.
+        ratio: error over bound at the worst element.
+        output: what that element belongs to.
+        passed: whether every element was inside.
+    """
+
+    where: str
+    budget: str
+    ratio: float
+    output: str
+    passed: bool
+
+
+def checkpoints(directory: Path) -> dict[str, Path]:
+    """The shipped checkpoint, the same with planted outlier channels, and two wide random towers, by name."""
+    found = {"shapes-clip": CHECKPOINT, "outlier channels": directory / "outliers", "wide": directory / "wide"}
+    _once(found["outlier channels"], outlier_channels)
+    _once(found["wide"], _write_wide)
+    return found
+
+
+def large_batch(config: ClipConfig, rows: int) -> Batch:
+    """A batch of more rows than the suite's probe has, of the same kinds."""
+    parts = [make_batch(config, seed=seed) for seed in range(-(-rows // 5))]
+    arrays = ("pixel_values", "input_ids", "attention_mask", "interior_mask")
+    return Batch(*(np.concatenate([getattr(part, name) for part in parts])[:rows] for name in arrays))
+
+
+def readings(name: str, checkpoint: Path, dtype: str, directory: Path) -> Iterator[Reading]:
+    """Measure a checkpoint in one dtype: every attention, thread count and batch size, against one oracle."""
+    session = Session(Settings(model=str(checkpoint), dtype=dtype))
+    batch = large_batch(session.checkpoint.config, max(BATCHES[name]))
+    oracle = _oracle(session, batch, directory / f"{name} {dtype}.pickle")
+    for attention, threads, rows in product(ATTENTIONS, THREADS, BATCHES[name]):
+        where = f"{name}, {dtype}, {attention}, {threads} thread{'s' * (threads > 1)}, batch {rows}"
+        with _threads(threads):
+            yield from _largest(where, _measure(Clip(session.subject, batch), oracle, rows, attention))
+
+
+def _oracle(session: Session, batch: Batch, kept: Path) -> Oracle:
+    """The reference for a batch; it does not depend on the release, so that the next process takes it from the file."""
+    if not kept.exists():
+        oracle = session.oracle.on(batch)
+        oracle.vision(images=1)
+        oracle.text(texts=1, mask="interior")
+        oracle.text(texts=1)
+        kept.write_bytes(pickle.dumps(oracle))
+    oracle: Oracle = pickle.loads(kept.read_bytes())
+    return oracle
+
+
+def _measure(clip: Clip, oracle: Oracle, rows: int, attention: str) -> list[Measurement]:
+    kept: list[Measurement] = []
+    for name, observed, expected, where in _pairs(clip, oracle, rows, attention):
+        with contextlib.suppress(AssertionError):  # a mismatch is kept as a measurement, too
+            Compare(kept.append).close(observed, expected, name=name, where=where)
+    return kept
+
+
+def _pairs(clip: Clip, oracle: Oracle, rows: int, attention: str) -> Iterator[tuple[str, Any, Expected, Any]]:
+    ask = {"attention": attention, "output_hidden_states": True}
+    text, vision = clip.text_model(texts=rows, mask="interior", **ask), clip.vision_model(images=rows, **ask)
+    texts, images = oracle.text(texts=rows, mask="interior"), oracle.vision(images=rows)
+    real = clip.real(rows, "interior")[:, :, None]  # (texts, tokens, 1)
+    for index, state in enumerate(text.hidden_states):
+        yield f"text hidden_states[{index}]", state, texts.hidden_states[index], real
+    for index, state in enumerate(vision.hidden_states):
+        yield f"vision hidden_states[{index}]", state, images.hidden_states[index], None
+    yield "text pooler_output", text.pooler_output, texts.pooler_output, None
+    yield "vision pooler_output", vision.pooler_output, images.pooler_output, None
+    out = clip.forward(images=rows, texts=rows, attention=attention)
+    head = oracle.forward(images=rows, texts=rows)
+    for name in ("text_embeds", "image_embeds", "logits_per_text", "logits_per_image"):
+        yield name, getattr(out, name), getattr(head, name), None
+
+
+def _largest(where: str, measurements: list[Measurement]) -> Iterator[Reading]:
+    rules = dict.fromkeys(measurement.budget for measurement in measurements)
+    for rule in rules:
+        worst = max((m for m in measurements if m.budget == rule), key=lambda m: (not m.passed, m.ratio or 0.0))
+        yield Reading(where, rule, worst.ratio or 0.0, worst.name, worst.passed)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _once(directory: Path, make: Callable[[Path], None]) -> None:
+    if not directory.exists():
+        make(directory)
+
+
+def _write_wide(directory: Path) -> None:
+    write_small_clip(
+        directory,
+        seed=11,
+        processor=False,
+        projection_dim=512,
+        text_config={"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8, "projection_dim": 512},
+        vision_config={
+            "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 2,
+            "image_size": 224, "patch_size": 32, "projection_dim": 512,
+        },
+    )  # fmt: skip
+
+
+def main(directory: Path) -> None:
+    """Print every reading of this release."""
+    for (name, checkpoint), dtype in product(checkpoints(directory).items(), DTYPES):
+        for reading in readings(name, checkpoint, dtype, directory):
+            print(json.dumps(asdict(reading)), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
