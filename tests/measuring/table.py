@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,14 +38,17 @@ def render(everything: Sequence[Measured]) -> str:
     gates, failed = sum(m.count for m in everything), [line for m in everything for line in m.failed]
     outside = [f"{m.release}: {r.where}: {r.output}" for m in everything for r in m.process if not r.passed]
     runs = sum(len({r.where for r in m.process}) for m in everything)
+    what = (
+        f"Healthy subjects only, under {', '.join(m.release for m in everything)}: {gates} gates of "
+        "`fixtures/shapes-clip` (eager and sdpa; float32, bfloat16, float16), and in one measuring process a release "
+        f"{runs} runs: that checkpoint, the same with planted outlier channels, and wide random towers; batch sizes 1 "
+        "to 32, 1 and 2 threads. Bounds are elementwise; what counts here is the worst element of all."
+    )
     return "\n".join(
         [
             "# Budgets and measured errors",
             "",
-            f"Healthy subjects only, under {', '.join(m.release for m in everything)}:",
-            f"{gates} gates of `fixtures/shapes-clip` (eager and sdpa; float32, bfloat16, float16), and in one measuring",
-            f"process a release {runs} runs: that checkpoint, the same with planted outlier channels, and wide random towers;",
-            "batch sizes 1 to 32, 1 and 2 threads. Bounds are elementwise; what counts here is the worst element of all.",
+            *textwrap.wrap(what, 120),
             "",
             f"- false alarms in gates: {len(failed)} of {gates}{_listed(failed)}",
             f"- measurements outside their bound in the processes: {len(outside)} of {runs} runs{_listed(outside)}",
