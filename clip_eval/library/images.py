@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clip_eval.library.manifest import Library
-from clip_eval.library.record import Record
+from clip_eval.library.library import Library
+from clip_eval.library.record import Record, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,15 +23,23 @@ _AHEAD = 64
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A record with its image, in the mode of the file, or with the reason why there is none. One of them is None."""
+    """A sample with its image, in the mode of the file, or with the reason why there is none.
 
-    record: Record
+    Attributes:
+        where: its place in the library.
+        record: None where not even that can be read.
+        image: None where there is a problem, and only there.
+        problem: None where there is an image.
+    """
+
+    where: str
+    record: Record | None
     image: Image | None
     problem: str | None
 
 
 def decoded(library: Library, *, workers: int = _WORKERS, ahead: int = _AHEAD) -> Iterator[Decoded]:
-    """Yield every record of the library in the order of its manifest, each image read once.
+    """Yield every sample of the library in its order, each image read once.
 
     Args:
         library: an opened library.
@@ -38,13 +47,14 @@ def decoded(library: Library, *, workers: int = _WORKERS, ahead: int = _AHEAD) -
         ahead: images in memory beyond the one that was asked for.
 
     Raises:
-        LibraryError: a line of the manifest is no record. An image that cannot be read is no error but a `problem`.
+        LibraryError: a manifest cannot be read at all. A record or image that cannot be read is no error but a
+            `problem`.
     """
     waiting: deque[Future[Decoded]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="clip-eval-decode") as pool:
         try:
-            for record in library.records():
-                waiting.append(pool.submit(_decode, library, record))
+            for sample in library.samples():
+                waiting.append(pool.submit(_decode, sample))
                 if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:
@@ -54,16 +64,19 @@ def decoded(library: Library, *, workers: int = _WORKERS, ahead: int = _AHEAD) -
                 future.cancel()
 
 
-def _decode(library: Library, record: Record) -> Decoded:
+def _decode(sample: Sample) -> Decoded:
+    if sample.image is None:
+        return Decoded(sample.where, sample.record, None, sample.problem)
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(library.root / record.path) as image:
+        with Image.open(io.BytesIO(sample.image)) as image:
             image.load()
-            return Decoded(record, image, None)
+            return Decoded(sample.where, sample.record, image, None)
     except UnidentifiedImageError:
-        return Decoded(record, None, "not an image that Pillow knows")
-    except OSError as problem:
-        return Decoded(record, None, problem.strerror or str(problem))
-    except Exception as problem:  # a damaged file can raise anything from a decoder; it is the caller's to count
-        return Decoded(record, None, f"{type(problem).__name__}: {problem}")
+        problem = "not an image that Pillow knows"
+    except OSError as error:
+        problem = error.strerror or str(error)
+    except Exception as error:  # a damaged file can raise anything from a decoder; it is the caller's to count
+        problem = f"{type(error).__name__}: {error}"
+    return Decoded(sample.where, sample.record, None, problem)

@@ -1,30 +1,35 @@
-"""A library on disk: `library.toml`, `manifest.jsonl`, and the image files where the path template puts them."""
+"""A manifest of records and a path template that names their image files: `manifest.jsonl` beside `library.toml`.
+
+A line of the manifest is a JSON object. `id` and `extension` are required; `label`, `caption`, `tags_transl_only` and
+`group` are read where they are there; the path template takes its fields from the same object. A label comes from here
+and from nowhere else: file names are never looked at.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from clip_eval.errors import LibraryError
-from clip_eval.library.record import Record, read_record
-from clip_eval.library.settings import LibrarySettings, ZeroShot, read_settings
+from clip_eval.library.lines import Line, read_lines
+from clip_eval.library.record import Piece, Record, Sample, read_file
+from clip_eval.library.settings import LibrarySettings, ZeroShot
+from clip_eval.paths.errors import PathError
 
-__all__ = ["Library", "open_library"]
+__all__ = ["MANIFEST", "SETTINGS", "Manifest", "read_record"]
 
-_MANIFEST, _SETTINGS = "manifest.jsonl", "library.toml"
-_NAMED_AT_MOST = 3
+MANIFEST, SETTINGS = "manifest.jsonl", "library.toml"
 
 
 @dataclass(frozen=True, slots=True)
-class Library:
-    """An evaluation set. Opening it reads the settings only; records are read as they are asked for.
+class Manifest:
+    """The records of a manifest.
 
     Attributes:
-        root: its directory, absolute.
-        settings: what library.toml says.
+        root: the library's directory.
+        settings: what its library.toml says.
     """
 
     root: Path
@@ -32,98 +37,93 @@ class Library:
 
     @property
     def zero_shot(self) -> ZeroShot | None:
-        """The zero-shot task; None where the library sets none."""
+        """The zero-shot task; None where library.toml sets none."""
         return self.settings.zero_shot
 
-    @property
-    def manifest(self) -> Path:
-        """The file that lists the records."""
-        return self.root / _MANIFEST
-
-    def records(self) -> Iterator[Record]:
-        """Yield the records in the order of the manifest, with one line in memory at a time.
+    def samples(self, *, images: bool) -> Iterator[Sample]:
+        """Yield the lines in their order, with one in memory at a time.
 
         Raises:
-            LibraryError: a line is no record, or its label is not one of the classes; the line is named.
+            LibraryError: the manifest cannot be read.
         """
+        file = self.root / MANIFEST
         try:
-            with self.manifest.open("rb") as lines:
-                for number, line in enumerate(lines, start=1):
-                    if line.strip():
-                        yield self._record(line, number)
+            with file.open("rb") as lines:
+                for line in read_lines(lines):
+                    yield self._sample(line, images)
         except OSError as problem:
-            raise LibraryError(f"the manifest cannot be read ({problem.strerror})", where=self.manifest) from problem
+            raise LibraryError(f"the manifest cannot be read ({problem.strerror})", where=file) from problem
 
-    def require_complete(self) -> int:
-        """Read the whole manifest, look for every image file without opening it, and return the number of records.
+    def files(self) -> Iterator[Piece]:
+        """Yield the settings, the manifest and every image file, in order."""
+        yield Piece(self.root / SETTINGS)
+        yield Piece(self.root / MANIFEST)
+        for sample in self.samples(images=False):
+            if sample.record is not None:
+                yield Piece(self.root / sample.record.path)
 
-        Raises:
-            LibraryError: a line is no record, an id occurs twice, there is no record, or images are missing; these are
-                counted and the first are named.
-        """
-        ids: set[str] = set()
-        lost, named = 0, []
-        for record in self.records():
-            if record.id in ids:
-                what = f"line {record.line} of the manifest: the id {record.id!r} occurs a second time"
-                raise LibraryError(what, where=self.manifest, fix="Give every record an id of its own")
-            ids.add(record.id)
-            if not (self.root / record.path).is_file():
-                lost += 1
-                named += [f"{record.path} (line {record.line})"] if lost <= _NAMED_AT_MOST else []
-        if not ids:
-            raise LibraryError("the manifest holds no record", where=self.manifest, fix="Write one JSON object a line")
-        if lost:
-            raise self._incomplete(lost, len(ids), named)
-        return len(ids)
-
-    def digest(self) -> str:
-        """Return one sha256, in hexadecimal, of library.toml, manifest.jsonl and every image file; reads them all.
-
-        Answers to two libraries can be paired where their digests are equal. A missing file has a digest of its own.
-
-        Raises:
-            LibraryError: a line of the manifest is no record.
-        """
-        whole = hashlib.sha256()
-        paths = (record.path for record in self.records())
-        for path in chain((_SETTINGS, _MANIFEST), paths):
-            whole.update(_digest(self.root / path))
-        return whole.hexdigest()
-
-    def _record(self, line: bytes, number: int) -> Record:
+    def _sample(self, line: Line, images: bool) -> Sample:
+        where = f"line {line.number} of {MANIFEST}"
         try:
-            return read_record(line, number, self.settings)
+            record = read_record(line, self.settings)
         except ValueError as problem:
-            what = f"line {number} of the manifest: {problem}"
-            raise LibraryError(
-                what, where=self.manifest, fix="Correct that line, or write the manifest again"
-            ) from problem
-
-    def _incomplete(self, lost: int, count: int, named: list[str]) -> LibraryError:
-        more = f" and {lost - len(named)} more" if lost > len(named) else ""
-        what = f"{lost} of {count} images {'is' if lost == 1 else 'are'} missing, {', '.join(named)}{more}"
-        return LibraryError(what, where=self.root, fix="Bring the files, or correct `template` in library.toml")
+            return Sample(where, None, None, str(problem))
+        return read_file(record.path, record, f"{self.root}/{record.path}", images=images)
 
 
-def _digest(file: Path) -> bytes:
-    try:
-        return hashlib.sha256(file.read_bytes()).digest()
-    except OSError:
-        return b"missing"
+def read_record(line: Line, settings: LibrarySettings) -> Record:
+    """Return the record of one line.
 
-
-def open_library(path: str | Path) -> Library:
-    """Open a library directory. Its manifest is not read yet.
+    Args:
+        line: as it was read.
+        settings: of the library. With a zero-shot task every record needs a label out of its classes.
 
     Raises:
-        LibraryError: no such directory, no library.toml, no manifest.jsonl, or settings that make no sense.
+        ValueError: the line is no record; the message says why, in a clause.
     """
-    root = Path(path).absolute()
-    fix = f"A library is a directory with {_SETTINGS} and {_MANIFEST}"
-    if not root.is_dir():
-        raise LibraryError("this is a file" if root.exists() else "there is no such library", where=path, fix=fix)
-    for name in (_SETTINGS, _MANIFEST):
-        if not (root / name).is_file():
-            raise LibraryError(f"the library has no {name}", where=root, fix=fix)
-    return Library(root, read_settings(root / _SETTINGS))
+    if line.fields is None:
+        raise ValueError(line.problem)
+    fields = line.fields
+    texts = {key: _text(fields, key) for key in ("id", "extension", "label", "caption", "group")}
+    for key in ("id", "extension"):
+        if not texts[key]:
+            raise ValueError(f"`{key}` is missing")
+    if settings.zero_shot is not None:
+        _check_label(texts["label"], settings.zero_shot)
+    try:
+        path = settings.template.render(fields, extension=texts["extension"])
+    except PathError as problem:
+        raise ValueError(f"the template makes no path of it ({problem})") from problem
+    captions = _captions(texts["caption"], fields.get("tags_transl_only"))
+    return Record(id=texts["id"] or "", path=path, label=texts["label"], captions=captions, group=texts["group"])
+
+
+def _captions(caption: str | None, tags: object) -> tuple[str, ...]:
+    """The caption, or the tags in one line where there is none."""
+    texts = [tag for tag in tags if isinstance(tag, str) and tag] if isinstance(tags, list) else []
+    text = caption or ", ".join(texts)
+    # Programs that cut a text may leave half of a character of UTF-16, which no tokenizer takes.
+    return (text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"),) if text else ()
+
+
+def _text(fields: Mapping[str, object], key: str) -> str | None:
+    value = fields.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"`{key}` is no text")
+    if value and key != "caption" and not value.isascii() and _is_torn(value):
+        raise ValueError(f"`{key}` holds half of a character, {value!r}")
+    return value
+
+
+def _is_torn(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _check_label(label: str | None, task: ZeroShot) -> None:
+    """A record without an answer would drop out of the score."""
+    if label is None:
+        raise ValueError("`label` is missing, and [zero_shot] asks for one")
+    if label not in task.classes:
+        near = difflib.get_close_matches(label, task.classes, n=1)
+        hint = f"; the nearest is {near[0]!r}" if near else ""
+        raise ValueError(f"the label {label!r} is not one of zero_shot.classes{hint}")

@@ -1,22 +1,27 @@
-"""One line of a manifest to one record.
-
-A line is a JSON object. `id` and `extension` are required; `label`, `caption` and `group` are read where they are
-there; the path template takes its fields from the same object. A label comes from here and from nowhere else: file
-names are never looked at.
-"""
+"""One record of an evaluation set, and how it was found: with its image, or with the reason why there is none."""
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Mapping
+import os
+import stat
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-from clip_eval.library.settings import LibrarySettings, ZeroShot
-from clip_eval.paths.errors import PathError
+__all__ = [
+    "LARGEST_IMAGE_BYTES",
+    "LARGEST_TEXT_BYTES",
+    "Piece",
+    "Record",
+    "Sample",
+    "file_problem",
+    "printable",
+    "read_file",
+    "too_large",
+]
 
-__all__ = ["Record", "read_record"]
+# Pillow warns of images above 89 megapixels; without compression they have three bytes each.
+LARGEST_IMAGE_BYTES = 3 * 89_478_485
+LARGEST_TEXT_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,68 +30,84 @@ class Record:
 
     Attributes:
         id: unique in its library.
-        path: of the image, relative to the library, with "/" between segments.
-        line: in the manifest, from 1.
-        label: its class; None where the manifest gives none.
-        caption: a description; None where the manifest gives none.
-        group: records of one group, such as pages of a work, are not independent; None where the manifest gives none.
+        path: of the image, relative to the library, with "/" between segments; in a shard, the shard and the member.
+        label: its class; None where the library gives none.
+        captions: descriptions, none where the library gives none.
+        group: records of one group, such as pages of a work, are not independent; None where the library gives none.
     """
 
     id: str
     path: str
-    line: int
     label: str | None
-    caption: str | None
+    captions: tuple[str, ...]
     group: str | None
 
 
-def read_record(line: bytes, number: int, settings: LibrarySettings) -> Record:
-    """Return the record of one line.
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What was found in one place of a library. Nothing is left out: what cannot be read is a sample with a problem.
+
+    Attributes:
+        where: the place, relative to the library, as a person would look for it.
+        record: None where not even that can be read.
+        image: the bytes of the image file; None where they were not asked for or cannot be read.
+        problem: why there is no record or no image, a clause; None where nothing is wrong.
+    """
+
+    where: str
+    record: Record | None
+    image: bytes | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A file of a library.
+
+    Attributes:
+        file: where it is.
+        name: what its name says of its records, such as their class; "" where no name says anything.
+    """
+
+    file: Path
+    name: str = ""
+
+
+def file_problem(path: str) -> str | None:
+    """Return why `path` cannot be read as an image file, a clause; None where it can. The file is not opened."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a Path interns every name, and there may be millions
+    except (OSError, ValueError) as problem:  # ValueError: a NUL in the name
+        return getattr(problem, "strerror", None) or str(problem)
+    if not stat.S_ISREG(status.st_mode):
+        return "it is no file"  # to open a named pipe would be to wait for ever
+    return too_large(status.st_size, LARGEST_IMAGE_BYTES)
+
+
+def printable(name: str) -> str:
+    """Return a name that may hold bytes that are no UTF-8 as text that can be printed and written to a report."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def too_large(size_bytes: int, limit_bytes: int) -> str | None:
+    """Return the problem of a file that is larger than the limit, a clause; None where it is not."""
+    return f"it has {size_bytes:,} bytes, and {limit_bytes:,} are the most" if size_bytes > limit_bytes else None
+
+
+def read_file(where: str, record: Record, path: str, *, images: bool) -> Sample:
+    """Return the sample of a record whose image is the file `path`.
 
     Args:
-        line: UTF-8.
-        number: of the line, from 1.
-        settings: of the library. With a zero-shot task every record needs a label out of its classes.
-
-    Raises:
-        ValueError: the line is no record; the message says why, in a clause.
+        where: the place that the sample names.
+        record: what is known of the image.
+        path: of the image file.
+        images: whether the bytes are wanted; otherwise it is only looked whether the file is there.
     """
-    fields = _fields(line)
-    texts = {key: _text(fields, key) for key in ("id", "extension", "label", "caption", "group")}
-    for key in ("id", "extension"):
-        if not texts[key]:
-            raise ValueError(f"`{key}` is missing")
-    if settings.zero_shot is not None:
-        _check_label(texts["label"], settings.zero_shot)
-    try:
-        path = settings.template.render(fields, extension=texts.pop("extension"))
-    except PathError as problem:
-        raise ValueError(f"the template makes no path of it ({problem})") from problem
-    return Record(id=texts.pop("id") or "", path=path, line=number, **texts)
-
-
-def _fields(line: bytes) -> Mapping[str, Any]:
-    try:
-        fields = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError) as problem:
-        raise ValueError(f"it is not JSON ({problem})") from problem
-    if not isinstance(fields, dict):
-        raise ValueError("it is not a JSON object")
-    return fields
-
-
-def _text(fields: Mapping[str, Any], key: str) -> str | None:
-    value = fields.get(key)
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"`{key}` is no text")
-    return value
-
-
-def _check_label(label: str | None, task: ZeroShot) -> None:
-    """A record without an answer would drop out of the score."""
-    if label is None:
-        raise ValueError("`label` is missing, and [zero_shot] asks for one")
-    if label not in task.classes:
-        near = difflib.get_close_matches(label, task.classes, n=1)
-        hint = f"; the nearest is {near[0]!r}" if near else ""
-        raise ValueError(f"the label {label!r} is not one of zero_shot.classes{hint}")
+    problem = file_problem(path)
+    if problem is None and images:
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123 - as above
+                return Sample(where, record, file.read(), None)
+        except OSError as error:
+            problem = error.strerror or str(error)
+    return Sample(where, record, None, problem)

@@ -16,10 +16,11 @@ from clip_eval.paths.errors import (
     MismatchError,
     PathError,
     RecordError,
+    SearchError,
     TemplateError,
 )
 from clip_eval.paths.kinds import DIGITS, ID, ORDER, PIXIV, TAGS, TEXT, Glue, Kind, choice, flag
-from clip_eval.paths.lint import Clash, Finding, PathRegistry
+from clip_eval.paths.lint import Checked, Clash, Finding, Linter, PathRegistry
 from clip_eval.paths.render import EXTENSIONS
 from clip_eval.paths.template import PathTemplate
 from clip_eval.paths.text import clean, fold
@@ -36,17 +37,20 @@ __all__ = [
     "USUAL",
     "AmbiguousPath",
     "Assumptions",
+    "Checked",
     "Clash",
     "ExtensionError",
     "Finding",
     "Glue",
     "Kind",
     "LengthError",
+    "Linter",
     "MismatchError",
     "PathError",
     "PathRegistry",
     "PathTemplate",
     "RecordError",
+    "SearchError",
     "TemplateError",
     "choice",
     "clean",

@@ -12,6 +12,7 @@ __all__ = [
     "MismatchError",
     "PathError",
     "RecordError",
+    "SearchError",
     "TemplateError",
     "nearest",
 ]
@@ -96,6 +97,10 @@ class AmbiguousPath(PathError):
     def __reduce__(self) -> tuple[object, ...]:
         """Survive pickling: multiprocessing sends errors between processes."""
         return (AmbiguousPath, (self.what, self.candidates, self.complete))
+
+
+class SearchError(PathError):
+    """A path can be read in so many ways that the search was given up before a further record was found."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -55,6 +55,10 @@ class Kind:
     required: bool = False
     identity: Glue | None = None
 
+    def may_be(self, text: str) -> bool:
+        """Return whether a value can be written as the non-empty `text`."""
+        return not self.pattern or compiled(self.pattern).fullmatch(text) is not None
+
 
 def _write_text(value: object, clean: Clean) -> str:
     if not isinstance(value, str):

@@ -1,11 +1,11 @@
 """What is wrong with the paths of a whole library: records without a path, collisions, shortened names.
 
-Memory is a few hundred bytes a record: paths are kept as digests.
+Memory is about 200 bytes a record: paths are kept as digests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
@@ -16,14 +16,16 @@ from clip_eval.paths.kinds import Kind
 from clip_eval.paths.render import dotted, join_names, place, write_texts
 from clip_eval.paths.text import fold
 
-__all__ = ["Clash", "Finding", "PathRegistry", "lint"]
+__all__ = ["Checked", "Clash", "Finding", "Linter", "PathRegistry"]
 
 ClashKind = Literal["same path", "same file", "file and folder"]
 FindingKind = Literal["no path", "same path", "same file", "file and folder", "shortened"]
+Held = Literal["as it is", "in other letters"]
 Extension = str | Callable[[Mapping[str, object]], "str | None"] | None
 
 # With 16 bytes, two of a million different paths share a digest with a probability of 1e-27.
 _DIGEST_BYTES = 16
+_NUMBER_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Finding:
 
     Args:
         kind: "no path", "shortened", or a kind of `Clash`.
-        index: number of the record, from 0.
+        index: number of the record, from 0 unless the caller counts otherwise.
         path: its path; None where it has none.
         what: the finding as a sentence without a full stop.
         other: number of the earlier record of a clash; None for other kinds.
@@ -59,6 +61,19 @@ class Finding:
     other: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One record that was looked at.
+
+    Args:
+        path: its path; None where it has none.
+        findings: what is wrong with it.
+    """
+
+    path: str | None
+    findings: tuple[Finding, ...]
+
+
 def _digest(text: str) -> bytes:
     return blake2b(text.encode(errors="surrogatepass"), digest_size=_DIGEST_BYTES).digest()
 
@@ -66,33 +81,57 @@ def _digest(text: str) -> bytes:
 class PathRegistry:
     """The paths of a library, added one by one; finds those that clash where case and normalisation do not count."""
 
-    __slots__ = ("_count", "_files", "_folders")
+    __slots__ = ("_count", "_files", "_folders", "_later")
 
     def __init__(self) -> None:
         self._count = 0
-        self._files: dict[bytes, tuple[int, bytes]] = {}
+        # By folded path: the number of its first path and the digest of that path as it is, in one bytes object.
+        self._files: dict[bytes, bytes] = {}
         self._folders: dict[bytes, int] = {}
+        self._later: set[bytes] = set()
 
     def __len__(self) -> int:
         """Return how many paths were added."""
         return self._count
 
-    def add(self, path: str) -> Clash | None:
-        """Add the relative path of a file, segments joined by "/"; return its clash with the earliest path, if any."""
-        number = self._count
+    def add(self, path: str, *, number: int | None = None) -> Clash | None:
+        """Add the relative path of a file, segments joined by "/"; return its clash with the earliest path, if any.
+
+        Args:
+            path: any str.
+            number: what the caller calls it, at least 0, more than that of every path before; by default the paths are
+                counted from 0.
+        """
+        number = self._count if number is None else number
         self._count += 1
         folded = fold(path)
         key, exact = _digest(folded), _digest(path)
         parents = [_digest(parent) for parent in _parents(folded)]
-        first, first_exact = self._files.setdefault(key, (number, exact))
-        around = min((self._files[parent][0] for parent in parents if parent in self._files), default=None)
+        first = self._files.setdefault(key, number.to_bytes(_NUMBER_BYTES, "big") + exact)
+        around = min((_number(self._files[parent]) for parent in parents if parent in self._files), default=None)
         inside = self._folders.get(key)
         for parent in parents:
             self._folders.setdefault(parent, number)
-        if first != number:
-            return Clash("same path" if first_exact == exact else "same file", first)
+        if _number(first) != number:
+            self._later.add(exact)
+            return Clash("same path" if first[_NUMBER_BYTES:] == exact else "same file", _number(first))
         others = [other for other in (around, inside) if other is not None]
         return Clash("file and folder", min(others)) if others else None
+
+    def holds(self, path: str) -> Held | None:
+        """Return how a path of this name was added: "as it is", only "in other letters", or None for not at all.
+
+        Other letters are another letter case, another normalisation, or other invisible characters.
+        """
+        first = self._files.get(_digest(fold(path)))
+        if first is None:
+            return None
+        exact = _digest(path)
+        return "as it is" if first[_NUMBER_BYTES:] == exact or exact in self._later else "in other letters"
+
+
+def _number(first: bytes) -> int:
+    return int.from_bytes(first[:_NUMBER_BYTES], "big")
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -103,34 +142,49 @@ def _parents(path: str) -> Iterator[str]:
 
 
 _SENTENCES: Mapping[ClashKind, str] = {
-    "same path": "has the path of record {}",
-    "same file": "differs from the path of record {} only by letter case, normalisation or invisible characters",
-    "file and folder": "is a file where record {} has a folder, or the other way round",
+    "same path": "has the path of {}",
+    "same file": "differs from the path of {} only by letter case, normalisation or invisible characters",
+    "file and folder": "is a file where {} has a folder, or the other way round",
 }
 
 
-def lint(
-    segments: Sequence[Segment],
-    kinds: Mapping[str, Kind],
-    records: Iterable[Mapping[str, object]],
-    extension: Extension,
-) -> Iterator[Finding]:
-    """Yield the findings of `records`, in their order; see `PathTemplate.lint`."""
-    dot = "" if callable(extension) else dotted(extension)
-    registry = PathRegistry()
-    numbers: list[int] = []
-    for index, record in enumerate(records):
+class Linter:
+    """Looks at the records of a library one by one. Made by `PathTemplate.linter`.
+
+    Attributes:
+        registry: the paths of the records so far.
+    """
+
+    __slots__ = ("_kinds", "_noun", "_segments", "registry")
+
+    def __init__(self, segments: Sequence[Segment], kinds: Mapping[str, Kind], *, noun: str) -> None:
+        self._segments = segments
+        self._kinds = kinds
+        self._noun = noun
+        self.registry = PathRegistry()
+
+    def check(self, record: Mapping[str, object], *, number: int, extension: str | None = None) -> Checked:
+        """Return the path of `record` and what is wrong with it, also with regard to the records before it.
+
+        Args:
+            record: values by field name.
+            number: what the record is called in findings, at least 0, more than that of every record before.
+            extension: as in `PathTemplate.render`; one that is not allowed is a finding.
+        """
         try:
-            dot = dotted(extension(record)) if callable(extension) else dot
-            names = place(segments, write_texts(kinds, record), dot)
+            dot = dotted(extension)
+            names = place(self._segments, write_texts(self._kinds, record), dot)
         except PathError as error:
-            yield Finding("no path", index, None, str(error))
-            continue
+            return Checked(None, (Finding("no path", number, None, str(error)),))
         path = join_names(names, dot)
-        numbers.append(index)
         shortened = [name.text for name in names if name.shortened]
+        clash = self.registry.add(path, number=number)
+        if not shortened and clash is None:
+            return Checked(path, ())
+        findings = []
         if shortened:
-            yield Finding("shortened", index, path, f"is shortened in {', '.join(map(repr, shortened))}")
-        if clash := registry.add(path):
-            other = numbers[clash.first]
-            yield Finding(clash.kind, index, path, _SENTENCES[clash.kind].format(other), other)
+            findings.append(Finding("shortened", number, path, f"is shortened in {', '.join(map(repr, shortened))}"))
+        if clash is not None:
+            what = _SENTENCES[clash.kind].format(f"{self._noun} {clash.first}")
+            findings.append(Finding(clash.kind, number, path, what, clash.first))
+        return Checked(path, tuple(findings))

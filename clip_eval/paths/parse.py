@@ -5,25 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, product
+from typing import NamedTuple
 
 from clip_eval.paths.errors import LengthError, MismatchError
 from clip_eval.paths.grammar import Segment
-from clip_eval.paths.readback import merge, renders, standing_texts
-from clip_eval.paths.reading import Known, Reading, Settled
+from clip_eval.paths.readback import Pieces, renders, standing_texts
+from clip_eval.paths.reading import BLANK, Known, Reading, Settled
 from clip_eval.paths.render import EXTENSIONS, Name, fitted
-from clip_eval.paths.search import sequences
-from clip_eval.paths.text import ELLIPSIS, SEGMENT_BYTES, clean, finish, has_clean_characters, unfinished
+from clip_eval.paths.search import Effort
+from clip_eval.paths.text import ELLIPSIS, SEGMENT_BYTES, clean, finish, has_clean_characters, size_bytes, unfinished
 
 __all__ = ["PathReader", "split_extension"]
 
 # One grapheme that fits in no name: a text that goes on with it is shortened to what stands before it.
 _HUGE = "x" + "\u0301" * 255
+_STEPS_OF_A_CANDIDATE = 20  # what rendering it and reading it again take, in steps of the search
 
 
 def split_extension(path: str, folder: bool) -> tuple[str, str]:
     """Return `path` without its extension, and the dotted extension: "" for a folder or an unknown extension."""
     stem, dot, extension = path.rpartition(".")
     return (path, "") if folder or extension not in EXTENSIONS else (stem, dot + extension)
+
+
+class _Taken(NamedTuple):
+    """One segment read: how many names it takes, none or one, and the texts of its slots."""
+
+    names: int
+    texts: tuple[str, ...]
 
 
 class PathReader:
@@ -39,8 +48,11 @@ class PathReader:
         self.known = known
         stem, self.dot = split_extension(path, folder)
         self.names = stem.split("/")
-        for name in self.names:
-            if not name or finish(name) != name or not has_clean_characters(name):
+        self.effort = Effort(path)
+        room_bytes = [SEGMENT_BYTES] * (len(self.names) - 1) + [SEGMENT_BYTES - len(self.dot)]
+        for name, limit_bytes in zip(self.names, room_bytes, strict=True):
+            fits = size_bytes(name) <= limit_bytes if has_clean_characters(name) else False
+            if not name or not fits or finish(name) != name:
                 raise MismatchError(f"{name!r} cannot be a part of a rendered path: {path!r}")
         self._readings: dict[tuple[int, int], Sequence[Reading | Settled]] = {}
 
@@ -92,38 +104,58 @@ class PathReader:
         if (index + 1, number + 1) in self._rest_fits and self.readings(index, number):
             yield 1
 
-    def _alignments(self) -> Iterator[tuple[int, ...]]:
-        """Yield, for each way to lay the segments over the names, how many names each segment takes."""
-        if (0, 0) in self._rest_fits:
-            yield from sequences(len(self.segments), lambda taken: self._next(len(taken), sum(taken)))
+    def _options(self, index: int, number: int, pieces: Pieces) -> Iterator[_Taken]:
+        """Yield the ways to read segment `index` from name `number` on, which agree with those before it."""
+        for count in self._next(index, number):
+            slots = self.segments[index].slots
+            found: Iterator[tuple[str, ...]] = iter([("",) * len(slots)])
+            if count:
+                found = chain.from_iterable(reading.texts(self.effort) for reading in self.readings(index, number))
+            for texts in found:
+                self.effort.spend()
+                if pieces.agree(slots, texts):
+                    yield _Taken(count, texts)
 
-    def _assignments(self, taken: Sequence[int]) -> Iterator[dict[str, str]]:
-        """Yield the texts by field of every reading under one alignment."""
-        kept = [index for index, count in enumerate(taken) if count]
-
-        def texts_of(made: list[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
-            return chain.from_iterable(reading.texts() for reading in self.readings(kept[len(made)], len(made)))
-
-        for made in sequences(len(kept), texts_of):
-            pieces: dict[str, list[str]] = {}
-            parts = iter(made)
-            for segment, count in zip(self.segments, taken, strict=True):
-                for slot, text in zip(segment.slots, next(parts) if count else [""] * len(segment.slots), strict=True):
-                    pieces.setdefault(slot.name, []).append(text)
-            yield {name: merge(found) for name, found in pieces.items()}
+    def _assignments(self) -> Iterator[dict[str, str]]:
+        """Yield the texts by field of every reading, those of a field that comes more than once merged."""
+        if (0, 0) not in self._rest_fits:
+            return
+        pieces, number = Pieces(), 0
+        made: list[_Taken] = []
+        open_options = [self._options(0, 0, pieces)]
+        while open_options:
+            taken = next(open_options[-1], None)
+            if taken is not None:
+                pieces.add(self.segments[len(made)].slots, taken.texts)
+                made.append(taken)
+                number += taken.names
+                if len(made) < len(self.segments):
+                    open_options.append(self._options(len(made), number, pieces))
+                    continue
+                yield pieces.merged()
+            else:
+                open_options.pop()
+            if made:
+                last = made.pop()
+                number -= last.names
+                pieces.remove(self.segments[len(made)].slots, last.texts)
 
     def candidates(self) -> Iterator[dict[str, str]]:
-        """Yield, once each, the texts by field that stand in the path, of every record, as assumed, of this path."""
+        """Yield, once each, the texts by field that stand in the path, of every record, as assumed, of this path.
+
+        Raises:
+            SearchError: too much was tried since the last of them that was taken for one.
+        """
         seen = set()
-        for taken in self._alignments():
-            for texts in self._assignments(taken):
-                clean_texts = all(clean(text) == text for text in texts.values())
-                if clean_texts and renders(self.segments, texts, self.dot, self.path):
-                    standing = standing_texts(self.segments, texts, self.dot)
-                    key = tuple(standing.values())
-                    if key not in seen and self.known.assumed.hold(self.segments, standing):
-                        seen.add(key)
-                        yield standing
+        for texts in self._assignments():
+            self.effort.spend(_STEPS_OF_A_CANDIDATE)
+            clean_texts = all(clean(text) == text for text in texts.values())
+            if clean_texts and renders(self.segments, texts, self.dot, self.path):
+                standing = standing_texts(self.segments, texts, self.dot)
+                key = tuple(standing.values())
+                if key not in seen and self.known.assumed.hold(self.segments, standing):
+                    seen.add(key)
+                    yield standing
 
     def agrees(self, standing: Mapping[str, str]) -> bool:
         """Return whether the known texts render to the path, with `standing` for all others."""
@@ -138,7 +170,8 @@ class PathReader:
         for slot in (slot for segment in self.segments for slot in segment.slots if slot.kind.free):
             stem, cut, after = standing[slot.name].rpartition(ELLIPSIS)
             if cut and not after and slot.name not in self.known.texts:
-                longer[slot.name] = (stem + _HUGE, stem + slot.kind.separator + _HUGE)
+                # An item that was dropped left a blank first item with nothing of it to stand in the path.
+                longer[slot.name] = (stem + _HUGE, (stem or BLANK) + slot.kind.separator + _HUGE)
         for texts in product(*longer.values()) if longer else ():
             whole = {**standing, **dict(zip(longer, texts, strict=True)), **self.known.texts}
             if renders(self.segments, whole, self.dot, self.path):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from clip_eval.paths.errors import PathError
-from clip_eval.paths.grammar import Segment
+from clip_eval.paths.grammar import Segment, Slot
 from clip_eval.paths.reading import BLANK
 from clip_eval.paths.render import Name, join_names, place
+from clip_eval.paths.text import ELLIPSIS
 
-__all__ = ["merge", "renders", "standing_texts"]
+__all__ = ["Pieces", "renders", "standing_texts"]
 
 
 def _pieces(segment: Segment, name: Name) -> dict[str, list[str]]:
@@ -44,6 +45,53 @@ def merge(pieces: Sequence[str]) -> str:
     return lead + core + trail
 
 
+class Pieces:
+    """What stands in the names of a path of each field, name by name. A field that comes twice has one text.
+
+    That text may have lost white space at the edge of one name, and have been shortened in another.
+    """
+
+    def __init__(self) -> None:
+        # By field: its different pieces, in the order in which they came, and how often each came.
+        self._counts: dict[str, dict[str, int]] = {}
+
+    def agree(self, slots: Sequence[Slot], texts: Sequence[str]) -> bool:
+        """Return whether each text can be that of its field, as the pieces have it."""
+        for slot, text in zip(slots, texts, strict=True):
+            if any(not _may_be_one(text, other) for other in self._counts.get(slot.name, ())):
+                return False
+        return True
+
+    def add(self, slots: Sequence[Slot], texts: Sequence[str]) -> None:
+        """Add the texts of one segment."""
+        for slot, text in zip(slots, texts, strict=True):
+            counts = self._counts.setdefault(slot.name, {})
+            counts[text] = counts.get(text, 0) + 1
+
+    def remove(self, slots: Sequence[Slot], texts: Sequence[str]) -> None:
+        """Remove the texts that were added last."""
+        for slot, text in zip(slots, texts, strict=True):
+            counts = self._counts[slot.name]
+            counts[text] -= 1
+            if not counts[text]:
+                del counts[text]
+
+    def merged(self) -> dict[str, str]:
+        """Return one text for each field."""
+        return {name: merge(tuple(counts)) for name, counts in self._counts.items()}
+
+
+def _may_be_one(text: str, other: str) -> bool:
+    core, other_core = text.strip(), other.strip()
+    if core == other_core:
+        return True
+    return _is_cut(core, other_core) or _is_cut(other_core, core)
+
+
+def _is_cut(short: str, whole: str) -> bool:
+    return short.endswith(ELLIPSIS) and whole.startswith(short[: -len(ELLIPSIS)])
+
+
 def renders(segments: Sequence[Segment], texts: Mapping[str, str], dot: str, path: str) -> bool:
     """Return whether `texts` render to `path`."""
     try:
@@ -60,7 +108,7 @@ def standing_texts(segments: Sequence[Segment], texts: Mapping[str, str], dot: s
     """
     names = place(segments, texts, dot)
     path = join_names(names, dot)
-    by_index = {name.index: name for name in names}
+    by_index = {name.segment: name for name in names}
     pieces: dict[str, list[str]] = {field: [] for field in texts}
     for index, segment in enumerate(segments):
         if index in by_index:

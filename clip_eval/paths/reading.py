@@ -13,7 +13,7 @@ from functools import cached_property
 from clip_eval.paths.assume import NOTHING, Assumptions
 from clip_eval.paths.grammar import Segment, Slot
 from clip_eval.paths.kinds import compiled
-from clip_eval.paths.search import sequences
+from clip_eval.paths.search import Effort, sequences
 from clip_eval.paths.text import ELLIPSIS
 
 __all__ = ["BLANK", "Known", "Reading", "Settled"]
@@ -53,7 +53,7 @@ class Settled:
 
     only: tuple[str, ...]
 
-    def texts(self) -> Iterator[tuple[str, ...]]:
+    def texts(self, effort: Effort) -> Iterator[tuple[str, ...]]:
         """Yield the texts of the slots of the one reading."""
         yield self.only
 
@@ -133,8 +133,12 @@ class Reading:
         """Return whether there is any reading."""
         return _holds(self._ends[0], 0)
 
-    def texts(self) -> Iterator[tuple[str, ...]]:
-        """Yield the texts of the slots, in the order of the slots, of each reading."""
+    def texts(self, effort: Effort) -> Iterator[tuple[str, ...]]:
+        """Yield the texts of the slots, in the order of the slots, of each reading.
+
+        Raises:
+            SearchError: when the effort is spent.
+        """
         slots = self.segment.slots
         first = [next(place for place, other in enumerate(slots) if other.name == slot.name) for slot in slots]
 
@@ -148,7 +152,7 @@ class Reading:
             return (step for step in found if step.text.strip() == core)
 
         if self.exists():
-            for made in sequences(len(slots), steps):
+            for made in sequences(len(slots), steps, effort):
                 yield tuple(step.text for step in made)
 
     def spans(self, index: int) -> set[str]:

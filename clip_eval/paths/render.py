@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from clip_eval.paths.errors import ExtensionError, RecordError, nearest
 from clip_eval.paths.grammar import Segment
@@ -22,18 +22,17 @@ EXTENSIONS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
-    """One name of a path.
+class Name(NamedTuple):
+    """One name of a path. A tuple, because five of them are made for each path.
 
     Args:
-        index: which segment of the template it comes from.
+        segment: which one of the template it comes from.
         text: the finished name, without extension.
         texts: the texts of all fields, as they stand in this name.
         shortened: whether `texts` were shortened for it.
     """
 
-    index: int
+    segment: int
     text: str
     texts: Mapping[str, str]
     shortened: bool = False
@@ -92,7 +91,7 @@ def fitted(name: Name, segment: Segment, limit_bytes: int) -> Name:
     if 4 * len(name.text) <= limit_bytes or size_bytes(name.text) <= limit_bytes:
         return name
     texts = shorten(segment, name.texts, limit_bytes)
-    return Name(name.index, finish(segment.join(texts)), texts, shortened=True)
+    return Name(name.segment, finish(segment.join(texts)), texts, shortened=True)
 
 
 def place(segments: Sequence[Segment], texts: Mapping[str, str], dot: str) -> list[Name]:
@@ -108,8 +107,8 @@ def place(segments: Sequence[Segment], texts: Mapping[str, str], dot: str) -> li
     if not names:
         raise RecordError("leaves every segment of the path empty")
     last = names.pop()
-    names = [fitted(name, segments[name.index], SEGMENT_BYTES) for name in names]
-    return [*names, fitted(last, segments[last.index], SEGMENT_BYTES - len(dot))]
+    names = [fitted(name, segments[name.segment], SEGMENT_BYTES) for name in names]
+    return [*names, fitted(last, segments[last.segment], SEGMENT_BYTES - len(dot))]
 
 
 def join_names(names: Sequence[Name], dot: str) -> str:

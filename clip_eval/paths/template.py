@@ -8,7 +8,7 @@ from itertools import islice
 
 from clip_eval.paths import lint as linting
 from clip_eval.paths.assume import NOTHING, Assumptions
-from clip_eval.paths.errors import AmbiguousPath, MismatchError, RecordError, TemplateError, nearest
+from clip_eval.paths.errors import AmbiguousPath, MismatchError, RecordError, SearchError, TemplateError, nearest
 from clip_eval.paths.grammar import Segment, compile_template
 from clip_eval.paths.identity import identifies
 from clip_eval.paths.kinds import PIXIV, Kind
@@ -107,6 +107,7 @@ class PathTemplate:
         Raises:
             MismatchError: no record renders to `path` and agrees.
             AmbiguousPath: more than one does; it carries the first of them.
+            SearchError: too many ways to read the path were tried in vain.
             RecordError: `given` or `assume` names an unknown field, or `given` holds a value of another kind.
         """
         records = tuple(islice(self.parse_all(path, given=given, assume=assume, folder=folder), _SHOWN + 1))
@@ -146,6 +147,7 @@ class PathTemplate:
             if key not in seen and (agrees or reader.agrees_cut(texts)):
                 seen.add(key)
                 yield {**self._record(texts), **given} if agrees else self._record(texts)
+                reader.effort.renew()
 
     def parse_id(self, path: str, *, folder: bool = False) -> str:
         """Return the id in `path`; for a template that `identifies`, every rendered path has exactly one.
@@ -160,12 +162,18 @@ class PathTemplate:
             raise TemplateError("no field that tells records apart", template=self.text, position=0)
         ids = sorted(PathReader(self._segments, path, Known(), folder).spans(name))
         if len(ids) > 1:
-            ids = [text for text in ids if any(self.parse_all(path, given={name: text}, folder=folder))]
+            ids = [text for text in ids if self._may_have(path, {name: text}, folder)]
         if not ids:
             raise MismatchError(f"no record renders to {path!r}")
         if len(ids) > 1:
             raise AmbiguousPath(f"the {name} in {path!r} can be {ids[0]}, {ids[1]}, ...", tuple(ids))
         return ids[0]
+
+    def _may_have(self, path: str, given: Record, folder: bool) -> bool:
+        try:
+            return any(self.parse_all(path, given=given, folder=folder))
+        except SearchError:
+            return True
 
     def lint(self, records: Iterable[Record], *, extension: linting.Extension = None) -> Iterator[linting.Finding]:
         """Yield what is wrong with the paths of `records`, in their order: no path, shortened, or a clash.
@@ -177,7 +185,20 @@ class PathTemplate:
         Raises:
             ExtensionError: the extension of all records is not allowed; that of one record is a finding.
         """
-        return linting.lint(self._segments, self._kinds, records, extension)
+        of = extension if callable(extension) else None
+        fixed = None if callable(extension) else extension
+        dotted(fixed)
+        linter = self.linter()
+        for index, record in enumerate(records):
+            yield from linter.check(record, number=index, extension=of(record) if of else fixed).findings
+
+    def linter(self, *, noun: str = "record") -> linting.Linter:
+        """Return a linter, for records that come one by one and whose paths are wanted too.
+
+        Args:
+            noun: what findings call a record, before its number.
+        """
+        return linting.Linter(self._segments, self._kinds, noun=noun)
 
     def _record(self, texts: Mapping[str, str]) -> dict[str, object]:
         return {name: kind.read(texts[name]) for name, kind in self._kinds.items()}

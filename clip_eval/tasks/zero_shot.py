@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_eval.errors import LibraryError
-from clip_eval.library import Decoded, Library, ZeroShot, decoded
+from clip_eval.library import Decoded, Library, Record, ZeroShot, decoded
 from clip_eval.measurement import Json
 from clip_eval.subject import Subject
 from clip_eval.tasks.embeddings import embed_images, embed_texts, unit
@@ -53,9 +53,9 @@ class ZeroShotScores:
 
     Attributes:
         task: the classes and prompts.
-        answers: one for each readable record, in the order of the manifest.
-        unreadable: path and problem of each image that could not be read.
-        library: digest of the evaluation set: settings, manifest and image files.
+        answers: one for each readable record, in the order of the library.
+        unreadable: place and problem of each image that could not be read.
+        library: digest of the evaluation set: settings, manifest and image files, or shards.
     """
 
     task: ZeroShot
@@ -131,13 +131,13 @@ def score_zero_shot(subject: Subject, library: Library) -> ZeroShotScores:
     task = library.zero_shot
     if task is None:
         raise LibraryError(
-            "the library sets no zero-shot task", where=library.root, fix="Add [zero_shot] to library.toml"
+            "the library sets no zero-shot task", where=library.root, fix="Give it classes to tell apart"
         )
     classes = _class_embeddings(subject, task)  # (classes, projection)
     answers: list[Answer] = []
     unreadable: list[str] = []
     for batch in _batches(decoded(library), _IMAGES_AT_ONCE):
-        unreadable += [f"{item.record.path}: {item.problem}" for item in batch if item.image is None]
+        unreadable += [f"{item.where}: {item.problem}" for item in batch if item.image is None]
         answers += _answers(subject, task, classes, [item for item in batch if item.image is not None])
     if not answers:
         what = f"not one of {len(unreadable)} images can be read"
@@ -157,13 +157,14 @@ def _answers(subject: Subject, task: ZeroShot, classes: NDArray[np.float64], bat
     images = embed_images(subject, [item.image for item in batch if item.image is not None])  # (images, projection)
     scores = images @ classes.T  # (images, classes)
     for item, row in zip(batch, scores, strict=True):
+        assert item.record is not None, "an image has a record"
         finite = bool(np.isfinite(row).all())
-        yield Answer(item.record.id, _expected(item, task), int(np.argmax(row)) if finite else None)
+        yield Answer(item.record.id, _expected(item.record, task), int(np.argmax(row)) if finite else None)
 
 
-def _expected(item: Decoded, task: ZeroShot) -> int:
-    assert item.record.label is not None, "a library with a zero-shot task yields no record without a label"
-    return task.classes.index(item.record.label)
+def _expected(record: Record, task: ZeroShot) -> int:
+    assert record.label is not None, "a library with a zero-shot task yields no record without a label"
+    return task.classes.index(record.label)
 
 
 def _batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:

@@ -23,7 +23,7 @@ def test_images_come_in_the_order_of_the_manifest(tmp_path: Path, ahead: int) ->
     """Whatever thread is done first, records keep their order and their own image."""
     library = open_library(write_library(tmp_path, records(9)))
     found = list(decoded(library, ahead=ahead))
-    assert [item.record.line for item in found] == list(range(1, 10))
+    assert [item.record.id for item in found if item.record] == [str(100 + index) for index in range(9)]
     assert [item.image.size for item in found if item.image] == [(40 + index % 7, 33) for index in range(9)]
     assert not workers_alive()
 
@@ -72,11 +72,21 @@ def test_a_caller_may_stop_early(tmp_path: Path) -> None:
     assert not workers_alive()
 
 
-def test_a_broken_line_ends_the_walk(tmp_path: Path) -> None:
-    """A manifest that breaks off is an error; threads end all the same."""
+def test_a_broken_line_keeps_its_place(tmp_path: Path) -> None:
+    """A line that is no record is a problem among the others, with its place and without a record."""
     root = write_library(tmp_path, records(3))
-    with (root / "manifest.jsonl").open("ab") as manifest:
-        manifest.write(b"{\n")
-    with pytest.raises(LibraryError, match="line 4"):
-        list(decoded(open_library(root)))
+    lines = (root / "manifest.jsonl").read_bytes().splitlines(keepends=True)
+    (root / "manifest.jsonl").write_bytes(b"".join([lines[0], b"{\n", *lines[1:]]))
+    found = list(decoded(open_library(root)))
+    assert [item.record is None for item in found] == [False, True, False, False]
+    assert found[1].where == "line 2 of manifest.jsonl"
+    assert "it is not JSON" in str(found[1].problem)
+
+
+def test_a_manifest_that_vanished_ends_the_walk(tmp_path: Path) -> None:
+    """Where the manifest itself cannot be read there is nothing to count: an error, and threads end."""
+    library = open_library(write_library(tmp_path, records(3)))
+    (library.root / "manifest.jsonl").unlink()
+    with pytest.raises(LibraryError, match="cannot be read"):
+        list(decoded(library))
     assert not workers_alive()

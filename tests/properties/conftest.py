@@ -1,9 +1,14 @@
-"""How many examples a property is tried on: 200, or what CLIP_EVAL_PROPERTIES names: `ci` 2,000, `thorough` 100,000."""
+"""How many examples a property is tried on: 200, or what CLIP_EVAL_PROPERTIES names: `ci` 2,000, `thorough` 100,000.
+
+`pytest tests/properties -m thorough` is the same as CLIP_EVAL_PROPERTIES=thorough.
+"""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # Derandomised, so that a failure on one machine is a failure on all. No deadline: one example may meet a busy machine.
@@ -13,3 +18,17 @@ settings.register_profile("quick", _COMMON, max_examples=200)
 settings.register_profile("ci", _COMMON, max_examples=2_000)
 settings.register_profile("thorough", _COMMON, max_examples=100_000)
 settings.load_profile(os.environ.get("CLIP_EVAL_PROPERTIES", "quick"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker, and take it for the profile of its name where tests are chosen by it."""
+    config.addinivalue_line("markers", "thorough: properties of paths; `-m thorough` tries each on 100,000 examples")
+    if config.getoption("markexpr", "") == "thorough":
+        settings.load_profile("thorough")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the properties of this folder."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker("thorough")

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
 
-from clip_eval.paths import PathError
+from clip_eval.paths import PathError, SearchError
 
 NARROW = '\\/:?"<>*|~'
 WIDE = "＼／：？＂＜＞＊｜～"
@@ -24,6 +26,15 @@ def attempt(function: Callable[..., object], *args: object, **options: object) -
         return function(*args, **options)
     except PathError as error:
         return error
+
+
+def first_records(found: Iterator[dict[str, object]], count: int) -> list[dict[str, object]]:
+    """Return the first records, fewer where the search for more is given up."""
+    records: list[dict[str, object]] = []
+    with suppress(SearchError):
+        for record in islice(found, count):
+            records.append(record)  # noqa: PERF402 - what was found before the error counts
+    return records
 
 
 def is_deleted(character: str) -> bool:

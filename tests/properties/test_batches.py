@@ -144,6 +144,15 @@ class RegistryMachine(RuleBasedStateMachine):
         assert clash is not None
         assert clash.kind in ("same path", "same file")
 
+    @rule(path=_PATHS)
+    def ask(self, path: str) -> None:
+        """The registry knows how a path was added: as it is, in other letters, or not at all."""
+        if path in self.paths:
+            expected = "as it is"
+        else:
+            expected = "in other letters" if fold(path) in map(fold, self.paths) else None
+        assert self.registry.holds(path) == expected
+
     @invariant()
     def counts_all(self) -> None:
         """The registry counts every path once."""

@@ -131,7 +131,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("settings", "said"),
     [
         (None, "not_applicable: no --library was given"),
-        (SETTINGS.partition("[zero_shot]")[0], "not_applicable: library.toml has no [zero_shot] table"),
+        (SETTINGS.partition("[zero_shot]")[0], "not_applicable: the library sets no zero-shot task"),
         (SETTINGS, "not_run: the checkpoint has no tokenizer and no image processor"),
     ],
 )

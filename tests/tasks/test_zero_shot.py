@@ -43,7 +43,7 @@ def part_of_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / record.path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(whole.root / record.path, root / record.path)
     shutil.copy(whole.root / "library.toml", root)
-    lines = whole.manifest.read_bytes().splitlines(keepends=True)[:70]
+    lines = (whole.root / "manifest.jsonl").read_bytes().splitlines(keepends=True)[:70]
     (root / "manifest.jsonl").write_bytes(b"".join(lines))
     return root
 
@@ -122,7 +122,7 @@ def test_labels_come_from_the_manifest(trained: Subject, part_of_shapes: Path, t
     """With labels moved on by one class the same files score next to nothing: file names have no say."""
     root = tmp_path / "moved"
     shutil.copytree(part_of_shapes, root)
-    names = open_library(root).settings.zero_shot
+    names = open_library(root).zero_shot
     assert names is not None
     following = dict(zip(names.classes, [*names.classes[1:], names.classes[0]], strict=True))
     entries = [json.loads(line) for line in (root / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
