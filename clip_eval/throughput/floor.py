@@ -77,6 +77,15 @@ class Floor:
         pooled = self._layer_norm("text_model.final_layer_norm", pooled, config)  # (texts, width)
         return functional.linear(pooled, self.weights["text_projection.weight"])
 
+    @torch.no_grad()
+    def logits(self, input_ids: Tensor, pixel_values: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Return the logits of every image for every text, (images, texts); for arguments, see the methods above."""
+        texts = self.text_features(input_ids, attention_mask)  # (texts, projection)
+        images = self.image_features(pixel_values)  # (images, projection)
+        texts, images = (x / x.norm(dim=-1, keepdim=True) for x in (texts, images))  # (rows, projection)
+        logits: Tensor = images @ texts.t() * self.weights["logit_scale"].exp()  # (images, texts)
+        return logits
+
     def _encode(
         self, tower: str, x: Tensor, config: TextConfig | VisionConfig, *, mask: Tensor | None, causal: bool
     ) -> Tensor:

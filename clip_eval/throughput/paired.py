@@ -1,28 +1,47 @@
-"""Paired timing: subject and floor in turns within one process, each pair one ratio.
+"""Paired timing: subject and reference in turns within one process, each pair one ratio.
 
 Seconds of one machine say nothing on another, and on a shared machine they say little from one minute to the next. Two
-calls that follow each other share the machine's state, so their ratio cancels it. The order turns over from pair to
-pair (floor, subject; subject, floor; ...), which cancels a drift, and the median of the ratios, with its
-distribution-free interval, disregards what hits one call only.
+calls that follow each other share the machine's state, so their ratio cancels it.
+
+A coin decides who begins each pair. If both sides are equally fast, every pair is then as likely to come out above 1 as
+below, whatever the noise is like and however it drifts: counting them is the sign test, and it is exact. The interval
+of the median ratio is that test turned over, two order statistics (Conover 1999, Practical Nonparametric Statistics,
+section 3.2). A bootstrap of the median holds only in the limit, and with a dozen pairs, which is what a large model
+gets, it is too narrow.
+
+A pilot decides how many pairs are timed, and is thrown away. The number is then fixed: nobody looks at the interval
+and goes on until it suits, which would turn one alarm in a hundred into many. Only time may end a measurement early:
+how long pairs take does not say which side of them was slower.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import math
+import random
 import statistics
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from scipy.stats import binom
 
-__all__ = ["CONFIDENCE", "LEAST_PAIRS", "PairedRatio", "Turns", "pairs_needed", "pilot", "stopwatch"]
+from clip_eval.speeds import Ratio
+from clip_eval.throughput.clock import Call, Stopwatch, undisturbed
 
-Call = Callable[[], object]
-Stopwatch = Callable[[Call], float]
+__all__ = [
+    "AGAINST_PACK",
+    "CONFIDENCE",
+    "IN_ONE_RUN",
+    "LEAST_PAIRS",
+    "Paired",
+    "Turns",
+    "Wanted",
+    "measure",
+    "median_ratio",
+    "pairs_needed",
+    "pilot",
+    "told",
+]
 
 CONFIDENCE = 0.99
 """Of the interval of the median ratio: with 95 % one run in forty would call an unchanged subject slower."""
@@ -30,180 +49,202 @@ CONFIDENCE = 0.99
 LEAST_PAIRS = 8
 """The fewest pairs whose extremes hold the median with 99 %: 2 * 0.5 ** 8 is below 0.01."""
 
-_HALF_WIDTH = 0.01  # half of the 2 % that a gate within one run has to tell apart
-_PILOT_PAIRS, _PILOT_S = 5, 1.0
-_LIMIT_S = 3.0  # for as many pairs as precision asks for
+_WARM_UP_S, _WARM_UPS = 0.3, 3  # of either side: the first calls choose kernels and fill caches
+_PILOT_S, _PILOT_PAIRS = 0.7, 40
 _LONGEST_S = 8.0  # for the least number of pairs, where a single one is slow
+_SEED = 20_210_226  # of the order; any fixed number serves
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How precise a ratio should be, and how long that may take.
+
+    Attributes:
+        half_width: of the interval, relative to the ratio.
+        limit_s: seconds for the pairs; where the least number of pairs takes longer, up to 8.
+    """
+
+    half_width: float
+    limit_s: float
+
+
+IN_ONE_RUN = Wanted(0.005, 2.6)
+"""A quarter of the margin in one run: a pilot that was luckier than the measurement does not matter. With warm-up and
+pilot a decision takes less than 5 s.
+"""
+
+AGAINST_PACK = Wanted(0.01, 1.8)
+"""A tenth of the margin against a pack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PairedRatio:
-    """Subject time over floor time: above 1 is slower than the floor.
+class Paired:
+    """What the pairs amount to.
 
     Attributes:
-        ratio: the median over pairs.
-        low: lower end of its 99 % interval; None below `LEAST_PAIRS` pairs.
-        high: upper end.
+        ratio: subject time over reference time, with the interval of its median.
         pairs: how many.
-        subject_s: median seconds of one subject call.
-        floor_s: median seconds of one floor call.
+        subject_s: seconds of each subject call.
+        reference_s: seconds of each reference call.
     """
 
-    ratio: float
-    low: float | None
-    high: float | None
+    ratio: Ratio
     pairs: int
-    subject_s: float
-    floor_s: float
+    subject_s: tuple[float, ...]
+    reference_s: tuple[float, ...]
 
 
 @dataclass(slots=True)
 class Turns:
-    """Times subject and floor in turns: `time_floor`, then `time_subject`, as a benchmark's setup and target.
+    """Times subject and reference in turns: `time_reference`, then `time_subject`, as a benchmark's setup and target.
 
     Args:
         subject: a call of the subject.
-        floor: a call of the floor on the same inputs.
-        timed: returns the seconds that a call takes.
+        reference: a call of what it is held against, on the same inputs.
+        seconds: returns the seconds that a call of the subject takes.
+        reference_seconds: the same for the reference, where it runs elsewhere.
+        seed: of the order within the pairs.
     """
 
     subject: Call
-    floor: Call
-    timed: Stopwatch
+    reference: Call
+    seconds: Stopwatch
+    reference_seconds: Stopwatch | None = None
+    seed: int = _SEED
     _subject_s: list[float] = field(default_factory=list, repr=False)
-    _floor_s: list[float] = field(default_factory=list, repr=False)
+    _reference_s: list[float] = field(default_factory=list, repr=False)
+    _order: random.Random = field(init=False, repr=False)
 
-    def time_floor(self) -> None:
-        """Begin a pair. Every other pair begins with the subject: its floor call then comes after."""
+    def __post_init__(self) -> None:
+        self._order = random.Random(self.seed)
+
+    def time_reference(self) -> None:
+        """Begin a pair. Where the coin lets the subject begin, the reference is timed right after it."""
         self._settle()
-        if len(self._subject_s) % 2 == 0:
-            self._floor_s.append(self._time(self.floor))
+        if self._order.random() < 0.5:
+            self._time_reference()
 
     def time_subject(self) -> None:
         """Time the subject's call of the pair."""
-        self._subject_s.append(self._time(self.subject))
+        self._subject_s.append(_time(self.seconds, self.subject))
 
-    def result(self) -> PairedRatio:
+    def result(self) -> Paired:
         """Return what the pairs amount to.
 
         Raises:
             ValueError: there is no pair.
         """
         self._settle()
-        ratios = [subject / floor for subject, floor in zip(self._subject_s, self._floor_s, strict=True)]
+        ratios = self.ratios()
         if not ratios:
             raise ValueError("nothing was timed")
-        low, high = _median_interval(ratios)
-        return PairedRatio(
-            ratio=statistics.median(ratios),
-            low=low,
-            high=high,
+        return Paired(
+            ratio=median_ratio(ratios),
             pairs=len(ratios),
-            subject_s=statistics.median(self._subject_s),
-            floor_s=statistics.median(self._floor_s),
+            subject_s=tuple(self._subject_s),
+            reference_s=tuple(self._reference_s),
         )
 
     def ratios(self) -> list[float]:
-        """Return subject time over floor time of each complete pair."""
-        return [subject / floor for subject, floor in zip(self._subject_s, self._floor_s, strict=False)]
+        """Return subject time over reference time of each complete pair."""
+        return [subject / reference for subject, reference in zip(self._subject_s, self._reference_s, strict=False)]
 
     def _settle(self) -> None:
-        """Time the floor call that a pair which began with the subject still owes."""
-        if len(self._floor_s) < len(self._subject_s):
-            self._floor_s.append(self._time(self.floor))
+        """Time the reference call that a pair which began with the subject still owes."""
+        if len(self._reference_s) < len(self._subject_s):
+            self._time_reference()
 
-    def _time(self, call: Call) -> float:
-        with _undisturbed():
-            return self.timed(call)
+    def _time_reference(self) -> None:
+        self._reference_s.append(_time(self.reference_seconds or self.seconds, self.reference))
 
 
-def pilot(turns: Turns) -> int:
+def told(call: Call) -> float:
+    """Return the seconds that a call says it took: the stopwatch for what runs in another process."""
+    return float(str(call()))
+
+
+def measure(turns: Turns, pairs: int, *, longest_s: float = math.inf, least_pairs: int = LEAST_PAIRS) -> Paired:
+    """Time so many pairs and return what they amount to.
+
+    Args:
+        turns: what is timed.
+        pairs: how many.
+        longest_s: stop after so many seconds, once there are `least_pairs`.
+        least_pairs: by default enough for an interval.
+    """
+    start = time.perf_counter()
+    for done in range(pairs):
+        if done >= least_pairs and time.perf_counter() - start > longest_s:
+            break
+        turns.time_reference()
+        turns.time_subject()
+    return turns.result()
+
+
+def pilot(turns: Turns, wanted: Wanted = IN_ONE_RUN) -> int:
     """Warm both sides up, time a few pairs, and return how many pairs the measurement needs.
 
     Args:
-        turns: to be thrown away afterwards: warm-up is no measurement.
+        turns: to be thrown away afterwards: its pairs decide how many are timed, so they are not among them.
+        wanted: how precise the ratio should be.
     """
-    turns.subject()
-    turns.floor()
+    _warm_up(turns)
     start, elapsed_s = time.perf_counter(), 0.0
-    for _ in range(_PILOT_PAIRS):
-        turns.time_floor()
+    while elapsed_s < _PILOT_S and len(turns.ratios()) < _PILOT_PAIRS:
+        turns.time_reference()
         turns.time_subject()
         elapsed_s = time.perf_counter() - start
-        if elapsed_s > _PILOT_S:
-            break
     pairs = turns.result().pairs
-    return pairs_needed(turns.ratios(), elapsed_s / pairs)
+    return pairs_needed(turns.ratios(), (time.perf_counter() - start) / pairs, wanted)
 
 
-def pairs_needed(ratios: Sequence[float], pair_s: float) -> int:
-    """Return how many pairs an interval of 1 % to either side takes, as far as there is time for them.
+def pairs_needed(ratios: Sequence[float], pair_s: float, wanted: Wanted = IN_ONE_RUN) -> int:
+    """Return how many pairs the wanted interval takes, as far as there is time for them.
 
-    The median of n ratios has a standard error of about 1.25 s / sqrt(n), s being that of one ratio in logarithms, and
-    the 99 % interval reaches 2.6 of them to either side.
+    The ends of a 99 % interval of the median lie 2.6 sqrt(n) / 2 ranks from it. Half of n pilot ratios lie within
+    their quartiles, so near the median n / 2 ranks cover about as much: the ends are 2.6 / sqrt(n) quartile distances
+    away. Quartiles disregard stray pairs, as the median will.
 
     Args:
         ratios: of a pilot.
         pair_s: seconds that a pair takes on average, stray ones included: they will take time again.
+        wanted: how precise the ratio should be.
     """
-    logs = [math.log(ratio) for ratio in ratios]
-    spread = statistics.stdev(logs) if len(logs) > 1 else math.inf
-    asked = (1.25 * 2.6 * spread / _HALF_WIDTH) ** 2
-    affordable = int(max(_LIMIT_S / pair_s, min(LEAST_PAIRS, _LONGEST_S / pair_s)))
+    if len(ratios) < 4:
+        spread = math.inf
+    else:
+        lower, _, upper = statistics.quantiles(map(math.log, ratios), n=4)
+        spread = upper - lower
+    asked = (2.6 * spread / wanted.half_width) ** 2
+    affordable = int(max(wanted.limit_s / pair_s, min(LEAST_PAIRS, _LONGEST_S / pair_s)))
     return max(1, min(affordable, max(LEAST_PAIRS, math.ceil(min(asked, 1e9)))))
 
 
-def stopwatch(device: str) -> Stopwatch:
-    """Return what times a call on `device`, in seconds: wall clock on a CPU, events of the stream on CUDA."""
-    if not device.startswith("cuda"):
-        return _wall_clock
-    import torch
+def median_ratio(ratios: Sequence[float]) -> Ratio:
+    """Return the median with the innermost order statistics that hold it with `CONFIDENCE`, whatever the distribution.
 
-    def events(call: Call) -> float:
-        with torch.cuda.device(device):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-            torch.cuda.synchronize()
-            start.record()
-            call()
-            end.record()
-            end.synchronize()
-            return float(start.elapsed_time(end)) / 1000
-
-    return events
-
-
-def _wall_clock(call: Call) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def _median_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """The innermost order statistics that hold the median with `CONFIDENCE`, whatever the distribution.
-
-    Source: Conover 1999, Practical Nonparametric Statistics, section 3.2.
+    Args:
+        ratios: of the pairs, at least one.
     """
-    ordered, count = sorted(values), len(values)
+    ordered, count = sorted(ratios), len(ratios)
     # The k-th smallest value exceeds the median with the chance of fewer than k heads in `count` throws.
     rank = int(binom.ppf((1 - CONFIDENCE) / 2, count, 0.5))
     if binom.cdf(rank, count, 0.5) > (1 - CONFIDENCE) / 2:
         rank -= 1
     if rank < 0:
-        return None, None
-    return ordered[rank], ordered[count - 1 - rank]
+        return Ratio(statistics.median(ordered), None, None)
+    return Ratio(statistics.median(ordered), ordered[rank], ordered[count - 1 - rank])
 
 
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """No garbage collection, tracer or profiler while a call is timed: they would weigh on one side more."""
-    collecting, tracer, profiler = gc.isenabled(), sys.gettrace(), sys.getprofile()
-    gc.disable()
-    sys.settrace(None)
-    sys.setprofile(None)
-    try:
-        yield
-    finally:
-        sys.settrace(tracer)
-        sys.setprofile(profiler)
-        if collecting:
-            gc.enable()
+def _warm_up(turns: Turns) -> None:
+    for call in (turns.subject, turns.reference):
+        start = time.perf_counter()
+        for _ in range(_WARM_UPS):
+            call()
+            if time.perf_counter() - start > _WARM_UP_S:
+                break
+
+
+def _time(seconds: Stopwatch, call: Call) -> float:
+    with undisturbed():
+        return seconds(call)

@@ -1,15 +1,110 @@
-"""What a tower has to compute, counted from its config, and what the machine can compute, measured in the run."""
+"""What a tower has to compute and to move, counted from its config, and what the machine can do, measured in the run.
+
+The roofline (Williams, Waterman and Patterson 2009, Communications of the ACM 52(4)): a batch takes at least as long as
+its products take at the machine's rate of products, and as its bytes take at the rate of copies; the longer of both
+binds. Bytes are those that no implementation can save: each weight once a batch, the inputs and the outputs. So a
+share of the ceiling stays below 1, and what a framework moves besides shows as distance from it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
 
 from clip_eval.config import ClipConfig, TextConfig, VisionConfig
+from clip_eval.inventory import expected_tensors
 
-__all__ = ["image_operations", "product_rate", "text_operations"]
+__all__ = ["Ceilings", "Roof", "Work", "ceilings", "copy_rate", "image_operations", "product_rate", "roof",
+           "text_operations", "work"]  # fmt: skip
 
-_SIDE = 1024  # a product of this side keeps two cores busy for 10 ms, and its 12 MB do not fit a small cache
+Seconds = Callable[[Callable[[], object]], float]
+Binding = Literal["products", "copies"]
+
+_SIDE = {"cpu": 1024, "cuda": 8192}  # a product of this side keeps the device busy for some 10 ms
+_COPIED_BYTES = {"cpu": 2**28, "cuda": 2**30}  # far more than the caches hold
 _REPEATS = 5
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_ID_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one batch takes.
+
+    Attributes:
+        operations: floating-point operations, 2 for each multiply-add of a product.
+        bytes: that have to be read or written at least.
+    """
+
+    operations: int
+    bytes: int
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.operations + other.operations, self.bytes + other.bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """What the machine can do.
+
+    Attributes:
+        operations_per_s: of a large square matrix product in the subject's dtype.
+        bytes_per_s: read and written by a large copy.
+    """
+
+    operations_per_s: float
+    bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Roof:
+    """How near a batch comes to what the machine can do.
+
+    Attributes:
+        least_s: seconds that it takes at least.
+        share: of the ceiling that binds, 1 being all of it.
+        binds: which one does.
+    """
+
+    least_s: float
+    share: float
+    binds: Binding
+
+
+def work(config: ClipConfig, kind: str, *, rows: int, tokens: int, dtype: str) -> Work:
+    """Return what a batch takes: of "images", "texts" or "pairs" (an image and a text each, and all their logits).
+
+    Args:
+        config: of the checkpoint.
+        kind: what is computed.
+        rows: of the batch.
+        tokens: of a text.
+        dtype: of weights and activations.
+    """
+    if kind == "pairs":
+        logits = Work(2 * rows * rows * config.projection_dim, rows * rows * _BYTES[dtype])
+        return sum((work(config, one, rows=rows, tokens=tokens, dtype=dtype) for one in ("images", "texts")), logits)
+    unit = _BYTES[dtype]
+    outputs = rows * config.projection_dim * unit
+    if kind == "images":
+        pixels = rows * config.vision.num_channels * config.vision.image_size**2 * 4  # they come in float32
+        weights = _weights(config, "vision_model.", "visual_projection.") * unit
+        return Work(rows * image_operations(config), weights + pixels + outputs)
+    # Of the table of token embeddings only the rows of the tokens that occur are read.
+    table = config.text.vocab_size * config.text.hidden_size
+    read = min(rows * tokens, config.text.vocab_size) * config.text.hidden_size
+    weights = (_weights(config, "text_model.", "text_projection.") - table + read) * unit
+    return Work(rows * text_operations(config, tokens), weights + 2 * rows * tokens * _ID_BYTES + outputs)
+
+
+def roof(taken: Work, limits: Ceilings, seconds: float) -> Roof:
+    """Return how near `seconds` for a batch come to the ceiling."""
+    products_s = taken.operations / limits.operations_per_s
+    copies_s = taken.bytes / limits.bytes_per_s
+    least_s = max(products_s, copies_s)
+    return Roof(least_s, least_s / seconds, "products" if products_s >= copies_s else "copies")
 
 
 def image_operations(config: ClipConfig) -> int:
@@ -29,22 +124,39 @@ def text_operations(config: ClipConfig, tokens: int) -> int:
     return _encoder(config.text, tokens) + 2 * config.text.hidden_size * config.projection_dim
 
 
-def product_rate(dtype: str, device: str, timed: Callable[[Callable[[], object]], float]) -> float:
-    """Return the floating-point operations a second of a square matrix product, the best of a few: a ceiling.
+def ceilings(dtype: str, device: str, seconds: Seconds) -> Ceilings:
+    """Measure what the machine can do; for arguments, see `product_rate`."""
+    return Ceilings(product_rate(dtype, device, seconds), copy_rate(device, seconds))
+
+
+def product_rate(dtype: str, device: str, seconds: Seconds) -> float:
+    """Return the floating-point operations a second of a square matrix product, the best of a few.
 
     Args:
         dtype: "float32", "bfloat16" or "float16".
         device: a torch device.
-        timed: returns the seconds that a call takes; see `clip_eval.throughput.paired.stopwatch`.
+        seconds: returns the seconds that a call takes; see `clip_eval.throughput.clock`.
     """
     import torch
 
+    side = _SIDE[device.partition(":")[0]]
     generator = torch.Generator(device=device).manual_seed(0)
     a, b = (
-        torch.randn(_SIDE, _SIDE, generator=generator, device=device).to(getattr(torch, dtype)) for _ in range(2)
+        torch.randn(side, side, generator=generator, device=device).to(getattr(torch, dtype)) for _ in range(2)
     )  # (side, side)
     torch.mm(a, b)
-    return 2 * _SIDE**3 / min(timed(lambda: torch.mm(a, b)) for _ in range(_REPEATS))
+    return 2 * side**3 / min(seconds(lambda: torch.mm(a, b)) for _ in range(_REPEATS))
+
+
+def copy_rate(device: str, seconds: Seconds) -> float:
+    """Return the bytes a second that a copy reads and writes, the best of a few."""
+    import torch
+
+    size = _COPIED_BYTES[device.partition(":")[0]]
+    source = torch.ones(size, dtype=torch.uint8, device=device)  # (bytes,)
+    target = torch.empty_like(source)  # (bytes,)
+    target.copy_(source)
+    return 2 * size / min(seconds(lambda: target.copy_(source)) for _ in range(_REPEATS))
 
 
 def _encoder(config: TextConfig | VisionConfig, tokens: int) -> int:
@@ -52,3 +164,9 @@ def _encoder(config: TextConfig | VisionConfig, tokens: int) -> int:
     width, inner = config.hidden_size, config.intermediate_size
     layer = 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * inner
     return 2 * config.num_hidden_layers * layer
+
+
+def _weights(config: ClipConfig, *prefixes: str) -> int:
+    """How many weights have a name with one of these prefixes."""
+    tensors = expected_tensors(config).items()
+    return sum(prod(axis.size for axis in axes) for name, axes in tensors if name.startswith(prefixes))

@@ -1,23 +1,29 @@
-"""What is timed: the embeddings of one batch, by the subject and by the floor, on the very same tensors."""
+"""What is timed: one batch, by the subject and by the floor, on the very same tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from clip_eval.measurement import Json
 from clip_eval.probes import Batch
 from clip_eval.run_record import ThroughputResult
+from clip_eval.speeds import Judgement
 from clip_eval.subject import Subject
 from clip_eval.throughput.floor import Floor
-from clip_eval.throughput.paired import CONFIDENCE, PairedRatio
-from clip_eval.throughput.roofline import image_operations, text_operations
+from clip_eval.throughput.paired import CONFIDENCE, Paired
+from clip_eval.throughput.roofline import work
 
-__all__ = ["Trial", "image_trial", "text_trial", "throughput_result"]
+__all__ = ["KINDS", "Trial", "full_texts", "make_trial", "repeated_images", "throughput_result", "untimed"]
+
+KINDS: Mapping[str, str] = {"images": "image_embeddings", "texts": "text_embeddings", "pairs": "logits"}
+"""What is counted, to the name of the timing: either tower, and an image with a text through CLIPModel's forward."""
 
 _WORK = {"cpu": 10e9, "cuda": 2e12}  # operations of a batch: one ViT-B/32 image on a CPU, some 10 ms of a large GPU
 _MOST_ROWS = {"cpu": 16, "cuda": 256}
@@ -25,96 +31,151 @@ _MOST_ROWS = {"cpu": 16, "cuda": 256}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One batch to embed.
+    """One batch to compute.
 
     Attributes:
-        kind: "images" or "texts".
+        kind: one of `KINDS`.
         rows: of the batch.
+        tokens: of a text.
         operations: floating-point operations of one row, counted from the config.
-        subject: embeds the batch with the subject.
-        floor: embeds it with the floor.
+        inputs: by keyword, as the subject gets them.
+        subject: computes the batch with the subject.
+        floor: computes it with the floor.
     """
 
     kind: str
     rows: int
+    tokens: int
     operations: int
-    subject: Callable[[], object]
-    floor: Callable[[], object]
+    inputs: Mapping[str, NDArray[Any]]
+    subject: Callable[[], Any]
+    floor: Callable[[], Any]
+
+    @property
+    def name(self) -> str:
+        """The name of the timing."""
+        return KINDS[self.kind]
 
 
-def image_trial(subject: Subject, batch: Batch) -> Trial:
-    """Return the trial of the vision tower: the probe's images, repeated to a batch of fit size."""
-    operations = image_operations(subject.checkpoint.config)
-    rows = _rows(subject, operations)
-    pixels = np.resize(batch.pixel_values, (rows, *batch.pixel_values.shape[1:]))  # (rows, channels, height, width)
-    inputs = subject.tensors({"pixel_values": pixels})
+def make_trial(
+    kind: str,
+    subject: Subject,
+    batch: Batch,
+    *,
+    rows: int | None = None,
+    tokens: int | None = None,
+    through: Callable[[Any], Any] | None = None,
+) -> Trial:
+    """Return a trial on the probe's images and the text of it that fills every position, repeated.
+
+    The subject gets texts with their attention mask, which hides nothing, as a processor would give it.
+
+    Args:
+        kind: one of `KINDS`.
+        subject: the subject; the floor computes with its tensors.
+        batch: the probe.
+        rows: of the batch; by default as many as keep the device busy for some time.
+        tokens: of a text; by default as many as the model has positions.
+        through: what becomes of the model's method before it is called, such as torch.compile.
+    """
+    config = subject.checkpoint.config
+    tokens = tokens or batch.input_ids.shape[1]
+    operations = work(config, kind, rows=1, tokens=tokens, dtype=subject.dtype).operations
+    rows = rows or _rows(subject.device, operations)
+    images = {} if kind == "texts" else {"pixel_values": repeated_images(batch, rows)}
+    words = {} if kind == "images" else full_texts(batch, rows, tokens)
+    inputs: dict[str, NDArray[Any]] = {**words, **images}
+    tensors = subject.tensors(inputs)
+    floor = Floor(subject.weights("CLIPModel"), config)
+    # Nothing is hidden, so the floor need not be told what is.
+    shown = {name: tensor for name, tensor in tensors.items() if name != "attention_mask"}
+    method = {"images": "get_image_features", "texts": "get_text_features", "pairs": "forward"}[kind]
+    plain: Mapping[str, Callable[..., Any]] = {
+        "images": floor.image_features, "texts": floor.text_features, "pairs": floor.logits
+    }  # fmt: skip
     return Trial(
-        kind="images",
+        kind=kind,
         rows=rows,
+        tokens=tokens,
         operations=operations,
-        subject=subject.prepared("CLIPModel", inputs, method="get_image_features"),
-        floor=partial(_floor(subject).image_features, inputs["pixel_values"]),
+        inputs=inputs,
+        subject=subject.prepared("CLIPModel", tensors, method=method, through=through),
+        floor=partial(plain[kind], **shown),
     )
 
 
-def text_trial(subject: Subject, batch: Batch) -> Trial:
-    """Return the trial of the text tower: the probe's text that fills every position, repeated to a batch of fit size.
+def repeated_images(batch: Batch, rows: int) -> NDArray[np.float32]:
+    """Return so many images, those of the probe over and over, (rows, channels, height, width)."""
+    return np.resize(batch.pixel_values, (rows, *batch.pixel_values.shape[1:]))
 
-    The subject gets its attention mask, which hides nothing, as a processor would give it.
+
+def full_texts(batch: Batch, rows: int, tokens: int | None = None) -> dict[str, NDArray[np.int64]]:
+    """Return the probe's text that fills every position, so many times, and the mask that hides none of it.
+
+    Args:
+        batch: the probe.
+        rows: how many.
+        tokens: keeps the last so many, which end with the end of text; all by default.
+
+    Returns:
+        input_ids and attention_mask, both (rows, tokens).
     """
     full = batch.input_ids[batch.attention_mask.all(axis=1)][:1]  # (1, tokens)
-    operations = text_operations(subject.checkpoint.config, full.shape[1])
-    rows = _rows(subject, operations)
-    ids = np.repeat(full, rows, axis=0)  # (rows, tokens)
-    inputs = subject.tensors({"input_ids": ids, "attention_mask": np.ones_like(ids)})
-    return Trial(
-        kind="texts",
-        rows=rows,
-        operations=operations,
-        subject=subject.prepared("CLIPModel", inputs, method="get_text_features"),
-        floor=partial(_floor(subject).text_features, inputs["input_ids"]),
-    )
+    ids = np.repeat(full[:, -(tokens or full.shape[1]) :], rows, axis=0)  # (rows, tokens)
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 
-def throughput_result(trial: Trial, found: PairedRatio, *, product_rate: float, reason: str) -> ThroughputResult:
-    """Return the result that a run record holds; undecided, since nothing here says which ratio is good enough.
+def throughput_result(
+    trial: Trial, found: Paired, judgement: Judgement, details: Mapping[str, Json]
+) -> ThroughputResult:
+    """Return the result that a run record holds.
 
     Args:
         trial: what was timed.
         found: what came out.
-        product_rate: the machine's own ceiling, operations a second of a matrix product in the subject's dtype.
-        reason: why the ratio was not judged.
+        judgement: what it means.
+        details: what else is known, such as the machine's ceiling.
     """
-    speed, floor_speed = (trial.rows / seconds for seconds in (found.subject_s, found.floor_s))
-    details: dict[str, Json] = {
-        f"{trial.kind}_per_s": speed,
-        f"floor_{trial.kind}_per_s": floor_speed,
-        "efficiency": 1 / found.ratio,
+    seconds = statistics.median(found.subject_s)
+    speeds: dict[str, Json] = {
+        f"{trial.kind}_per_s": trial.rows / seconds,
+        f"reference_{trial.kind}_per_s": trial.rows / statistics.median(found.reference_s),
+        "verdict": judgement.verdict,
+        "margin": judgement.margin,
+        "visible_slow_down": None if judgement.margin is None else judgement.ratio.visible(judgement.margin),
+        "time_ratio": found.ratio.value,
         "batch": trial.rows,
         "gflop_per_row": trial.operations / 1e9,
-        "product_gflop_per_s": product_rate / 1e9,
-        "share_of_products": speed * trial.operations / product_rate,
-        "threads": torch.get_num_threads(),
+        "latency_ms": _percentiles_ms(found.subject_s),
         "confidence": CONFIDENCE,
+        **details,
     }
     return ThroughputResult(
-        name=f"{trial.kind.removesuffix('s')}_embeddings",
-        outcome="inconclusive",
-        ratio=found.ratio,
-        interval_low=found.low,
-        interval_high=found.high,
-        reference="plain torch forward",
+        name=trial.name,
+        outcome=judgement.outcome,
+        ratio=judgement.ratio.value,
+        interval_low=judgement.ratio.low,
+        interval_high=judgement.ratio.high,
+        reference=judgement.reference,
         unit=f"{trial.kind}/s",
         rounds=found.pairs,
-        reason=reason,
-        details=details,
+        reason=judgement.reason,
+        details=speeds,
     )
 
 
-def _floor(subject: Subject) -> Floor:
-    return Floor(subject.weights("CLIPModel"), subject.checkpoint.config)
+def untimed(name: str, reason: str) -> ThroughputResult:
+    """Return the result of a timing that broke down."""
+    return ThroughputResult(
+        name=name, outcome="inconclusive", ratio=None, interval_low=None, interval_high=None, reference=None, unit=None,
+        rounds=None, reason=reason,
+    )  # fmt: skip
 
 
-def _rows(subject: Subject, operations: int) -> int:
-    kind = subject.device.partition(":")[0]
+def _percentiles_ms(seconds: tuple[float, ...]) -> dict[str, Json]:
+    return {f"p{level}": float(np.percentile(seconds, level)) * 1000 for level in (50, 90, 99)}
+
+
+def _rows(device: str, operations: int) -> int:
+    kind = device.partition(":")[0]
     return max(1, min(_MOST_ROWS[kind], round(_WORK[kind] / operations)))

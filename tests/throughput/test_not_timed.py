@@ -8,7 +8,7 @@ import pytest
 from small_clip import write_small_clip
 from throughput.suite_run import run_suite
 
-TIMED = "throughput.embeddings_are_timed"
+TIMED = "throughput.forward_is_timed"
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +30,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_nothing_untimed_passes(model: Path, tmp_path: Path, options: list[str], said: str) -> None:
     """The check says that it was not timed, and the record holds no ratio."""
-    record = run_suite(model, tmp_path / "out", *options, keyword="embeddings_are_timed")
+    record = run_suite(model, tmp_path / "out", *options, keyword="forward_is_timed")
     assert record["throughput"] == []
     timed = [check for check in record["checks"] if check["id"] == TIMED]
-    assert {check["case"] for check in timed} == {"images", "texts"}
+    assert {check["case"] for check in timed} == {"images", "texts", "pairs"}
     for check in timed:
         assert f"{check['outcome']}: {check['reason']}".startswith(said)
     assert not any(check["outcome"] == "passed" for check in record["checks"])

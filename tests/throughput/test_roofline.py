@@ -1,4 +1,4 @@
-"""Counted operations: the published figures, torch's own counter, and the measured ceiling."""
+"""Counted operations and bytes: the published figures, torch's own counter, the ceilings, and which of them binds."""
 
 from __future__ import annotations
 
@@ -7,63 +7,116 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from clip_eval.config import ClipConfig, TextConfig, VisionConfig
-from clip_eval.throughput.roofline import image_operations, product_rate, text_operations
+from clip_eval.throughput import roofline
+from clip_eval.throughput.roofline import (
+    Ceilings,
+    Roof,
+    Work,
+    ceilings,
+    image_operations,
+    roof,
+    text_operations,
+    work,
+)
+
+VIT_B_32 = ClipConfig(text=TextConfig(), vision=VisionConfig())
+VIT_B_16 = ClipConfig(text=TextConfig(), vision=VisionConfig(patch_size=16))
+VIT_L_14 = ClipConfig(
+    text=TextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12),
+    vision=VisionConfig(
+        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, patch_size=14
+    ),
+    projection_dim=768,
+)
+every_shape = pytest.mark.parametrize("config", [VIT_B_32, VIT_B_16, VIT_L_14], ids=["B/32", "B/16", "L/14"])
 
 
-def vision(**changes: int) -> ClipConfig:
-    """Return the documented default config, ViT-B/32, with another vision tower."""
-    return ClipConfig(text=TextConfig(), vision=VisionConfig(**changes))
+def tiny() -> ClipConfig:
+    """Return one layer of width 2, small enough to count by hand."""
+    tower = {"hidden_size": 2, "intermediate_size": 3, "num_hidden_layers": 1, "num_attention_heads": 1}
+    return ClipConfig(
+        text=TextConfig(**tower, vocab_size=100, max_position_embeddings=5),
+        vision=VisionConfig(**tower, image_size=4, patch_size=2, num_channels=1),
+        projection_dim=5,
+    )
 
 
 def test_vit_b_32_takes_what_is_known() -> None:
     """8.82 GFLOP an image and 5.96 a text of 77 tokens."""
-    assert image_operations(vision()) / 1e9 == pytest.approx(8.82, abs=5e-3)
-    assert text_operations(vision(), 77) / 1e9 == pytest.approx(5.96, abs=5e-3)
+    assert image_operations(VIT_B_32) / 1e9 == pytest.approx(8.82, abs=5e-3)
+    assert text_operations(VIT_B_32, 77) / 1e9 == pytest.approx(5.96, abs=5e-3)
 
 
 def test_counts_are_those_of_a_hand() -> None:
     """One layer of width 2, written out: patches, projections, attention, MLP, and the projection at the end."""
-    tower = {"hidden_size": 2, "intermediate_size": 3, "num_hidden_layers": 1, "num_attention_heads": 1}
-    config = ClipConfig(
-        text=TextConfig(**tower),
-        vision=VisionConfig(**tower, image_size=4, patch_size=2, num_channels=1),
-        projection_dim=5,
-    )
     layer = 5 * 4 * 4 + 2 * 25 * 2 + 2 * 5 * 2 * 3  # multiply-adds of 5 tokens
-    assert image_operations(config) == 2 * (4 * 4 * 2 + layer + 2 * 5)
-    assert text_operations(config, 5) == 2 * (layer + 2 * 5)
+    assert image_operations(tiny()) == 2 * (4 * 4 * 2 + layer + 2 * 5)
+    assert text_operations(tiny(), 5) == 2 * (layer + 2 * 5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"patch_size": 16}])
-def test_counts_agree_with_torch(changes: dict[str, int]) -> None:
+def test_bytes_are_those_of_a_hand() -> None:
+    """Each weight once a batch, of the token table the rows that occur, the inputs, and the embeddings."""
+    layer = 4 * (2 * 2 + 2) + (2 * 3 + 3) + (3 * 2 + 2) + 2 * (2 + 2)
+    images = work(tiny(), "images", rows=3, tokens=5, dtype="float32")
+    assert images.bytes == 4 * (2 * 4 + 2 + 5 * 2 + (2 + 2) * 2 + layer + 2 * 5) + 3 * 16 * 4 + 3 * 5 * 4
+    texts = work(tiny(), "texts", rows=3, tokens=5, dtype="bfloat16")
+    assert texts.bytes == 2 * (15 * 2 + 5 * 2 + (2 + 2) + layer + 2 * 5) + 2 * 15 * 8 + 3 * 5 * 2
+    many = work(tiny(), "texts", rows=1000, tokens=5, dtype="bfloat16")
+    assert many.bytes - 2 * 5000 * 8 - 5000 * 2 == 2 * (100 * 2 + 5 * 2 + (2 + 2) + layer + 2 * 5)
+
+
+def test_a_pair_is_an_image_and_a_text_and_all_logits() -> None:
+    """Both towers' work, and a product of all embeddings with each other."""
+    images, texts, pairs = (
+        work(tiny(), kind, rows=3, tokens=5, dtype="float32") for kind in ("images", "texts", "pairs")
+    )
+    assert pairs == images + texts + Work(2 * 9 * 5, 9 * 4)
+
+
+@every_shape
+def test_counts_agree_with_torch(config: ClipConfig) -> None:
     """Torch's counter sees the same operations in the floor, within 1 %, on tensors without data."""
     from clip_eval.inventory import expected_tensors
     from clip_eval.throughput.floor import Floor
 
-    config = vision(**changes)
     weights = {
         name: torch.empty([axis.size for axis in axes], device="meta")
         for name, axes in expected_tensors(config).items()
     }
     floor = Floor(weights, config)
-    with FlopCounterMode(display=False) as counter:
-        floor.image_features(torch.empty(1, 3, 224, 224, device="meta"))
-    assert counter.get_total_flops() == pytest.approx(image_operations(config), rel=0.01)
-    with FlopCounterMode(display=False) as counter:
-        floor.text_features(torch.zeros(1, 77, dtype=torch.int64, device="meta"))
-    assert counter.get_total_flops() == pytest.approx(text_operations(config, 77), rel=0.01)
+    pixels, ids = torch.empty(2, 3, 224, 224, device="meta"), torch.zeros(2, 77, dtype=torch.int64, device="meta")
+    calls = {
+        "images": lambda: floor.image_features(pixels),
+        "texts": lambda: floor.text_features(ids),
+        "pairs": lambda: floor.logits(ids, pixels),
+    }
+    for kind, call in calls.items():
+        with FlopCounterMode(display=False) as counter:
+            call()
+        counted = work(config, kind, rows=2, tokens=77, dtype="float32").operations
+        assert counter.get_total_flops() == pytest.approx(counted, rel=0.01), kind
+
+
+def test_the_longer_of_both_binds() -> None:
+    """A batch takes at least as long as its products, and as its bytes; the share is of the longer one."""
+    limits = Ceilings(operations_per_s=100.0, bytes_per_s=10.0)
+    assert roof(Work(200, 10), limits, 4.0) == Roof(2.0, 0.5, "products")
+    assert roof(Work(100, 40), limits, 5.0) == Roof(4.0, 0.8, "copies")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_ceiling_is_the_best_of_a_few_products(dtype: str) -> None:
-    """The rate is the operations of one product over the shortest of its times; the first call is not timed."""
-    times = iter([0.5, 0.25, 0.75, 0.5, 1.0])
-    products = []
+def test_ceilings_are_the_best_of_a_few(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates are of the shortest of a few products, and of a few copies; the first of either is not timed."""
+    monkeypatch.setitem(roofline._COPIED_BYTES, "cpu", 1000)
+    times = iter([0.5, 0.25, 0.75, 0.5, 1.0, 4.0, 2.0, 3.0, 4.0, 5.0])
+    made = []
 
     def timed(call: object) -> float:
-        products.append(call())
+        made.append(call())
         return next(times)
 
     side = 1024
-    assert product_rate(dtype, "cpu", timed) == 2 * side**3 / 0.25
+    assert ceilings(dtype, "cpu", timed) == Ceilings(2 * side**3 / 0.25, 2 * 1000 / 2.0)
+    products, copies = made[:5], made[5:]
     assert {(tuple(product.shape), product.dtype) for product in products} == {((side, side), getattr(torch, dtype))}
+    assert {copy.nbytes for copy in copies} == {1000}

@@ -8,15 +8,15 @@ from typing import cast
 
 import numpy as np
 import pytest
-import torch
 from small_clip import write_small_clip
+from throughput.stand_ins import found
 
 from clip_eval.checkpoint import open_checkpoint
 from clip_eval.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.probes import Batch, make_batch
+from clip_eval.speeds import in_one_run
 from clip_eval.subject import Subject, projected_features, transformers_release
-from clip_eval.throughput.paired import PairedRatio
-from clip_eval.throughput.trial import Trial, image_trial, text_trial, throughput_result
+from clip_eval.throughput.trial import KINDS, Trial, make_trial, throughput_result, untimed
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +31,10 @@ def batch(subject: Subject) -> Batch:
     return make_batch(subject.checkpoint.config)
 
 
-@pytest.mark.parametrize("make", [image_trial, text_trial])
-def test_both_sides_embed_the_same_batch(subject: Subject, batch: Batch, make: object) -> None:
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_both_sides_embed_the_same_batch(subject: Subject, batch: Batch, kind: str) -> None:
     """Subject and floor return as many embeddings as the batch has rows, and the same ones."""
-    trial = make(subject, batch)  # type: ignore[operator]
+    trial = make_trial(kind, subject, batch)
     observed = projected_features(trial.subject(), transformers_release())
     expected = trial.floor()
     assert observed.shape == expected.shape == (trial.rows, 24)
@@ -42,20 +42,29 @@ def test_both_sides_embed_the_same_batch(subject: Subject, batch: Batch, make: o
     assert trial.rows == 16
 
 
+def test_both_sides_score_the_same_pairs(subject: Subject, batch: Batch) -> None:
+    """CLIPModel and floor return the same logits, of every image for every text."""
+    trial = make_trial("pairs", subject, batch, rows=3)
+    observed, expected = trial.subject().logits_per_image, trial.floor()
+    assert observed.shape == expected.shape == (3, 3)
+    np.testing.assert_allclose(observed.numpy(), expected.numpy(), atol=1e-3)
+
+
 def test_texts_fill_every_position(subject: Subject, batch: Batch) -> None:
     """A text of the trial has as many real tokens as the model has positions, so that its count of operations holds."""
-    seen = {}
-    original = Subject.prepared
+    trial = make_trial("texts", subject, batch)
+    assert trial.inputs["input_ids"].shape == (trial.rows, 16)
+    assert trial.inputs["attention_mask"].all()
 
-    def prepared(self: Subject, model_class: str, tensors: dict[str, torch.Tensor], **options: str) -> object:
-        seen.update(tensors)
-        return original(self, model_class, tensors, **options)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Subject, "prepared", prepared)
-        trial = text_trial(subject, batch)
-    assert seen["input_ids"].shape == (trial.rows, 16)
-    assert seen["attention_mask"].all()
+def test_shorter_texts_end_as_they_should(subject: Subject, batch: Batch) -> None:
+    """A text cut to fewer tokens keeps its end, and both sides embed it alike."""
+    trial = make_trial("texts", subject, batch, rows=2, tokens=5)
+    assert trial.inputs["input_ids"].shape == (2, 5)
+    assert (trial.inputs["input_ids"][:, -1] == subject.checkpoint.config.text.eos_token_id).all()
+    observed = projected_features(trial.subject(), transformers_release())
+    np.testing.assert_allclose(observed.numpy(), trial.floor().numpy(), atol=1e-4)
+    assert trial.operations < make_trial("texts", subject, batch).operations
 
 
 def test_a_large_model_is_timed_on_few_rows(batch: Batch) -> None:
@@ -63,26 +72,48 @@ def test_a_large_model_is_timed_on_few_rows(batch: Batch) -> None:
     stand_in = SimpleNamespace(
         checkpoint=SimpleNamespace(config=ClipConfig(text=TextConfig(), vision=VisionConfig())),
         device="cpu",
+        dtype="float32",
         tensors=lambda inputs: inputs,
         weights=lambda _: {},
         prepared=lambda *_, **__: None,
     )
     full = replace(batch, input_ids=np.zeros((1, 77), dtype=np.int64), attention_mask=np.ones((1, 77), dtype=np.int64))
-    images, texts = image_trial(cast("Subject", stand_in), full), text_trial(cast("Subject", stand_in), full)
-    assert (images.rows, texts.rows) == (1, 2)
+    rows = {kind: make_trial(kind, cast("Subject", stand_in), full).rows for kind in KINDS}
+    assert rows == {"images": 1, "texts": 2, "pairs": 1}
+
+
+def test_what_is_called_can_go_through_something(subject: Subject, batch: Batch) -> None:
+    """A compiler sees the model's own method, and what it returns is what the trial calls."""
+    seen = []
+
+    def through(method: object) -> object:
+        seen.append(method)
+        return lambda **_: "compiled"
+
+    trial = make_trial("images", subject, batch, through=through)
+    assert seen == [subject.model("CLIPModel").get_image_features]
+    assert trial.subject() == "compiled"
 
 
 def test_the_record_says_what_was_measured() -> None:
-    """Speeds, efficiency and the share of the ceiling follow from the medians; nothing is judged here."""
-    trial = Trial(kind="texts", rows=4, operations=10**9, subject=lambda: None, floor=lambda: None)
-    found = PairedRatio(ratio=1.25, low=1.2, high=1.3, pairs=40, subject_s=0.5, floor_s=0.4)
-    result = throughput_result(trial, found, product_rate=64e9, reason="no baseline pack to judge it by")
-    assert (result.name, result.outcome, result.unit) == ("text_embeddings", "inconclusive", "texts/s")
+    """Speeds and latencies follow from the seconds, the outcome from the judgement."""
+    trial = Trial(
+        kind="texts", rows=4, tokens=16, operations=10**9, inputs={}, subject=lambda: None, floor=lambda: None
+    )
+    pairs = found(1.25)
+    result = throughput_result(trial, pairs, in_one_run(pairs.ratio, "plain torch forward"), {"threads": 1})
+    assert (result.name, result.outcome, result.unit) == ("text_embeddings", "failed", "texts/s")
     assert (result.ratio, result.interval_low, result.interval_high, result.rounds) == (1.25, 1.2, 1.3, 40)
     assert result.reference == "plain torch forward"
-    details = {name: result.details[name] for name in ("texts_per_s", "floor_texts_per_s", "efficiency", "batch")}
-    assert details == {"texts_per_s": 8.0, "floor_texts_per_s": 10.0, "efficiency": 0.8, "batch": 4}
-    assert result.details["gflop_per_row"] == 1.0
-    assert result.details["product_gflop_per_s"] == 64.0
-    assert result.details["share_of_products"] == 0.125
-    assert result.details["threads"] == torch.get_num_threads()
+    assert result.details["texts_per_s"] == 8.0
+    assert result.details["reference_texts_per_s"] == pytest.approx(10.0)
+    assert result.details["latency_ms"] == pytest.approx({"p50": 500, "p90": 500, "p99": 500})
+    assert (result.details["verdict"], result.details["margin"], result.details["batch"]) == ("slower", 0.02, 4)
+    assert result.details["visible_slow_down"] == pytest.approx(1.02 * 1.25 / 1.2 - 1)
+    assert (result.details["gflop_per_row"], result.details["threads"]) == (1.0, 1)
+
+
+def test_what_broke_down_is_inconclusive() -> None:
+    """A timing without a ratio says why, and neither passes nor fails."""
+    result = untimed("logits", "the worker died")
+    assert (result.outcome, result.ratio, result.reason) == ("inconclusive", None, "the worker died")

@@ -1,0 +1,45 @@
+"""bench.json, bench.md and bench.html: each whole, none before all can be rendered, bench.json last."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from clip_eval.bench.curves import charts
+from clip_eval.bench.record import Bench
+from clip_eval.bench.text import compiled_words, markdown, outcome_words
+from clip_eval.files import write_text
+from clip_eval.measurement import format_number
+
+__all__ = ["FILES", "write_bench"]
+
+FILES = ("bench.html", "bench.md", "bench.json")
+
+
+def write_bench(bench: Bench, out: Path) -> None:
+    """Write the three files.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    data = json.dumps(bench.to_data(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    for name, text in zip(FILES, (render_html(bench), markdown(bench), data), strict=True):
+        write_text(out / name, text)
+
+
+def render_html(bench: Bench) -> str:
+    """Return the bench as one HTML file: no script, and nothing is fetched."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader("clip_eval.bench"), PackageLoader("clip_eval.report")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(number=format_number)
+    return environment.get_template("bench.html.j2").render(
+        bench=bench, charts=charts(bench), outcome_words=outcome_words, compiled_words=compiled_words
+    )

@@ -1,0 +1,56 @@
+"""The `bench` command. Option parsing only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from clip_eval.settings import DTYPES
+
+__all__ = ["bench"]
+
+_DEFAULT_OUT = Path("reports/latest")
+
+
+@click.command()
+@click.argument("checkpoint")
+@click.option("--against", metavar="CHECKPOINT", help="Time it in turns with another checkpoint.")
+@click.option("--against-python", metavar="EXE", help="The other side runs under this Python; by default itself.")
+@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="A torch device, such as cuda:0.")
+@click.option(
+    "--dtype", "dtypes", multiple=True, type=click.Choice(DTYPES), help="Default: the stored dtype and bfloat16."
+)
+@click.option("--attn", "attentions", multiple=True, metavar="NAME", help="Default: the library's choice and eager.")
+@click.option("--compile", "compiled", is_flag=True, help="Try torch.compile on what is fastest without it.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Threads of torch. More are disturbed more by whatever else runs.",
+)
+@click.option("--most-rows", type=click.IntRange(1), help="Try no larger batch.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where the reports go.  [default: reports/latest]"
+)
+def bench(
+    checkpoint: str, dtypes: tuple[str, ...], attentions: tuple[str, ...], out: Path | None, **named: Any
+) -> None:
+    """Measure how fast a checkpoint is, and say what to run.
+
+    Tries dtypes, attentions, batch sizes and text lengths, each in turns with the same forward in plain torch.
+    Options that name several are given several times. Writes bench.json, bench.md and bench.html.
+
+    Example: clip-eval bench my-clip --dtype bfloat16 --out reports/speed
+    """
+    from clip_eval.bench import Options, run_bench, write_bench
+    from clip_eval.bench.text import terminal
+    from clip_eval.files import writable_directory
+
+    where = writable_directory(out or _DEFAULT_OUT)
+    options = Options(model=checkpoint, dtypes=dtypes, attentions=attentions, **named)
+    found = run_bench(options, say=lambda line: click.echo(line, err=True))
+    write_bench(found, where)
+    click.echo("\n".join([*terminal(found), f"reports: {where / 'bench.html'}"]))

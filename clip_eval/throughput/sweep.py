@@ -1,0 +1,140 @@
+"""A subject over batch sizes and text lengths: how fast, how near to the machine's ceiling, and where more rows stop to
+pay.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clip_eval.compare import Expected, agrees
+from clip_eval.expect import Oracle
+from clip_eval.probes import Batch
+from clip_eval.speeds import Ratio
+from clip_eval.subject import Subject, projected_features, transformers_release
+from clip_eval.throughput.clock import clock_of
+from clip_eval.throughput.memory import peak_mb
+from clip_eval.throughput.paired import Turns, measure
+from clip_eval.throughput.roofline import Binding, Ceilings, roof, work
+from clip_eval.throughput.trial import Trial, make_trial
+
+__all__ = ["TOWERS", "Point", "batch_sweep", "lengths", "point", "saturated", "stays_within_budget"]
+
+TOWERS = ("images", "texts")
+
+_POINT_S = 0.6  # of pairs; as a rule more than enough to place a point in a curve
+_LEAST_PAIRS = 3
+_LONGEST_CALL_S = 1.5  # a batch beyond it is not doubled
+_GAIN = 1.05  # of throughput: what a doubled batch has to bring
+_MOST_ROWS = {"cpu": 256, "cuda": 8192}
+_LENGTHS = (8, 16, 32, 64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One batch of one subject.
+
+    Attributes:
+        kind: "images" or "texts".
+        rows: of the batch.
+        tokens: of a text; None for images.
+        per_s: rows a second.
+        latency_ms: of the batch, by "p50", "p90" and "p99".
+        ratio: subject time over the floor's.
+        share: of the ceiling that binds.
+        binds: which ceiling does.
+        peak_mb: the most memory that a call needs besides what the process holds; None where no system says it.
+        pairs: that were timed.
+    """
+
+    kind: str
+    rows: int
+    tokens: int | None
+    per_s: float
+    latency_ms: dict[str, float]
+    ratio: Ratio
+    share: float
+    binds: Binding
+    peak_mb: float | None
+    pairs: int
+
+
+def point(trial: Trial, subject: Subject, limits: Ceilings) -> Point:
+    """Time one batch in turns with the floor."""
+    trial.subject()
+    trial.floor()
+    seconds = clock_of(subject.device).seconds
+    turns = Turns(trial.subject, trial.floor, seconds)
+    found = measure(turns, 10_000, longest_s=_POINT_S, least_pairs=_LEAST_PAIRS)
+    median_s = statistics.median(found.subject_s)
+    config = subject.checkpoint.config
+    taken = work(config, trial.kind, rows=trial.rows, tokens=trial.tokens, dtype=subject.dtype)
+    reached = roof(taken, limits, median_s)
+    return Point(
+        kind=trial.kind,
+        rows=trial.rows,
+        tokens=trial.tokens if trial.kind == "texts" else None,
+        per_s=trial.rows / median_s,
+        latency_ms={f"p{level}": float(np.percentile(found.subject_s, level)) * 1000 for level in (50, 90, 99)},
+        ratio=found.ratio,
+        share=reached.share,
+        binds=reached.binds,
+        peak_mb=peak_mb(trial.subject, subject.device),
+        pairs=found.pairs,
+    )
+
+
+def batch_sweep(
+    kind: str, subject: Subject, batch: Batch, limits: Ceilings, *, most: int | None = None
+) -> Iterator[Point]:
+    """Yield points of doubled batches, until two doublings in a row bring next to nothing, or a call takes too long.
+
+    Args:
+        kind: "images" or "texts".
+        subject: the subject.
+        batch: the probe.
+        limits: the machine's ceilings.
+        most: rows; by default what the kind of device can be expected to take.
+    """
+    import torch
+
+    rows, best, idle = 1, 0.0, 0
+    while rows <= (most or _MOST_ROWS[subject.device.partition(":")[0]]) and idle < 2:
+        try:
+            found = point(make_trial(kind, subject, batch, rows=rows), subject, limits)
+        except torch.OutOfMemoryError:
+            return
+        yield found
+        idle = 0 if found.per_s > _GAIN * best else idle + 1
+        best = max(best, found.per_s)
+        if found.latency_ms["p50"] > 1000 * _LONGEST_CALL_S:
+            return
+        rows *= 2
+
+
+def saturated(points: Sequence[Point]) -> Point:
+    """Return the smallest batch whose throughput is within 5 % of the best: more rows add latency and nothing else."""
+    best = max(point.per_s for point in points)
+    return min((point for point in points if point.per_s * _GAIN >= best), key=lambda point: point.rows)
+
+
+def lengths(subject: Subject, batch: Batch, limits: Ceilings, rows: int) -> Iterator[Point]:
+    """Yield points of shorter texts, at one number of rows."""
+    for tokens in _LENGTHS:
+        if tokens < batch.input_ids.shape[1]:
+            yield point(make_trial("texts", subject, batch, rows=rows, tokens=tokens), subject, limits)
+
+
+def stays_within_budget(trial: Trial, oracle: Oracle) -> bool:
+    """Say whether each embedding of a trial's batch is what weights and inputs determine, within its own budget."""
+    observed = projected_features(trial.subject(), transformers_release())
+    probes = len(oracle.batch.pixel_values)
+    if trial.kind == "images":
+        rows, expected = [row % probes for row in range(trial.rows)], oracle.vision(images=probes).projected
+    else:
+        full = int(oracle.batch.attention_mask.all(axis=1).argmax())
+        rows, expected = [full] * trial.rows, oracle.text(texts=len(oracle.batch.input_ids)).projected
+    return agrees(observed, Expected(expected.value[rows], expected.bound[rows], expected.rule))

@@ -1,0 +1,107 @@
+"""A program for another interpreter: times the baseline there, a JSON line a request and a JSON line an answer.
+
+`clip_eval.throughput.elsewhere` starts it and says what to do: "load" a checkpoint, make a "trial", "time" one call.
+Between requests it waits in a read, so that it takes nothing from the side that is timed. What libraries print goes to
+stderr.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import IO, Any
+
+from clip_eval import __version__
+from clip_eval.checkpoint import open_checkpoint
+from clip_eval.observe import Clip
+from clip_eval.probes import make_batch
+from clip_eval.subject import Subject
+from clip_eval.throughput.clock import clock_of, hold_heap, undisturbed
+from clip_eval.throughput.trial import Trial, make_trial
+
+__all__ = ["Worker", "inputs_digest", "serve"]
+
+
+class Worker:
+    """What the requests do; the names of the public methods are those of the requests."""
+
+    def __init__(self) -> None:
+        self._clip: Clip | None = None
+        self._trial: Trial | None = None
+
+    def load(
+        self, *, checkpoint: str, dtype: str, device: str, attention: str | None, threads: int
+    ) -> dict[str, object]:
+        """Load a checkpoint, hold torch to so many threads, and say what it runs in."""
+        import torch
+
+        torch.set_num_threads(threads)
+        hold_heap()
+        opened = open_checkpoint(checkpoint)
+        self._clip = Clip(Subject(opened, dtype, device, attention), make_batch(opened.config))
+        return {
+            "clip_eval": __version__,
+            "python": sys.version.split()[0],
+            "torch": torch.__version__,
+            "transformers": str(self._clip.release),
+            "attention": self._clip.attention,
+            "threads": torch.get_num_threads(),
+        }
+
+    def trial(self, *, kind: str, rows: int, tokens: int | None = None) -> dict[str, object]:
+        """Make a trial, call it once, and say which inputs it has."""
+        if self._clip is None:
+            raise ValueError("nothing is loaded")
+        self._trial = make_trial(kind, self._clip.subject, self._clip.batch, rows=rows, tokens=tokens)
+        self._trial.subject()
+        return {"inputs": inputs_digest(self._trial)}
+
+    def time(self) -> dict[str, object]:
+        """Time one call of the trial."""
+        if self._clip is None or self._trial is None:
+            raise ValueError("there is no trial")
+        seconds = clock_of(self._clip.subject.device).seconds
+        with undisturbed():
+            return {"seconds": seconds(self._trial.subject)}
+
+
+def inputs_digest(trial: Trial) -> str:
+    """Return the sha256 of a trial's inputs: names, shapes, dtypes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(trial.inputs):
+        values = trial.inputs[name]
+        digest.update(f"{name} {values.shape} {values.dtype}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def serve(requests: IO[str], answers: IO[str]) -> None:
+    """Answer requests until there are no more; one that fails is answered with its error, and the next is read."""
+    worker = Worker()
+    actions: dict[str, Callable[..., dict[str, object]]] = {
+        "load": worker.load, "trial": worker.trial, "time": worker.time
+    }  # fmt: skip
+    for line in requests:
+        request: dict[str, Any] = json.loads(line)
+        try:
+            answer = actions[request.pop("do")](**request)
+        except Exception as error:  # whatever it is, the other side has to hear of it
+            traceback.print_exc()
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def main() -> None:
+    """Serve on the standard streams; what else is printed goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    serve(sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()
