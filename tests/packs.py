@@ -113,12 +113,17 @@ class Run:
     def __init__(self, session: Session, check: Callable[..., None], **arguments: Any) -> None:
         properties: list[tuple[str, object]] = []
         evidence = Evidence(properties)
-        available = {"clip_session": session, "evidence": evidence, "compare": Compare(evidence.measurement)}
+        available = {
+            "baseline": session.baseline,
+            "clip_session": session,
+            "evidence": evidence,
+            "compare": Compare(evidence.measurement),
+        }
         wanted = {name: value for name, value in available.items() if name in check.__annotations__}
         self.error: Mismatch | None = None
         self.reason: str | None = None
         try:
-            check(baseline=session.baseline, **wanted, **arguments)
+            check(**wanted, **arguments)
         except Mismatch as error:
             self.error = error
         except pytest.skip.Exception as skipped:

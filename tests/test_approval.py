@@ -75,7 +75,8 @@ def gate_that(
         id="A()", what="w", before="b", after="a", check="baseline.surface_is_approved", accepted=None
     )
 
-    def gate(settings: Settings, *, keyword: str | None = None) -> int:
+    def gate(settings: Settings, *, quiet: bool) -> int:
+        assert quiet, "the gate's verdict is not that of the command"
         asked.append(settings)
         checks = tuple(_result(check, "failed" if check.id == failing else "passed") for check in declared_checks())
         run = _run_record(settings, session, checks, (change,) if changed else ())
@@ -135,6 +136,7 @@ def test_record_refuses_what_does_not_pass(
     found = record(eager(model), out=tmp_path / "pack")
     assert found.exit_code == 1
     assert "not recorded, the gate says fail: contract (1 check failed)" in found.message
+    assert "towers.text_model_is_the_nested_one" in found.reasons[0]
     assert cast("Path", asked[0].out).is_dir()
     shutil.rmtree(cast("Path", asked[0].out))
     assert not (tmp_path / "pack").exists()
@@ -228,7 +230,7 @@ def test_a_gate_that_judges_nothing_records_nothing(
     """An interrupted gate is passed on, and leaves neither pack nor reports."""
     seen: list[Path] = []
 
-    def interrupted(settings: Settings) -> int:
+    def interrupted(settings: Settings, *, quiet: bool) -> int:
         seen.append(cast("Path", settings.out))
         return 2
 

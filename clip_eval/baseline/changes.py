@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeGuard
 
 from clip_eval.baseline.pack import Surface
@@ -16,17 +17,32 @@ SURFACE_CHECK = "baseline.surface_is_approved"
 
 ABSENT = "absent"
 
+_WORDS = (
+    (r"\.state_dict\(\)$", "the list of weights in memory"),
+    (r"\.parameters\(\)$", "the order of the parameters"),
+    (r"\.dtype\[", "the dtype on load where none is asked for"),
+    (r"from_pretrained\(case\)|\(arguments\)|load_state_dict", "what becomes of it"),
+    (r"from_pretrained\([^)]*\)$", "the class that is loaded"),
+    (r"save_pretrained\(\)", "what is written"),
+    (r"named_modules\(\)", "the class of the module"),
+    (r"input_ids|decode\(\)", "what the tokenizer makes of it"),
+    (r"^transformers\.CLIP", "the class that the name stands for"),
+    (r"^bases\.", "the classes it derives from"),
+    (r"^model\.|^vars\(", "what a loaded model says"),
+    (r"\(\)\.to_dict\(\)", "the default"),
+    (r"^transformers\.models|^(PreTrainedModel|ProcessorMixin|PushToHubMixin|Auto\w+)\.", "the signature or value"),
+    (r"^(tokenizer|image_processor|processor|\w+Config\(\))\.", "the signature or value"),
+)
+
 
 def changes(before: Surface, after: Surface) -> tuple[SurfaceChange, ...]:
     """Return one change for each id whose value differs or that only one side has, sorted by id.
 
-    Of two lists only the items are shown that the other one lacks.
+    Of two lists only the items are shown that the other one lacks. Of two mappings the keys that only one of them has
+    are one change, and each key with two values is one, whose id has the key in place of the asterisk.
     """
-    return tuple(
-        _difference(identity, before, after)
-        for identity in sorted({*before, *after})
-        if identity not in before or identity not in after or plain(before[identity]) != plain(after[identity])
-    )
+    found = (change for identity in {*before, *after} for change in _differences(identity, before, after))
+    return tuple(sorted(found, key=lambda change: change.id))
 
 
 def change(identity: str, what: str, before: str, after: str) -> SurfaceChange:
@@ -34,8 +50,21 @@ def change(identity: str, what: str, before: str, after: str) -> SurfaceChange:
     return SurfaceChange(id=identity, what=what, before=before, after=after, check=SURFACE_CHECK, accepted=None)
 
 
-def _difference(identity: str, before: Surface, after: Surface) -> SurfaceChange:
+def _differences(identity: str, before: Surface, after: Surface) -> Iterator[SurfaceChange]:
     one, other = before.get(identity, ABSENT), after.get(identity, ABSENT)
+    if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
+        if identity not in before or identity not in after or plain(one) != plain(other):
+            yield _difference(identity, one, other)
+        return
+    gone, new = [key for key in one if key not in other], [key for key in other if key not in one]
+    if gone or new:
+        yield change(identity, f"the names that {identity} stands for", _listed(sorted(gone)), _listed(sorted(new)))
+    for key in one:
+        if key in other and plain(one[key]) != plain(other[key]):
+            yield _difference(identity.replace("*", key), one[key], other[key])
+
+
+def _difference(identity: str, one: Json, other: Json) -> SurfaceChange:
     if _is_list(one) and _is_list(other):
         gone, new = [item for item in one if item not in other], [item for item in other if item not in one]
         if gone or new:  # else the same items in another order
@@ -47,11 +76,7 @@ def _what(identity: str) -> str:
     """What an id speaks of, for a sentence."""
     if identity.startswith("config."):
         return f"{identity.removeprefix('config.')} in config.json"
-    if identity.endswith(".state_dict()"):
-        return "the list of weights in memory"
-    if ".from_pretrained()" in identity:
-        return "the dtype on load where none is asked for" if ".dtype[" in identity else "the class that is loaded"
-    return "the returned value"
+    return next((words for pattern, words in _WORDS if re.search(pattern, identity)), "the returned value")
 
 
 def _is_list(value: Json) -> TypeGuard[Sequence[Json]]:
@@ -59,6 +84,9 @@ def _is_list(value: Json) -> TypeGuard[Sequence[Json]]:
 
 
 def _spelled(value: Json) -> str:
+    """A list or the names of a mapping by their items, anything else as it is."""
+    if isinstance(value, Mapping):
+        return _listed(sorted(value))
     return _listed(value) if _is_list(value) else str(value)
 
 

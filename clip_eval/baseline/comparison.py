@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -15,12 +16,20 @@ from clip_eval.checkpoint import Checkpoint
 from clip_eval.compare import Expected
 from clip_eval.config import ClipConfig
 from clip_eval.expect import Oracle
-from clip_eval.fingerprints import config_fingerprint
-from clip_eval.measurement import Json
+from clip_eval.fingerprints import config_fingerprint, image_processor_fields, output_options, tokenizer_fields
+from clip_eval.measurement import Json, plain
 from clip_eval.observe import Clip
 from clip_eval.run_record import SurfaceChange
 
-__all__ = ["Baseline", "TensorDifference", "checkpoint_changes", "environment_of", "pack_tensors", "weight_differences"]
+__all__ = [
+    "Baseline",
+    "TensorDifference",
+    "checkpoint_changes",
+    "checkpoint_settings",
+    "environment_of",
+    "pack_tensors",
+    "weight_differences",
+]
 
 # From coarse to fine: the narrower of two dtypes is the one that keeps fewer significant bits.
 _BY_PRECISION = ("bfloat16", "float16", "float32")
@@ -132,10 +141,36 @@ def checkpoint_changes(pack: Pack, checkpoint: Checkpoint) -> tuple[SurfaceChang
         ("checkpoint.tokenizer", "the tokenizer on disk", before.tokenizer, after.tokenizer),
         ("checkpoint.image_processor", "the image processor on disk", before.image_processor, after.image_processor),
     )
-    return (
-        *fields,
-        *(change(name, what, _digest(one), _digest(other)) for name, what, one, other in parts if one != other),
-    )
+    different = [part for part in parts if part[2] != part[3]]
+    told = (_by_field(pack, checkpoint, *part) for part in different)
+    return (*fields, *(found for part in told for found in part))
+
+
+def checkpoint_settings(checkpoint: Checkpoint) -> dict[str, Json]:
+    """Return what the files beside the weights say, by the id that a change of it has."""
+    parts = {
+        "config.output_options": output_options(checkpoint.raw_config),
+        "checkpoint.tokenizer": tokenizer_fields(checkpoint.path),
+        "checkpoint.image_processor": image_processor_fields(checkpoint.path),
+    }
+    # As a pack reads them back: JSON has lists only.
+    return {
+        f"{part}.{name}": json.loads(json.dumps(plain(value)))
+        for part, found in parts.items()
+        for name, value in found.items()
+    }
+
+
+def _by_field(
+    pack: Pack, checkpoint: Checkpoint, part: str, what: str, before: str | None, after: str | None
+) -> tuple[SurfaceChange, ...]:
+    """The fields of a part that differ; the part as a whole where one side has none, or the pack states no fields."""
+    prefix = f"{part}."
+    one = {name: value for name, value in pack.settings.items() if name.startswith(prefix)}
+    other = {name: value for name, value in checkpoint_settings(checkpoint).items() if name.startswith(prefix)}
+    is_known = pack.settings and before is not None and after is not None
+    found = tuple(replace(entry, what=what) for entry in changes(one, other)) if is_known else ()
+    return found or (change(part, what, _digest(before), _digest(after)),)
 
 
 def _differences(packed: Mapping[str, PackedTensor], checkpoint: Checkpoint) -> Iterator[TensorDifference]:

@@ -16,6 +16,7 @@ from clip_eval.errors import PackError
 from clip_eval.fingerprints import Fingerprints
 from clip_eval.measurement import Json
 from clip_eval.probes import Batch
+from clip_eval.speeds import Speed
 
 __all__ = ["SCHEMA_VERSION", "Approved", "Environment", "Pack", "PackedTask", "PackedTensor", "Recorded", "Surface"]
 
@@ -109,6 +110,8 @@ class Pack:
         inputs: what the model was given.
         outputs: what it returned, by name (see `clip_eval.baseline.outputs`).
         tasks: task name to answers; empty where the pack was recorded without an evaluation set.
+        settings: what its other files say, by the id that a change of it has; empty in packs that state digests only.
+        speeds: how fast it was, one entry a machine and release; empty where nobody asked for it.
         digest: sha256 of pack.json, which seals the other files; empty before it is written.
     """
 
@@ -122,6 +125,8 @@ class Pack:
     inputs: Batch
     outputs: Mapping[str, Recorded]
     tasks: Mapping[str, PackedTask] = field(default_factory=dict)
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    speeds: tuple[Speed, ...] = ()
     digest: str = ""
 
     @property

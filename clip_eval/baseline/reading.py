@@ -26,7 +26,7 @@ from clip_eval.baseline.pack import (
     Recorded,
     Surface,
 )
-from clip_eval.baseline.writing import MANIFEST, TASKS
+from clip_eval.baseline.writing import MANIFEST, SPEEDS, TASKS
 from clip_eval.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.errors import PackError
 from clip_eval.files import read_json
@@ -34,6 +34,7 @@ from clip_eval.fingerprints import Fingerprints
 from clip_eval.inventory import expected_tensors
 from clip_eval.probes import MOST_ROWS, Batch
 from clip_eval.schemas import fault
+from clip_eval.speeds import Speed
 from clip_eval.tensors import ROUNDED_DTYPES
 
 __all__ = ["open_pack"]
@@ -59,6 +60,7 @@ def open_pack(path: str | Path) -> Pack:
         revision=checkpoint["revision"],
         config=_config(checkpoint["config"], directory),
         fingerprints=Fingerprints(**checkpoint["fingerprints"]),
+        settings=checkpoint.get("settings", {}),
         tensors={name: _tensor(entry) for name, entry in manifest["tensors"].items()},
         environments={
             _environment(entry, directory): _approved(entry, directory, contents) for entry in manifest["environments"]
@@ -67,6 +69,7 @@ def open_pack(path: str | Path) -> Pack:
         inputs=Batch(**{name: arrays[f"inputs.{name}"] for name in _INPUT_NAMES}),
         outputs={name: Recorded(arrays[f"outputs.{name}"], arrays[f"errors.{name}"]) for name in OUTPUT_NAMES},
         tasks=_tasks(directory, contents),
+        speeds=_speeds(directory, contents),
         digest=hashlib.sha256((directory / MANIFEST).read_bytes()).hexdigest(),
     )
     _check_whole(pack, directory, stated=len(manifest["environments"]))
@@ -216,6 +219,18 @@ def _tasks(directory: Path, contents: Mapping[str, bytes]) -> dict[str, PackedTa
     if not answered or not all(answered):
         _damaged("it does not hold the answers to any task", directory / TASKS)
     return tasks
+
+
+def _speeds(directory: Path, contents: Mapping[str, bytes]) -> tuple[Speed, ...]:
+    if SPEEDS not in contents:
+        return ()
+    data = read_json(directory / SPEEDS, error=PackError)
+    try:
+        if not (isinstance(data, list) and data):
+            raise TypeError("it is no list with an entry")
+        return tuple(Speed.from_data(entry) for entry in data)
+    except (AttributeError, KeyError, TypeError, ValueError) as problem:
+        _damaged(f"it does not hold speeds ({problem})", directory / SPEEDS)
 
 
 def _check_whole(pack: Pack, directory: Path, *, stated: int) -> None:

@@ -1,23 +1,29 @@
-"""The surface: the observable interface of a subject as a flat mapping, id to plain value.
+"""The surface: the observable interface of a subject as a mapping, id to plain value.
 
 A release may change any of it and still compute the same numbers; whether that is wanted is for a person to say. One
-entry for each thing that can change by itself, so that changes can be accepted one by one.
+entry for each thing that can change by itself, so that changes can be accepted one by one. A mapping under an id with
+an asterisk holds many: what stands under a key is the entry of the id with the key in place of the asterisk.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
-from tempfile import TemporaryDirectory
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from clip_eval.baseline.calls import observe_calls
 from clip_eval.baseline.changes import ABSENT
+from clip_eval.baseline.configs import observe_configs
 from clip_eval.baseline.describe import IMAGES, PAIRS, TEXTS, as_tuple, described, sizes_of
-from clip_eval.baseline.stand_in import STORED, write_stand_in
-from clip_eval.config import TextConfig, VisionConfig
+from clip_eval.baseline.loading import observe_loading
+from clip_eval.baseline.models import observe_models
+from clip_eval.baseline.names import observe_names
+from clip_eval.baseline.pictures import observe_pictures
+from clip_eval.baseline.processors import observe_processors
+from clip_eval.baseline.saved import observe_saved
+from clip_eval.baseline.texts import observe_texts
 from clip_eval.measurement import Json
 from clip_eval.observe import Clip
-from clip_eval.subject import MODEL_CLASSES, dtype_on_load
+from clip_eval.subject import quiet
 
 __all__ = ["observe_surface"]
 
@@ -31,17 +37,28 @@ _CALLS: dict[str, Callable[..., Any]] = {
     ),
 }
 _OPTIONS = {"output_hidden_states": True, "output_attentions": True, "return_dict": False}
-_TEXT_ROUTES = ("AutoTokenizer", "CLIPTokenizer", "CLIPTokenizerFast")
-_IMAGE_ROUTES = ("AutoImageProcessor", "CLIPImageProcessor")
-_FULL_ROUTES = ("AutoProcessor", "CLIPProcessor")
-_LAYER = re.compile(r"(?<=\.layers\.)\d+(?=\.)")
 
 
 def observe_surface(clip: Clip) -> dict[str, Json]:
     """Return the surface of a subject, sorted by id. The model is asked little that other checks do not ask too."""
     found: dict[str, Json] = {}
-    for part in (_outputs, _loss, _features, _state_dicts, _processors, _default_dtypes):
-        found.update(part(clip))
+    parts = (
+        _outputs,
+        _loss,
+        _features,
+        observe_names,
+        observe_calls,
+        observe_models,
+        observe_configs,
+        observe_loading,
+        observe_processors,
+        observe_saved,
+        observe_texts,
+        observe_pictures,
+    )
+    with quiet():
+        for part in parts:
+            found.update(part(clip))
     return {identity: found[identity] for identity in sorted(found)}
 
 
@@ -81,67 +98,3 @@ def _beyond(base: Mapping[str, str], observed: Mapping[str, str]) -> dict[str, s
     """What differs from `base`, and always the value as a whole: no difference must not look like no observation."""
     gone = {path: ABSENT for path in base if path not in observed}
     return {path: text for path, text in observed.items() if path == "" or base.get(path) != text} | gone
-
-
-def _state_dicts(clip: Clip) -> dict[str, Json]:
-    """Names of the weights as a user sees them in memory."""
-    return {
-        f"{model_class}.state_dict()": _collapsed(clip, model_class, clip.subject.model(model_class).state_dict())
-        for model_class in MODEL_CLASSES
-    }
-
-
-def _collapsed(clip: Clip, model_class: str, names: Iterable[str]) -> list[str]:
-    """Sorted names; one that occurs in every layer takes one line, with * for the layer's number."""
-    numbers: dict[str, list[str]] = {}
-    for name in names:
-        numbers.setdefault(_LAYER.sub("*", name, count=1), []).extend(_LAYER.findall(name)[:1])
-    found = []
-    for name, layers in numbers.items():
-        complete = layers in ([], [str(layer) for layer in range(_tower(clip, model_class, name).num_hidden_layers)])
-        found.append(name if complete else name.replace("*", f"{{{','.join(layers)}}}", 1))
-    return sorted(found)
-
-
-def _tower(clip: Clip, model_class: str, name: str) -> TextConfig | VisionConfig:
-    """The tower that a weight belongs to: its prefix says so, and where releases leave that out, the class."""
-    prefixed = name.startswith(("text_model.", "vision_model."))
-    is_text = name.startswith("text_model.") if prefixed else "Text" in model_class
-    return clip.config.text if is_text else clip.config.vision
-
-
-def _processors(clip: Clip) -> dict[str, Json]:
-    """Class names by the class that loads them, and what a full processor is made of."""
-    checkpoint = clip.subject.checkpoint
-    full = checkpoint.has_tokenizer and checkpoint.has_image_processor
-    found: dict[str, Json] = {}
-    for routes, present in (
-        (_TEXT_ROUTES, checkpoint.has_tokenizer),
-        (_IMAGE_ROUTES, checkpoint.has_image_processor),
-        (_FULL_ROUTES, full),
-    ):
-        for route in routes:
-            found[f"{route}.from_pretrained()"] = _loaded(clip, route) if present else "no files to load"
-    return found
-
-
-def _loaded(clip: Clip, route: str) -> str:
-    try:
-        loaded = clip.subject.processor(route)
-    except Exception as error:  # whatever the library raises is what a user sees
-        return f"raises {type(error).__name__}"
-    kind = type(loaded).__name__
-    if route not in _FULL_ROUTES:
-        return kind
-    parts = (f"{part} {type(getattr(loaded, part, None)).__name__}" for part in ("tokenizer", "image_processor"))
-    return f"{kind}: {', '.join(parts)}"
-
-
-def _default_dtypes(clip: Clip) -> dict[str, Json]:
-    """The dtype that a model gets where a user asks for none, by the dtype that its weights are stored in."""
-    found: dict[str, Json] = {}
-    for stored in STORED:
-        with TemporaryDirectory(prefix="clip-eval-") as directory:
-            write_stand_in(directory, clip.subject.checkpoint, stored)
-            found[f"CLIPModel.from_pretrained().dtype[{stored}]"] = dtype_on_load(directory)
-    return found

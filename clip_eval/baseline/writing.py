@@ -17,12 +17,14 @@ from safetensors.numpy import save
 from clip_eval.baseline.pack import SCHEMA_VERSION, Approved, Environment, Pack
 from clip_eval.files import new_directory, write_bytes
 from clip_eval.measurement import plain
+from clip_eval.speeds import Speed
 
-__all__ = ["MANIFEST", "RECORD", "TASKS", "add_environment", "record_arrays", "write_pack"]
+__all__ = ["MANIFEST", "RECORD", "SPEEDS", "TASKS", "add_environment", "add_speed", "record_arrays", "write_pack"]
 
 MANIFEST = "pack.json"
 RECORD = "record.safetensors"
 TASKS = "tasks.json"
+SPEEDS = "throughput.json"
 
 
 def write_pack(directory: Path, pack: Pack) -> None:
@@ -51,6 +53,18 @@ def add_environment(directory: Path, pack: Pack, environment: Environment, appro
     write_bytes(directory / MANIFEST, _manifest(grown, files))
 
 
+def add_speed(directory: Path, pack: Pack, speed: Speed) -> None:
+    """Add how fast the approved release is on one more machine. The manifest is replaced last.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    grown = replace(pack, speeds=(*pack.speeds, speed))
+    files = _files(grown)
+    write_bytes(directory / SPEEDS, files[SPEEDS])
+    write_bytes(directory / MANIFEST, _manifest(grown, files))
+
+
 def record_arrays(pack: Pack) -> dict[str, NDArray[Any]]:
     """Return the numeric record by name in the file: `inputs.NAME`, `outputs.NAME` and `errors.NAME`."""
     arrays: dict[str, NDArray[Any]] = {f"inputs.{name}": value for name, value in asdict(pack.inputs).items()}
@@ -65,7 +79,8 @@ def _files(pack: Pack) -> dict[str, bytes]:
     """Every file but the manifest, by name. The same pack always gives the same bytes."""
     surfaces = {environment.file: _json(entry.surface) for environment, entry in pack.environments.items()}
     tasks = {TASKS: _json({name: asdict(task) for name, task in pack.tasks.items()})} if pack.tasks else {}
-    return {RECORD: save(record_arrays(pack)), **surfaces, **tasks}
+    speeds = {SPEEDS: _json([asdict(speed) for speed in pack.speeds])} if pack.speeds else {}
+    return {RECORD: save(record_arrays(pack)), **surfaces, **tasks, **speeds}
 
 
 def _json(value: object) -> bytes:
@@ -79,6 +94,7 @@ def _manifest(pack: Pack, files: Mapping[str, bytes]) -> bytes:
             "config": asdict(pack.config),
             "fingerprints": asdict(pack.fingerprints),
             "revision": pack.revision,
+            **({"settings": pack.settings} if pack.settings else {}),
             "source": pack.source,
         },
         "environments": [
