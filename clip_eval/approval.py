@@ -13,12 +13,12 @@ import numpy as np
 
 from clip_eval.baseline import Environment, Pack, open_pack
 from clip_eval.baseline.changes import SURFACE_CHECK, changes
-from clip_eval.baseline.comparison import checkpoint_changes, environment_of, pack_tensors
+from clip_eval.baseline.comparison import checkpoint_changes, checkpoint_settings, environment_of, pack_tensors
 from clip_eval.baseline.outputs import OUTPUTS, record_value
 from clip_eval.baseline.pack import Approved, PackedTask, Recorded, Surface
 from clip_eval.baseline.reference import ExactReference
 from clip_eval.baseline.surface import observe_surface
-from clip_eval.baseline.writing import add_environment, write_pack
+from clip_eval.baseline.writing import add_environment, add_speed, write_pack
 from clip_eval.checkpoint import Checkpoint
 from clip_eval.checks import declared_checks
 from clip_eval.compare import to_array
@@ -30,6 +30,7 @@ from clip_eval.provenance import facts
 from clip_eval.run_record import RunRecord, SurfaceChange, load
 from clip_eval.session import Session
 from clip_eval.settings import Settings
+from clip_eval.speeds import Speed
 from clip_eval.verdict import EXIT_CODES, Asked, Decision, decide
 
 __all__ = ["Approval", "build_pack", "record"]
@@ -39,19 +40,23 @@ _NAMED_AT_MOST = 3
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """What became of an attempt to approve a release: the exit code of the command, and what it says."""
+    """What became of an attempt to approve a release: the exit code of the command, what it says, and why."""
 
     exit_code: int
     message: str
+    reasons: tuple[str, ...] = ()
 
 
-def record(settings: Settings, *, out: Path | None = None, add_to: Path | None = None) -> Approval:
+def record(
+    settings: Settings, *, out: Path | None = None, add_to: Path | None = None, speeds: bool = False
+) -> Approval:
     """Run the suite in float32 and, if it passes, write a pack or approve one more environment in an existing one.
 
     Args:
-        settings: the checkpoint and how it is loaded; baseline, dtype and out are not used.
+        settings: the checkpoint and how it is loaded; baseline, accepted, dtype and out are not used.
         out: directory of a new pack.
         add_to: an existing pack. Its own checks run too: the weights must be the pack's and the numbers must match.
+        speeds: also record how fast the release is on this machine, in the dtype that the checkpoint is stored in.
 
     Returns:
         Exit code 0 where the release is approved. Else the gate's, 1 or 10: nothing is written then, and the gate's
@@ -66,8 +71,14 @@ def record(settings: Settings, *, out: Path | None = None, add_to: Path | None =
     """
     if (out is None) == (add_to is None):
         raise UsageError("give either out for a new pack, or add_to for an existing one")
-    plain = replace(settings, baseline=None, dtype="float32", new_weights=False, throughput=False, out=None)
-    return _record_new(plain, out) if out is not None else _approve(plain, Path(str(add_to)))
+    plain = replace(
+        settings, baseline=None, accepted=None, dtype="float32", new_weights=False, throughput=False, out=None
+    )
+    if out is not None:
+        return _record_new(plain, out, speeds=speeds)
+    directory = Path(str(add_to))
+    approval = _approve(plain, directory)
+    return _with_speed(approval, plain, directory) if speeds and approval.exit_code == 0 else approval
 
 
 def build_pack(session: Session) -> Pack:
@@ -82,6 +93,7 @@ def build_pack(session: Session) -> Pack:
         revision=checkpoint.revision,
         config=checkpoint.config,
         fingerprints=checkpoint.fingerprints(),
+        settings=checkpoint_settings(checkpoint),
         tensors=pack_tensors(checkpoint),
         environments={environment: approved},
         recorded_in=environment,
@@ -91,7 +103,7 @@ def build_pack(session: Session) -> Pack:
     )
 
 
-def _record_new(settings: Settings, out: Path) -> Approval:
+def _record_new(settings: Settings, out: Path, *, speeds: bool) -> Approval:
     writable_directory(out)
     if out.is_dir() and any(out.iterdir()):
         fix = "Name a new directory, or approve another environment with --add-to"
@@ -100,6 +112,8 @@ def _record_new(settings: Settings, out: Path) -> Approval:
     if isinstance(run, Approval):
         return run
     pack = build_pack(_gated_session(settings, run))
+    if speeds:
+        pack = replace(pack, speeds=(_speed(settings),))
     write_pack(out, pack)
     return Approval(0, f"recorded {pack.source} in {out}: {pack.recorded_in} is approved")
 
@@ -123,6 +137,25 @@ def _approve(settings: Settings, directory: Path) -> Approval:
     different = changes(pack.environments[known].surface, surface)
     beside = f"surface of {known}: {_counted(different)}{', as the gate lists' if different else ''}"
     return Approval(0, f"{environment} is approved in {directory}, beside the {beside}")
+
+
+def _with_speed(approval: Approval, settings: Settings, directory: Path) -> Approval:
+    """Add this machine's speed to the pack, unless it is known: a pack does not change what it has approved."""
+    speed, pack = _speed(settings), open_pack(directory)
+    known = any(
+        (entry.conditions, entry.transformers) == (speed.conditions, speed.transformers) for entry in pack.speeds
+    )
+    if not known:
+        add_speed(directory, pack, speed)
+    said = "was recorded before" if known else "is recorded"
+    return replace(approval, message=f"{approval.message}; its speed on this machine {said}")
+
+
+def _speed(settings: Settings) -> Speed:
+    """How fast the checkpoint is here, in the dtype that a gate runs it in unless it is told another."""
+    from clip_eval.throughput.entry import measured_speed
+
+    return measured_speed(Session(replace(settings, dtype=None)).clip)
 
 
 def _already_approved(pack: Pack, environment: Environment, surface: Surface, directory: Path) -> Approval:
@@ -158,7 +191,7 @@ def _gate(settings: Settings) -> RunRecord | Approval:
     """The record of a gate run that allows approval, or the refusal. Reports outlive a refusal only."""
     reports = Path(tempfile.mkdtemp(prefix="clip-eval-record-"))
     try:
-        code = run_gate(replace(settings, out=reports))
+        code = run_gate(replace(settings, out=reports), quiet=True)
     finally:
         judged = (reports / "run.json").is_file()
         if not judged:
@@ -169,7 +202,8 @@ def _gate(settings: Settings) -> RunRecord | Approval:
     decision = _apart_from_surface(run)
     if decision.verdict != "pass":
         report = reports / "report.html"
-        return Approval(EXIT_CODES[decision.verdict], f"not recorded, the gate says {decision.headline}. See {report}")
+        said = f"not recorded, the gate says {decision.headline}. See {report}"
+        return Approval(EXIT_CODES[decision.verdict], said, decision.reasons)
     shutil.rmtree(reports)
     return run
 

@@ -24,16 +24,25 @@ from types import MappingProxyType
 
 __all__ = [
     "COPIES",
+    "ERF_ERROR",
+    "FORCED_COPIES",
+    "FORCED_SIGMAS",
+    "OTHER_RESIZE",
     "PARTIAL_SUMS",
     "ROUNDING",
     "SIGMAS",
     "SMALLEST_NORMAL",
+    "SPEED_MARGIN_AGAINST_PACK",
+    "SPEED_MARGIN_IN_RUN",
     "TF32_UNIT_ROUNDOFF",
     "UNIT_ROUNDOFF",
     "Budget",
+    "kept_memory",
     "loss_from_logits",
     "pixels",
+    "real_resize",
     "recomputed_logits",
+    "slope",
     "unit_norm",
 ]
 
@@ -65,10 +74,38 @@ blocks.
 COPIES = 16
 """Perturbed runs of the oracle behind one standard deviation, which is pooled over rows and channels besides."""
 
+ERF_ERROR = 1.8e-7
+"""Absolute error of erf and tanh near -1: that of the rational approximation that torch's vector code takes (Abramowitz
+and Stegun, Handbook of Mathematical Functions, 7.1.26: 1.5e-7), and four float32 roundings of its terms.
+"""
+
+FORCED_COPIES = 8
+"""The same where each module is given exact inputs: most points then have one source of error, whose size a single run
+shows; only attention mixes several.
+"""
+
 SIGMAS = 10.0
 """Bound in standard deviations. An array of ten million Gaussian elements stays below 5.3, and a single rounding error
 can reach 2.4 of its own (a mantissa near 1). Where the error of a whole row comes from one number, the row is as good
 as its `COPIES` samples, Student-t with 16 degrees of freedom: beyond 10 with a probability of 3e-8.
+"""
+
+FORCED_SIGMAS = 16.0
+"""The same for a value that a single module computed from exact inputs. No network behind it mixes many errors into a
+Gaussian one: between the places looked at a running sum can wander, and the tails are wider. Measured 7.6 at worst in
+20 million elements of a random model of 151 million parameters, 5.8 on small ones. A scale that is off by a thousandth
+is hundreds.
+"""
+
+
+SPEED_MARGIN_IN_RUN = 0.02
+"""The slow-down that passes where subject and reference are timed in turns in one run. Two copies of one model differ
+by less: their weights lie elsewhere in memory.
+"""
+
+SPEED_MARGIN_AGAINST_PACK = 0.10
+"""The same against the ratio of another day on the same kind of machine: other memory, clock and neighbours move the
+ratio of two different programs by some per cent.
 """
 
 
@@ -83,6 +120,29 @@ class Budget:
 
     rule: str
     bound: float
+
+
+def slope(relative: float, size: float) -> Budget:
+    """How far a derivative, the sum of gradients times a direction of random signs, may be from the reference's.
+
+    Args:
+        relative: the largest root mean square rounding error of any state, relative to that state.
+        size: root of the summed squares of the products, which is how large a sum of so many random signs gets.
+
+    The gradient is made of the forward pass's states, and of two products for each of its own, over as many terms:
+    thrice the variance of the forward pass. With random signs, the errors of the products add up as the products do.
+    """
+    rule = f"slope: {SIGMAS:g} * sqrt(3) * relative error of the states * size"
+    return Budget(rule, SIGMAS * 3**0.5 * relative * size)
+
+
+def kept_memory() -> Budget:
+    """How many MB a call may keep for good, as the least of several blocks of calls.
+
+    A healthy call keeps nothing; a heap that grows once, or is given back late, shows in one block and not in all.
+    What is left is the grain of the readings, pages of 4 KB over a block of calls, far below a hundredth of the bound.
+    """
+    return Budget("memory kept: 0.25 MB a call, in each of the blocks of calls", 0.25)
 
 
 def unit_norm(dtype: str, width: int) -> Budget:
@@ -122,14 +182,38 @@ def loss_from_logits(dtype: str, count: int, largest_logit: float) -> Budget:
     return Budget(f"loss from logits, {dtype}: (8 u + 2 count u(float32)) * max(largest logit, 1)", bound)
 
 
-def pixels(mean: tuple[float, ...], std: tuple[float, ...], *, levels: int = 0) -> Budget:
-    """How far a normalised pixel may be from (value / 255 - mean) / std.
+def pixels(mean: tuple[float, ...], std: tuple[float, ...], *, levels: float = 0, scale: float = 1.0) -> Budget:
+    """How far a normalised pixel may be from (value * factor - mean) / std.
 
-    Five float32 roundings (the factor 1/255, the product, mean and std as float32, the difference, the quotient) of
-    values of at most 1 before the division; `levels` uint8 levels more where a backend resizes with other arithmetic
-    than Pillow (torchvision: 1).
+    Five float32 roundings (the factor, the product, mean and std as float32, the difference, the quotient) of values
+    of at most `scale` before the division; `levels` of 255 levels more where a backend resizes with other arithmetic
+    than Pillow, see `OTHER_RESIZE` and `real_resize`.
+
+    Args:
+        mean: one value a channel.
+        std: the same.
+        levels: differences of the resized levels, in units of 1 of 0..255.
+        scale: what 255 becomes: 255 times the rescale factor.
     """
     smallest = min(std)
-    largest = max(*mean, 1.0)
-    bound = 6 * UNIT_ROUNDOFF["float32"] * (largest + max(mean)) / smallest + levels / 255 / smallest
-    return Budget(f"pixels: 6 u(float32) * (1 + mean) / std + {levels} uint8 levels", bound)
+    largest = max(*(abs(value) for value in mean), scale)
+    rounding = 6 * UNIT_ROUNDOFF["float32"] * (largest + max(abs(value) for value in mean)) / smallest
+    bound = rounding + levels * scale / 255 / smallest
+    return Budget(f"pixels: 6 u(float32) * (scale + mean) / std + {levels:.3g} of 255 levels", bound)
+
+
+OTHER_RESIZE = 2
+"""Levels by which another resize of uint8 pictures than Pillow's may differ. Both filter rows, round to uint8, filter
+columns and round again, with weights rounded to 22 bits by Pillow and to about 15 by torch. Before rounding a pass
+differs by a small part of a level, so after it by at most one; the second pass multiplies that by the sum of its
+absolute weights, at most 1.25 for a cubic with a = -1/2 (Keys 1981), adds its own small part, and rounds: at most two.
+"""
+
+
+def real_resize(taps: int) -> float:
+    """How far levels resized as real numbers may differ, in units of 1 of 0..255.
+
+    Two passes, each a float32 sum of `taps` products with weights whose absolute values sum up to 1.25, of values of
+    at most 255 * 1.25, the weights themselves rounded to float32 (Higham 2002, section 3.1).
+    """
+    return 2 * (taps + 2) * UNIT_ROUNDOFF["float32"] * 255 * 1.25**2

@@ -11,7 +11,9 @@ from typing import Any, NoReturn
 import click
 
 from clip_eval import __version__
+from clip_eval.bench_command import bench
 from clip_eval.errors import ClipEvalError
+from clip_eval.path_commands import path
 from clip_eval.settings import DTYPES, Settings
 
 __all__ = ["main"]
@@ -81,6 +83,7 @@ def _loading(function: Callable[..., Any]) -> Callable[..., Any]:
 @cli.command()
 @click.argument("checkpoint")
 @click.option("--baseline", metavar="PACK", help="Compare with the last approved release.")
+@click.option("--accepted", metavar="FILE", help="Differences from the pack that are wanted, with reasons.")
 @click.option("--new-weights", is_flag=True, help="The weights differ from the pack's on purpose.")
 @click.option("--library", metavar="DIR", help="Evaluation set for task scores.")
 @click.option(
@@ -91,6 +94,13 @@ def _loading(function: Callable[..., Any]) -> Callable[..., Any]:
     "-k", "keyword", metavar="EXPR", help="Run only matching checks; the verdict is then inconclusive at best."
 )
 @click.option("--no-throughput", is_flag=True, help="Do not time the model.")
+@click.option("--compile", is_flag=True, help="Judge the model under torch.compile, too; takes tens of seconds.")
+@click.option(
+    "--baseline-python",
+    metavar="EXE",
+    help="Compare with the same checkpoint under this Python: its own transformers, the same clip-eval.",
+)
+@click.option("--repro", metavar="DIR", help="Leave a script there that shows each failed check by itself.")
 def gate(checkpoint: str, keyword: str | None, no_throughput: bool, **options: Any) -> int:
     """Judge a CLIP checkpoint.
 
@@ -115,8 +125,9 @@ def gate(checkpoint: str, keyword: str | None, no_throughput: bool, **options: A
     help="Approve one more environment in this pack.",
 )
 @click.option("--library", metavar="DIR", help="Record the answers to this evaluation set too.")
+@click.option("--throughput", "speeds", is_flag=True, help="Record how fast it is on this machine too.")
 @_placing
-def record(checkpoint: str, pack: Path | None, existing: Path | None, **options: Any) -> int:
+def record(checkpoint: str, pack: Path | None, existing: Path | None, speeds: bool, **options: Any) -> int:
     """Record an approved release as a pack.
 
     The checkpoint must pass the suite in float32; a later gate compares its candidate with the pack.
@@ -127,9 +138,17 @@ def record(checkpoint: str, pack: Path | None, existing: Path | None, **options:
 
     if (pack is None) == (existing is None):
         raise click.UsageError("give either --out PACK for a new pack, or --add-to PACK for an existing one")
-    approval = approve(Settings(model=checkpoint, throughput=False, **options), out=pack, add_to=existing)
+    click.echo(f"running the suite on {checkpoint} in float32", err=True)
+    settings = Settings(model=checkpoint, throughput=False, **options)
+    approval = approve(settings, out=pack, add_to=existing, speeds=speeds)
     click.echo(_wrapped(approval.message))
+    for reason in approval.reasons:
+        click.echo(_wrapped(f"- {reason}"))
     return approval.exit_code
+
+
+cli.add_command(bench)
+cli.add_command(path)
 
 
 @cli.command()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clip_eval.budgets import Budget
 from clip_eval.measurement import Measurement
 
-__all__ = ["Compare", "Expected", "Mismatch", "agrees", "to_array"]
+__all__ = ["Compare", "Expected", "Mismatch", "Numbers", "agrees", "to_array"]
 
 EXACT_RULE = "exactly equal"
 
@@ -45,18 +45,29 @@ class Expected:
         return Expected(self.value.T, self.bound.T, self.rule)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Numbers:
+    """What was compared: an array or tensor with value and bound, and the elements that count (None: all of them)."""
+
+    observed: Any
+    expected: Expected
+    where: NDArray[np.bool_] | None
+
+
 class Mismatch(AssertionError):
     """An observation that is not as expected.
 
     Attributes:
         measurement: what was measured.
         diverges_at: module path in the checkpoint's names, where the comparison knows it.
+        numbers: the arrays behind it, where there are some.
     """
 
-    def __init__(self, measurement: Measurement, diverges_at: str | None) -> None:
+    def __init__(self, measurement: Measurement, diverges_at: str | None, numbers: Numbers | None = None) -> None:
         super().__init__(f"{measurement.name}: observed {measurement.observed}, expected {measurement.expected}")
         self.measurement = measurement
         self.diverges_at = diverges_at
+        self.numbers = numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +128,7 @@ class Compare:
             self._judge(
                 _structural(f"shape {value.shape}", f"shape {expected.value.shape}", f"shape of {name}"), module
             )
-        self._judge(_worst(value, expected, where, name), module)
+        self._judge(_worst(value, expected, where, name), module, Numbers(observed, expected, where))
 
     def fail(self, observed: str, expected: str, *, name: str, module: str | None = None) -> NoReturn:
         """Record a structural difference and raise."""
@@ -125,17 +136,20 @@ class Compare:
         self.record(measurement)
         raise Mismatch(measurement, module)
 
-    def _judge(self, measurement: Measurement, module: str | None) -> None:
+    def _judge(self, measurement: Measurement, module: str | None, numbers: Numbers | None = None) -> None:
         __tracebackhide__ = True
         self.record(measurement)
         if not measurement.passed:
-            raise Mismatch(measurement, module)
+            raise Mismatch(measurement, module, numbers)
 
 
 def agrees(observed: Any, expected: Expected, *, where: NDArray[np.bool_] | None = None) -> bool:
     """Say whether an array or tensor has the expected shape and every element that counts lies within its bound."""
     value = to_array(observed)
-    return value.shape == expected.value.shape and _worst(value, expected, where, "").passed
+    if value.shape != expected.value.shape:
+        return False
+    counts = np.broadcast_to(True if where is None else where, value.shape)  # the shape of value
+    return bool(counts.any() and np.all(_inside(value, expected) | ~counts))
 
 
 def to_array(value: Any) -> NDArray[np.float64]:
@@ -192,6 +206,13 @@ def _clipped(text: str) -> str:
     return text if len(text) <= 400 else f"{text[:397]}..."
 
 
+def _inside(value: NDArray[np.float64], expected: Expected) -> NDArray[np.bool_]:
+    """Which elements lie within their bound. NaN is never <= anything; an infinite bound is a defect."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.abs(value - expected.value)  # the shape of value
+    return np.asarray((error <= expected.bound) & np.isfinite(expected.bound))
+
+
 def _worst(value: NDArray[np.float64], expected: Expected, where: NDArray[np.bool_] | None, name: str) -> Measurement:
     """Judge every element at its own size; the worst is the one that exceeds, or fills, its bound the most."""
     counts = np.broadcast_to(True if where is None else where, value.shape)  # the shape of value
@@ -201,7 +222,7 @@ def _worst(value: NDArray[np.float64], expected: Expected, where: NDArray[np.boo
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         error = np.abs(value - expected.value)  # the shape of value
         ratio = error / bound  # the shape of value
-    inside = (error <= bound) & np.isfinite(bound)  # NaN is never <= anything; an infinite bound is a defect
+    inside = _inside(value, expected)  # the shape of value
     outside = np.where(np.isfinite(ratio) & np.isfinite(bound), ratio, np.inf)  # the shape of value
     excess = np.where(inside, np.where(bound > 0, ratio, 0.0), outside)  # the shape of value
     index = np.unravel_index(int(np.argmax(np.where(counts, excess, -1.0))), value.shape)

@@ -7,22 +7,26 @@ for the session.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.budgets import COPIES, SIGMAS, SMALLEST_NORMAL
+from clip_eval.budgets import COPIES, FORCED_SIGMAS, SIGMAS, SMALLEST_NORMAL
 from clip_eval.compare import Expected
 from clip_eval.config import ClipConfig
-from clip_eval.oracle import Arithmetic, Contrast, TowerStates, contrast, text_tower, vision_tower
-from clip_eval.probes import SEED, Batch
+from clip_eval.oracle import Arithmetic, Contrast, Tap, TowerStates, contrast, text_tower, vision_tower
+from clip_eval.probes import SEED, Batch, resized_batch
 from clip_eval.rounding import Precision, RoundingArithmetic, error_variance, pooled_deviation, spread, tile
+from clip_eval.teacher import ExpectedModules, Point, expect_modules
 from clip_eval.tensors import round_values
 
 __all__ = ["ExpectedContrast", "ExpectedTower", "Oracle"]
 
 Array = NDArray[np.float64]
+
+_LARGE_BYTES = 2**26
+"""Expected values of all modules of a tower are kept if they are smaller; of larger ones only the last asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +88,52 @@ class Oracle:
         config: the checkpoint's config.
         precision: how the subject computes.
         batch: the inputs. Pixels are rounded to the subject's dtype here, as the model does on entry.
+        interpolate: images may have another size than the model's; its position embeddings are interpolated.
     """
 
     weights: Mapping[str, Array]
     config: ClipConfig
     precision: Precision
     batch: Batch
+    interpolate: bool = False
     _towers: dict[str, _Tower] = field(default_factory=dict, repr=False)
     _heads: dict[tuple[int, int, str], ExpectedContrast] = field(default_factory=dict, repr=False)
+    _modules: dict[str, ExpectedModules] = field(default_factory=dict, repr=False)
+    _forced: dict[str, Array] = field(default_factory=dict, repr=False)
+    _resized: dict[tuple[int, int, int, int | None], Oracle] = field(default_factory=dict, repr=False)
 
     def on(self, batch: Batch) -> Oracle:
         """Return the expected values of the same weights, config and precision on another batch."""
         return Oracle(self.weights, self.config, self.precision, batch)
 
+    def resized(self, *, images: int, height: int, width: int, layers: int | None = None) -> Oracle:
+        """Return the expected values for the first `images` images in another size, with interpolate_pos_encoding.
+
+        The inputs are those of its `batch`.
+
+        Args:
+            images: at most as many as the batch holds.
+            height: of the images, in pixels.
+            width: of the images, in pixels.
+            layers: of the vision tower, its first ones; all by default. Without any, only embeddings are computed.
+        """
+        key = (images, height, width, layers)
+        if key not in self._resized:
+            batch = resized_batch(self.batch, images=images, height=height, width=width)
+            depth = self.config.vision.num_hidden_layers if layers is None else layers
+            config = replace(self.config, vision=replace(self.config.vision, num_hidden_layers=depth))
+            self._resized[key] = Oracle(self.weights, config, self.precision, batch, interpolate=True)
+        return self._resized[key]
+
     @property
     def rule(self) -> str:
         """The name of the budget behind every bound here."""
+        return f"{SIGMAS:g} sigma of {self._kind} rounding, amplified by this model"
+
+    @property
+    def _kind(self) -> str:
         tf32 = ", TF32" if self.precision.tf32_products or self.precision.tf32_convolution else ""
-        return f"{SIGMAS:g} sigma of {self.precision.dtype}{tf32} rounding, amplified by this model"
+        return f"{self.precision.dtype}{tf32}"
 
     def vision(self, *, images: int) -> ExpectedTower:
         """Return what the vision tower should give for the first `images` images."""
@@ -117,6 +149,40 @@ class Oracle:
         if key not in self._heads:
             self._heads[key] = self._head(images, texts, mask)
         return self._heads[key]
+
+    def modules(self, which: str) -> ExpectedModules:
+        """Return what each module of a tower should be given and give when all are given exact values.
+
+        Args:
+            which: "vision", or for texts the mask, "padding" or "interior".
+        """
+        if which not in self._modules:
+            self._drop_large()
+            rows = len(self.batch.pixel_values if which == "vision" else self.batch.input_ids)
+            made = expect_modules(
+                lambda arithmetic, chosen, copies, tap: self._run(which, arithmetic, chosen, copies, tap),
+                rows=rows,
+                precision=self.precision,
+                rule=f"{FORCED_SIGMAS:g} sigma of {self._kind} rounding in one module",
+            )
+            self._modules[which] = made
+            projection = "visual_projection" if which == "vision" else "text_projection"
+            projected = made.points[Point(projection, "output")].value  # (rows, projection)
+            self._forced[which] = round_values(projected, self.precision.dtype).astype(np.float64)
+        return self._modules[which]
+
+    def head(self, *, images: int, texts: int, mask: str) -> ExpectedContrast:
+        """Return what the contrastive head should give for exact projections, rounded to the subject's dtype."""
+        for which in ("vision", mask):
+            if which not in self._forced:
+                self.modules(which)
+        projected = self._forced[mask][:texts], self._forced["vision"][:images]
+        scale = self.weights["logit_scale"]  # ()
+        copies = [contrast(*projected, scale, arithmetic=self._arithmetic(seed)) for seed in range(COPIES)]
+        return self._expected_head(contrast(*projected, scale), copies)
+
+    def _drop_large(self) -> None:
+        self._modules = {name: made for name, made in self._modules.items() if made.size_bytes < _LARGE_BYTES}
 
     def _tower(self, which: str) -> _Tower:
         if which not in self._towers:
@@ -147,16 +213,23 @@ class Oracle:
         ]
         return _RowErrors(variances, _projected(noisy))
 
-    def _run(self, which: str, arithmetic: Arithmetic, rows: slice, copies: int) -> TowerStates:
+    def _run(self, which: str, arithmetic: Arithmetic, rows: slice, copies: int, tap: Tap | None = None) -> TowerStates:
         if which == "vision":
             rounded = round_values(
                 self.batch.pixel_values[rows], self.precision.dtype
             )  # (images, channels, height, width)
             pixel_values = tile(rounded.astype(np.float64), copies)  # (copies * images, channels, height, width)
-            return vision_tower(self.weights, self.config.vision, pixel_values, arithmetic=arithmetic)
+            return vision_tower(
+                self.weights,
+                self.config.vision,
+                pixel_values,
+                arithmetic=arithmetic,
+                tap=tap,
+                interpolate=self.interpolate,
+            )
         input_ids = tile(self.batch.input_ids[rows], copies)  # (copies * texts, tokens)
         attention_mask = tile(self.batch.mask(which)[rows], copies)  # (copies * texts, tokens)
-        return text_tower(self.weights, self.config.text, input_ids, attention_mask, arithmetic=arithmetic)
+        return text_tower(self.weights, self.config.text, input_ids, attention_mask, arithmetic=arithmetic, tap=tap)
 
     def _scales(self, exact: TowerStates) -> list[Array | None]:
         """What errors are proportional to: attention weights to themselves, the rest to nothing in particular."""

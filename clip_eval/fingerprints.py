@@ -26,8 +26,11 @@ __all__ = [
     "config_fingerprint",
     "has_image_processor",
     "has_tokenizer",
+    "image_processor_fields",
     "image_processor_fingerprint",
+    "output_options",
     "tensor_digest",
+    "tokenizer_fields",
     "tokenizer_fingerprint",
     "weights_fingerprint",
 ]
@@ -102,14 +105,22 @@ def config_fingerprint(config: ClipConfig, raw: Mapping[str, object]) -> str:
         config: what config.json says.
         raw: the parsed config.json.
     """
+    return _digest({"config": asdict(config), "options": output_options(raw)})
+
+
+def output_options(raw: Mapping[str, object]) -> dict[str, object]:
+    """Return the output options that config.json sets to something else than their default, by dotted name.
+
+    Args:
+        raw: the parsed config.json.
+    """
     sections = {"": raw, "text_config.": raw.get("text_config"), "vision_config.": raw.get("vision_config")}
-    options = {
+    return {
         prefix + name: section[name]
         for prefix, section in sections.items()
         for name, default in _OUTPUT_OPTIONS.items()
         if isinstance(section, Mapping) and section.get(name, default) != default
     }
-    return _digest({"config": asdict(config), "options": options})
 
 
 def has_tokenizer(directory: Path) -> bool:
@@ -134,6 +145,32 @@ def tokenizer_fingerprint(directory: Path) -> str | None:
     Raises:
         CheckpointError: a file of the tokenizer is damaged.
     """
+    meaning = _tokenizer_meaning(directory)
+    return None if meaning is None else _digest(meaning)
+
+
+def tokenizer_fields(directory: Path) -> dict[str, object]:
+    """Return what enters the tokenizer's fingerprint, by name: long parts as their number and digest.
+
+    Where two forms disagree, the second has its number in its names. Empty without a tokenizer.
+
+    Raises:
+        CheckpointError: a file of the tokenizer is damaged.
+    """
+    meaning = _tokenizer_meaning(directory)
+    if meaning is None:
+        return {}
+    forms, limit = meaning
+    found: dict[str, object] = {"model_max_length": limit}
+    for number, form in enumerate(forms):
+        place = f"form_{number + 1}." if number else ""
+        found |= {f"{place}{part}": f"{len(form[part])}, digest {_digest(form[part])}" for part in ("tokens", "merges")}
+        found |= {f"{place}{role}": form["special"][role] for role in form["special"]}
+    return found
+
+
+def _tokenizer_meaning(directory: Path) -> list[Any] | None:
+    """The distinct forms of the tokenizer, and its length limit."""
     config_file = directory / "tokenizer_config.json"
     config = _object(config_file) if config_file.is_file() else {}
     forms = []
@@ -147,7 +184,7 @@ def tokenizer_fingerprint(directory: Path) -> str | None:
     for form in forms:
         form["special"] = {role: form["tokens"].get(token) for role, token in named.items()}
     limit = config.get("model_max_length")
-    return _digest([_distinct(forms), limit if isinstance(limit, int) and limit < _NO_LIMIT else None])
+    return [_distinct(forms), limit if isinstance(limit, int) and limit < _NO_LIMIT else None]
 
 
 def image_processor_fingerprint(directory: Path) -> str | None:
@@ -161,6 +198,21 @@ def image_processor_fingerprint(directory: Path) -> str | None:
     """
     settings = _pixel_settings(directory)
     return _digest(settings) if settings else None
+
+
+def image_processor_fields(directory: Path) -> dict[str, object]:
+    """Return the image processor's settings by name, absent ones at CLIP's defaults. Empty without settings.
+
+    Where two files disagree, the names of the second carry its number.
+
+    Raises:
+        CheckpointError: a file is damaged.
+    """
+    return {
+        f"form_{number + 1}.{name}" if number else name: value
+        for number, settings in enumerate(_pixel_settings(directory))
+        for name, value in settings.items()
+    }
 
 
 def _digest(value: object) -> str:

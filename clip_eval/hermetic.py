@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
-import site
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 from clip_eval.checks import SUITE
 from clip_eval.errors import OutputError, ProcessError, UsageError
 from clip_eval.files import writable_directory
+from clip_eval.interpreters import child_environment, record_with
 from clip_eval.session import Session
 from clip_eval.settings import REPORTS, Settings
 
 __all__ = ["DEFAULT_OUT", "run_gate"]
 
 DEFAULT_OUT = Path("reports/latest")
+RECORDED = "baseline"
+"""The pack that another interpreter records for a gate, beside the reports."""
+
 _PLUGINS = ("clip_eval.plugin", "pytest_benchmark.plugin")
 _CONFIGURATION = SUITE / "gate.ini"
 _INTERRUPTED, _USAGE_ERROR = 2, 4
-
-# Each makes the interpreter or the libraries behave in another way than the one that is judged.
-_CLEARED = ("PYTHONWARNINGS", "PYTHONOPTIMIZE")
+_DECIDED = (0, 1, 10)
 
 
-def run_gate(settings: Settings, *, keyword: str | None = None) -> int:
+def run_gate(settings: Settings, *, keyword: str | None = None, quiet: bool = False) -> int:
     """Run the suite on a checkpoint, write the reports, return the exit code.
 
     The child runs in an empty directory with its own configuration file and root directory, without conftest files,
@@ -41,6 +44,7 @@ def run_gate(settings: Settings, *, keyword: str | None = None) -> int:
     Args:
         settings: what to gate; `out` defaults to reports/latest under the working directory.
         keyword: run only checks that match this pytest -k expression; the verdict is then inconclusive at best.
+        quiet: print nothing unless the run broke down: for a caller whose verdict is another than the gate's.
 
     Returns:
         0 pass, 1 fail, 10 inconclusive, else pytest's: 2 interrupted (what there is was written), 3 internal error.
@@ -53,15 +57,36 @@ def run_gate(settings: Settings, *, keyword: str | None = None) -> int:
     out = writable_directory(settings.out or DEFAULT_OUT)
     Session(settings).look()
     _remove_reports(out)
-    with tempfile.TemporaryDirectory(prefix="clip-eval-") as empty, tempfile.TemporaryFile() as errors:
-        code = _run(_command(settings, out, keyword), cwd=empty, errors=errors)
-        said = _read(errors)
+    settings = _with_recorded_baseline(settings, out)
+    with (
+        tempfile.TemporaryDirectory(prefix="clip-eval-") as empty,
+        tempfile.TemporaryFile() as errors,
+        tempfile.TemporaryFile() as kept,
+    ):
+        code = _run(_command(settings, out, keyword), cwd=empty, errors=errors, output=kept if quiet else None)
+        said, held_back = _read(errors), _read(kept)
+    if held_back and code not in _DECIDED:
+        sys.stdout.write(f"{held_back}\n")
     if code == _USAGE_ERROR:
         raise UsageError(said.removeprefix("ERROR: "))
     if said and code != _INTERRUPTED:
         sys.stderr.write(f"{said}\n")
     _require_record(code, settings, out)
     return code
+
+
+def _with_recorded_baseline(settings: Settings, out: Path) -> Settings:
+    """Where another interpreter is the baseline and no pack is named, let it record one: that says what it does."""
+    if settings.baseline_python is None or settings.baseline is not None:
+        return settings
+    pack = out / RECORDED
+    if (pack / "pack.json").exists():
+        shutil.rmtree(pack)
+    named = {"--attn": settings.attention, "--device": settings.device, "--library": settings.library}
+    options = [part for name, value in named.items() if value is not None for part in (name, value)]
+    sys.stderr.write(f"recording the baseline with {settings.baseline_python}\n")
+    record_with(settings.baseline_python, settings.model, pack, *options)
+    return replace(settings, baseline=str(pack))
 
 
 def _remove_reports(out: Path) -> None:
@@ -80,7 +105,7 @@ def _require_record(code: int, settings: Settings, out: Path) -> None:
             where=settings.model,
             fix="Nothing was judged and no report was written; its output above shows how far it came",
         )
-    if code in (0, 1, 10) and not (out / "run.json").exists():
+    if code in _DECIDED and not (out / "run.json").exists():
         raise ProcessError(
             f"the test process ended with {code} and wrote no run record", where=out, fix="Report this as a bug"
         )
@@ -102,18 +127,20 @@ def _absolute(name: str) -> str:
 
 
 def _absolute_options(settings: Settings) -> list[str]:
-    paths = {settings.baseline, settings.library} - {None}
-    return [str(Path(part).absolute()) if part in paths else part for part in settings.options("--clip-")]
+    paths = {settings.baseline, settings.accepted, settings.library, settings.repro} - {None}
+    python = settings.baseline_python  # a path, or a name that is looked up
+    options = [str(Path(part).absolute()) if part in paths else part for part in settings.options("--clip-")]
+    return [_absolute(part) if part == python else part for part in options]
 
 
-def _run(command: list[str], *, cwd: str, errors: IO[bytes]) -> int:
+def _run(command: list[str], *, cwd: str, errors: IO[bytes], output: IO[bytes] | None) -> int:
     """Run the child to its end.
 
     It has a session of its own, so that Ctrl-C reaches it once, from here: it then writes what it has and ends by
     itself. A shell that starts jobs in the background makes them, and so the child, deaf to it; the child must hear.
     """
     interrupted = False
-    with _stopped_like_interrupted(), _started(command, cwd=cwd, errors=errors) as child:
+    with _stopped_like_interrupted(), _started(command, cwd=cwd, errors=errors, output=output) as child:
         try:
             while (code := _wait(child)) is None:
                 interrupted = True
@@ -122,13 +149,15 @@ def _run(command: list[str], *, cwd: str, errors: IO[bytes]) -> int:
     return _INTERRUPTED if interrupted and code < 0 else code
 
 
-def _started(command: list[str], *, cwd: str, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+def _started(command: list[str], *, cwd: str, errors: IO[bytes], output: IO[bytes] | None) -> subprocess.Popen[bytes]:
     """Start the child. What ignores a signal hands that on, so for this moment the signal is not ignored."""
     deaf = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     if deaf:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        return subprocess.Popen(command, cwd=cwd, env=_environment(), stderr=errors, start_new_session=True)
+        return subprocess.Popen(
+            command, cwd=cwd, env=_environment(), stdout=output, stderr=errors, start_new_session=True
+        )
     finally:
         if deaf:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -158,13 +187,7 @@ def _stopped_like_interrupted() -> Iterator[None]:
 
 
 def _environment() -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_") and key not in _CLEARED}
-    path = [str(Path(entry).absolute()) for entry in kept.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    here = str(SUITE.parent.parent)
-    if here not in (*site.getsitepackages(), site.getusersitepackages()):  # run from a source tree
-        path.insert(0, here)
-    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    return {**kept, **quiet, "PYTHONPATH": os.pathsep.join(path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return {**child_environment(), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 
 def _read(errors: IO[bytes]) -> str:

@@ -1,80 +1,124 @@
-"""Where a subject first leaves the oracle: the module that the first diverging state of a tower comes from.
+"""Where a subject first leaves the oracle: the module that a wrong number comes from.
 
-A check that looks at an embedding or a logit sees a defect of any layer before it. This walks the tower's hidden states
-in order, and looks at the attention map of the first layer whose output is off, so that such a check names the cause.
+A check that looks at an embedding or a logit sees a defect of anything before it. Under teacher forcing each module is
+judged by itself, so the first one that is off, in the order of computation, is the cause.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from clip_eval.compare import Expected, agrees
-from clip_eval.expect import ExpectedTower, Oracle
-from clip_eval.observe import Clip
+from clip_eval.expect import Oracle
+from clip_eval.looks import Pass, Probe, forced_pass
+from clip_eval.observe import Clip, Question
 from clip_eval.probes import MOST_ROWS
 
-__all__ = ["first_divergence"]
+__all__ = ["Localiser"]
 
-_FIRST = {"text_model": "text_model.embeddings", "vision_model": "vision_model.pre_layrnorm"}
-_INSIDE_A_LAYER = re.compile(r"\.layers\.\d+\.")
+_MOST_VALUES = 2_000_000_000
+"""Values that are looked at in one session, about a minute's worth: more than enough for any small model, some twenty
+passes of a model of 151 million parameters. From then on, what was found has to do.
+"""
+
+_EAGER = {"attention": "eager"}
+
+_EMBEDDING = {
+    "text_projection": "text_embeds",
+    "text_embeds": "text_embeds",
+    "visual_projection": "image_embeds",
+    "image_embeds": "image_embeds",
+}
+"""What of the head comes before, or is, a place that a check names."""
 
 
-def first_divergence(clip: Clip, oracle: Oracle, module: str) -> str:
-    """Return the first module, in the order of computation, that diverges before or at `module`.
+@dataclass(slots=True)
+class Localiser:
+    """Names the module that a mismatch comes from. Each question is put again once.
 
     Args:
         clip: the subject's observations.
         oracle: the expected values on the same probe.
-        module: where a difference was seen, in the checkpoint's names. One inside a layer is returned as it is, and so
-            is one whose tower is right by itself.
     """
-    if _INSIDE_A_LAYER.search(module) or module in _FIRST.values():
+
+    clip: Clip
+    oracle: Oracle
+    _found: dict[tuple[Any, ...], Mapping[str, tuple[str, ...]]] = field(default_factory=dict, repr=False)
+    _looked_at: int = 0
+    _usual: tuple[Question, ...] | None = field(default=None, repr=False)
+
+    def first_divergence(self, module: str | None, observed: Any = None) -> str | None:
+        """Return the first module, in the order of computation, that diverges before or at `module`.
+
+        Args:
+            module: where a difference was seen, in the checkpoint's names; None where nobody said. It is returned as
+                it is where every module is right by itself, and where it lies inside of a layer and nobody was asked.
+            observed: what was compared. If it is part of an answer, its question is put again; else some usual
+                questions are.
+        """
+        part = self.clip.part(observed)
+        if part is None and (module is None or ".layers." in module or module.count(".") > 1):
+            return module
+        questions = (*(() if part is None else (part.question,)), *(self._questions() if module else ()))
+        for question in questions:
+            places = self._places(question)
+            for group in _groups(module):
+                for place in places.get(group, ()):
+                    if group != "head" or _belongs(place, module):
+                        return place
         return module
-    for tower in _towers_before(module):
-        for mask in ("padding", "interior") if tower == "text_model" else (None,):
-            found = _first_layer(clip, oracle, tower, mask)
-            if found is not None:
-                return found
-    return module
+
+    def _places(self, question: Question) -> Mapping[str, tuple[str, ...]]:
+        """The places of a question that are wrong, by part: the first one of a tower, all of the head."""
+        probe = Probe.of(question, self.clip.batch)
+        options = tuple(sorted((name, repr(value)) for name, value in question.options.items()))
+        key = (question.model_class, question.method, probe, "attention_mask" in question.inputs, options)
+        if key not in self._found:
+            if self._looked_at > _MOST_VALUES:
+                return self._found_elsewhere()
+            found = forced_pass(self.clip, self.oracle, question)
+            self._found[key] = {} if found is None else dict(self._wrong(found))
+        return self._found[key]
+
+    def _wrong(self, found: Pass) -> Iterator[tuple[str, tuple[str, ...]]]:
+        for part, looks in found.looks.items():
+            places = []
+            for look in looks:
+                self._looked_at += look.expected.value.size
+                if not look.is_right:
+                    places.append(look.place)
+                    if part != "head":
+                        break
+            yield part, tuple(places)
+
+    def _found_elsewhere(self) -> Mapping[str, tuple[str, ...]]:
+        """Of each part, what the first question that showed something showed."""
+        parts = ("vision", "text", "head")
+        return {part: next((found[part] for found in self._found.values() if found.get(part)), ()) for part in parts}
+
+    def _questions(self) -> tuple[Question, ...]:
+        """What is asked where nothing else is known: the whole model under each mask and attention."""
+        if self._usual is None:
+            images, texts = self.clip.images(MOST_ROWS), self.clip.texts(MOST_ROWS, "none")
+            given = [{**images, **self.clip.texts(MOST_ROWS, mask)} for mask in ("padding", "none", "interior")]
+            given.append({**images, **texts, "attention_mask": np.ones_like(texts["input_ids"])})
+            attentions: tuple[dict[str, Any], ...] = ({},) if self.clip.attention == "eager" else ({}, _EAGER)
+            self._usual = tuple(Question("CLIPModel", "forward", one, how) for one in given for how in attentions)
+        return self._usual
 
 
-def _towers_before(module: str) -> tuple[str, ...]:
-    if module.startswith(("vision_model", "visual_projection")):
-        return ("vision_model",)
-    if module.startswith("text_"):
-        return ("text_model",)
-    return ("vision_model", "text_model")
+def _groups(module: str | None) -> tuple[str, ...]:
+    """The parts of a model that come before a module or hold it."""
+    if module is None or module == "logit_scale":
+        return ("vision", "text", "head")
+    return ("text", "head") if module.startswith("text") else ("vision", "head")
 
 
-def _first_layer(clip: Clip, oracle: Oracle, tower: str, mask: str | None) -> str | None:
-    expected = _expected(oracle, mask)
-    real = None if mask is None else clip.real(MOST_ROWS, mask)  # (texts, tokens)
-    states = _ask(clip, mask, output_hidden_states=True).hidden_states
-    where = None if real is None else real[:, :, None]  # (texts, tokens, 1)
-    index = _first_off(states, expected.hidden_states, where)
-    if not index:
-        return None if index is None else _FIRST[tower]
-    layer = f"{tower}.encoder.layers.{index - 1}"
-    maps = _ask(clip, mask, output_attentions=True, attention="eager").attentions[index - 1 : index]
-    where = None if real is None else real[:, None, :, None]  # (texts, 1, query, 1)
-    attends_right = _first_off(maps, expected.attentions[index - 1 : index], where) is None
-    return layer if attends_right else f"{layer}.self_attn"
-
-
-def _ask(clip: Clip, mask: str | None, **options: Any) -> Any:
-    if mask is None:
-        return clip.vision_model(images=MOST_ROWS, **options)
-    return clip.text_model(texts=MOST_ROWS, mask=mask, **options)
-
-
-def _expected(oracle: Oracle, mask: str | None) -> ExpectedTower:
-    return oracle.vision(images=MOST_ROWS) if mask is None else oracle.text(texts=MOST_ROWS, mask=mask)
-
-
-def _first_off(observed: Any, expected: tuple[Expected, ...], where: NDArray[np.bool_] | None) -> int | None:
-    pairs = enumerate(zip(observed, expected, strict=True))
-    return next((index for index, (one, value) in pairs if not agrees(one, value, where=where)), None)
+def _belongs(place: str, module: str | None) -> bool:
+    """Whether a place of the head comes before or at a module: an embedding after its projection, all before logits."""
+    if module is None or module == "logit_scale":
+        return True
+    return place == _EMBEDDING.get(module)

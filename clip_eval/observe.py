@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,65 @@ from clip_eval.config import ClipConfig
 from clip_eval.probes import Batch, batch_of
 from clip_eval.subject import Subject, transformers_release
 
-__all__ = ["Clip", "present_fields"]
+__all__ = ["Clip", "Part", "Question", "present_fields", "tensors_of"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """One call of the subject.
+
+    Attributes:
+        model_class: the class that was called.
+        method: "forward" or the name of a method.
+        inputs: the arrays by keyword.
+        options: the other keywords; "attention" among them is an implementation other than the subject's.
+    """
+
+    model_class: str
+    method: str
+    inputs: Mapping[str, NDArray[Any]]
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """A tensor of an answer.
+
+    Attributes:
+        question: what was asked.
+        path: where in the answer, a dotted name such as "text_model_output.hidden_states.3"; "" for all of it.
+        tensor: as it was returned.
+    """
+
+    question: Question
+    path: str
+    tensor: Any
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPoint:
+    """A public way into a CLIP: the class, the method that is called, and whether it takes texts and images."""
+
+    model_class: str
+    method: str
+    texts: bool
+    images: bool
+
+    def __str__(self) -> str:
+        """As reports print it: the class for its forward, else the method of CLIPModel."""
+        return self.model_class if self.method == "forward" else self.method
+
+
+ENTRY_POINTS = (
+    EntryPoint("CLIPModel", "forward", texts=True, images=True),
+    EntryPoint("CLIPTextModel", "forward", texts=True, images=False),
+    EntryPoint("CLIPVisionModel", "forward", texts=False, images=True),
+    EntryPoint("CLIPTextModelWithProjection", "forward", texts=True, images=False),
+    EntryPoint("CLIPVisionModelWithProjection", "forward", texts=False, images=True),
+    EntryPoint("CLIPModel", "get_text_features", texts=True, images=False),
+    EntryPoint("CLIPModel", "get_image_features", texts=False, images=True),
+)
+"""Every way in."""
 
 
 @dataclass(slots=True)
@@ -29,6 +87,7 @@ class Clip:
     subject: Subject
     batch: Batch
     _answers: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
+    _questions: dict[tuple[Any, ...], Question] = field(default_factory=dict, repr=False)
 
     def on(self, batch: Batch) -> Clip:
         """Return the same subject asked about another batch, such as one from `process`."""
@@ -98,6 +157,25 @@ class Clip:
         """Return whatever CLIPModel.get_image_features gives in this release."""
         return self._ask("CLIPModel", "get_image_features", self.images(images), (images,), options)
 
+    def once(self, question: Hashable, ask: Callable[[], Any]) -> Any:
+        """Return the answer to a question of any kind: what `ask` gives, asked when it is first needed."""
+        if (question,) not in self._answers:
+            self._answers[question,] = ask()
+        return self._answers[question,]
+
+    def part(self, observed: Any) -> Part | None:
+        """Return the part of an answer that a tensor is, or is a view of; None for anything else."""
+        if not hasattr(observed, "untyped_storage"):
+            return None
+        parts = (
+            Part(self._questions[key], path.removeprefix("."), tensor)
+            for key, answer in self._answers.items()
+            if key in self._questions
+            for path, tensor in tensors_of(answer, "").items()
+            if _shares_memory(tensor, observed)
+        )
+        return max(parts, key=lambda part: (part.tensor is observed, part.tensor.shape == observed.shape), default=None)
+
     def images(self, count: int) -> Mapping[str, NDArray[Any]]:
         """Return the keywords of the first `count` images."""
         return {"pixel_values": self.batch.pixel_values[:count]}
@@ -106,6 +184,14 @@ class Clip:
         """Return the keywords of the first `count` texts."""
         ids = {"input_ids": self.batch.input_ids[:count]}
         return ids if mask == "none" else {**ids, "attention_mask": self.batch.mask(mask)[:count]}
+
+    def inputs(self, entry: EntryPoint, *, images: int, texts: int, mask: str = "padding") -> dict[str, NDArray[Any]]:
+        """Return the keywords that an entry point takes: the first `images` and `texts` of the probe."""
+        return {**(self.texts(texts, mask) if entry.texts else {}), **(self.images(images) if entry.images else {})}
+
+    def enter(self, entry: EntryPoint, tensors: Mapping[str, Any], **options: Any) -> Any:
+        """Call an entry point with tensors, anew each time; options go on to `Subject.call`."""
+        return self.subject.call(entry.model_class, method=entry.method, **tensors, **options)
 
     def real(self, count: int, mask: str = "padding") -> NDArray[np.bool_]:
         """Return which tokens count, (texts, tokens): those whose mask is 1."""
@@ -121,8 +207,26 @@ class Clip:
     ) -> Any:
         key = (model_class, method, rows, tuple(sorted(options.items())))
         if key not in self._answers:
+            self._questions[key] = Question(model_class, method, inputs, options)
             self._answers[key] = self.subject.run(model_class, inputs, method=method, **options)
         return self._answers[key]
+
+
+def _shares_memory(one: Any, other: Any) -> bool:
+    return bool(one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr())
+
+
+def tensors_of(output: Any, name: str) -> dict[str, Any]:
+    """Return every tensor of a model output by dotted name: of nested outputs and tuples too, in order.
+
+    Args:
+        output: a model output, a tuple, a tensor, or None, which has none.
+        name: what the output itself is called.
+    """
+    if hasattr(output, "detach"):
+        return {name: output}
+    items = output.items() if hasattr(output, "items") else enumerate(output) if isinstance(output, tuple) else ()
+    return {key: tensor for part, item in items for key, tensor in tensors_of(item, f"{name}.{part}").items()}
 
 
 def present_fields(output: Any) -> dict[str, Any]:

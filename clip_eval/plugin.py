@@ -37,12 +37,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--clip-model", metavar="CHECKPOINT", help="checkpoint directory, or hub id with or without @revision"
     )
     group.addoption("--clip-baseline", metavar="PACK", help="baseline pack of the last approved release")
+    group.addoption("--clip-accepted", metavar="FILE", help="acceptances: differences from the pack that are wanted")
     group.addoption("--clip-library", metavar="DIR", help="evaluation set for task scores")
     group.addoption("--clip-dtype", choices=DTYPES, help="default: the dtype the checkpoint is stored in")
     group.addoption("--clip-device", metavar="DEVICE", default="cpu", help="torch device (default: cpu)")
     group.addoption("--clip-attn", metavar="NAME", help="attention implementation (default: the library's)")
     group.addoption("--clip-new-weights", action="store_true", help="the weights differ from the pack's on purpose")
     group.addoption("--clip-no-throughput", action="store_true", help="do not time the model")
+    group.addoption("--clip-baseline-python", metavar="EXE", help="time the model in turns with it under this Python")
+    group.addoption("--clip-compile", action="store_true", help="judge the model under torch.compile, too")
+    group.addoption("--clip-repro", metavar="DIR", help="leave a script there that shows each failed check by itself")
     group.addoption(
         "--clip-out", metavar="DIR", type=Path, help="write run.json, report.html, summary.md and junit.xml there"
     )
@@ -132,11 +136,15 @@ def _settings(config: pytest.Config, model: str) -> Settings:
     return Settings(
         model=model,
         baseline=option("--clip-baseline"),
+        accepted=option("--clip-accepted"),
         library=option("--clip-library"),
         dtype=option("--clip-dtype"),
         device=option("--clip-device"),
         attention=option("--clip-attn"),
         new_weights=option("--clip-new-weights"),
         throughput=not option("--clip-no-throughput"),
+        compile=option("--clip-compile"),
+        baseline_python=option("--clip-baseline-python"),
+        repro=option("--clip-repro"),
         out=None if out is None else Path(out).absolute(),
     )

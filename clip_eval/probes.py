@@ -5,7 +5,7 @@ A batch of n rows is the first n rows of the largest batch, so that one oracle r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,17 @@ from PIL import Image
 
 from clip_eval.config import LEGACY_EOS_TOKEN_ID, ClipConfig, TextConfig, VisionConfig
 
-__all__ = ["MOST_ROWS", "SEED", "TEXTS", "Batch", "batch_of", "end_token_id", "make_batch", "make_pictures"]
+__all__ = [
+    "MOST_ROWS",
+    "SEED",
+    "TEXTS",
+    "Batch",
+    "batch_of",
+    "end_token_id",
+    "make_batch",
+    "make_pictures",
+    "resized_batch",
+]
 
 MOST_ROWS = 5
 SEED = 20_210_226  # the day the CLIP paper was submitted; any fixed number serves
@@ -75,6 +85,14 @@ def batch_of(pixel_values: NDArray[Any], input_ids: NDArray[Any], attention_mask
     mask = np.asarray(attention_mask, dtype=np.int64)  # (texts, tokens)
     pixels, ids = np.asarray(pixel_values, dtype=np.float32), np.asarray(input_ids, dtype=np.int64)
     return Batch(pixel_values=pixels, input_ids=ids, attention_mask=mask, interior_mask=_hide_interior(mask))
+
+
+def resized_batch(batch: Batch, *, images: int, height: int, width: int) -> Batch:
+    """Return a batch whose images, the first `images`, are cut to (height, width), or go on as their mirror images."""
+    pixel_values = batch.pixel_values[:images]  # (images, channels, side, side)
+    more = [(0, max(0, wanted - given)) for wanted, given in zip((height, width), pixel_values.shape[2:], strict=True)]
+    mirrored = np.pad(pixel_values, [(0, 0), (0, 0), *more], mode="symmetric")  # (images, channels, *larger)
+    return replace(batch, pixel_values=mirrored[:, :, :height, :width])
 
 
 def end_token_id(config: TextConfig) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clip_eval import __version__
+from clip_eval.machine import cpu_name
 from clip_eval.session import Session
 
 __all__ = ["facts"]
@@ -55,7 +56,7 @@ def _machine(torch: Any, session: Session) -> dict[str, Any]:
     on_gpu = torch is not None and device.startswith("cuda") and session.device_problem is None
     return {
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
         "threads": None if torch is None else torch.get_num_threads(),
         "tf32": None
@@ -67,15 +68,6 @@ def _machine(torch: Any, session: Session) -> dict[str, Any]:
         "seed": SEED,
         "git_revision": _git_revision(session.checkpoint.path),
     }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _git_revision(directory: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ __all__ = [
 ]
 
 _SHOWN = 3  # names in one sentence; the report lists them all
+_OWNER = re.compile(r"[^.(\[]*")
 
 _T = TypeVar("_T")
 _K = TypeVar("_K", bound=Hashable)
@@ -32,7 +34,7 @@ def failures(
     """One sentence for each cause of a fail; checks that diverge first at the same module share one."""
     return (
         *_failed_checks(checks),
-        *(_change(change) for change in surface_changes if change.accepted is None),
+        *_open_changes([change for change in surface_changes if change.accepted is None]),
         *(_task(task) for task in tasks if task.outcome == "failed"),
         *(_timing(timing) for timing in throughput if timing.outcome == "failed"),
     )
@@ -51,10 +53,10 @@ def gaps(checks: Sequence[CheckResult]) -> tuple[str, ...]:
 def notes(*, checks: Sequence[CheckResult], surface_changes: Sequence[SurfaceChange]) -> tuple[str, ...]:
     """Sentences on what was excused: declared deviations and accepted changes."""
     excused = _groups((check for check in checks if check.outcome == "deviation"), key=lambda check: check.deviation)
-    accepted = [change for change in surface_changes if change.accepted is not None]
+    accepted = _groups((change for change in surface_changes if change.accepted is not None), key=_reason)
     return (
         *(f"Declared deviation {name}: {_checks(group)}." for name, group in excused.items()),
-        *(f"Accepted change {change.id}: {_clause(change.accepted)}." for change in accepted),
+        *(f"Accepted ({_clause(reason)}): {listed(_ids(group))}." for reason, group in accepted.items()),
     )
 
 
@@ -109,6 +111,35 @@ def _against(measurement: Measurement) -> str:
     unit = f" {measurement.unit}" if measurement.unit else ""
     error, bound = format_number(measurement.error), format_number(measurement.bound)
     return f"error {error}{unit} of {measurement.name} against bound {bound}{unit} ({measurement.budget})"
+
+
+def _open_changes(changes: Sequence[SurfaceChange]) -> list[str]:
+    """A few changes are told one by one, many by what they are changes of; then how such are accepted."""
+    if not changes:
+        return []
+    told = [_change(change) for change in changes]
+    if len(changes) > _SHOWN:
+        told = [_change_group(name, group) for name, group in _groups(changes, key=_changed).items()]
+    return [*told, "Changes that are wanted are accepted with --accepted FILE; summary.md holds a draft of it."]
+
+
+def _change_group(name: str, group: Sequence[SurfaceChange]) -> str:
+    if len(group) == 1:
+        return _change(group[0])
+    return f"{len(group)} surface changes of {name} are not accepted: {listed(_ids(group))}."
+
+
+def _ids(changes: Sequence[SurfaceChange]) -> list[str]:
+    return [change.id for change in changes]
+
+
+def _changed(change: SurfaceChange) -> str:
+    """What a change is one of: its id up to the first call, key or dot."""
+    return _OWNER.match(change.id)[0]  # type: ignore[index] # it matches anything
+
+
+def _reason(change: SurfaceChange) -> str | None:
+    return change.accepted
 
 
 def _change(change: SurfaceChange) -> str:

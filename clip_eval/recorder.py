@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,6 +22,9 @@ from clip_eval.run_record import CheckResult, RunRecord, dump
 from clip_eval.session import Session
 from clip_eval.settings import REPORTS
 from clip_eval.verdict import Asked, DeclaredCheck, complete, decide
+
+if TYPE_CHECKING:
+    from clip_eval.compare import Mismatch
 
 __all__ = ["Recorder"]
 
@@ -48,6 +51,10 @@ class Recorder:
             return  # the controller has looked
         if self.session.settings.out is not None:
             writable_directory(self.session.settings.out)
+        if self.session.settings.repro is not None:
+            from clip_eval.repro import remove_bundles
+
+            remove_bundles(writable_directory(self.session.settings.repro))
         self.session.look()
 
     @property
@@ -83,11 +90,12 @@ class Recorder:
         from clip_eval.compare import Mismatch
 
         error = None if call.excinfo is None else call.excinfo.value
-        if isinstance(error, Mismatch) and error.diverges_at:
-            Evidence(item.user_properties).diverges_at(self._located(error.diverges_at))
+        if isinstance(error, Mismatch) and (module := self._located(error)):
+            Evidence(item.user_properties).diverges_at(module)
         report = yield
         if isinstance(error, Mismatch):
-            report.longrepr = terminal_failure(self._explained(item, report))
+            result = self._explained(item, report)
+            report.longrepr = "\n".join([terminal_failure(result), *self._bundled(error, result)])
         return report
 
     def _explained(self, item: pytest.Item, report: pytest.TestReport) -> CheckResult:
@@ -98,14 +106,25 @@ class Recorder:
         rerun = shlex.join(["pytest", report.nodeid, *self.session.settings.pytest_options()])
         return replace(self.outcomes.result(report, Case(_own_check(item))), rerun=rerun)
 
-    def _located(self, module: str) -> str:
-        """The cause before the place: a defect of a layer is seen in everything after it."""
-        from clip_eval.localise import first_divergence
+    def _bundled(self, error: Mismatch, result: CheckResult) -> list[str]:
+        """Leave what shows the failure without pytest, where that was asked for, and say where it is."""
+        from clip_eval.repro import bundle_name, write_bundle
 
+        if self.session.settings.repro is None:
+            return []
+        name = bundle_name(result.id, result.case)
+        title = f"{result.id}{f'[{result.case}]' if result.case else ''}: {error.measurement.name}"
+        directory = Path(self.session.settings.repro).absolute()
+        line = write_bundle(directory, name, title=title, numbers=error.numbers, clip=self.session.clip)
+        return [f"{'repro':<10}{line}"]
+
+    def _located(self, error: Mismatch) -> str | None:
+        """The cause before the place: a defect of a module is seen in everything after it."""
+        observed = None if error.numbers is None else error.numbers.observed
         try:
-            return first_divergence(self.session.clip, self.session.oracle, module)
+            return self.session.localiser.first_divergence(error.diverges_at, observed)
         except Exception:  # a subject may be too broken to be asked again; the place where it showed then stands
-            return module
+            return error.diverges_at
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Gather results; under xdist the controller sees every worker's report."""

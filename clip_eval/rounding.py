@@ -16,13 +16,16 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.budgets import PARTIAL_SUMS, ROUNDING, SMALLEST_NORMAL, TF32_UNIT_ROUNDOFF, UNIT_ROUNDOFF
+from clip_eval.budgets import ERF_ERROR, PARTIAL_SUMS, ROUNDING, SMALLEST_NORMAL, TF32_UNIT_ROUNDOFF, UNIT_ROUNDOFF
 from clip_eval.oracle import Arithmetic
+from clip_eval.oracle.bicubic import cubic_weights, source_positions
 
 __all__ = ["Precision", "RoundingArithmetic", "error_variance", "pooled_deviation", "spread", "tile"]
 
 Array = NDArray[np.float64]
 _Scalar = TypeVar("_Scalar", bound=np.generic)
+
+_CANCELLING = ("gelu", "gelu_new", "gelu_pytorch_tanh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +129,18 @@ class RoundingArithmetic(Arithmetic):
     def activation(self, x: Array, name: str) -> Array:
         """Up to three stored roundings: the argument, which the slope amplifies, and the factors of the result."""
         exact = Arithmetic.activation(self, x, name)
+        return self._noisy(exact, self._activation_error(x, exact, name))
+
+    def _activation_error(self, x: Array, exact: Array, name: str) -> Array:
+        """Root mean square error of an activation.
+
+        GELU multiplies x / 2 by 1 + erf or 1 + tanh, which cancel where x is negative: the error of erf, as large as
+        elsewhere, is then all there is.
+        """
         step = 1e-6
         slope = (Arithmetic.activation(self, x * (1 + step), name) - exact) / step  # (...), x times the derivative
-        return self._noisy(exact, self.precision.stored * np.hypot(slope, 2 * exact))
+        stored = self.precision.stored * np.hypot(slope, 2 * exact)  # (...)
+        return np.hypot(stored, ERF_ERROR * x / 2) if name in _CANCELLING else stored
 
     def softmax(self, scores: Array) -> Array:
         """Computed in float32: the shifted score as argument of exp, three roundings of the quotient; then stored."""
@@ -144,6 +156,24 @@ class RoundingArithmetic(Arithmetic):
         exact = Arithmetic.log_softmax(self, scores)
         inner = 3 * (np.abs(exact) + 1)  # (..., classes)
         return self._noisy(exact, np.hypot(self.precision.internal * inner, self.precision.storing(exact)))
+
+    def resize(self, grid: Array, rows: int, columns: int) -> Array:
+        """Source positions in float32, a rounding each for factor, product and difference; coefficients and the result
+        of both passes stored. One result a copy, (copies, rows, columns, width), as the errors of a position are shared
+        by all channels of all images.
+        """
+        grids = []
+        for _ in range(self.copies):
+            by_row = self._coefficients(grid.shape[0], rows)  # (rows, rows_in)
+            by_column = self._coefficients(grid.shape[1], columns)  # (columns, columns_in)
+            grids.append(np.einsum("ra,cb,abw->rcw", by_row, by_column, grid))
+        exact = np.stack(grids)  # (copies, rows, columns, width)
+        return self._noisy(exact, np.sqrt(2) * self.precision.storing(exact))
+
+    def _coefficients(self, inputs: int, outputs: int) -> Array:
+        exact = source_positions(inputs, outputs)  # (outputs,)
+        positions = self._noisy(exact, math.sqrt(3) * self.precision.internal * (exact + 0.5))  # (outputs,)
+        return self._stored(cubic_weights(positions, inputs))
 
     def mean(self, x: Array) -> Array:
         """A mean, stored."""

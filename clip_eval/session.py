@@ -5,11 +5,13 @@ first asked for.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from clip_eval.acceptances import Acceptance, Ruling, read_acceptances, rule
 from clip_eval.checkpoint import Checkpoint, open_checkpoint
-from clip_eval.errors import LibraryError, PackError
+from clip_eval.errors import LibraryError, PackError, UsageError
 from clip_eval.run_record import SubjectInfo
 from clip_eval.settings import DTYPES, Settings
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from clip_eval.baseline import Baseline, Pack
     from clip_eval.expect import Oracle
     from clip_eval.library import Library
+    from clip_eval.localise import Localiser
     from clip_eval.observe import Clip
     from clip_eval.probes import Batch
     from clip_eval.subject import Subject
@@ -42,6 +45,7 @@ class Session:
         if self.library is not None:
             self.library.require_complete()
         self.pack  # noqa: B018 - opening it is the look
+        self.acceptances  # noqa: B018 - reading them is the look
 
     @property
     def dtype(self) -> str:
@@ -107,6 +111,13 @@ class Session:
         """The expected values on the probe."""
         return self.oracle_on(self.batch)
 
+    @cached_property
+    def localiser(self) -> Localiser:
+        """Who names the module that a wrong number comes from."""
+        from clip_eval.localise import Localiser
+
+        return Localiser(self.clip, self.oracle)
+
     def oracle_on(self, batch: Batch, dtype: str | None = None) -> Oracle:
         """Return the expected values on another batch, or for weights rounded to another dtype."""
         from clip_eval.expect import Oracle
@@ -143,6 +154,23 @@ class Session:
             self.clip if same_inputs else Clip(self.subject, self.pack.inputs),
             self.oracle if same_question else replace(self.oracle_on(self.pack.inputs), config=self.pack.config),
         )
+
+    @cached_property
+    def acceptances(self) -> tuple[Acceptance, ...]:
+        """What the user accepts of the differences from the pack; empty where no file was named. Raises UsageError."""
+        if self.settings.accepted is None:
+            return ()
+        if self.settings.baseline is None:
+            raise UsageError(
+                "--accepted excuses differences from a pack, and none was named", fix="Add --baseline PACK"
+            )
+        return read_acceptances(self.settings.accepted)
+
+    @cached_property
+    def ruling(self) -> Ruling:
+        """Every difference of the surface from the pack, with what excuses it today (UTC)."""
+        changes = self.baseline.surface_changes()
+        return rule(changes, self.acceptances, today=datetime.now(tz=timezone.utc).date())
 
     @property
     def pack_info(self) -> SubjectInfo | None:

@@ -30,6 +30,9 @@ class Settings:
         attention: an attention implementation; None for the library's default.
         new_weights: the candidate has other weights than the pack, on purpose.
         throughput: time the model.
+        compile: judge the model under torch.compile, too.
+        baseline_python: another interpreter, in which the checkpoint is timed in turns with this one.
+        repro: directory for what shows each failed check without pytest; None writes none.
         out: directory for the reports; None writes none.
     """
 
@@ -42,6 +45,9 @@ class Settings:
     attention: str | None = None
     new_weights: bool = False
     throughput: bool = True
+    compile: bool = False
+    baseline_python: str | None = None
+    repro: str | None = None
     out: Path | None = None
 
     def arguments(self) -> dict[str, Json]:
@@ -61,9 +67,11 @@ class Settings:
             "dtype": self.dtype,
             "attn": self.attention,
             "device": None if self.device == "cpu" else self.device,
+            "baseline-python": self.baseline_python,
+            "repro": self.repro,
         }
         options = [part for name, value in named.items() if value is not None for part in (f"{prefix}{name}", value)]
-        switches = {"new-weights": self.new_weights, "no-throughput": not self.throughput}
+        switches = {"new-weights": self.new_weights, "no-throughput": not self.throughput, "compile": self.compile}
         return options + [f"{prefix}{name}" for name, on in switches.items() if on]
 
     def pytest_options(self) -> list[str]:

@@ -74,6 +74,7 @@ class _Evidence:
     """What one scope has to show, as phrases such as "2 checks failed".
 
     `failures` fail the run, `gaps` keep it from passing, `doubts` leave the verdict alone, `merits` were found right.
+    `excused` are those of the merits without which it would have failed; the headline tells them.
     """
 
     name: Scope
@@ -82,6 +83,7 @@ class _Evidence:
     gaps: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     merits: tuple[str, ...] = ()
+    excused: tuple[str, ...] = ()
 
     @property
     def unjudged(self) -> tuple[str, ...]:
@@ -193,6 +195,7 @@ def _baseline(results: Sequence[CheckResult], changes: Sequence[SurfaceChange], 
         evidence,
         failures=evidence.failures + _counted(len(changes) - accepted, "surface change", "not accepted"),
         merits=evidence.merits + _counted(accepted, "surface change", "accepted"),
+        excused=_counted(accepted, "surface change", "accepted"),
     )
 
 
@@ -218,6 +221,8 @@ def _throughput(results: Sequence[CheckResult], throughput: Sequence[ThroughputR
     names = _names_by_outcome(throughput)
     timed = any(names[outcome] for outcome in ("passed", "failed", "inconclusive"))
     checks = _outcomes(results, "throughput")
+    # What was timed and has nothing to be held against was not asked.
+    asked = asked and (timed or not names["not_asked"])
     return _Evidence(
         name="throughput",
         asked=asked,
@@ -299,9 +304,9 @@ def _verdict(evidence: Sequence[_Evidence], *, missing: Sequence[Scope]) -> Verd
 
 def _headline(evidence: Sequence[_Evidence]) -> str:
     """Such as "contract (2 checks failed); passed baseline; no tasks, no throughput"."""
-    failed = [_with(item, item.failures + item.unjudged) for item in evidence if item.failures]
-    undecided = [_with(item, item.unjudged) for item in evidence if item.unjudged and not item.failures]
-    passed = [item.name for item in evidence if item.asked and not item.failures and not item.unjudged]
+    failed = [_with(item, item.failures + item.unjudged + item.excused) for item in evidence if item.failures]
+    undecided = [_with(item, item.unjudged + item.excused) for item in evidence if item.unjudged and not item.failures]
+    passed = [_with(item, item.excused) for item in evidence if item.asked and not item.failures and not item.unjudged]
     absent = [f"no {item.name}" for item in evidence if not (item.asked or item.failures or item.unjudged)]
     unsettled = any(item.failures or item.gaps for item in evidence)
     parts = [
@@ -315,7 +320,7 @@ def _headline(evidence: Sequence[_Evidence]) -> str:
 
 
 def _with(item: _Evidence, phrases: Sequence[str]) -> str:
-    return f"{item.name} ({', '.join(phrases)})"
+    return f"{item.name} ({', '.join(phrases)})" if phrases else item.name
 
 
 def _undecided(evidence: Sequence[_Evidence]) -> tuple[str, ...]:

@@ -12,7 +12,9 @@ from packaging.version import Version
 from clip_eval.checks import SUITE
 from clip_eval.deviations import DEVIATIONS, Deviation, Deviations
 
-RELEASES = [Version(text) for text in ("4.57.0", "4.57.6", "5.0.0", "5.1.0", "5.2.0", "5.5.4", "5.6.0", "5.23.0")]
+RELEASES = [
+    Version(text) for text in ("4.57.0", "4.57.6", "5.0.0", "5.1.0", "5.2.0", "5.5.4", "5.6.0", "5.21.0", "5.23.0")
+]
 
 
 def test_ids_are_unique_and_texts_complete() -> None:
@@ -26,7 +28,7 @@ def test_ids_are_unique_and_texts_complete() -> None:
 
 @pytest.mark.parametrize("deviation", DEVIATIONS, ids=lambda deviation: deviation.id)
 def test_a_deviation_has_a_release_that_keeps_the_contract(deviation: Deviation) -> None:
-    """A deviation is of some releases: one of all would be the contract."""
+    """A deviation is of some releases, or of one backend: one of all would be the contract."""
     assert str(deviation.releases)
     assert any(deviation.releases.contains(release) for release in RELEASES)
 
@@ -52,6 +54,14 @@ def test_attention_limits_a_deviation() -> None:
     assert deviation.holds(Version("5.0"), "sdpa")
     assert not deviation.holds(Version("5.0"), "eager")
     assert not deviation.holds(Version("5.0"), "")
+
+
+def test_a_backend_limits_a_deviation() -> None:
+    """A deviation of one way to resize pictures does not hold for another, nor where none is named."""
+    deviation = Deviation(id="x", contract="a", instead="b", releases=SpecifierSet(">=4"), backends=("torchvision",))
+    assert deviation.holds(Version("5.0"), "", "torchvision")
+    assert not deviation.holds(Version("5.0"), "", "pillow")
+    assert not deviation.holds(Version("5.0"), "sdpa")
 
 
 def test_only_what_is_asserted_is_recorded() -> None:

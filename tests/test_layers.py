@@ -16,17 +16,19 @@ ROOT = Path(clip_eval.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(layer.split())
     for layer in (
-        "__init__ _unpickle budgets deviations errors measurement paths schemas",
-        "compare config files hub run_record settings tensors",
-        "fingerprints inventory library oracle reasons",
-        "checkpoint probes report rounding verdict",
-        "checks convert expect subject",
-        "observe outcomes",
-        "baseline localise tasks throughput",
-        "session",
+        "__init__ _unpickle budgets deviations display errors hard_texts measurement paths schemas",
+        "compare config files hub interpreters machine run_record settings speeds tensors",
+        "acceptances fingerprints inventory library oracle reasons",
+        "checkpoint edge_images probes report rounding verdict",
+        "teacher",
+        "calling checks convert expect slope subject",
+        "forcing observe outcomes",
+        "looks token_routes",
+        "baseline localise repro tasks throughput",
+        "session small_model",
         "hermetic provenance suite",
-        "approval recorder",
-        "api",
+        "approval bench recorder",
+        "api bench_command path_commands",
         "cli plugin",
         "__main__",
     )
@@ -36,9 +38,11 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
 What `clip_eval/__init__.py` loads in a function is no import of its layer: it hands out `api` to those who ask.
 """
 
-NOTHING_OF_THE_PACKAGE = ("_unpickle", "budgets", "deviations", "errors", "measurement", "paths", "schemas")
+NOTHING_OF_THE_PACKAGE = (
+    *("_unpickle", "budgets", "deviations", "errors", "hard_texts", "measurement", "paths", "schemas"),
+)
 ORACLE_MAY_IMPORT = {"config", "errors"}
-MAY_LOAD_TORCH = {"_unpickle", "throughput"}
+MAY_LOAD_TORCH = {"_unpickle", "bench", "throughput"}
 """A program of its own, and modules of torch, which are imported when they are timed."""
 
 HEAVY = {"torch", "transformers", "numpy"}

@@ -14,12 +14,16 @@ from clip_eval.settings import DTYPES, REPORTS, Settings
 FULL = Settings(
     model="a clip",
     baseline="pack",
+    accepted="accepted.toml",
     library="images",
     dtype="float16",
     device="cuda:0",
     attention="eager",
     new_weights=True,
     throughput=False,
+    compile=True,
+    repro="shown",
+    baseline_python="python4",
     out=Path("reports"),
 )
 
@@ -32,8 +36,10 @@ def test_defaults_give_no_options() -> None:
 def test_every_setting_becomes_an_option() -> None:
     """Every field but model and out is passed on, under the prefix asked for."""
     assert FULL.options("--clip-") == [
-        "--clip-baseline", "pack", "--clip-library", "images", "--clip-dtype", "float16", "--clip-attn", "eager",
-        "--clip-device", "cuda:0", "--clip-new-weights", "--clip-no-throughput",
+        "--clip-baseline", "pack", "--clip-accepted", "accepted.toml", "--clip-library", "images", "--clip-dtype",
+        "float16", "--clip-attn", "eager", "--clip-device", "cuda:0", "--clip-baseline-python",
+        "python4", "--clip-repro", "shown",
+        "--clip-new-weights", "--clip-no-throughput", "--clip-compile",
     ]  # fmt: skip
     changed = [
         field.name

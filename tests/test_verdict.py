@@ -94,7 +94,18 @@ def test_an_accepted_surface_change_passes() -> None:
     asked = Asked(baseline=True, tasks=False, throughput=False)
     decision = verdict((CONTRACT, BASELINE), surface_changes=(sample.change(accepted="reviewed"),), asked=asked)
     assert decision.verdict == "pass"
+    assert "baseline (1 surface change accepted)" in decision.headline
     assert any("reviewed" in reason for reason in decision.reasons)
+
+
+def test_many_surface_changes_are_told_in_groups() -> None:
+    """More changes than one reads in a row take a sentence for each thing they are changes of."""
+    names = [f"CLIPModel().field{number}" for number in range(7)] + ["config.eos_token_id"]
+    decision = verdict((CONTRACT, BASELINE), surface_changes=[sample.change(id=name) for name in names])
+    told = [reason for reason in decision.reasons if "urface change" in reason]
+    assert len(told) == 2
+    assert told[0].startswith("7 surface changes of CLIPModel are not accepted: CLIPModel().field0, ")
+    assert "config.eos_token_id is not accepted" in told[1]
 
 
 @pytest.mark.parametrize("scope", ["contract", "baseline", "tasks", "throughput"])

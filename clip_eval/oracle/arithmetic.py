@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, ndtr
 
 from clip_eval.errors import CheckpointError
+from clip_eval.oracle.bicubic import cubic_weights, source_positions
 
 __all__ = ["ACTIVATIONS", "EXACT", "Arithmetic", "Array", "Ids"]
 
@@ -148,6 +149,15 @@ class Arithmetic:
         grid = whole.reshape(images, channels, rows, patch, columns, patch).transpose(0, 2, 4, 1, 3, 5)
         flat = grid.reshape(images * rows * columns, channels * patch * patch)  # (images*patches, pixels of a patch)
         return (flat @ weight.reshape(out, -1).T).reshape(images, rows * columns, out)
+
+    def resize(self, grid: Array, rows: int, columns: int) -> Array:
+        """Bicubic interpolation. grid (rows_in, columns_in, width); returns (1, rows, columns, width).
+
+        The first axis is for subclasses whose results differ from run to run. Source: see `clip_eval.oracle.bicubic`.
+        """
+        by_row = cubic_weights(source_positions(grid.shape[0], rows), grid.shape[0])  # (rows, rows_in)
+        by_column = cubic_weights(source_positions(grid.shape[1], columns), grid.shape[1])  # (columns, columns_in)
+        return np.asarray(np.einsum("ra,cb,abw->rcw", by_row, by_column, grid)[None])
 
     def normalize(self, x: Array) -> Array:
         """Each x divided by its Euclidean length over the last axis; NaN for a zero vector, which has no direction."""

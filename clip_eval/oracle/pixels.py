@@ -8,10 +8,12 @@ so both are its own operations on uint8. All that follows the crop is float64.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeGuard
+from pathlib import Path
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +21,14 @@ from PIL import Image
 
 from clip_eval.errors import CheckpointError, UsageError
 
-__all__ = ["PixelSettings", "Transparency", "preprocess"]
+__all__ = ["Passes", "PixelSettings", "Spare", "Transparency", "preprocess"]
 
 Transparency = Literal["dropped", "white"]
+Spare = Literal["before", "after"]
+Passes = Literal["pillow", "rows first"]
 FloatArray = npt.NDArray[np.float64]
 
+_FILES = ("processor_config.json", "preprocessor_config.json")
 _PROCESSOR_TYPES = (
     "CLIPFeatureExtractor",
     "CLIPImageProcessor",
@@ -69,6 +74,20 @@ class PixelSettings:
     do_convert_rgb: bool = True
 
     @classmethod
+    def from_directory(cls, directory: Path) -> PixelSettings:
+        """Read a checkpoint's `processor_config.json` or `preprocessor_config.json`, the first that has settings.
+
+        Raises:
+            CheckpointError: see `from_dict`.
+            OSError: neither file is there.
+            ValueError: a file is no JSON.
+        """
+        files = [directory / name for name in _FILES if (directory / name).is_file()]
+        raw = [json.loads(file.read_text(encoding="utf-8")) for file in files or [directory / _FILES[-1]]]
+        stated = [entry for entry in raw if "image_processor" in entry or "image_mean" in entry or "crop_size" in entry]
+        return cls.from_dict((stated or raw)[0], where=directory)
+
+    @classmethod
     def from_dict(cls, raw: Mapping[str, object], *, where: object = None) -> PixelSettings:
         """Read the parsed content of `preprocessor_config.json` or `processor_config.json`.
 
@@ -93,29 +112,37 @@ class PixelSettings:
 
 
 def preprocess(
-    image: Image.Image, settings: PixelSettings, *, transparency: Transparency = "dropped"
-) -> npt.NDArray[np.float64]:
+    image: Image.Image | FloatArray,
+    settings: PixelSettings,
+    *,
+    transparency: Transparency = "dropped",
+    spare: Spare = "before",
+    passes: Passes = "pillow",
+) -> FloatArray:
     """Pixel values of one image, float64 of shape (3, height, width).
 
     The image is taken as it lies in memory: EXIF orientation is not applied, as `CLIPImageProcessor` does not either.
 
     Args:
-        image: a Pillow image of any mode that Pillow converts to RGB.
+        image: a Pillow image of any mode that Pillow converts to RGB; or levels, float64 (height, width, 3), which are
+            resized as real numbers: neither rounded nor clipped to 0..255, where the filter overshoots.
         settings: what to do.
         transparency: "dropped" is the contract, `Image.convert("RGB")` as the released CLIP code has it: the alpha
             channel is cut off. "white" lays the image on a white ground instead, which transformers does from 5.21.0.
+        spare: where the odd zero goes when an image is smaller than its crop by an odd number of pixels. "before" is
+            the contract, `center_crop` of transformers' image_transforms; torchvision's goes "after".
+        passes: in which order a resize filters rows and columns. Levels are rounded and clipped in between, so the
+            order shows where the filter overshoots. "pillow" is that of the installed Pillow: rows first, and from
+            Pillow 13.0 on columns first where that is less work. torchvision has "rows first" always.
 
     Raises:
-        UsageError: the image has no pixels, or is not RGB while `do_convert_rgb` is off.
+        UsageError: the image has no pixels, is not RGB while `do_convert_rgb` is off, or is of a mode that Pillow does
+            not convert.
     """
-    if 0 in image.size:
-        raise UsageError(f"the image has no pixels, its size is {image.size}", fix="leave it out")
-    rgb = _rgb(image, settings, transparency)
-    if settings.do_resize:
-        rgb = rgb.resize(_resized(rgb.size, settings.size), settings.resample)
-    values = np.asarray(rgb, dtype=np.float64).transpose(2, 0, 1)  # (channels, height, width)
+    levels = _levels(image, settings, transparency, passes)  # (height, width, channels)
     if settings.do_center_crop:
-        values = _center_crop(values, settings.crop_height, settings.crop_width)  # (channels, crop_height, crop_width)
+        levels = _center_crop(levels, settings, spare)  # (crop_height, crop_width, channels)
+    values = levels.astype(np.float64).transpose(2, 0, 1)  # (channels, height, width)
     if settings.do_rescale:
         values = values * settings.rescale_factor  # (channels, height, width)
     if settings.do_normalize:
@@ -123,6 +150,27 @@ def preprocess(
         std = np.array(settings.image_std)[:, None, None]  # (channels, 1, 1)
         values = (values - mean) / std  # (channels, height, width)
     return np.ascontiguousarray(values)
+
+
+def _levels(
+    image: Image.Image | FloatArray, settings: PixelSettings, transparency: Transparency, passes: Passes
+) -> npt.NDArray[Any]:
+    """(height, width, channels) after conversion and resizing: uint8 of a picture, float64 of real levels."""
+    if isinstance(image, np.ndarray):
+        planes = [Image.fromarray(plane) for plane in np.moveaxis(image, -1, 0).astype(np.float32)]
+        return np.stack([np.asarray(_scaled(plane, settings, passes), np.float64) for plane in planes], axis=-1)
+    if 0 in image.size:
+        raise UsageError(f"the image has no pixels, its size is {image.size}", fix="leave it out")
+    return np.asarray(_scaled(_rgb(image, settings, transparency), settings, passes))
+
+
+def _scaled(image: Image.Image, settings: PixelSettings, passes: Passes) -> Image.Image:
+    if not settings.do_resize:
+        return image
+    width, height = _resized(image.size, settings.size)
+    if passes == "rows first":
+        image = image.resize((width, image.height), settings.resample)
+    return image.resize((width, height), settings.resample)
 
 
 def _rgb(image: Image.Image, settings: PixelSettings, transparency: Transparency) -> Image.Image:
@@ -133,6 +181,15 @@ def _rgb(image: Image.Image, settings: PixelSettings, transparency: Transparency
             f"the image is of mode {image.mode} and the settings do not convert it to RGB",
             fix="Convert the image, or set do_convert_rgb to true in the image processor's configuration",
         )
+    try:
+        return _converted(image, transparency)
+    except (ImportError, OSError, ValueError) as error:  # no colour management, or a mode that leads nowhere
+        raise UsageError(
+            f"Pillow does not convert mode {image.mode} to RGB: {error}", fix="convert it by way of another mode"
+        ) from error
+
+
+def _converted(image: Image.Image, transparency: Transparency) -> Image.Image:
     declared = image.info.get("transparency")
     if transparency == "white" and ("A" in image.getbands() or declared is not None):
         ground = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -154,12 +211,13 @@ def _resized(size: tuple[int, int], target: int | tuple[int, int]) -> tuple[int,
     return target * width // shortest, target * height // shortest
 
 
-def _center_crop(values: FloatArray, height: int, width: int) -> FloatArray:
+def _center_crop(levels: npt.NDArray[Any], settings: PixelSettings, spare: Spare) -> npt.NDArray[Any]:
     """Pixel i of an axis comes from pixel i + floor((length - crop) / 2), and is zero where there is none."""
-    cropped = np.zeros((values.shape[0], height, width))  # (channels, crop_height, crop_width)
-    rows = _overlap(values.shape[1], height)
-    columns = _overlap(values.shape[2], width)
-    cropped[:, rows.target, columns.target] = values[:, rows.source, columns.source]
+    height, width = settings.crop_height, settings.crop_width
+    cropped = np.zeros((height, width, levels.shape[2]), dtype=levels.dtype)  # (crop_height, crop_width, channels)
+    rows = _overlap(levels.shape[0], height, spare)
+    columns = _overlap(levels.shape[1], width, spare)
+    cropped[rows.target, columns.target] = levels[rows.source, columns.source]
     return cropped
 
 
@@ -169,8 +227,10 @@ class _Overlap:
     target: slice
 
 
-def _overlap(length: int, crop: int) -> _Overlap:
+def _overlap(length: int, crop: int, spare: Spare) -> _Overlap:
     start = (length - crop) // 2
+    if spare == "after" and start < 0:
+        start = -((crop - length) // 2)
     count = min(length, crop)
     first = max(start, 0)
     return _Overlap(source=slice(first, first + count), target=slice(first - start, first - start + count))

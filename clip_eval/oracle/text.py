@@ -12,7 +12,7 @@ import numpy as np
 from clip_eval.config import LEGACY_EOS_TOKEN_ID, TextConfig
 from clip_eval.errors import CheckpointError
 from clip_eval.oracle.arithmetic import EXACT, Arithmetic, Array, Ids
-from clip_eval.oracle.transformer import Modules, TowerStates, encode
+from clip_eval.oracle.transformer import Modules, Tap, TowerStates, encode
 
 __all__ = ["pooled_positions", "text_tower"]
 
@@ -24,6 +24,7 @@ def text_tower(
     attention_mask: Ids | None = None,
     *,
     arithmetic: Arithmetic = EXACT,
+    tap: Tap | None = None,
 ) -> TowerStates:
     """Everything the text tower computes.
 
@@ -36,19 +37,22 @@ def text_tower(
         attention_mask: (texts, tokens) int64, 0 where a token may not be attended to; None permits all. Rows of tokens
             that are masked themselves are computed too, but no permitted row depends on them.
         arithmetic: the leaf operations.
+        tap: who watches the modules at work.
 
     Raises:
         CheckpointError: a tensor is missing or has another shape, the activation is unknown, or the tokens do not fit.
         ValueError: `input_ids` or `attention_mask` is not an array of the documented shape.
     """
     _check_tokens(config, input_ids, attention_mask)
-    modules = Modules(weights, arithmetic)
+    modules = Modules(weights, arithmetic, tap)
     embedded = _embed(modules, config, input_ids)  # (texts, tokens, width)
     mask = _additive_mask(input_ids.shape[1], attention_mask)  # (1 or texts, 1, query, key)
     encoded = encode(modules, config, "text_model.encoder", embedded, mask)
     last = modules.layer_norm("text_model.final_layer_norm", encoded.hidden_states[-1], config.layer_norm_eps)
+    modules.leaving("text_model", last, "last_hidden_state")
     pooled = last[np.arange(len(last)), pooled_positions(input_ids, config.eos_token_id)]  # (texts, width)
-    projected = modules.projection("text_projection.weight", pooled)  # (texts, projection)
+    modules.leaving("text_model", pooled, "pooler_output")
+    projected = modules.projection("text_projection", pooled)  # (texts, projection)
     return TowerStates(encoded.hidden_states, encoded.attentions, last, pooled, projected)
 
 
@@ -68,11 +72,10 @@ def pooled_positions(input_ids: Ids, eos_token_id: int) -> Ids:
 def _embed(modules: Modules, config: TextConfig, input_ids: Ids) -> Array:
     """Token embedding plus the embedding of the position, counted from the left: (texts, tokens, width)."""
     name, width = "text_model.embeddings", config.hidden_size
-    words = modules.tensor(f"{name}.token_embedding.weight", (config.vocab_size, width))  # (vocabulary, width)
-    places = modules.tensor(f"{name}.position_embedding.weight", (config.max_position_embeddings, width))
-    embedded = modules.arithmetic.embedding(words, input_ids)  # (texts, tokens, width)
-    positions = modules.arithmetic.embedding(places, np.arange(input_ids.shape[1]))  # (tokens, width)
-    return modules.arithmetic.add(embedded, positions)
+    words = modules.embedding(f"{name}.token_embedding", input_ids, (config.vocab_size, width))
+    places = np.arange(input_ids.shape[1])  # (tokens,)
+    positions = modules.embedding(f"{name}.position_embedding", places, (config.max_position_embeddings, width))
+    return modules.leaving(name, modules.arithmetic.add(words, positions))
 
 
 def _additive_mask(tokens: int, attention_mask: Ids | None) -> Array:

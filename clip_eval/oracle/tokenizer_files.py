@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeGuard
 
@@ -37,12 +37,16 @@ class AddedToken:
         id: its id.
         normalized: look for it after the text was normalised (any letter case), not before (literally).
         single_word: only where no word character touches it.
+        declared: some file says how it is found; of the begin, end and unknown token, none may.
+        named_twice: one role says how it is found, another names it by its text alone, and no list of tokens decides.
     """
 
     content: str
     id: int
     normalized: bool = False
     single_word: bool = False
+    declared: bool = True
+    named_twice: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +190,8 @@ class _Declaration:
     id: int | None
     normalized: bool
     single_word: bool = False
+    declared: bool = True
+    named_twice: bool = False
 
 
 def _declaration(raw: object, *, number: object = None, special: bool, where: Path) -> _Declaration:
@@ -219,7 +225,17 @@ def _special(roles: Mapping[str, object], *, where: Path) -> list[_Declaration]:
         more = roles.get(key, [])
         named.extend(more.values() if isinstance(more, Mapping) else more if isinstance(more, list) else [more])
     named.sort(key=lambda raw: isinstance(raw, Mapping))
-    return [_declaration(raw, special=True, where=where) for raw in named]
+    plain = [raw for raw in named if isinstance(raw, str)]
+    implied = {roles[role] for role in ("bos_token", "eos_token", "unk_token") if isinstance(roles[role], str)}
+    found = [_declaration(raw, special=True, where=where) for raw in named]
+    return [
+        replace(
+            token,
+            declared=isinstance(raw, Mapping) or token.content not in implied,
+            named_twice=isinstance(raw, Mapping) and token.content in plain,
+        )
+        for raw, token in zip(named, found, strict=True)
+    ]
 
 
 def _listed(raw: object, *, where: Path) -> list[_Declaration]:
@@ -255,7 +271,14 @@ def _resolved(
                 fix="Add it to the vocabulary, or name the token that is meant in tokenizer_config.json",
             )
     return tuple(
-        AddedToken(text, ids[text], normalized=token.normalized, single_word=token.single_word)
+        AddedToken(
+            text,
+            ids[text],
+            normalized=token.normalized,
+            single_word=token.single_word,
+            declared=token.declared,
+            named_twice=token.named_twice,
+        )
         for text, token in sorted(last.items(), key=lambda item: ids[item[0]])
     )
 

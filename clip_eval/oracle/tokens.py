@@ -2,40 +2,27 @@
 
 Radford et al. 2021 (section 2.4) take a lower-cased byte-pair encoding; the merging is that of Sennrich et al. 2016
 (Algorithm 1) with the end-of-word symbol on the last byte, over the bytes of UTF-8 written as printable characters.
-Normalisation, pattern and added tokens are those that transformers and the tokenizers library document and share.
-
-Unicode tables: composition and letter case are those of the running Python, letters and numbers those of the `regex`
-package. Where a text holds characters newer than a library's own tables, its ids may differ from these.
+Normalisation, pattern and added tokens are those that transformers and the tokenizers library document and share; see
+`clip_eval.oracle.words`.
 """
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import regex
 
 from clip_eval.errors import UsageError
 from clip_eval.oracle.tokenizer_files import END_OF_WORD, AddedToken, Side, read_tokenizer_files
+from clip_eval.oracle.words import divide, divide_like_python, normalize, split
 
 __all__ = ["AddedToken", "BytePairEncoder", "TokenBatch", "normalize"]
-
-_SPACES = regex.compile(r"\s+")
-_CLIP_PIECES = regex.compile(
-    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-)
-# The byte-level step of the tokenizers library divides each piece once more; only a literal <|endoftext|> has seams.
-_BYTE_LEVEL_WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}+|[^\s\p{L}\p{N}]+")
-_WORD_CHARACTER = r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]"
-_ENDS_IN_WORD = regex.compile(_WORD_CHARACTER + r"\Z")
-_STARTS_WITH_WORD = regex.compile(_WORD_CHARACTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +53,9 @@ class BytePairEncoder:
         max_length: the model's limit in tokens, BOS and EOS included; None where none is declared.
         padding_side: where padding goes.
         truncation_side: where tokens are cut off.
+        clean: what is done to the text between added tokens; None for CLIP's normalisation. With such a function texts
+            are read as by the tokenizer written in Python: any added token literally, and a special token that shows
+            only after cleaning becomes one word.
     """
 
     vocabulary: Mapping[str, int]
@@ -78,6 +68,9 @@ class BytePairEncoder:
     max_length: int | None = None
     padding_side: Side = "right"
     truncation_side: Side = "right"
+    clean: Callable[[str], str] | None = None
+    _known: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _symbols: dict[int, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def from_directory(cls, path: str | Path) -> BytePairEncoder:
@@ -104,7 +97,36 @@ class BytePairEncoder:
 
     def encode(self, text: str) -> list[int]:
         """Ids of one text, BOS first and EOS last, neither padded nor truncated."""
-        return [self.bos_id, *self._ids(text), self.eos_id]
+        return [self.bos_id, *self.inner(text), self.eos_id]
+
+    def inner(self, text: str) -> list[int]:
+        """Ids of one text without the BOS before and the EOS after it."""
+        return list(self._ids(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text that ids stand for: bytes put together, a space at each word's end, added tokens as they are.
+
+        Bytes that are no UTF-8 become U+FFFD; an id of no token stands for nothing.
+        """
+        if not self._symbols:
+            self._symbols.update((number, symbol) for symbol, number in self.vocabulary.items())
+            self._symbols.update((token.id, token.content) for token in self.added)
+        spelled = b"".join(_bytes_of(self._symbols.get(number, "")) for number in ids)
+        return spelled.decode("utf-8", errors="replace").replace(END_OF_WORD, " ").strip()
+
+    def rows(self, texts: Sequence[str], *, truncation: bool = False, max_length: int | None = None) -> list[list[int]]:
+        """Ids of several texts, not padded.
+
+        Args:
+            texts: any number.
+            truncation: cut each text to `max_length` tokens; BOS stays first and EOS last.
+            max_length: in tokens, BOS and EOS included; by default the encoder's own, and none if that has none.
+
+        Raises:
+            UsageError: a `max_length` that leaves no room for BOS and EOS.
+        """
+        limit = self._limit(max_length)
+        return [self._truncated(row, limit if truncation else None) for row in map(self.encode, texts)]
 
     def batch(
         self,
@@ -113,6 +135,8 @@ class BytePairEncoder:
         padding: bool | Literal["max_length"] = False,
         truncation: bool = False,
         max_length: int | None = None,
+        multiple_of: int = 1,
+        padding_side: Side | None = None,
     ) -> TokenBatch:
         """Ids of several texts, (texts, tokens) int64.
 
@@ -121,17 +145,17 @@ class BytePairEncoder:
             padding: True pads to the longest text, "max_length" to `max_length`.
             truncation: cut each text to `max_length` tokens; BOS stays first and EOS last.
             max_length: in tokens, BOS and EOS included; by default the encoder's own.
+            multiple_of: padding goes on up to a multiple of this.
+            padding_side: where padding goes; by default the encoder's own.
 
         Raises:
             UsageError: no texts, texts of different lengths without padding, or a `max_length` that is missing or
                 leaves no room for BOS and EOS.
         """
-        limit = self.max_length if max_length is None else max_length
-        if limit is not None and limit < 2:
-            raise UsageError(f"max_length {limit} leaves no room for the first and the last token", fix="Use 2 or more")
+        limit = self._limit(max_length)
         if padding == "max_length" and limit is None:
             raise UsageError("padding to max_length, and no max_length is known", fix="Pass max_length")
-        rows = [self._truncated(row, limit if truncation else None) for row in map(self.encode, texts)]
+        rows = self.rows(texts, truncation=truncation, max_length=max_length)
         if not rows:
             raise UsageError("there are no texts to encode", fix="Pass at least one text")
         length = max(map(len, rows))
@@ -139,7 +163,14 @@ class BytePairEncoder:
             length = max(length, limit)
         if not padding and any(len(row) != length for row in rows):
             raise UsageError("the texts have different numbers of tokens", fix="Pass padding=True")
-        return self._padded(rows, length)
+        length += -length % multiple_of if padding else 0
+        return self._padded(rows, length, padding_side or self.padding_side)
+
+    def _limit(self, max_length: int | None) -> int | None:
+        limit = self.max_length if max_length is None else max_length
+        if limit is not None and limit < 2:
+            raise UsageError(f"max_length {limit} leaves no room for the first and the last token", fix="Use 2 or more")
+        return limit
 
     def _truncated(self, row: list[int], limit: int | None) -> list[int]:
         if limit is None or len(row) <= limit:
@@ -148,76 +179,45 @@ class BytePairEncoder:
         kept = inner[: limit - 2] if self.truncation_side == "right" else inner[len(inner) - (limit - 2) :]
         return [row[0], *kept, row[-1]]
 
-    def _padded(self, rows: list[list[int]], length: int) -> TokenBatch:
+    def _padded(self, rows: list[list[int]], length: int, side: Side) -> TokenBatch:
         input_ids = np.full((len(rows), length), self.pad_id, dtype=np.int64)  # (texts, tokens)
         attention_mask = np.zeros((len(rows), length), dtype=np.int64)  # (texts, tokens)
         for index, row in enumerate(rows):
-            real = slice(0, len(row)) if self.padding_side == "right" else slice(length - len(row), length)
+            real = slice(0, len(row)) if side == "right" else slice(length - len(row), length)
             input_ids[index, real] = row
             attention_mask[index, real] = 1
         return TokenBatch(input_ids=input_ids, attention_mask=attention_mask)
 
     def _ids(self, text: str) -> Iterator[int]:
-        literal = tuple(token for token in self.added if not token.normalized)
-        normalized = tuple(token for token in self.added if token.normalized)
-        for part in _split(text, literal):
+        for part in self._parts(text):
             if isinstance(part, int):
                 yield part
-                continue
-            for piece in _split(normalize(part), normalized):
-                if isinstance(piece, int):
-                    yield piece
-                else:
-                    yield from self._word_ids(piece)
+            else:
+                yield from self._word(part)
 
-    def _word_ids(self, text: str) -> Iterator[int]:
-        for piece in _CLIP_PIECES.findall(text):
-            for word in _BYTE_LEVEL_WORDS.findall(piece):
-                for symbol in _merged(word, self.ranks):
-                    yield self.vocabulary.get(symbol, self.unk_id)
+    def _word(self, word: str) -> list[int]:
+        """Ids of one word, worked out once."""
+        if word not in self._known:
+            symbols = [word] if word in self._whole else _merged(word, self.ranks)
+            self._known[word] = [self.vocabulary.get(symbol, self.unk_id) for symbol in symbols]
+        return self._known[word]
 
+    @property
+    def _whole(self) -> frozenset[str]:
+        """Words that are never taken apart: the special tokens, for the tokenizer written in Python."""
+        names = frozenset(("<|startoftext|>", "<|endoftext|>"))
+        return frozenset() if self.clean is None else names & self.vocabulary.keys()
 
-def normalize(text: str) -> str:
-    """The text as CLIP reads it: NFC, each run of whitespace one space, lower case character by character.
-
-    A character at a time: a final capital sigma becomes the medial small one, unlike with `str.lower` of a word.
-    """
-    composed = _SPACES.sub(" ", unicodedata.normalize("NFC", text))
-    return "".join(character.lower() for character in composed)
-
-
-def _split(text: str, tokens: tuple[AddedToken, ...]) -> Iterator[str | int]:
-    """The text in order, each added token in it as its id."""
-    matcher = _matcher(tokens)
-    start = 0
-    for match in matcher.pattern.finditer(text):
-        token = matcher.tokens[match.group()]
-        first, last = match.span()
-        if token.single_word and (_ENDS_IN_WORD.search(text[:first]) or _STARTS_WITH_WORD.match(text[last:])):
-            continue
-        if start < first:
-            yield text[start:first]
-        yield token.id
-        start = last
-    if start < len(text):
-        yield text[start:]
-
-
-@dataclass(frozen=True, slots=True)
-class _Matcher:
-    pattern: regex.Pattern[str]
-    tokens: Mapping[str, AddedToken]
-
-
-@lru_cache(maxsize=64)
-def _matcher(tokens: tuple[AddedToken, ...]) -> _Matcher:
-    """Finds the leftmost token, and of several that start there the longest."""
-    by_text: dict[str, AddedToken] = {}
-    for token in tokens:
-        by_text.setdefault(normalize(token.content) if token.normalized else token.content, token)
-    longest_first = sorted(by_text, key=len, reverse=True)
-    pattern = "|".join(map(regex.escape, longest_first)) or r"(?!)"  # without tokens, a pattern that never matches
-    return _Matcher(pattern=regex.compile(pattern), tokens=by_text)
+    def _parts(self, text: str) -> Iterator[str | int]:
+        """Words, and added tokens by id, in order."""
+        if self.clean is not None:
+            for part in split(text, tuple(replace(token, normalized=False) for token in self.added)):
+                yield from [part] if isinstance(part, int) else divide_like_python(self.clean(part))
+            return
+        normalized = tuple(token for token in self.added if token.normalized)
+        for part in split(text, tuple(token for token in self.added if not token.normalized)):
+            for piece in [part] if isinstance(part, int) else split(normalize(part), normalized):
+                yield from [piece] if isinstance(piece, int) else divide(piece)
 
 
 def _merged(word: str, ranks: Mapping[tuple[str, str], int]) -> list[str]:
@@ -232,6 +232,18 @@ def _merged(word: str, ranks: Mapping[tuple[str, str], int]) -> list[str]:
         at = pairs.index(min(known, key=ranks.__getitem__))
         symbols[at : at + 2] = [symbols[at] + symbols[at + 1]]
     return symbols
+
+
+def _bytes_of(symbol: str) -> bytes:
+    """The bytes that a symbol's characters stand for; a symbol with any other character is text as it is."""
+    values = [_byte_values().get(character) for character in symbol]
+    known = [value for value in values if value is not None]
+    return bytes(known) if len(known) == len(values) else symbol.encode("utf-8")
+
+
+@cache
+def _byte_values() -> Mapping[str, int]:
+    return {character: byte for byte, character in enumerate(_byte_characters())}
 
 
 @cache

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from clip_eval.config import TextConfig, VisionConfig
 from clip_eval.errors import CheckpointError
-from clip_eval.oracle.arithmetic import Arithmetic, Array
+from clip_eval.oracle.arithmetic import Arithmetic, Array, Ids
 
-__all__ = ["Encoded", "Modules", "TowerStates", "encode"]
+__all__ = ["Encoded", "Modules", "Tap", "TowerStates", "encode"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +46,21 @@ class Encoded:
     attentions: tuple[Array, ...]
 
 
+class Tap(Protocol):
+    """Someone who watches the modules of a tower at work, in the order of computation, by their canonical names.
+
+    Leaves (linear layers, norms, embeddings, the activation) and the modules that hold them alike.
+    """
+
+    def enters(self, module: str, x: Array) -> Array:
+        """`module` is about to be given `x`; what this returns, of the same shape, is what it is given."""
+        ...
+
+    def leaves(self, module: str, y: Array, what: str) -> None:
+        """`module` has given `y`, its "output"; of a tower, its "last_hidden_state" or "pooler_output"."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Modules:
     """The layers that hold weights, found by their canonical names and computed with one arithmetic.
@@ -52,10 +68,22 @@ class Modules:
     Attributes:
         weights: canonical tensor name -> float64 array.
         arithmetic: the leaf operations.
+        tap: who watches; None for nobody.
     """
 
     weights: Mapping[str, Array]
     arithmetic: Arithmetic
+    tap: Tap | None = None
+
+    def entering(self, name: str, x: Array) -> Array:
+        """What module `name` is given where `x` was computed for it: `x`, unless somebody watches and replaces it."""
+        return x if self.tap is None else self.tap.enters(name, x)
+
+    def leaving(self, name: str, y: Array, what: str = "output") -> Array:
+        """The result `y` of module `name`, shown to who watches."""
+        if self.tap is not None:
+            self.tap.leaves(name, y, what)
+        return y
 
     def tensor(self, name: str, shape: tuple[int | None, ...]) -> Array:
         """The array called `name`, itself and not a copy. `shape` is what the config demands; None allows any length.
@@ -77,21 +105,38 @@ class Modules:
     def linear(self, name: str, x: Array, width: int) -> Array:
         """The linear layer `name` with bias. x (..., in); returns (..., width)."""
         weight = self.tensor(f"{name}.weight", (width, x.shape[-1]))  # (width, in)
-        return self.arithmetic.linear(x, weight, self.tensor(f"{name}.bias", (width,)))
+        bias = self.tensor(f"{name}.bias", (width,))  # (width,)
+        return self.leaving(name, self.arithmetic.linear(self.entering(name, x), weight, bias))
 
     def layer_norm(self, name: str, x: Array, eps: float) -> Array:
         """The layer normalisation `name`. x (..., width); returns (..., width)."""
         weight = self.tensor(f"{name}.weight", x.shape[-1:])  # (width,)
-        return self.arithmetic.layer_norm(x, weight, self.tensor(f"{name}.bias", x.shape[-1:]), eps)
+        bias = self.tensor(f"{name}.bias", x.shape[-1:])  # (width,)
+        return self.leaving(name, self.arithmetic.layer_norm(self.entering(name, x), weight, bias, eps))
+
+    def activation(self, name: str, x: Array, function: str) -> Array:
+        """The activation module `name`, which computes `function`. x (...); the same shape returned."""
+        return self.leaving(name, self.arithmetic.activation(self.entering(name, x), function))
+
+    def embedding(self, name: str, ids: Ids, shape: tuple[int, int]) -> Array:
+        """Rows of the table `name`, whose shape is (rows, width). ids (...); returns (..., width)."""
+        table = self.tensor(f"{name}.weight", shape)  # (rows, width)
+        return self.leaving(name, self.arithmetic.embedding(table, ids))
+
+    def patches(self, name: str, pixel_values: Array, kernel: Array) -> Array:
+        """The patch convolution `name`. pixel_values (images, channels, height, width); (images, patches, width)."""
+        return self.leaving(name, self.arithmetic.patches(self.entering(name, pixel_values), kernel))
 
     def projection(self, name: str, pooled: Array) -> Array | None:
         """The projection `name` without bias: pooled (batch, width) to (batch, projection); None where it is absent.
 
         Its output width is the file's own: the towers' configs often hold a stale `projection_dim`.
         """
-        if name not in self.weights:
+        tensor = f"{name}.weight"
+        if tensor not in self.weights:
             return None
-        return self.arithmetic.linear(pooled, self.tensor(name, (None, pooled.shape[-1])), None)
+        matrix = self.tensor(tensor, (None, pooled.shape[-1]))  # (projection, width)
+        return self.leaving(name, self.arithmetic.linear(self.entering(name, pooled), matrix, None))
 
 
 def encode(
@@ -112,6 +157,7 @@ def encode(
     hidden_states, attentions = [hidden], []
     for index in range(config.num_hidden_layers):
         name = f"{prefix}.layers.{index}"
+        hidden = modules.entering(name, hidden)  # (batch, tokens, width)
         normed = modules.layer_norm(f"{name}.layer_norm1", hidden, config.layer_norm_eps)  # (batch, tokens, width)
         scores = _scores(modules, config, f"{name}.self_attn", normed, mask)  # (batch, heads, query, key)
         attentions.append(modules.arithmetic.softmax(scores))
@@ -119,6 +165,7 @@ def encode(
         hidden = modules.arithmetic.add(hidden, mixed)  # (batch, tokens, width)
         normed = modules.layer_norm(f"{name}.layer_norm2", hidden, config.layer_norm_eps)  # (batch, tokens, width)
         hidden = modules.arithmetic.add(hidden, _mlp(modules, config, f"{name}.mlp", normed))  # (batch, tokens, width)
+        modules.leaving(name, hidden)
         hidden_states.append(hidden)
     return Encoded(tuple(hidden_states), tuple(attentions))
 
@@ -139,14 +186,14 @@ def _mix(modules: Modules, config: TextConfig | VisionConfig, name: str, x: Arra
     values = modules.linear(f"{name}.v_proj", x, config.hidden_size)  # (batch, tokens, width)
     context = modules.arithmetic.matmul(attention, _split(values, config.num_attention_heads))
     joined = context.transpose(0, 2, 1, 3).reshape(x.shape)  # (batch, tokens, width)
-    return modules.linear(f"{name}.out_proj", joined, config.hidden_size)
+    return modules.leaving(name, modules.linear(f"{name}.out_proj", joined, config.hidden_size))
 
 
 def _mlp(modules: Modules, config: TextConfig | VisionConfig, name: str, x: Array) -> Array:
     """Two linear layers with the activation between them: Vaswani et al. 2017, section 3.3."""
     inner = modules.linear(f"{name}.fc1", x, config.intermediate_size)  # (batch, tokens, intermediate)
-    inner = modules.arithmetic.activation(inner, config.hidden_act)  # (batch, tokens, intermediate)
-    return modules.linear(f"{name}.fc2", inner, config.hidden_size)
+    inner = modules.activation(f"{name}.activation_fn", inner, config.hidden_act)  # (batch, tokens, intermediate)
+    return modules.leaving(name, modules.linear(f"{name}.fc2", inner, config.hidden_size))
 
 
 def _split(x: Array, heads: int) -> Array:

@@ -24,7 +24,8 @@ def render_html(record: RunRecord) -> str:
     return page.render(
         record=record,
         broken=[check for check in record.checks if check.outcome in ("failed", "error")],
-        changes=sorted(record.surface_changes, key=lambda change: change.accepted is not None),
+        open_changes=[change for change in record.surface_changes if change.accepted is None],
+        accepted_changes=[change for change in record.surface_changes if change.accepted is not None],
         chapters=text.by_chapter(record.checks),
         anchors={check.name: f"failed-{position}" for position, check in enumerate(record.checks)},
         parts=_fingerprint_parts(record),

@@ -6,10 +6,11 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
+from clip_eval.acceptances import draft
 from clip_eval.measurement import format_number
 from clip_eval.report.failure import failure_lines
 from clip_eval.report.text import OUTCOME_WORDS, clip, count_outcomes, scope_words, title
-from clip_eval.run_record import CheckResult, RunRecord, SubjectInfo
+from clip_eval.run_record import CheckResult, RunRecord, SubjectInfo, SurfaceChange
 
 __all__ = ["render_markdown"]
 
@@ -28,7 +29,8 @@ def render_markdown(record: RunRecord) -> str:
         [f"- {_text(reason, limit=1000)}" for reason in record.reasons],
         _scope(record),
         _failures(record),
-        _changes(record),
+        _open_changes([change for change in record.surface_changes if change.accepted is None]),
+        _accepted_changes([change for change in record.surface_changes if change.accepted is not None]),
         _tasks(record),
         _throughput(record),
         _checks(record),
@@ -62,14 +64,25 @@ def _failure(check: CheckResult) -> list[str]:
     return [heading, "", *shown, ""]
 
 
-def _changes(record: RunRecord) -> list[str]:
-    if not record.surface_changes:
+def _open_changes(changes: Sequence[SurfaceChange]) -> list[str]:
+    """What nobody has accepted, and the text that would, but for the reasons."""
+    if not changes:
         return []
-    rows = (
-        (change.id, change.what, change.before, change.after, change.accepted or "not accepted")
-        for change in sorted(record.surface_changes, key=lambda change: change.accepted is not None)
-    )
-    return ["## Surface changes", "", *_table(("id", "what", "before", "after", "accepted"), rows)]
+    rows = ((change.id, change.what, change.before, change.after) for change in changes)
+    text = draft(changes)
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return [
+        *("## Surface changes", "", *_table(("id", "what", "before", "after"), rows), ""),
+        *("<details><summary>A draft of the file that accepts them with --accepted: write the reasons</summary>", ""),
+        *(f"{fence}toml", text + fence, "", "</details>"),
+    ]
+
+
+def _accepted_changes(changes: Sequence[SurfaceChange]) -> list[str]:
+    if not changes:
+        return []
+    rows = ((change.id, change.accepted or "", change.before, change.after) for change in changes)
+    return ["## Accepted surface changes", "", *_table(("id", "accepted because", "before", "after"), rows)]
 
 
 def _tasks(record: RunRecord) -> list[str]:

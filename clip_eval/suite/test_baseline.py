@@ -61,17 +61,35 @@ def test_outputs_match_the_record(
 
 
 @pytest.mark.usefixtures("clip")
-def test_surface_is_approved(baseline: Baseline, compare: Compare, evidence: Evidence) -> None:
+def test_surface_is_approved(baseline: Baseline, clip_session: Session, compare: Compare, evidence: Evidence) -> None:
     """Types, fields, shapes, names of weights, loaded classes, config and processor files are the approved ones.
 
     Compared with the surface of this transformers release and attention where the pack approves it, else with the
-    newest release that it approves. Equal numbers do not excuse a change here: users' code breaks at the edges.
+    newest release that it approves. Equal numbers do not excuse a change here: users' code breaks at the edges. A
+    change that is wanted is accepted in the file that --accepted names, by its id, as what it now is, with a reason.
     """
-    changes = baseline.surface_changes()
-    for change in changes:
+    ruling = clip_session.ruling
+    for change in ruling.changes:
         evidence.surface_change(change)
     approved = f"the surface approved under {baseline.pack.nearest(baseline.environment)}"
-    if changes:
-        count = f"{len(changes)} {'change' if len(changes) == 1 else 'changes'}"
-        compare.fail(f"{count}: {', '.join(change.id for change in changes)}", approved, name="surface")
-    compare.equal(len(changes), 0, name=f"differences from {approved}")
+    accepted = len(ruling.changes) - len(ruling.open)
+    if ruling.open:
+        count = f"{len(ruling.open)} {'change' if len(ruling.open) == 1 else 'changes'}"
+        beside = f" beside {accepted} accepted" if accepted else ""
+        compare.fail(f"{count}{beside}: {', '.join(change.id for change in ruling.open)}", approved, name="surface")
+    compare.equal(len(ruling.open), 0, name=f"differences from {approved} that are not accepted")
+
+
+@pytest.mark.usefixtures("clip", "baseline")
+def test_acceptances_are_in_force(clip_session: Session, compare: Compare, evidence: Evidence) -> None:
+    """Every acceptance excuses a change that is there, and none has expired.
+
+    An entry that matches nothing hides that what somebody reviewed is no longer what happens: the next difference of
+    the same thing would be nobody's decision. Take it out of the file, or write down what is there now.
+    """
+    if not clip_session.acceptances:
+        evidence.not_applicable("no --accepted was given")
+    idle = clip_session.ruling.idle
+    if idle:
+        compare.fail("; ".join(map(str, idle)), "none that excuses nothing", name="acceptances")
+    compare.equal(len(idle), 0, name="acceptances that excuse nothing")

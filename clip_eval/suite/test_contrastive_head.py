@@ -30,7 +30,7 @@ def test_embeddings_have_unit_norm(clip: Clip, compare: Compare) -> None:
     budget = budgets.unit_norm(clip.dtype, clip.config.projection_dim)
     for name, embeddings in (("text_embeds", out.text_embeds), ("image_embeds", out.image_embeds)):
         norms = np.linalg.norm(to_array(embeddings), axis=-1)  # (rows,)
-        compare.within(norms, np.ones_like(norms), budget, name=f"norm of {name}")
+        compare.within(norms, np.ones_like(norms), budget, name=f"norm of {name}", module=name)
 
 
 @pytest.mark.parametrize(("images", "texts"), [(3, 5), (4, 2)], ids=str)

@@ -21,7 +21,7 @@ def scores(clip_session: Session, evidence: Evidence, request: pytest.FixtureReq
     if clip_session.library is None:
         evidence.not_applicable("no --library was given")
     if clip_session.library.zero_shot is None:
-        evidence.not_applicable("library.toml has no [zero_shot] table")
+        evidence.not_applicable("the library sets no zero-shot task")
     checkpoint = clip_session.checkpoint
     lacks = {"tokenizer": not checkpoint.has_tokenizer, "image processor": not checkpoint.has_image_processor}
     if any(lacks.values()):

@@ -2,12 +2,50 @@
 
 from __future__ import annotations
 
-from faults import config, heads, options, outputs, processor, towers, weights
+from faults import (
+    calling,
+    config,
+    handling,
+    heads,
+    interpolating,
+    invariants,
+    localisation,
+    options,
+    outputs,
+    persistence,
+    pixel_inputs,
+    pixels,
+    processor,
+    rows,
+    surface,
+    tokens,
+    towers,
+    weights,
+)
 from faults.fault import Fault
 
 __all__ = ["ESSENTIAL", "FAULTS", "KINDS", "by_id"]
 
-_MODULES = (towers, heads, outputs, options, weights, config, processor)
+_MODULES = (
+    towers,
+    heads,
+    outputs,
+    options,
+    weights,
+    config,
+    processor,
+    tokens,
+    rows,
+    invariants,
+    localisation,
+    persistence,
+    pixels,
+    pixel_inputs,
+    surface,
+    calling,
+    interpolating,
+    handling,
+)
 
 KINDS = tuple(module.__name__.rpartition(".")[2] for module in _MODULES)
 

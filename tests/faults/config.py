@@ -8,7 +8,7 @@ from typing import Any
 from faults.fault import in_file
 from faults.files import edit_json
 
-FITS = "processor.tokens_fit_the_model"
+FITS = "tokenizer.tokens_fit_the_model"
 SURFACE = "baseline.surface_is_approved"
 OUTPUTS = "baseline.outputs_match_the_record"
 

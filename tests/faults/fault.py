@@ -77,9 +77,9 @@ def in_loaded_model(*seen_by: str, **details: Any) -> Callable[[Callable[[Any], 
 def in_module(path: str, *seen_by: str, **details: Any) -> Callable[[Callable[[Any], None]], Fault]:
     """Make a fault of a function that spoils the module at `path` of each model that has it, right after loading.
 
-    The layer that holds the module is what must be named, unless `diverges_at` says otherwise.
+    The module, or one inside of it, is what must be named, unless `diverges_at` says otherwise.
     """
-    details.setdefault("diverges_at", (".".join(path.split(".")[:4]),))
+    details.setdefault("diverges_at", (path,))
 
     def make(spoil: Callable[[Any], None]) -> Fault:
         def spoil_model(model: Any) -> None:

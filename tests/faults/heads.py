@@ -39,25 +39,25 @@ def image_projection_gains_a_bias(projection: Any) -> None:
     replace(projection, lambda original, x: original(x) + 0.001)
 
 
-@in_transformers(UNIT, LOGITS, diverges_at=("text_projection", "visual_projection"))
+@in_transformers(UNIT, LOGITS, diverges_at=("text_embeds", "image_embeds"))
 def embeddings_are_not_normalised(patch: MonkeyPatch) -> None:
     """Embeddings are returned, and multiplied, at their own length."""
     _change_norm(patch, lambda norm, x: norm**0)
 
 
-@in_transformers(UNIT, LOGITS, diverges_at=("text_projection", "visual_projection"))
+@in_transformers(UNIT, LOGITS, diverges_at=("text_embeds", "image_embeds"))
 def embeddings_are_normalised_over_the_batch(patch: MonkeyPatch) -> None:
     """Embeddings are divided by the norm of each channel over the batch."""
     _change_norm(patch, lambda norm, x: x.norm(dim=0, keepdim=True))
 
 
-@in_transformers(UNIT, LOGITS, diverges_at=("text_projection", "visual_projection"))
+@in_transformers(UNIT, LOGITS, diverges_at=("text_embeds", "image_embeds"))
 def norms_have_an_epsilon(patch: MonkeyPatch) -> None:
     """A hundred-thousandth is added to each norm before the division."""
     _change_norm(patch, lambda norm, x: norm + 1e-5 * norm.mean())
 
 
-@in_transformers(UNIT, LOGITS, diverges_at=("text_projection", "visual_projection"))
+@in_transformers(UNIT, LOGITS, diverges_at=("text_embeds", "image_embeds"))
 def norms_are_those_of_the_first_row(patch: MonkeyPatch) -> None:
     """All embeddings are divided by the norm of the first one of the batch."""
     _change_norm(patch, lambda norm, x: norm[:1])

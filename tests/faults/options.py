@@ -29,9 +29,7 @@ FEATURE_SHAPES = "output_shapes.feature_shapes"
 PROJECTED = "towers.projected_towers_give_the_features"
 
 
-@in_transformers(
-    CHANGES_NOTHING, "hidden_states.first_and_last_hidden_states", diverges_at=("text_model.final_layer_norm",)
-)
+@in_transformers(CHANGES_NOTHING, "hidden_states.first_and_last_hidden_states", diverges_at=("text_model",))
 def hidden_states_change_the_last_one(patch: MonkeyPatch) -> None:
     """With output_hidden_states the text tower normalises last_hidden_state once more."""
 
@@ -142,7 +140,7 @@ def image_features_carry_other_states(patch: MonkeyPatch) -> None:
     wrap_features(patch, "get_text_features", features)
 
 
-@in_transformers("features.text_features_follow_the_mask", diverges_at=("text_model",))
+@in_transformers("features.text_features_follow_the_mask", diverges_at=("text_model.encoder.layers.0.self_attn",))
 def text_features_ignore_the_mask(patch: MonkeyPatch) -> None:
     """get_text_features drops the attention mask; CLIPModel itself honours it."""
 
@@ -162,7 +160,7 @@ def projected_text_tower_returns_the_pooled_state(patch: MonkeyPatch) -> None:
     change_output(patch, "CLIPTextModelWithProjection", spoil)
 
 
-@in_transformers(PROJECTED, diverges_at=("text_model.encoder.layers.0", "text_projection"))
+@in_transformers(PROJECTED, diverges_at=("text_model.encoder.layers.0.self_attn",))
 def projected_text_tower_ignores_the_mask(patch: MonkeyPatch) -> None:
     """CLIPTextModelWithProjection drops the attention mask; CLIPTextModel and CLIPModel honour it."""
 

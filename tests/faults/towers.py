@@ -15,10 +15,11 @@ VISION = "reference_values.vision_tower"
 LOGITS = "reference_values.embeddings_and_logits"
 NESTED = "reference_values.nested_towers"
 FEATURES = "features.features_are_projected_and_not_normalised"
-FIRST_LAYERS = ("text_model.encoder.layers.0", "vision_model.encoder.layers.0")
+FIRST_ATTENTION = ("text_model.encoder.layers.0.self_attn", "vision_model.encoder.layers.0.self_attn")
+FIRST_ACTIVATION = ("text_model.encoder.layers.0.mlp.activation_fn", "vision_model.encoder.layers.0.mlp.activation_fn")
 
 
-@in_loaded_model(TEXT, VISION, LOGITS, NESTED, diverges_at=FIRST_LAYERS)
+@in_loaded_model(TEXT, VISION, LOGITS, NESTED, diverges_at=FIRST_ACTIVATION)
 def quick_gelu_becomes_gelu(model: Any) -> None:
     """Every MLP computes the exact GELU where the config says quick_gelu."""
     import torch
@@ -39,39 +40,41 @@ def last_attention_scale_off_by_a_thousandth(attention: Any) -> None:
     attention.scale *= 0.999
 
 
-@in_loaded_model(TEXT, VISION, diverges_at=FIRST_LAYERS)
+@in_loaded_model(TEXT, VISION, diverges_at=FIRST_ATTENTION)
 def attention_is_not_scaled(model: Any) -> None:
     """No layer divides its attention scores by the root of the head size."""
     for attention in every(model, "CLIPAttention"):
         attention.scale = 1.0
 
 
-@in_transformers(TEXT, diverges_at=("text_model.encoder.layers.0",))
+@in_transformers(TEXT, diverges_at=("text_model.encoder.layers.0.self_attn",))
 def texts_see_the_future(patch: MonkeyPatch) -> None:
     """The causal mask of the text tower is dropped; the padding mask stays."""
     _drop_causality(patch, lambda attention_mask: True)
 
 
-@in_transformers(TEXT, diverges_at=("text_model.encoder.layers.0",))
+@in_transformers(TEXT, diverges_at=("text_model.encoder.layers.0.self_attn",))
 def texts_without_a_mask_see_the_future(patch: MonkeyPatch) -> None:
     """Where no attention mask is given, no causal mask is made either."""
     _drop_causality(patch, lambda attention_mask: attention_mask is None)
 
 
-@in_transformers(TEXT, diverges_at=("text_model.encoder.layers.0",))
+@in_transformers(TEXT, diverges_at=("text_model.encoder.layers.0.self_attn",))
 def masks_are_kept_by_shape(patch: MonkeyPatch) -> None:
     """The text tower keeps the first attention mask of each shape and uses it for all that follow."""
     kept: dict[Any, Any] = {}
     _change_mask(patch, lambda mask: kept.setdefault(tuple(mask.shape), mask))
 
 
-@in_transformers(TEXT, NESTED, "features.text_features_follow_the_mask", diverges_at=("text_model.encoder.layers.0",))
+@in_transformers(
+    TEXT, NESTED, "features.text_features_follow_the_mask", diverges_at=("text_model.encoder.layers.0.self_attn",)
+)
 def attention_mask_is_ignored(patch: MonkeyPatch) -> None:
     """The text tower drops the attention mask that it is given."""
     _change_mask(patch, lambda mask: None)
 
 
-@in_transformers(TEXT, diverges_at=("text_model.encoder.layers.0",))
+@in_transformers(TEXT, diverges_at=("text_model.encoder.layers.0.self_attn",))
 def attention_mask_counts_as_a_length(patch: MonkeyPatch) -> None:
     """The text tower takes from the attention mask only how many tokens there are, so a mask inside the text moves
     to its end.
@@ -111,7 +114,7 @@ def residual_is_dropped(layer: Any) -> None:
     layer.self_attn.register_forward_hook(lambda module, args, output: (output[0] - entered.pop(), *output[1:]))
 
 
-@in_loaded_model(TEXT, diverges_at=("text_model.encoder.layers.0",))
+@in_loaded_model(TEXT, diverges_at=("text_model.encoder.layers.0.layer_norm1",))
 def layer_norm_eps_is_a_tenth(model: Any) -> None:
     """The layer norms of the text tower add 1e-6 to the variance where the config says 1e-5."""
     for layer in every(model, "CLIPEncoderLayer"):
@@ -135,7 +138,7 @@ def post_layer_norm_on_every_token(patch: MonkeyPatch) -> None:
     change_tower(patch, vision_tower(), normalise)
 
 
-@in_module("vision_model.post_layernorm", VISION, diverges_at=("vision_model.post_layernorm",))
+@in_module("vision_model.post_layernorm", VISION)
 def post_layer_norm_is_skipped(norm: Any) -> None:
     """The pooled class token is returned without post_layernorm."""
     replace(norm, lambda original, hidden_states: hidden_states)
@@ -147,13 +150,17 @@ def final_layer_norm_is_skipped(norm: Any) -> None:
     replace(norm, lambda original, hidden_states: hidden_states)
 
 
-@in_module("text_model.embeddings", TEXT)
+@in_module("text_model.embeddings", TEXT, diverges_at=("text_model.embeddings.position_embedding",))
 def text_positions_off_by_one(embeddings: Any) -> None:
     """Every token of a text gets the position embedding of its neighbour."""
     embeddings.position_ids = embeddings.position_ids.roll(-1, dims=-1)
 
 
-@in_module("text_model.embeddings", "reference_values.short_texts")
+@in_module(
+    "text_model.embeddings",
+    "reference_values.short_texts",
+    diverges_at=("text_model.embeddings.position_embedding",),
+)
 def short_texts_get_the_last_positions(embeddings: Any) -> None:
     """A text of fewer tokens than the model takes gets the position embeddings from the end of the table."""
 
@@ -163,31 +170,31 @@ def short_texts_get_the_last_positions(embeddings: Any) -> None:
     replace(embeddings, embed)
 
 
-@in_module("vision_model.embeddings", VISION, diverges_at=("vision_model.pre_layrnorm",))
+@in_module("vision_model.embeddings", VISION, diverges_at=("vision_model.embeddings.position_embedding",))
 def patch_positions_are_not_filled(embeddings: Any) -> None:
     """The buffer of patch positions was never filled: every patch is at position 0, as after a lazy load."""
     embeddings.position_ids = embeddings.position_ids * 0
 
 
-@in_module("text_model.embeddings.token_embedding", TEXT, diverges_at=("text_model.embeddings",))
+@in_module("text_model.embeddings.token_embedding", TEXT)
 def token_embeddings_are_scaled(embedding: Any) -> None:
     """Token embeddings are multiplied by the root of the width, as in the original transformer."""
     replace(embedding, lambda original, ids: original(ids) * embedding.embedding_dim**0.5)
 
 
-@in_module("vision_model.embeddings.patch_embedding", VISION, diverges_at=("vision_model.pre_layrnorm",))
+@in_module("vision_model.embeddings.patch_embedding", VISION)
 def patches_are_transposed(convolution: Any) -> None:
     """The patch embedding reads each patch with rows and columns exchanged."""
     replace(convolution, lambda original, pixels: _transposed_convolution(convolution, pixels))
 
 
-@in_module("vision_model.embeddings", VISION, diverges_at=("vision_model.pre_layrnorm",))
+@in_module("vision_model.embeddings", VISION)
 def class_token_comes_last(embeddings: Any) -> None:
     """The class token is put after the patches, where pooling does not look for it."""
     replace(embeddings, lambda original, *args, **kwargs: original(*args, **kwargs).roll(-1, dims=1))
 
 
-@in_module("vision_model.embeddings", VISION, diverges_at=("vision_model.pre_layrnorm",))
+@in_module("vision_model.embeddings", VISION, diverges_at=("vision_model.embeddings.patch_embedding",))
 def patch_order_is_by_column(embeddings: Any) -> None:
     """Patches are numbered down the columns, so that every position embedding off the diagonal meets the wrong
     patch.
@@ -264,7 +271,7 @@ def layer_norms_change_places(layer: Any) -> None:
 
 
 @in_loaded_model(
-    VISION, "hidden_states.asking_for_states_changes_nothing", diverges_at=("vision_model.encoder.layers.1",)
+    VISION, "hidden_states.asking_for_states_changes_nothing", diverges_at=("vision_model.encoder.layers.1.mlp",)
 )
 def dropout_is_left_on(model: Any) -> None:
     """One vision MLP drops one value in a hundred at inference."""
@@ -275,7 +282,7 @@ def dropout_is_left_on(model: Any) -> None:
             replace(encoder.layers[1].mlp, lambda original, x: torch.nn.functional.dropout(original(x), 0.01))
 
 
-@in_transformers(TEXT, LOGITS, diverges_at=("text_model", "text_projection"))
+@in_transformers(TEXT, LOGITS, diverges_at=("text_model",))
 def pooling_takes_the_largest_id(patch: MonkeyPatch) -> None:
     """The text tower pools at the largest id, the legacy rule, although the config has a true eos_token_id."""
     _pool(patch, lambda ids, eos: ids.argmax(-1))
@@ -301,7 +308,7 @@ def legacy_rule_is_forgotten(patch: MonkeyPatch) -> None:
     _pool(patch, lambda ids, eos: (ids == 2).int().argmax(-1))
 
 
-@in_loaded_model(TEXT, VISION, diverges_at=FIRST_LAYERS, edit=make_gelu)
+@in_loaded_model(TEXT, VISION, diverges_at=FIRST_ACTIVATION, edit=make_gelu)
 def gelu_is_approximated(model: Any) -> None:
     """Every MLP computes the tanh approximation where the config says gelu."""
     import torch
@@ -320,7 +327,7 @@ def pooling_takes_the_mean_of_the_patches(patch: MonkeyPatch) -> None:
     change_tower(patch, vision_tower(), pool)
 
 
-@in_transformers(TEXT, VISION, "hidden_states.attentions_are_the_softmax_maps", diverges_at=FIRST_LAYERS)
+@in_transformers(TEXT, VISION, "hidden_states.attentions_are_the_softmax_maps", diverges_at=FIRST_ATTENTION)
 def eager_softmax_runs_over_the_queries(patch: MonkeyPatch) -> None:
     """Eager attention normalises its scores over the queries. Only --attn eager runs it by default."""
     import torch
@@ -333,7 +340,7 @@ def eager_softmax_runs_over_the_queries(patch: MonkeyPatch) -> None:
     patch.setattr(modeling(), "eager_attention_forward", attend)
 
 
-@in_transformers(TEXT, VISION, diverges_at=FIRST_LAYERS)
+@in_transformers(TEXT, VISION, diverges_at=FIRST_ATTENTION)
 def fused_attention_is_scaled_twice(patch: MonkeyPatch) -> None:
     """The fused attention kernel divides the scores by the root of the head size once more; eager attention is
     right.

@@ -17,6 +17,7 @@ VISION = VisionConfig(
 IDS = np.array([[1, 9, 7], [3, 7, 0]])  # (texts, tokens)
 MASK = np.array([[1, 0, 1], [1, 1, 0]])  # (texts, tokens)
 PIXELS = np.random.default_rng(0).standard_normal((2, 3, 8, 8))  # (images, channels, height, width)
+WIDE = np.random.default_rng(0).standard_normal((2, 3, 4, 12))  # (images, channels, height, width)
 LEAVES = [name for name, member in vars(Arithmetic).items() if callable(member) and not name.startswith("_")]
 
 
@@ -52,6 +53,7 @@ for _name in LEAVES:
 def _run(weights, arithmetic):
     texts = text_tower(weights, TEXT, IDS, MASK, arithmetic=arithmetic)
     images = vision_tower(weights, VISION, PIXELS, arithmetic=arithmetic)
+    vision_tower(weights, VISION, WIDE, arithmetic=arithmetic, interpolate=True)
     return texts, images, contrast(texts.projected, images.projected, 1.0, arithmetic=arithmetic)
 
 

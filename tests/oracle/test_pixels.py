@@ -150,6 +150,55 @@ def test_cropping_takes_the_middle(length: int, crop: int, expected: list[int]) 
     np.testing.assert_array_equal(preprocess(image.transpose(Image.Transpose.ROTATE_270), upright)[0, :, 0], expected)
 
 
+@pytest.mark.parametrize(
+    ("length", "crop", "expected"), [(2, 5, [0, 1, 2, 0, 0]), (2, 4, [0, 1, 2, 0]), (5, 2, [2, 3])]
+)
+def test_the_spare_zero_can_go_after(length: int, crop: int, expected: list[int]) -> None:
+    """With spare="after" an odd zero is behind the image; even padding and cropping stay as they are."""
+    line = np.arange(1, length + 1, dtype=np.uint8)
+    image = Image.fromarray(np.repeat(line[None, :, None], 3, axis=2))
+    chosen = PixelSettings(do_resize=False, crop_height=1, crop_width=crop, do_rescale=False, do_normalize=False)
+    np.testing.assert_array_equal(preprocess(image, chosen, spare="after")[0, 0], expected)
+
+
+def test_real_levels_are_neither_rounded_nor_clipped() -> None:
+    """Two pixels stretched to four as above, but as real numbers: what overshoots 0..200 stays.
+
+    At i = 0 the far pixel weighs k(5/4) / (k(1/4) + k(5/4)) = -0.0703125 / 0.796875, at i = 1 it weighs
+    k(3/4) / (k(1/4) + k(3/4)) = 0.2265625 / 1.09375; the other two mirror these.
+    """
+    levels = np.zeros((1, 2, 3))
+    levels[:, 1] = 200.0
+    chosen = PixelSettings(size=(1, 4), do_center_crop=False, do_rescale=False, do_normalize=False)
+    outside, inside = 200 * -0.0703125 / 0.796875, 200 * 0.2265625 / 1.09375
+    expected = np.broadcast_to([outside, inside, 200 - inside, 200 - outside], (3, 1, 4))
+    np.testing.assert_allclose(preprocess(levels, chosen), expected, rtol=2 * np.finfo(np.float32).eps)
+
+
+def test_whole_levels_are_those_of_the_picture() -> None:
+    """Where nothing is resized, levels and the picture that holds them give the same."""
+    image = picture("RGB", 9, 7)
+    chosen = PixelSettings(do_resize=False, crop_height=8, crop_width=8)
+    np.testing.assert_array_equal(preprocess(np.asarray(image, dtype=np.float64), chosen), preprocess(image, chosen))
+
+
+def test_rows_can_be_filtered_first() -> None:
+    """With passes="rows first" the width changes before the height, whichever order Pillow would take."""
+    image = picture("RGB", 41, 90)
+    chosen = PixelSettings(size=32, do_center_crop=False, do_rescale=False, do_normalize=False)
+    narrow = image.resize((32, 90), Image.Resampling.BICUBIC)
+    expected = np.asarray(narrow.resize((32, 70), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    np.testing.assert_array_equal(preprocess(image, chosen, passes="rows first"), expected)
+
+
+@pytest.mark.parametrize("size", [(41, 32), (32, 90)])
+def test_the_order_of_passes_needs_two(size: tuple[int, int]) -> None:
+    """Where only one side changes, the order makes no difference."""
+    image = picture("RGB", *size)
+    chosen = PixelSettings(size=(32, 32), do_center_crop=False)
+    np.testing.assert_array_equal(preprocess(image, chosen, passes="rows first"), preprocess(image, chosen))
+
+
 def test_padding_is_black_before_normalising() -> None:
     """Zeros of the crop are pixels like others: they end at (0 - mean) / std."""
     chosen = PixelSettings(do_resize=False, crop_height=1, crop_width=3, image_mean=(0.5,) * 3, image_std=(0.25,) * 3)
@@ -342,6 +391,20 @@ def test_an_image_that_cannot_be_preprocessed_is_refused() -> None:
     with pytest.raises(UsageError, match="mode L "):
         preprocess(Image.new("L", (5, 5)), PixelSettings(do_convert_rgb=False))
     assert preprocess(Image.new("RGB", (5, 5)), PixelSettings(do_convert_rgb=False)).shape == (3, 224, 224)
+    with pytest.raises(UsageError, match="does not convert mode La"):
+        preprocess(Image.new("La", (5, 5)), PixelSettings())
+
+
+def test_settings_are_read_from_the_file_that_has_them(tmp_path: Path) -> None:
+    """processor_config.json counts where it has settings of pictures, else preprocessor_config.json does."""
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": 31, "crop_size": 30}), encoding="utf-8")
+    expected = PixelSettings(size=31, crop_height=30, crop_width=30)
+    assert PixelSettings.from_directory(tmp_path) == expected
+    whole = tmp_path / "processor_config.json"
+    whole.write_text(json.dumps({"processor_class": "CLIPProcessor"}), encoding="utf-8")
+    assert PixelSettings.from_directory(tmp_path) == expected
+    whole.write_text(json.dumps({"image_processor": {"size": 29, "crop_size": 30}}), encoding="utf-8")
+    assert PixelSettings.from_directory(tmp_path) == PixelSettings(size=29, crop_height=30, crop_width=30)
 
 
 def test_the_image_is_left_as_it_was() -> None:

@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 from tokenizers.pre_tokenizers import ByteLevel
 
 from clip_eval.errors import CheckpointError, UsageError
+from clip_eval.hard_texts import HARD_TEXTS
 from clip_eval.oracle.tokens import AddedToken, BytePairEncoder, normalize
+from clip_eval.oracle.words import clean_like_python
+from clip_eval.token_routes import like_python
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "shapes-clip"
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -250,6 +253,18 @@ def test_special_tokens_without_flags_are_literal(tmp_path: Path) -> None:
         assert_same_ids(tmp_path, HARD_STRINGS)
 
 
+def test_tokens_that_no_file_describes_are_marked(tmp_path: Path) -> None:
+    """The begin and end token are undeclared with vocabulary and merges alone, and declared by any list of tokens."""
+    described = BytePairEncoder.from_directory(write_tokenizer(tmp_path))
+    assert all(added.declared and not added.named_twice for added in described.added)
+    (tmp_path / "tokenizer_config.json").unlink()
+    bare = BytePairEncoder.from_directory(tmp_path)
+    assert [(added.content, added.declared) for added in bare.added] == [(START, False), (END, False)]
+    write_json(tmp_path / "tokenizer_config.json", {"pad_token": "!"})
+    padded = BytePairEncoder.from_directory(tmp_path)
+    assert {added.content: added.declared for added in padded.added} == {"!": True, START: False, END: False}
+
+
 def test_flags_of_the_special_tokens_map_are_read(tmp_path: Path) -> None:
     """Files of 2021 spell flags out in `special_tokens_map.json`, and a pad token without flags changes none."""
     write_tokenizer(tmp_path)
@@ -261,7 +276,7 @@ def test_flags_of_the_special_tokens_map_are_read(tmp_path: Path) -> None:
     ids = vocabulary()
     assert encoder.added == (
         AddedToken(START, ids[START], normalized=True),
-        AddedToken(END, ids[END], normalized=True),
+        AddedToken(END, ids[END], normalized=True, named_twice=True),
         AddedToken("<New>", 2000, normalized=True),
     )
     assert (encoder.eos_id, encoder.pad_id, encoder.max_length) == (ids[END], ids[END], 77)
@@ -334,6 +349,98 @@ def test_truncation_keeps_bos_first_and_eos_last(checkpoint: Path) -> None:
         [ids[START], ids["a</w>"], ids[END], ids[END], ids[END]],
     ]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
+
+
+def test_padding_goes_to_a_multiple_and_to_either_side(checkpoint: Path) -> None:
+    """By hand: four and three tokens padded to a multiple of five, on the left; nothing is added to five."""
+    encoder = BytePairEncoder.from_directory(checkpoint)
+    ids = vocabulary()
+    batch = encoder.batch(["a b", "a"], padding=True, multiple_of=5, padding_side="left")
+    assert batch.input_ids.tolist() == [
+        [ids[END], ids[START], ids["a</w>"], ids["b</w>"], ids[END]],
+        [ids[END], ids[END], ids[START], ids["a</w>"], ids[END]],
+    ]
+    assert batch.attention_mask.tolist() == [[0, 1, 1, 1, 1], [0, 0, 1, 1, 1]]
+    assert encoder.batch(["a b c"], padding=True, multiple_of=5).input_ids.shape == (1, 5)
+    assert encoder.batch(["a b"], multiple_of=5).input_ids.shape == (1, 4)  # without padding nothing is padded
+
+
+def test_rows_are_truncated_and_not_padded(checkpoint: Path) -> None:
+    """By hand: four tokens of seven; a short text stays as it is; without a limit none is cut."""
+    encoder = BytePairEncoder.from_directory(checkpoint)
+    ids = vocabulary()
+    middle = [ids[f"{letter}</w>"] for letter in "abcde"]
+    rows = encoder.rows(["a b c d e", "a"], truncation=True, max_length=4)
+    assert rows == [[ids[START], *middle[:2], ids[END]], [ids[START], middle[0], ids[END]]]
+    assert encoder.rows(["a b c d e"], max_length=4) == [[ids[START], *middle, ids[END]]]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A photo, isn't it?", "a photo , isn 't it ?"),
+        ("caf\u00e9 \u65e5\u672c \U0001f44d", "caf\u00e9 \u65e5\u672c \U0001f44d"),
+        ("  ", ""),
+        ("12", "1 2"),
+    ],
+)
+def test_decoding_puts_a_space_after_each_word(checkpoint: Path, text: str, expected: str) -> None:
+    """By hand, and the same with begin and end token around, which have no space of their own."""
+    encoder = BytePairEncoder.from_directory(checkpoint)
+    assert encoder.decode(encoder.inner(text)) == expected
+    assert encoder.decode(encoder.encode(text)) == f"{START}{expected} {END}".replace(f"{START} ", START)
+
+
+def test_decoding_shows_what_is_no_text(checkpoint: Path) -> None:
+    """Half a character is U+FFFD, an id without a token nothing, an added token its own text."""
+    encoder = BytePairEncoder.from_directory(checkpoint)
+    ids = vocabulary()
+    assert encoder.decode([ids["Ã"]]) == "\ufffd"
+    assert encoder.decode([10**6, ids["a</w>"]]) == "a"
+    assert encoder.decode([len(ids), ids["a</w>"]]) == "<Blue>a"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A\u00a0 \t\nB", "a b"),
+        ("ΟΔΟΣ Σ", "οδος σ"),
+        ("日本go", "日 本 go"),
+        ("zero\u200bwidth soft\u00adhyphen", "zerowidth softhyphen"),
+        ("a\x00b\x07c\x85d", "abcd"),
+        ("e\u0301 \u212b", "é å"),
+        ("\ue000\U000e0067a\ufffd", "a"),
+        ("'quoted' a,b", "'quoted' a,b"),
+    ],
+)
+def test_cleaning_like_python(text: str, expected: str) -> None:
+    """Worked by hand from BERT's basic tokenizer: deleted, set apart, composed, lowered."""
+    assert clean_like_python(text) == expected
+
+
+def test_the_tokenizer_written_in_python_takes_special_tokens_in_any_case(checkpoint: Path) -> None:
+    """After cleaning, <|ENDOFTEXT|> is the end token; other added tokens are found before it, as they are written."""
+    encoder = replace(BytePairEncoder.from_directory(checkpoint), clean=clean_like_python)
+    ids = vocabulary()
+    assert encoder.inner(f"a {END.upper()} b") == [ids["a</w>"], ids[END], ids["b</w>"]]
+    assert encoder.inner("<Blue>") == [len(ids)]
+    assert len(ids) not in encoder.inner("<blue>")
+    assert encoder.inner("日a") == [*encoder.inner("日"), ids["a</w>"]]
+
+
+@pytest.mark.skipif(RELEASE >= 5, reason="transformers 5 has no tokenizer written in Python")
+def test_hard_strings_give_the_ids_of_the_tokenizer_written_in_python(checkpoint: Path) -> None:
+    """The same list as for the other tokenizer, and the hard texts of the suite."""
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(checkpoint)
+    encoder = like_python(BytePairEncoder.from_directory(checkpoint))
+    texts = [text for text in HARD_STRINGS if "\u0345" not in text] + [hard.text for hard in HARD_TEXTS]
+    observed = {text: tokenizer(text)["input_ids"] for text in texts}
+    assert {text: ids for text, ids in observed.items() if ids != encoder.encode(text)} == {}
+
+
+def test_the_hard_texts_of_the_suite_give_the_ids_of_the_library(checkpoint: Path) -> None:
+    """Those that a checkpoint is asked for."""
+    assert_same_ids(checkpoint, [hard.text for hard in HARD_TEXTS])
 
 
 def test_texts_of_one_length_need_no_padding(checkpoint: Path) -> None:

@@ -153,6 +153,7 @@ def test_surface_changes_show_both_sides() -> None:
     """A change shows what was, what is, who saw it and whether it is accepted, unaccepted ones first."""
     text = Page(render_html(sample.failing_record())).text
     changes = text[text.index("Differences of types") :]
+    assert "Accepted: merges re-sorted" in changes
     assert changes.index("not accepted") < changes.index("merges re-sorted")
     for words in (sample.change().before, sample.change().after, sample.change().check):
         assert words in changes

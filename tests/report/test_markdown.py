@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from clip_eval.acceptances import draft
 from clip_eval.report import render_markdown
 from clip_eval.report.failure import failure_lines
 from report import sample
@@ -45,11 +46,20 @@ def test_reasons_are_listed() -> None:
 
 
 def test_changes_tasks_and_speed_are_tables() -> None:
-    """Surface changes, tasks and timings have a row each, unaccepted changes first."""
+    """Surface changes, tasks and timings have a row each; accepted changes stand apart with their reasons."""
     text = render_markdown(sample.failing_record())
-    assert "| not accepted |" in table_rows(text, "Surface changes")[0]
+    assert [sample.change().id in row for row in table_rows(text, "Surface changes")] == [True]
+    assert ["merges re-sorted" in row for row in table_rows(text, "Accepted surface changes")] == [True]
     assert "0.883 to 0.934" in table_rows(text, "Tasks")[0]
     assert "1.064 to 1.103" in table_rows(text, "Throughput")[1]
+
+
+def test_a_draft_accepts_what_is_open() -> None:
+    """The summary holds the text of a file of acceptances that lacks nothing but the reasons."""
+    text = render_markdown(sample.record(surface_changes=(sample.change(after="a ``` b"), sample.change(accepted="x"))))
+    _, fence, rest = text.partition("````toml\n")
+    assert fence
+    assert rest.partition("````")[0] == draft([sample.change(after="a ``` b")])
 
 
 def test_provenance_names_both_subjects() -> None:

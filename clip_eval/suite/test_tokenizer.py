@@ -1,0 +1,195 @@
+"""The tokenizer: token ids of hard texts against the byte-level BPE of the oracle, by every way to come by one."""
+
+from __future__ import annotations
+
+import pytest
+
+from clip_eval.compare import Compare
+from clip_eval.config import LEGACY_EOS_TOKEN_ID
+from clip_eval.deviations import Deviations
+from clip_eval.hard_texts import HARD_TEXTS
+from clip_eval.observe import Clip
+from clip_eval.oracle.tokens import BytePairEncoder
+from clip_eval.outcomes import Evidence
+from clip_eval.probes import TEXTS, end_token_id
+from clip_eval.suite.token_rows import compare_rows, plain_rows
+from clip_eval.token_routes import (
+    COPIES,
+    LOADED,
+    PARTS,
+    all_texts,
+    encoder_of,
+    ids_by,
+    is_python,
+    like_python,
+    obstacle,
+    tokenizer_of,
+    with_special_tokens_in_any_case,
+)
+
+TOKENIZERS = ("AutoTokenizer", "CLIPTokenizer", "CLIPTokenizerFast")
+DEFAULT_PAD_TOKEN_ID = 1
+"""What transformers fills in where a config says nothing: it pads nothing in CLIP, so it need not agree."""
+
+
+@pytest.fixture
+def encoder(clip: Clip, evidence: Evidence) -> BytePairEncoder:
+    """The tokenizer's own rules, read from its files."""
+    if not clip.subject.checkpoint.has_tokenizer:
+        evidence.not_run("the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
+    return encoder_of(clip)
+
+
+@pytest.mark.parametrize("route", LOADED)
+def test_token_ids_follow_the_rules(
+    clip: Clip, compare: Compare, encoder: BytePairEncoder, deviations: Deviations, evidence: Evidence, route: str
+) -> None:
+    """Token ids of hard texts are what the checkpoint's byte-level BPE gives, begin token first and end token last.
+
+    Loaded through every class that users load it by. Texts are case, composition, scripts, emoji, apostrophes,
+    punctuation, spaces, invisible and control characters, special tokens written out, the empty text, texts too long.
+    """
+    if reason := obstacle(clip, route):
+        evidence.not_applicable(reason)
+    _same_ids(clip, compare, route, _rules(encoder, deviations, route))
+
+
+@pytest.mark.parametrize("way", PARTS)
+def test_part_of_the_files_is_enough(
+    clip: Clip, compare: Compare, encoder: BytePairEncoder, deviations: Deviations, evidence: Evidence, way: str
+) -> None:
+    """A tokenizer made of some of the files, by position, by keyword or from a directory, does what those files say."""
+    if reason := PARTS[way].obstacle(clip):
+        evidence.not_applicable(reason)
+    _same_ids(clip, compare, way, _rules(encoder_of(clip, way), deviations, PARTS[way].class_name))
+
+
+@pytest.mark.parametrize("route", ["AutoProcessor", "CLIPTokenizer", "CLIPTokenizerFast"])
+@pytest.mark.parametrize("copied", COPIES)
+def test_copies_read_texts_as_the_original_does(
+    clip: Clip,
+    compare: Compare,
+    encoder: BytePairEncoder,
+    deviations: Deviations,
+    evidence: Evidence,
+    copied: str,
+    route: str,
+) -> None:
+    """A tokenizer that was saved and loaded again, pickled or copied gives the same ids and the same text for ids."""
+    if reason := obstacle(clip, route):
+        evidence.not_applicable(reason)
+    rules = _rules(encoder, deviations, route)
+    second = tokenizer_of(COPIES[copied](clip, route))
+    texts = all_texts(encoder)
+    ids = plain_rows(clip.subject.process(second, list(texts))["input_ids"])
+    compare_rows(compare, ids, rules.rows(texts), texts=texts, what=f"ids by the {copied} {route}")
+    marked = copied != "saved" and not is_python(route) and deviations.hold("copies-decode-with-word-ends")
+    words = "a photo of two dogs , running"
+    expected = "".join(f"{word}</w>" for word in words.split()) if marked else words
+    decoded = second.decode(encoder.inner(words), clean_up_tokenization_spaces=False)
+    compare.equal(decoded, expected, name=f"text for ids by the {copied} {route}")
+
+
+@pytest.mark.parametrize("route", LOADED)
+def test_decoding_gives_the_words_back(
+    clip: Clip, compare: Compare, encoder: BytePairEncoder, evidence: Evidence, route: str
+) -> None:
+    """Decoding, one text or a batch, gives the words of a text with a space between, with special tokens or without."""
+    if reason := obstacle(clip, route):
+        evidence.not_applicable(reason)
+    loaded, plain = clip.subject.processor(route), {"clean_up_tokenization_spaces": False}
+    texts = _plain_texts(encoder)
+    rows = encoder.rows(texts)
+    expected, words = [encoder.decode(ids) for ids in rows], [encoder.decode(ids[1:-1]) for ids in rows]
+    bare = loaded.batch_decode(rows, skip_special_tokens=True, **plain)
+    one_by_one = [loaded.decode(ids, **plain) for ids in rows]
+    compare_rows(compare, one_by_one, expected, texts=texts, what=f"decode() by {route}")
+    together = loaded.batch_decode(rows, **plain)
+    compare_rows(compare, together, expected, texts=texts, what=f"batch_decode() by {route}")
+    compare_rows(compare, bare, words, texts=texts, what=f"decoding without special tokens by {route}")
+
+
+@pytest.mark.parametrize("route", TOKENIZERS)
+def test_tidied_text_has_no_space_before_punctuation(
+    clip: Clip, compare: Compare, encoder: BytePairEncoder, deviations: Deviations, evidence: Evidence, route: str
+) -> None:
+    """clean_up_tokenization_spaces=True takes out the space before a full stop, comma, question or exclamation mark."""
+    if reason := obstacle(clip, route):
+        evidence.not_applicable(reason)
+    tidied = not deviations.hold("spaces-are-not-tidied")
+    ids = encoder.inner("yes , a cat . is it ? a dog !")
+    decoded = clip.subject.processor(route).decode(ids, clean_up_tokenization_spaces=True)
+    compare.equal(
+        decoded, "yes, a cat. is it? a dog!" if tidied else "yes , a cat . is it ? a dog !", name=f"text by {route}"
+    )
+
+
+@pytest.mark.parametrize("route", TOKENIZERS)
+def test_vocabulary_is_that_of_the_files(
+    clip: Clip, compare: Compare, encoder: BytePairEncoder, evidence: Evidence, route: str
+) -> None:
+    """get_vocab() holds each token of the files with its id, and both conversions between them agree with it."""
+    if reason := obstacle(clip, route):
+        evidence.not_applicable(reason)
+    tokenizer = clip.subject.processor(route)
+    expected = {**encoder.vocabulary, **{token.content: token.id for token in encoder.added}}
+    observed = tokenizer.get_vocab()
+    different = sorted(token for token in {*expected, *observed} if expected.get(token) != observed.get(token))
+    compare.equal(different[:5], [], name=f"tokens of {route} with another id")
+    tokens, ids = list(expected), list(expected.values())
+    compare.equal(tokenizer.convert_tokens_to_ids(tokens) == ids, True, name=f"convert_tokens_to_ids by {route}")
+    compare.equal(tokenizer.convert_ids_to_tokens(ids) == tokens, True, name=f"convert_ids_to_tokens by {route}")
+    compare.equal(len(tokenizer), len(expected), name=f"number of tokens of {route}")
+
+
+def test_tokens_fit_the_model(clip: Clip, compare: Compare, encoder: BytePairEncoder) -> None:
+    """The end token is the one the model pools at, begin and padding tokens are the config's, the length the model's.
+
+    The config's begin token counts where its end token is no legacy, its padding token where it is not the default.
+    """
+    text, tokenizer = clip.config.text, clip.subject.processor("AutoTokenizer")
+    compare.equal(tokenizer.eos_token_id, end_token_id(text), name="end token id")
+    if text.eos_token_id != LEGACY_EOS_TOKEN_ID:
+        compare.equal(tokenizer.eos_token_id, text.eos_token_id, name="end token id of the config")
+        if text.bos_token_id is not None:
+            compare.equal(tokenizer.bos_token_id, text.bos_token_id, name="begin token id of the config")
+        if text.pad_token_id not in (None, DEFAULT_PAD_TOKEN_ID):
+            compare.equal(tokenizer.pad_token_id, text.pad_token_id, name="padding token id of the config")
+    compare.equal(tokenizer.model_max_length, text.max_position_embeddings, name="model_max_length")
+
+
+def test_every_id_has_an_embedding(clip: Clip, compare: Compare, encoder: BytePairEncoder) -> None:
+    """Every id that the tokenizer can give lies within the model's token embedding."""
+    size, tokenizer = clip.config.text.vocab_size, clip.subject.processor("AutoTokenizer")
+    compare.equal(len(tokenizer) <= size, True, name=f"{len(tokenizer)} tokens within {size} embeddings")
+    outside = [token for token, number in tokenizer.get_vocab().items() if not 0 <= number < size]
+    compare.equal(outside[:5], [], name="tokens without an embedding")
+    given = {number for ids in ids_by(clip, "AutoTokenizer", all_texts(encoder)) for number in ids}
+    compare.equal(min(given) >= 0 and max(given) < size, True, name=f"ids {min(given)} to {max(given)} of hard texts")
+
+
+def test_distinct_texts_have_distinct_ids(clip: Clip, compare: Compare, encoder: BytePairEncoder) -> None:
+    """Texts that differ by more than case, white space and composition never share their token ids."""
+    rows = ids_by(clip, "AutoTokenizer", TEXTS)
+    compare.equal(len({tuple(row) for row in rows}), len(TEXTS), name="number of distinct rows of ids")
+
+
+def _rules(encoder: BytePairEncoder, deviations: Deviations, class_name: str) -> BytePairEncoder:
+    """What a class does to texts here, where that is not what the files say."""
+    if is_python(class_name):
+        return like_python(encoder) if deviations.hold("python-tokenizer-cleans-texts") else encoder
+    undeclared = any(not token.declared for token in encoder.added)
+    if undeclared and deviations.hold("special-tokens-in-any-case"):
+        return with_special_tokens_in_any_case(encoder)
+    return encoder
+
+
+def _plain_texts(encoder: BytePairEncoder) -> list[str]:
+    """Hard texts in which no added token stands: decoding spaces those as releases please."""
+    added = {token.id for token in encoder.added}
+    return [hard.text for hard in HARD_TEXTS if not added & set(encoder.inner(hard.text))]
+
+
+def _same_ids(clip: Clip, compare: Compare, route: str, rules: BytePairEncoder) -> None:
+    texts = all_texts(rules)
+    compare_rows(compare, ids_by(clip, route, texts), rules.rows(texts), texts=texts, what=f"ids by {route}")

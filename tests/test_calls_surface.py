@@ -1,0 +1,52 @@
+"""The surface of calls: signatures and outcomes, the same in every dtype."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from clip_eval.baseline.calls import observe_calls
+from clip_eval.measurement import Json
+from clip_eval.observe import Clip
+from tests.packs import session_on
+from tests.small_clip import write_small_clip
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    """A small checkpoint's observations in float32."""
+    return _clip(write_small_clip(tmp_path_factory.mktemp("calls") / "clip"), "float32")
+
+
+@pytest.fixture(scope="module")
+def calls(clip: Clip) -> dict[str, Json]:
+    """Its surface of calls."""
+    return observe_calls(clip)
+
+
+def _clip(model: Path, dtype: str) -> Clip:
+    return session_on(model, dtype=dtype).clip
+
+
+def test_every_way_in_has_a_signature(calls: dict[str, Json]) -> None:
+    """The signature of each forward and feature method is told, with names and defaults."""
+    signatures = {name: text for name, text in calls.items() if name.startswith("signature of ")}
+    assert len(signatures) == 7
+    assert all(re.match(r"\((input_ids|pixel_values)", str(text)) for text in signatures.values())
+
+
+def test_outcomes_are_short_texts(calls: dict[str, Json]) -> None:
+    """Each outcome is an exception's class, a plain call, or what is unlike it; the checkpoint's sizes show nowhere."""
+    outcomes = {name: str(text) for name, text in calls.items() if not name.startswith("signature of ")}
+    known = re.compile(r"raises \w+$|as |\S.* is ")
+    assert [name for name, text in outcomes.items() if not known.match(text)] == []
+    assert outcomes["CLIPTextModel(input_ids=too long)"] == "raises ValueError"
+    assert outcomes["CLIPVisionModel(return_dict=False)"] == "as by default, as a tuple"
+    assert outcomes["CLIPTextModel with config.output_hidden_states=True"] == "as with output_hidden_states=True"
+
+
+def test_outcomes_do_not_depend_on_the_dtype(clip: Clip, calls: dict[str, Json]) -> None:
+    """A pack recorded in float32 serves a candidate in bfloat16."""
+    assert observe_calls(_clip(clip.subject.checkpoint.path, "bfloat16")) == calls
