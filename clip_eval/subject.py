@@ -505,11 +505,10 @@ class Subject:
             model, info = getattr(transformers, model_class).from_pretrained(
                 str(directory or self.checkpoint.path),
                 dtype=getattr(torch, self.dtype),
-                attn_implementation=self.attention,
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
-                **options,
+                **{"attn_implementation": self.attention, **options},
             )
         return model.to(self.device), info
 
