@@ -11,7 +11,7 @@ import pytest
 
 from clip_eval.budgets import kept_memory
 from clip_eval.throughput import memory
-from clip_eval.throughput.memory import kept_mb, peak_mb
+from clip_eval.throughput.memory import kept_mb
 
 
 def of_readings(patch: pytest.MonkeyPatch, values: Callable[[int], tuple[int, int]]) -> float:
