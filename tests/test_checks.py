@@ -76,7 +76,7 @@ def test_tolerances_come_from_budgets(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_check_judges_by_compare_alone(path: Path) -> None:
-    """Every check asks for `compare` or `evidence`, or what is made of them; none is skipped or marked out of the run."""
+    """Every check asks for `compare` or `evidence`, or what is made of them; none is skipped or marked out of it."""
     for node in functions(path):
         arguments = {argument.arg for argument in node.args.args}
         assert arguments & {"compare", "evidence", "benchmark", "pixels"}, node.name
