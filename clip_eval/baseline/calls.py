@@ -68,7 +68,9 @@ class _Way:
             return self.enter(**self.inputs)
 
     def loaded(self, **options: Any) -> Any:
-        return self.subject.another(self.entry.model_class, **options)(**self.inputs)
+        attention = self.subject.model(self.entry.model_class).config._attn_implementation
+        # By name: what the library does with its own default must not depend on how the run was asked for.
+        return self.subject.another(self.entry.model_class, attn_implementation=attention, **options)(**self.inputs)
 
     @property
     def plain(self) -> dict[str, Call]:
