@@ -13,6 +13,9 @@ from clip_eval.observe import Clip
 from tests.packs import session_on
 from tests.small_clip import write_small_clip
 
+# transformers 4.57 says which keywords its feature methods do not know.
+pytestmark = pytest.mark.filterwarnings("ignore:The following named arguments:UserWarning")
+
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:

@@ -14,6 +14,9 @@ from clip_eval.observe import ENTRY_POINTS, Clip, tensors_of
 from clip_eval.probes import make_batch
 from clip_eval.subject import MODEL_CLASSES, Subject, belongs_to, compiler_problem
 
+# transformers 4.57 says which keywords its feature methods do not know.
+pytestmark = pytest.mark.filterwarnings("ignore:The following named arguments:UserWarning")
+
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:

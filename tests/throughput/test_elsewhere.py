@@ -50,7 +50,9 @@ def answers(*requests: dict[str, Any]) -> list[dict[str, Any]]:
 def test_a_worker_loads_prepares_and_times(model: Path, trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says what it runs in, has the same inputs, and times one call a request by its own clock."""
     clock = worker.clock_of("cpu")
-    monkeypatch.setattr(worker, "clock_of", lambda _: type(clock)(lambda call: 3.5 if call() else 0.0, "the test's"))
+    monkeypatch.setattr(
+        worker, "clock_of", lambda _: type(clock)(lambda call: 3.5 if call() is not None else 0.0, "the test's")
+    )
     monkeypatch.setattr(worker, "hold_heap", lambda: True)
     loaded, prepared, *timed = answers(
         {"do": "load", "checkpoint": str(model), **LOAD},
