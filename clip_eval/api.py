@@ -26,6 +26,7 @@ def gate(
     attention: str | None = None,
     throughput: bool = True,
     compile: bool = False,
+    policy: str | Path | None = None,
     baseline_python: str | Path | None = None,
     repro: str | Path | None = None,
 ) -> RunRecord:
@@ -43,6 +44,7 @@ def gate(
         attention: an attention implementation; by default the library's.
         throughput: time the model.
         compile: judge the model under torch.compile, too; takes tens of seconds.
+        policy: a file that says what is asked beyond the rules, such as scopes that must be judged.
         baseline_python: the interpreter of another environment with the same clip-eval: what the checkpoint does
             there is the baseline, where none is named, and the model is timed in turns with it.
         repro: leave a directory there for each failed check, with a script that shows it without pytest.
@@ -61,6 +63,7 @@ def gate(
         new_weights=new_weights,
         throughput=throughput,
         compile=compile,
+        policy=None if policy is None else str(policy),
         baseline_python=None if baseline_python is None else str(baseline_python),
         repro=None if repro is None else str(repro),
         out=Path(out),

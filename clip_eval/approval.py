@@ -72,8 +72,9 @@ def record(
     if (out is None) == (add_to is None):
         raise UsageError("give either out for a new pack, or add_to for an existing one")
     plain = replace(
-        settings, baseline=None, accepted=None, dtype="float32", new_weights=False, throughput=False, out=None
-    )
+        settings, baseline=None, accepted=None, dtype="float32", new_weights=False, throughput=False, policy=None,
+        baseline_python=None, out=None,
+    )  # fmt: skip
     if out is not None:
         return _record_new(plain, out, speeds=speeds)
     directory = Path(str(add_to))

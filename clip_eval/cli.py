@@ -95,6 +95,7 @@ def _loading(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--no-throughput", is_flag=True, help="Do not time the model.")
 @click.option("--compile", is_flag=True, help="Judge the model under torch.compile, too; takes tens of seconds.")
+@click.option("--policy", metavar="FILE", help="What is asked beyond the rules, such as scopes that must be judged.")
 @click.option(
     "--baseline-python",
     metavar="EXE",

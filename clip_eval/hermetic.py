@@ -127,7 +127,7 @@ def _absolute(name: str) -> str:
 
 
 def _absolute_options(settings: Settings) -> list[str]:
-    paths = {settings.baseline, settings.accepted, settings.library, settings.repro} - {None}
+    paths = {settings.baseline, settings.accepted, settings.library, settings.policy, settings.repro} - {None}
     python = settings.baseline_python  # a path, or a name that is looked up
     options = [str(Path(part).absolute()) if part in paths else part for part in settings.options("--clip-")]
     return [_absolute(part) if part == python else part for part in options]

@@ -44,6 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--clip-attn", metavar="NAME", help="attention implementation (default: the library's)")
     group.addoption("--clip-new-weights", action="store_true", help="the weights differ from the pack's on purpose")
     group.addoption("--clip-no-throughput", action="store_true", help="do not time the model")
+    group.addoption("--clip-policy", metavar="FILE", help="what is asked beyond the rules, such as scopes to judge")
     group.addoption("--clip-baseline-python", metavar="EXE", help="time the model in turns with it under this Python")
     group.addoption("--clip-compile", action="store_true", help="judge the model under torch.compile, too")
     group.addoption("--clip-repro", metavar="DIR", help="leave a script there that shows each failed check by itself")
@@ -144,6 +145,7 @@ def _settings(config: pytest.Config, model: str) -> Settings:
         new_weights=option("--clip-new-weights"),
         throughput=not option("--clip-no-throughput"),
         compile=option("--clip-compile"),
+        policy=option("--clip-policy"),
         baseline_python=option("--clip-baseline-python"),
         repro=option("--clip-repro"),
         out=None if out is None else Path(out).absolute(),

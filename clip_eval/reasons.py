@@ -10,6 +10,7 @@ from clip_eval.measurement import Measurement, format_number, worst
 from clip_eval.run_record import SCOPES, CheckResult, SurfaceChange, TaskResult, ThroughputResult
 
 __all__ = [
+    "by_area",
     "cause",
     "failures",
     "gaps",
@@ -18,7 +19,20 @@ __all__ = [
 ]
 
 _SHOWN = 3  # names in one sentence; the report lists them all
-_OWNER = re.compile(r"[^.(\[]*")
+
+# In the order in which they are told; a change belongs to the first that fits.
+_AREAS = {
+    "files of the checkpoint": r"^(checkpoint|config)\.",
+    "loading and saving": r"from_pretrained|save_pretrained\(|load_state_dict",
+    "tokenizer": r"^tokenizer|^\w*Tokenizer\w*[.(]",
+    "image processor": r"^image_processor|^\w*ImageProcessor\w*[.(]",
+    "processor": r"^processor",
+    "models in memory": r"^(model|vars)\b|named_modules|state_dict|parameters\(\)",
+    "configs": r"Config\(",
+    "names and signatures": r"^(transformers|bases|PreTrainedModel|ProcessorMixin|PushToHubMixin|signature)\b|^Auto",
+    "outputs and calls": r"^(CLIP\w*Model\w*|get_\w+_features)\b",
+}
+_OTHERS = "others"
 
 _T = TypeVar("_T")
 _K = TypeVar("_K", bound=Hashable)
@@ -119,23 +133,28 @@ def _open_changes(changes: Sequence[SurfaceChange]) -> list[str]:
         return []
     told = [_change(change) for change in changes]
     if len(changes) > _SHOWN:
-        told = [_change_group(name, group) for name, group in _groups(changes, key=_changed).items()]
+        told = [_change_group(name, group) for name, group in by_area(changes).items()]
     return [*told, "Changes that are wanted are accepted with --accepted FILE; summary.md holds a draft of it."]
 
 
 def _change_group(name: str, group: Sequence[SurfaceChange]) -> str:
     if len(group) == 1:
         return _change(group[0])
-    return f"{len(group)} surface changes of {name} are not accepted: {listed(_ids(group))}."
+    return f"{len(group)} surface changes are not accepted ({name}): {listed(_ids(group))}."
 
 
 def _ids(changes: Sequence[SurfaceChange]) -> list[str]:
     return [change.id for change in changes]
 
 
-def _changed(change: SurfaceChange) -> str:
-    """What a change is one of: its id up to the first call, key or dot."""
-    return _OWNER.match(change.id)[0]  # type: ignore[index] # it matches anything
+def by_area(changes: Iterable[SurfaceChange]) -> dict[str, list[SurfaceChange]]:
+    """Changes by the part of the interface that they belong to, as their ids say, in the order of `_AREAS`."""
+    groups = _groups(changes, key=_area)
+    return {name: groups[name] for name in (*_AREAS, _OTHERS) if name in groups}
+
+
+def _area(change: SurfaceChange) -> str:
+    return next((name for name, pattern in _AREAS.items() if re.search(pattern, change.id)), _OTHERS)
 
 
 def _reason(change: SurfaceChange) -> str | None:

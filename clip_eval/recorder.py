@@ -188,6 +188,7 @@ class Recorder:
                 throughput=settings.throughput,
             ),
             new_weights=settings.new_weights,
+            required=self.session.policy.require,
         )
         return RunRecord(
             started=datetime.fromtimestamp(self._started, tz=timezone.utc).isoformat(timespec="seconds"),

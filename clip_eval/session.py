@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from clip_eval.acceptances import Acceptance, Ruling, read_acceptances, rule
 from clip_eval.checkpoint import Checkpoint, open_checkpoint
 from clip_eval.errors import LibraryError, PackError, UsageError
+from clip_eval.policy import Policy, read_policy
 from clip_eval.run_record import SubjectInfo
 from clip_eval.settings import DTYPES, Settings
 
@@ -46,6 +47,7 @@ class Session:
             self.library.require_complete()
         self.pack  # noqa: B018 - opening it is the look
         self.acceptances  # noqa: B018 - reading them is the look
+        self.policy  # noqa: B018 - reading it is the look
 
     @property
     def dtype(self) -> str:
@@ -165,6 +167,11 @@ class Session:
                 "--accepted excuses differences from a pack, and none was named", fix="Add --baseline PACK"
             )
         return read_acceptances(self.settings.accepted)
+
+    @cached_property
+    def policy(self) -> Policy:
+        """What is asked beyond the rules; nothing where no file was named. Raises UsageError."""
+        return Policy() if self.settings.policy is None else read_policy(self.settings.policy)
 
     @cached_property
     def ruling(self) -> Ruling:

@@ -31,6 +31,7 @@ class Settings:
         new_weights: the candidate has other weights than the pack, on purpose.
         throughput: time the model.
         compile: judge the model under torch.compile, too.
+        policy: a file that says what is asked beyond the rules.
         baseline_python: another interpreter, in which the checkpoint is timed in turns with this one.
         repro: directory for what shows each failed check without pytest; None writes none.
         out: directory for the reports; None writes none.
@@ -46,6 +47,7 @@ class Settings:
     new_weights: bool = False
     throughput: bool = True
     compile: bool = False
+    policy: str | None = None
     baseline_python: str | None = None
     repro: str | None = None
     out: Path | None = None
@@ -67,6 +69,7 @@ class Settings:
             "dtype": self.dtype,
             "attn": self.attention,
             "device": None if self.device == "cpu" else self.device,
+            "policy": self.policy,
             "baseline-python": self.baseline_python,
             "repro": self.repro,
         }

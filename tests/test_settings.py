@@ -23,6 +23,7 @@ FULL = Settings(
     throughput=False,
     compile=True,
     repro="shown",
+    policy="policy.toml",
     baseline_python="python4",
     out=Path("reports"),
 )
@@ -37,8 +38,8 @@ def test_every_setting_becomes_an_option() -> None:
     """Every field but model and out is passed on, under the prefix asked for."""
     assert FULL.options("--clip-") == [
         "--clip-baseline", "pack", "--clip-accepted", "accepted.toml", "--clip-library", "images", "--clip-dtype",
-        "float16", "--clip-attn", "eager", "--clip-device", "cuda:0", "--clip-baseline-python",
-        "python4", "--clip-repro", "shown",
+        "float16", "--clip-attn", "eager", "--clip-device", "cuda:0", "--clip-policy", "policy.toml",
+        "--clip-baseline-python", "python4", "--clip-repro", "shown",
         "--clip-new-weights", "--clip-no-throughput", "--clip-compile",
     ]  # fmt: skip
     changed = [

@@ -273,6 +273,17 @@ def test_order_of_a_list_is_part_of_it() -> None:
     assert (change.before, change.after) == ("a, b", "b, a")
 
 
+def test_one_change_of_several_things_is_told_once() -> None:
+    """The same change of several classes, values of an argument or keys is one, whose id names them all."""
+    names = [f"{name}(use_cache={value})" for name in ("CLIPModel", "CLIPTextModel") for value in (True, False)]
+    found = changes(dict.fromkeys(names, "taken"), dict.fromkeys(names, "refused"))
+    assert [change.id for change in found] == ["CLIPModel|CLIPTextModel(use_cache=False|True)"]
+    assert (found[0].before, found[0].after) == ("taken", "refused")
+    before = {"pictures[*]": {"L": "read", "LA": "read", "P": "read"}}
+    after = {"pictures[*]": {"L": "refused", "LA": "refused", "P": "misread"}}
+    assert [change.id for change in changes(before, after)] == ["pictures[L|LA]", "pictures[P]"]
+
+
 def test_equal_surfaces_have_no_changes(surface: Surface) -> None:
     """A surface read back from a pack's JSON equals the one that was observed."""
     assert changes(json.loads(json.dumps(surface)), surface) == ()

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeGuard
 
 from clip_eval.baseline.pack import Surface
 from clip_eval.measurement import Json, plain
 from clip_eval.run_record import SurfaceChange
 
-__all__ = ["ABSENT", "SURFACE_CHECK", "change", "changes"]
+__all__ = ["ABSENT", "SURFACE_CHECK", "change", "changes", "merged"]
 
 SURFACE_CHECK = "baseline.surface_is_approved"
 """The check that reports them."""
 
 ABSENT = "absent"
+
+_REPEATED = (  # what is one change where it befalls several: group 2, between what must be the same
+    re.compile(r"^()((?:CLIP\w*Model\w*\.)?(?:get_(?:text|image)_features|CLIP\w*Model\w*))((?:\(| with ).*)$"),
+    re.compile(r"^([^=\[]*\(\w+=)([^=]*)(\).*)$"),
+    re.compile(r"^([^\[]*\[)(.*)(\][^\]]*)$"),
+)
 
 _WORDS = (
     (r"\.state_dict\(\)$", "the list of weights in memory"),
@@ -42,7 +49,28 @@ def changes(before: Surface, after: Surface) -> tuple[SurfaceChange, ...]:
     are one change, and each key with two values is one, whose id has the key in place of the asterisk.
     """
     found = (change for identity in {*before, *after} for change in _differences(identity, before, after))
+    return merged(sorted(found, key=lambda change: change.id))
+
+
+def merged(found: Iterable[SurfaceChange]) -> tuple[SurfaceChange, ...]:
+    """Return the changes, sorted by id, with those told once that are the same change of several things.
+
+    These are the same call of several classes, several values of one argument, and several keys in brackets, all with
+    the same values before and after: CLIPModel|CLIPTextModel(use_cache=True|False).
+    """
+    for pattern in _REPEATED:
+        found = _merged_by(pattern, found)
     return tuple(sorted(found, key=lambda change: change.id))
+
+
+def _merged_by(pattern: re.Pattern[str], found: Iterable[SurfaceChange]) -> Iterator[SurfaceChange]:
+    """Join what group 2 of the pattern matches where everything around it, before and after are the same."""
+    groups: dict[tuple[str, ...], dict[str, SurfaceChange]] = {}
+    for entry in found:
+        start, middle, end = parts.groups() if (parts := pattern.match(entry.id)) else (entry.id, "", "")
+        groups.setdefault((start, end, entry.before, entry.after), {})[middle] = entry
+    for (start, end, *_), group in groups.items():
+        yield replace(next(iter(group.values())), id=f"{start}{'|'.join(sorted(group))}{end}")
 
 
 def change(identity: str, what: str, before: str, after: str) -> SurfaceChange:

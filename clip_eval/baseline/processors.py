@@ -98,8 +98,11 @@ def _tokenizer(clip: Clip) -> dict[str, Json]:
 def _image_processor(clip: Clip) -> dict[str, Json]:
     try:
         processor = _untouched(clip, "AutoImageProcessor")
-    except Exception:  # its route says what was raised
-        return {}
+    except Exception:  # its route says what was raised; the class itself can be there all the same
+        try:
+            processor = _untouched(clip, "CLIPImageProcessor")
+        except Exception:
+            return {}
     hub = members(library("utils.hub").PushToHubMixin)
     added = {
         "__call__": signature(type(processor).__call__),
@@ -122,7 +125,7 @@ def _equal(value: Any, stated: object) -> bool:
     if isinstance(stated, dict):
         held = value if isinstance(value, dict) else vars(value)
         return {name: item for name, item in held.items() if item is not None} == stated
-    return bool(_as_list(value) == _as_list(stated))
+    return type(value) in (list, tuple, type(stated)) and bool(_as_list(value) == _as_list(stated))
 
 
 def _as_list(value: Any) -> Any:

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from clip_eval.measurement import Json, format_number, worst
-from clip_eval.reasons import cause
+from clip_eval.reasons import by_area, cause
 from clip_eval.report import figures, text
 from clip_eval.report.failure import failure_lines
 from clip_eval.run_record import RunRecord
@@ -49,6 +49,7 @@ def _environment() -> Environment:
     environment.filters.update(number=format_number, title_of=text.title, json_text=_json_text, index=text.index_text)
     environment.globals.update(
         bound_percent=figures.BOUND_PERCENT,
+        by_area=by_area,
         cause=cause,
         count_outcomes=text.count_outcomes,
         error_bar=figures.error_bar,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from clip_eval.acceptances import draft
 from clip_eval.measurement import format_number
+from clip_eval.reasons import by_area
 from clip_eval.report.failure import failure_lines
 from clip_eval.report.text import OUTCOME_WORDS, clip, count_outcomes, scope_words, title
 from clip_eval.run_record import CheckResult, RunRecord, SubjectInfo, SurfaceChange
@@ -68,14 +69,21 @@ def _open_changes(changes: Sequence[SurfaceChange]) -> list[str]:
     """What nobody has accepted, and the text that would, but for the reasons."""
     if not changes:
         return []
-    rows = ((change.id, change.what, change.before, change.after) for change in changes)
     text = draft(changes)
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return [
-        *("## Surface changes", "", *_table(("id", "what", "before", "after"), rows), ""),
+        *("## Surface changes", "", *_by_area(changes)),
         *("<details><summary>A draft of the file that accepts them with --accepted: write the reasons</summary>", ""),
         *(f"{fence}toml", text + fence, "", "</details>"),
     ]
+
+
+def _by_area(changes: Sequence[SurfaceChange]) -> list[str]:
+    lines = []
+    for name, group in by_area(changes).items():
+        rows = ((change.id, change.what, change.before, change.after) for change in group)
+        lines += [f"### {title(name)} ({len(group)})", "", *_table(("id", "what", "before", "after"), rows), ""]
+    return lines
 
 
 def _accepted_changes(changes: Sequence[SurfaceChange]) -> list[str]:

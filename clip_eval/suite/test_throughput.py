@@ -16,7 +16,7 @@ from clip_eval.expect import Oracle
 from clip_eval.observe import Clip
 from clip_eval.outcomes import Evidence
 from clip_eval.session import Session
-from clip_eval.speeds import Judgement, Ratio, against_pack, in_one_run, nearest_speed, unjudged
+from clip_eval.speeds import Judgement, Ratio, against_pack, against_policy, in_one_run, nearest_speed, unjudged
 
 if TYPE_CHECKING:
     from clip_eval.throughput.elsewhere import Elsewhere
@@ -191,7 +191,13 @@ def test_no_slower_than_the_other_interpreter(
 
 
 def _judged(session: Session, name: str, ratio: Ratio) -> Judgement:
-    """Hold a ratio against the pack's entry for this machine, if there is one."""
+    """Hold a ratio against the pack's entry for this machine, if there is one, else against a policy's floor."""
+    judged = _against_pack(session, name, ratio)
+    least = session.policy.least_efficiency
+    return against_policy(ratio, least) if judged.outcome == "not_asked" and least is not None else judged
+
+
+def _against_pack(session: Session, name: str, ratio: Ratio) -> Judgement:
     from clip_eval.throughput.conditions import conditions_of
 
     pack = session.pack

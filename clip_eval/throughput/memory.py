@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 from clip_eval.throughput.clock import Call
 
@@ -23,8 +25,9 @@ _PROCESS = Path("/proc/self")
 def kept_mb(call: Call, device: str) -> float:
     """Return the MB that each call keeps for good: the least growth of a few blocks of calls, over their number.
 
-    On a CPU that is the process's memory, of which the larger growth counts: that of the pages it has touched, or of
-    those it has asked for. On CUDA it is what the allocator has handed out. 0 where memory shrinks.
+    On a CPU that is the process's memory, of which the largest growth counts: of the pages it has touched, of those it
+    has asked for, or of what malloc has handed out, since a heap with room in it hides the others. On CUDA it is what
+    the allocator has handed out. 0 where memory shrinks.
     """
     reading = _reading(device)
     for _ in range(_WARM_UPS):
@@ -44,6 +47,7 @@ def peak_mb(call: Call, device: str) -> float | None:
     gc.collect()
     if device.startswith("cuda"):
         return _cuda_peak(call, device) / _MB
+    _give_back()
     try:
         (_PROCESS / "clear_refs").write_text("5", encoding="ascii")  # "5" sets the peak back to what is held now
     except OSError:
@@ -51,6 +55,12 @@ def peak_mb(call: Call, device: str) -> float | None:
     before = _status("VmRSS")
     call()
     return max(0, _status("VmHWM") - before) / _MB
+
+
+def _give_back() -> None:
+    """Let the heap give back what it holds and does not use, or a call would find room enough in it; malloc_trim(3)."""
+    if sys.platform.startswith("linux") and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
 
 
 def _growth(call: Call, reading: Callable[[], list[int]]) -> int:
@@ -79,7 +89,28 @@ def _pages() -> list[int]:
 
     fields = (_PROCESS / "statm").read_text(encoding="ascii").split()  # size resident shared text lib data dirty
     page = resource.getpagesize()
-    return [int(fields[1]) * page, int(fields[5]) * page]
+    return [int(fields[1]) * page, int(fields[5]) * page, *_handed_out()]
+
+
+class _MallInfo(ctypes.Structure):
+    """The struct mallinfo2 of glibc 2.33 and later, mallinfo(3)."""
+
+    _fields_: ClassVar = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"
+        )
+    ]  # fmt: skip
+
+
+def _handed_out() -> list[int]:
+    """The bytes that malloc has handed out and not got back, where the C library says it."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
+        return []
+    mallinfo.restype = _MallInfo
+    found = mallinfo()
+    return [int(found.uordblks) + int(found.hblkhd)]
 
 
 def _largest_so_far() -> list[int]:

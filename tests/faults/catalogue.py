@@ -16,6 +16,7 @@ from faults import (
     pixel_inputs,
     pixels,
     processor,
+    refused,
     rows,
     surface,
     tokens,
@@ -43,6 +44,7 @@ _MODULES = (
     pixel_inputs,
     surface,
     calling,
+    refused,
     interpolating,
     handling,
 )

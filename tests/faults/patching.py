@@ -4,6 +4,7 @@ it back.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,7 @@ def wrap(patch: MonkeyPatch, owner: Any, name: str, wrapper: Change) -> None:
     """Replace method `name` of class `owner` by `wrapper(original, self, *args, **kwargs)`."""
     original = getattr(owner, name)
 
+    @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         return wrapper(original, self, *args, **kwargs)
 
@@ -61,6 +63,7 @@ def wrap_classmethod(patch: MonkeyPatch, owner: Any, name: str, change: Callable
     """Let `change` see and spoil what class method `name` returns; with output_loading_info, the model of the pair."""
     original = getattr(owner, name).__func__
 
+    @functools.wraps(original)
     def method(cls: Any, *args: Any, **kwargs: Any) -> Any:
         made = original(cls, *args, **kwargs)
         change(made[0] if isinstance(made, tuple) else made)

@@ -24,6 +24,7 @@ FILTER = "pixel_options.every_filter_is_its_own"
 END = "pixel_options.options_end_with_the_call"
 GIVEN_LAYOUT = "pixel_options.pixels_come_in_the_layout_asked_for"
 GIVEN_TYPE = "pixel_options.pixels_come_in_the_type_asked_for"
+SURFACE = "baseline.surface_is_approved"
 PREPROCESS = "pixel_options.preprocess_is_the_call"
 
 
@@ -346,6 +347,39 @@ def the_method_ignores_options(patch: MonkeyPatch) -> None:
 
     on_call(patch, process)
     change_step(patch, "preprocess", preprocess)
+
+
+@in_transformers(SURFACE, baseline=True)
+def a_filter_can_be_named(patch: MonkeyPatch) -> None:
+    """The name of a filter as a text is accepted and has no effect, where releases refuse it or take another filter."""
+    _drop(patch, lambda options: ["resample"] if isinstance(options.get("resample"), str) else [])
+
+
+@in_transformers(SURFACE, baseline=True)
+def files_are_read_as_they_lie(patch: MonkeyPatch) -> None:
+    """A picture that is given by its path is no longer turned as its EXIF entry says."""
+    from PIL import Image
+
+    def process(original: Any, self: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
+        is_file = isinstance(images, str) and images.endswith(".png") and "no/such" not in images
+        return original(self, Image.open(images) if is_file else images, *args, **kwargs)
+
+    on_call(patch, process)
+
+
+@in_transformers(SURFACE, baseline=True)
+def nothing_is_an_empty_batch(patch: MonkeyPatch) -> None:
+    """An empty list of pictures gives an empty batch, not the error that releases raise."""
+    from transformers import BatchFeature
+
+    def process(original: Any, self: Any, images: Any, *args: Any, **kwargs: Any) -> Any:
+        return (
+            BatchFeature({"pixel_values": []})
+            if isinstance(images, list) and not images
+            else original(self, images, *args, **kwargs)
+        )
+
+    on_call(patch, process)
 
 
 def _drop(patch: MonkeyPatch, names: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,12 @@ _FILES = Path(__file__).with_name("accepted")
 @in_transformers(SURFACE, baseline=True)
 def a_layer_takes_other_arguments(patch: MonkeyPatch) -> None:
     """A layer's forward takes anything: its signature no longer says what."""
-    wrap(patch, modeling().CLIPEncoderLayer, "forward", lambda forward, self, *a, **k: forward(self, *a, **k))
+    original = modeling().CLIPEncoderLayer.forward
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return original(self, *args, **kwargs)
+
+    patch.setattr(modeling().CLIPEncoderLayer, "forward", forward)
 
 
 @in_transformers(SURFACE, baseline=True)
@@ -96,6 +102,7 @@ def an_old_argument_is_refused(patch: MonkeyPatch) -> None:
     owner = transformers.PreTrainedModel
     original = owner.from_pretrained.__func__
 
+    @functools.wraps(original)
     def from_pretrained(cls: Any, *args: Any, **kwargs: Any) -> Any:
         if "torch_dtype" in kwargs:
             raise TypeError("torch_dtype")

@@ -17,9 +17,10 @@ from clip_eval.compare import Compare, Mismatch
 from clip_eval.config import ClipConfig
 from clip_eval.errors import ProcessError
 from clip_eval.outcomes import Evidence
+from clip_eval.policy import Policy
 from clip_eval.session import Session
 from clip_eval.settings import Settings
-from clip_eval.speeds import Speed
+from clip_eval.speeds import Ratio, Speed
 from clip_eval.subject import Subject
 from clip_eval.suite import test_throughput as chapter
 from clip_eval.throughput import clock, memory, paired, roofline
@@ -159,6 +160,20 @@ def test_no_entry_is_not_asked(session: Session, here: dict[str, Any]) -> None:
         (result,) = timed(against, Benchmark(), "texts")
         assert result["outcome"] == "not_asked"
         assert words in result["reason"]
+
+
+@pytest.mark.parametrize(("least", "outcome"), [(0.8, "passed"), (0.9, "failed")])
+def test_a_policy_judges_where_no_entry_does(
+    session: Session, ratios: dict[str, float], here: dict[str, Any], least: float, outcome: str
+) -> None:
+    """Without an entry for this machine a policy's least efficiency decides; with one the entry does."""
+    ratios["subject"] = 1.2
+    alone, known = with_pack(session), with_pack(session, a_speed(**here))
+    vars(alone).update(policy=Policy(least_efficiency=least))
+    vars(known).update(policy=Policy(least_efficiency=least))
+    ratio = Ratio(1.2, 1.19, 1.21)
+    assert chapter._judged(alone, "logits", ratio).outcome == outcome
+    assert chapter._judged(known, "logits", ratio).outcome == "passed"
 
 
 def test_a_leak_fails_as_memory(session: Session, ratios: dict[str, float]) -> None:

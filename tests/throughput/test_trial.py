@@ -82,6 +82,25 @@ def test_a_large_model_is_timed_on_few_rows(batch: Batch) -> None:
     assert rows == {"images": 1, "texts": 2, "pairs": 1}
 
 
+@pytest.mark.parametrize(("rows", "replays"), [(4, True), (512, False)])
+def test_small_batches_of_a_gpu_have_a_replayed_floor(
+    batch: Batch, rows: int, replays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On CUDA the floor of a batch that launches bind is the replay of a graph; that of a large one is the call."""
+    seen = []
+    monkeypatch.setattr("clip_eval.throughput.trial.replayed", lambda call, device: seen.append(device) or call)
+    stand_in = SimpleNamespace(
+        checkpoint=SimpleNamespace(config=ClipConfig(text=TextConfig(), vision=VisionConfig())),
+        device="cuda:1",
+        dtype="float32",
+        tensors=lambda inputs: inputs,
+        weights=lambda _: {},
+        prepared=lambda *_, **__: None,
+    )
+    make_trial("images", cast("Subject", stand_in), batch, rows=rows)
+    assert seen == (["cuda:1"] if replays else [])
+
+
 def test_what_is_called_can_go_through_something(subject: Subject, batch: Batch) -> None:
     """A compiler sees the model's own method, and what it returns is what the trial calls."""
     seen = []
