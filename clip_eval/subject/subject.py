@@ -1,216 +1,23 @@
-"""Load a checkpoint one way and run it. The one module that knows transformers 4 from 5; nothing else imports torch or
-transformers.
-
-torch and transformers are imported when a model is first loaded, never at import: the plugin is part of every pytest
-run.
-"""
+"""Load a checkpoint one way and run it."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
-import os
-import shutil
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from packaging.version import Version
 
 from clip_eval.checkpoint import Checkpoint
-from clip_eval.errors import CheckpointError
 from clip_eval.rounding import Precision
+from clip_eval.subject.loading import LoadingReport, complete, report_of
+from clip_eval.subject.releases import canonical_name, quiet, tower_of
 
-__all__ = [
-    "MODEL_CLASSES",
-    "LoadingReport",
-    "Subject",
-    "attention_problem",
-    "belongs_to",
-    "canonical_name",
-    "compiler_problem",
-    "device_problem",
-    "dtype_on_load",
-    "features_are_tensors",
-    "has_torchvision",
-    "library",
-    "precision_of",
-    "projected_features",
-    "provides",
-    "quiet",
-    "resizes_with_torchvision",
-    "tensor_of",
-    "transformers_release",
-]
-
-MODEL_CLASSES = (
-    "CLIPModel",
-    "CLIPTextModel",
-    "CLIPVisionModel",
-    "CLIPTextModelWithProjection",
-    "CLIPVisionModelWithProjection",
-)
-
-_PARTS = {
-    "CLIPModel": ("text_model.", "vision_model.", "text_projection.", "visual_projection.", "logit_scale"),
-    "CLIPTextModel": ("text_model.",),
-    "CLIPVisionModel": ("vision_model.",),
-    "CLIPTextModelWithProjection": ("text_model.", "text_projection."),
-    "CLIPVisionModelWithProjection": ("vision_model.", "visual_projection."),
-}
-_WHOLE = _PARTS["CLIPModel"]
-
-
-def transformers_release() -> Version:
-    """Return the installed transformers release without importing it."""
-    return Version(version("transformers"))
-
-
-def features_are_tensors(release: Version) -> bool:
-    """Say whether get_text_features and get_image_features return a bare tensor, as documented up to 4.x.
-
-    From 5.0 they are documented to return `BaseModelOutputWithPooling` with the projected feature in `pooler_output`.
-    """
-    return release < Version("5.0.0.dev0")
-
-
-def provides(class_name: str) -> bool:
-    """Say whether the installed transformers has a class of that name that can be used here, with all that it needs."""
-    import transformers
-
-    found = getattr(transformers, class_name, None)
-    return found is not None and not any(base.__name__ == "DummyObject" for base in type(found).__mro__)
-
-
-def library(module: str = "") -> Any:
-    """Return transformers itself, or a module of it by its dotted name below it, to describe what it offers.
-
-    Raises:
-        ImportError: there is no such module.
-    """
-    with _quiet():
-        return importlib.import_module(f"transformers.{module}".rstrip("."))
-
-
-def has_torchvision() -> bool:
-    """Say whether torchvision is installed; transformers then resizes pictures with it by default, from 5.0 on."""
-    return importlib.util.find_spec("torchvision") is not None
-
-
-def tensor_of(array: NDArray[Any]) -> Any:
-    """Return a torch tensor on the CPU that shares the memory of `array`, strides included."""
-    import torch
-
-    return torch.from_numpy(array)
-
-
-def resizes_with_torchvision(image_processor: Any) -> bool:
-    """Say whether an image processor resizes with torchvision, which may differ from Pillow by one uint8 level."""
-    return any(
-        "Torchvision" in base.__name__ or base.__name__.endswith("Fast") for base in type(image_processor).__mro__
-    )
-
-
-def projected_features(features: Any, release: Version) -> Any:
-    """Return the projected, not normalised feature tensor (rows, projection) of a get_*_features result."""
-    return features if features_are_tensors(release) else features.pooler_output
-
-
-def canonical_name(name: str, model_class: str) -> str:
-    """Return the name that tensor `name` of a `model_class` in memory has in a CLIPModel checkpoint on disk.
-
-    From 5.6 the towers are flattened in memory (`encoder...`), before they carry the prefix of the file.
-    """
-    return name if name.startswith(_WHOLE) else _PARTS[model_class][0] + name
-
-
-def belongs_to(name: str, model_class: str) -> bool:
-    """Say whether the tensor of canonical name `name` is a part of a `model_class`."""
-    return name.startswith(_PARTS[model_class])
-
-
-def precision_of(dtype: str, device: str) -> Precision:
-    """Return how a subject of `dtype` computes on `device` under the process's current torch settings."""
-    if not device.startswith("cuda") or dtype != "float32":
-        return Precision(dtype)
-    import torch
-
-    return Precision(dtype, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
-
-
-def dtype_on_load(directory: str) -> str:
-    """Return the dtype that CLIPModel has when `directory` is loaded and no dtype is asked for."""
-    import transformers
-
-    with _quiet():
-        model = transformers.CLIPModel.from_pretrained(directory, local_files_only=True, use_safetensors=True)
-    return str(model.dtype).removeprefix("torch.")
-
-
-def device_problem(device: str) -> str | None:
-    """Say why `device` cannot be used here, or None if it can."""
-    import torch
-
-    kind = device.partition(":")[0]
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return f"device {device!r} is not available ({kind}): {reason}"
-    return None
-
-
-def compiler_problem(device: str) -> str | None:
-    """Say why torch.compile cannot work on `device` here, or None if it can.
-
-    Its default backend writes C++ for a CPU, which a compiler has to turn into code, and Triton for a GPU.
-    """
-    if device.startswith("cuda"):
-        return None if importlib.util.find_spec("triton") else "torch.compile needs triton, which is not installed"
-    compiler = os.environ.get("CXX") or ("cl" if os.name == "nt" else "g++")
-    if any(shutil.which(name) for name in (compiler, "clang++")):
-        return None
-    return f"torch.compile needs a C++ compiler, and there is no {compiler}"
-
-
-def attention_problem(attention: str) -> str | None:
-    """Say why the installed transformers cannot use an attention implementation here, or None if it can."""
-    import transformers
-
-    config = transformers.CLIPTextConfig(
-        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=8
-    )
-    try:
-        with _quiet():
-            transformers.AutoModel.from_config(config, attn_implementation=attention)
-    except (ImportError, ValueError) as error:
-        return f"attention {attention!r} is not available: {str(error).strip().partition('. ')[0]}"
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class LoadingReport:
-    """What transformers said about the weights when it loaded a model; all three are empty for a healthy load.
-
-    Names are canonical. Tensors that belong to parts which the class does not have (the other tower) are not
-    unexpected.
-    """
-
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    mismatched: tuple[str, ...]
-
-    @property
-    def complete(self) -> bool:
-        """True where every weight of the model came from the file."""
-        return not (self.missing or self.unexpected or self.mismatched)
+__all__ = ["Subject", "precision_of", "tensor_of"]
 
 
 @dataclass(slots=True)
@@ -253,13 +60,13 @@ class Subject:
             CheckpointError: weights are missing, unexpected or of the wrong shape; the tensors are named.
         """
         report = self.loading_report(model_class)
-        return _complete(self._models[model_class], report, self.checkpoint.path)
+        return complete(self._models[model_class], report, self.checkpoint.path)
 
     def loading_report(self, model_class: str) -> LoadingReport:
         """Load the model if that has not happened yet and return what the library reported."""
         if model_class not in self._models:
             self._models[model_class], info = self._load(model_class)
-            self._reports[model_class] = _report(info, model_class)
+            self._reports[model_class] = report_of(info, model_class)
         return self._reports[model_class]
 
     def run(
@@ -336,7 +143,7 @@ class Subject:
             CheckpointError: weights are missing, unexpected or of the wrong shape; the tensors are named.
         """
         model, info = self._load(model_class, directory, **options)
-        return _complete(model, _report(info, model_class), directory or self.checkpoint.path)
+        return complete(model, report_of(info, model_class), directory or self.checkpoint.path)
 
     @contextlib.contextmanager
     def configured(
@@ -369,14 +176,14 @@ class Subject:
         model: Any = torch.compile(self.model(model_class))
 
         def without_gradients(**keywords: object) -> Any:
-            with torch.no_grad(), _quiet():
+            with torch.no_grad(), quiet():
                 return model(**keywords)
 
         return without_gradients
 
     def save(self, model_class: str, directory: Path) -> None:
         """Let the model write itself and its config into a directory."""
-        with _quiet():
+        with quiet():
             self.model(model_class).save_pretrained(directory)
 
     def prepared(
@@ -444,7 +251,7 @@ class Subject:
         """Return the loaded model's own modules by canonical name, the tower itself too where the model is one."""
         named = dict(self.model(model_class).named_modules())
         found = {canonical_name(f"{name}.", model_class)[:-1]: module for name, module in named.items() if name}
-        tower = _PARTS[model_class][0][:-1]
+        tower = tower_of(model_class)
         return found if tower in found else {tower: named[""], **found}
 
     def placement(self, model_class: str) -> Iterator[tuple[str, str, str]]:
@@ -466,7 +273,7 @@ class Subject:
         if key not in self._processors:
             import transformers
 
-            with _quiet():
+            with quiet():
                 loader = getattr(transformers, route)
                 path = str(source or self.checkpoint.path)
                 self._processors[key] = loader.from_pretrained(path, local_files_only=True, **options)
@@ -484,24 +291,24 @@ class Subject:
         import transformers
 
         owner = getattr(transformers, class_name)
-        with _quiet():
+        with quiet():
             return (owner if method is None else getattr(owner, method))(*arguments, **settings)
 
     def process(self, processor: Any, *args: object, **options: object) -> Any:
         """Call a processor and return its result, silencing the library's hints about backends and padding."""
-        with _quiet():
+        with quiet():
             return processor(*args, **options)
 
     def process_at_once(self, processor: Any, batches: Sequence[Any], **options: Any) -> list[Any]:
         """Call a processor on each of `batches`, all at the same time, a thread each; results in order."""
-        with _quiet(), ThreadPoolExecutor(len(batches)) as threads:
+        with quiet(), ThreadPoolExecutor(len(batches)) as threads:
             return list(threads.map(lambda images: processor(images=images, **options), batches))
 
     def _load(self, model_class: str, directory: Path | None = None, **options: object) -> tuple[Any, dict[str, Any]]:
         import torch
         import transformers
 
-        with _quiet():
+        with quiet():
             model, info = getattr(transformers, model_class).from_pretrained(
                 str(directory or self.checkpoint.path),
                 dtype=getattr(torch, self.dtype),
@@ -518,50 +325,6 @@ class Subject:
         return torch.tensor(value, device=self.device)  # a copy: the probe itself can never be changed in place
 
 
-def _report(info: Mapping[str, Any], model_class: str) -> LoadingReport:
-    """Read output_loading_info of 4.x (lists) and 5.x (sets; mismatched entries are tuples of name and shapes)."""
-
-    def names(key: str) -> tuple[str, ...]:
-        entries = [entry if isinstance(entry, str) else entry[0] for entry in info.get(key) or ()]
-        return tuple(sorted(canonical_name(entry, model_class) for entry in entries))
-
-    own = _PARTS[model_class]
-    unexpected = tuple(
-        name for name in names("unexpected_keys") if name.startswith(own) and not name.endswith(".position_ids")
-    )
-    return LoadingReport(names("missing_keys"), unexpected, names("mismatched_keys"))
-
-
-def _complete(model: Any, report: LoadingReport, where: Path) -> Any:
-    """Return the model if all its weights came from the file, else raise CheckpointError."""
-    if not report.complete:
-        raise CheckpointError(
-            f"transformers {version('transformers')} did not load {type(model).__name__} completely: {_named(report)}",
-            where=where,
-            fix="Nothing computed from these weights means anything; see check weights.every_weight_is_loaded",
-        )
-    return model
-
-
-def _put_back(owner: object, attributes: Mapping[str, object]) -> None:
-    """Restore an object's attributes, past every setter, and remove those that came."""
-    vars(owner).clear()
-    vars(owner).update(attributes)
-
-
-def _named(report: LoadingReport) -> str:
-    parts = []
-    for label, tensors in (
-        ("missing", report.missing),
-        ("unexpected", report.unexpected),
-        ("mismatched", report.mismatched),
-    ):
-        if tensors:
-            more = f" and {len(tensors) - 5} more" if len(tensors) > 5 else ""
-            parts.append(f"{label} {', '.join(tensors[:5])}{more}")
-    return "; ".join(parts)
-
-
 @contextlib.contextmanager
 def _attending(model: Any, implementation: str | None) -> Iterator[None]:
     """Give a loaded model another attention implementation for a while; a second copy would double the memory."""
@@ -576,24 +339,23 @@ def _attending(model: Any, implementation: str | None) -> Iterator[None]:
         model.set_attn_implementation(own)
 
 
-def quiet() -> contextlib.AbstractContextManager[None]:
-    """Return a context in which the library prints neither hints nor progress, and nothing warns."""
-    return _quiet()
+def _put_back(owner: object, attributes: Mapping[str, object]) -> None:
+    """Restore an object's attributes, past every setter, and remove those that came."""
+    vars(owner).clear()
+    vars(owner).update(attributes)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the library's loading chatter: what matters of it is asserted by checks. Settings are put back."""
-    from transformers.utils import logging
+def precision_of(dtype: str, device: str) -> Precision:
+    """Return how a subject of `dtype` computes on `device` under the process's current torch settings."""
+    if not device.startswith("cuda") or dtype != "float32":
+        return Precision(dtype)
+    import torch
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+    return Precision(dtype, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+
+
+def tensor_of(array: NDArray[Any]) -> Any:
+    """Return a torch tensor on the CPU that shares the memory of `array`, strides included."""
+    import torch
+
+    return torch.from_numpy(array)

@@ -1,0 +1,47 @@
+"""A checkpoint loaded one way, and what the installed libraries can do with it.
+
+The one package that knows transformers 4 from 5; nothing else imports torch or transformers. Both are imported when a
+model is first loaded, never at import: the plugin is part of every pytest run.
+"""
+
+from __future__ import annotations
+
+from clip_eval.subject.loading import LoadingReport
+from clip_eval.subject.problems import attention_problem, compiler_problem, device_problem
+from clip_eval.subject.releases import (
+    MODEL_CLASSES,
+    belongs_to,
+    canonical_name,
+    dtype_on_load,
+    features_are_tensors,
+    has_torchvision,
+    library,
+    projected_features,
+    provides,
+    quiet,
+    resizes_with_torchvision,
+    transformers_release,
+)
+from clip_eval.subject.subject import Subject, precision_of, tensor_of
+
+__all__ = [
+    "MODEL_CLASSES",
+    "LoadingReport",
+    "Subject",
+    "attention_problem",
+    "belongs_to",
+    "canonical_name",
+    "compiler_problem",
+    "device_problem",
+    "dtype_on_load",
+    "features_are_tensors",
+    "has_torchvision",
+    "library",
+    "precision_of",
+    "projected_features",
+    "provides",
+    "quiet",
+    "resizes_with_torchvision",
+    "tensor_of",
+    "transformers_release",
+]
