@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clip_eval.checks import declared_checks
 from faults import (
     calling,
     config,
@@ -25,7 +26,7 @@ from faults import (
 )
 from faults.fault import Fault
 
-__all__ = ["ESSENTIAL", "FAULTS", "KINDS", "by_id"]
+__all__ = ["ESSENTIAL", "FAULTS", "KINDS", "by_id", "reach"]
 
 _MODULES = (
     towers,
@@ -54,6 +55,29 @@ KINDS = tuple(module.__name__.rpartition(".")[2] for module in _MODULES)
 FAULTS: tuple[Fault, ...] = tuple(
     value for module in _MODULES for value in vars(module).values() if isinstance(value, Fault)
 )
+
+
+_PROCESSING = frozenset({"pixels", "pixel_inputs", "pixel_options", "processor", "tokenizer", "token_batches"})
+"""The chapters on image processors and tokenizers, which no fault of the models reaches."""
+
+_OF_PROCESSING = (processor, tokens, pixels, pixel_inputs)
+"""The modules whose faults reach nothing else: the other chapters make their inputs without transformers."""
+
+_OF_MODELS = (
+    towers, heads, outputs, options, rows, invariants, localisation, persistence, calling, refused, interpolating,
+    handling,
+)  # fmt: skip
+"""The modules whose faults lie in the models' own code. What else there is can be seen anywhere."""
+
+
+def reach(fault: Fault) -> frozenset[str]:
+    """Return the chapters of the suite that can see a fault at all."""
+    every = frozenset(check.id.partition(".")[0] for check in declared_checks())
+    kinds = {module.__name__.rpartition(".")[2] for module in _OF_PROCESSING}
+    if fault.kind in kinds:
+        return _PROCESSING | fault.chapters
+    models = {module.__name__.rpartition(".")[2] for module in _OF_MODELS}
+    return (every - _PROCESSING) | fault.chapters if fault.kind in models else every
 
 
 def by_id(identity: str) -> Fault:

@@ -1,8 +1,7 @@
 """What a fault is, and the decorators that make one of a plain function.
 
-A fault's id is `kind.name` from the module and the function that defines it, what it does is the function's
-docstring. Nothing about it
-is written anywhere else.
+A fault's id is `kind.name` from the module and the function that defines it, what it does is the function's docstring.
+Nothing about it is written anywhere else.
 """
 
 from __future__ import annotations
@@ -31,8 +30,7 @@ class Fault:
         what: what is wrong, in words.
         seen_by: ids of the checks that must fail. Others may fail besides.
         diverges_at: module paths that a failing check of `seen_by` may name as the first that diverges, each as a
-        prefix; () where
-            no module is to be named.
+            prefix; () where no module is to be named.
         patch: patches transformers through the MonkeyPatch that it is given, which puts everything back.
         edit: edits the files of a copy of the checkpoint.
         options: pytest options of the run, such as --clip-dtype.
@@ -54,6 +52,11 @@ class Fault:
     def kind(self) -> str:
         """What part of a CLIP is defective: the name of the module that defines the fault."""
         return self.id.partition(".")[0]
+
+    @property
+    def chapters(self) -> frozenset[str]:
+        """The chapters of the suite that have the checks which must fail."""
+        return frozenset(check.partition(".")[0] for check in self.seen_by)
 
     def applies(self, release: Version) -> bool:
         """Say whether the defect can exist in transformers `release`."""

@@ -60,7 +60,9 @@ class Matrix:
 
 
 def render_csv(matrix: Matrix) -> str:
-    """One line a fault, one column a check: x for failed, X where the fault must be seen by it, empty otherwise."""
+    """One line a fault, one column a check: x for failed, X where the fault must be seen by it, - where it was not
+    asked, as a fault of an image processor says nothing of a model, and empty otherwise.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["fault", "diverges at", *_checks()])
@@ -122,7 +124,9 @@ def _checks() -> list[str]:
 def _cell(sighting: Sighting, check: str) -> str:
     if check in sighting.failed:
         return "X" if check in sighting.fault.seen_by else "x"
-    return "MISSED" if check in sighting.fault.seen_by else ""
+    if check in sighting.fault.seen_by:
+        return "MISSED"
+    return "" if check.partition(".")[0] in sighting.chapters else "-"
 
 
 def _share(part: int, whole: int) -> str:

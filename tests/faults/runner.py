@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,12 +43,19 @@ class Runner:
 
     oracles: dict[tuple[str, ...], Oracle] = field(default_factory=dict)
 
-    def run(self, checkpoint: Path, *options: str, during: Callable[[pytest.MonkeyPatch], None] | None = None) -> Run:
+    def run(
+        self,
+        checkpoint: Path,
+        *options: str,
+        chapters: Iterable[str] = (),
+        during: Callable[[pytest.MonkeyPatch], None] | None = None,
+    ) -> Run:
         """Run the suite on a checkpoint.
 
         Args:
             checkpoint: a checkpoint directory.
             options: further pytest options.
+            chapters: the chapters to run, as in the ids of checks; none for all.
             during: patches what it likes before the run; put back after it.
 
         Raises:
@@ -63,16 +70,17 @@ class Runner:
             if during is not None:
                 during(patch)
             with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-                code = pytest.main(_arguments(checkpoint, options), plugins=[keeper])
+                code = pytest.main(_arguments(checkpoint, options, chapters), plugins=[keeper])
         if keeper.record is None:
             raise RuntimeError(f"the suite ended with {code} and left no record:\n{output.getvalue()[-3000:]}")
         return Run(keeper.record, int(code))
 
 
-def _arguments(checkpoint: Path, options: tuple[str, ...]) -> list[str]:
+def _arguments(checkpoint: Path, options: tuple[str, ...], chapters: Iterable[str]) -> list[str]:
+    files = [str(SUITE / f"test_{name}.py") for name in sorted(chapters)] or [str(SUITE)]
     plugins = [*(("-p", name) for name in _NEEDED), *(("-p", f"no:{name}") for name in _SPARED)]
     asked = ("--clip-no-throughput", "--clip-model", str(checkpoint), *options)
-    return [str(SUITE), *_HERMETIC, *(part for pair in plugins for part in pair), *asked]
+    return [*files, *_HERMETIC, *(part for pair in plugins for part in pair), *asked]
 
 
 @dataclass(slots=True)

@@ -23,11 +23,19 @@ CHECKPOINT = Path(__file__).parents[2] / "fixtures" / "shapes-clip"
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What a run under a fault showed."""
+    """What a run under a fault showed.
+
+    Attributes:
+        fault: what was wrong.
+        record: the run's record.
+        exit_code: what the run ended with.
+        chapters: the chapters of the suite that were run.
+    """
 
     fault: Fault
     record: RunRecord
     exit_code: int
+    chapters: frozenset[str]
 
     @property
     def failed(self) -> Mapping[str, tuple[CheckResult, ...]]:
@@ -75,15 +83,16 @@ class Watch:
 
     directory: Path
     runner: Runner = field(default_factory=Runner)
-    _sightings: dict[str, Sighting] = field(default_factory=dict, repr=False)
+    _sightings: dict[tuple[str, frozenset[str]], Sighting] = field(default_factory=dict, repr=False)
 
-    def sight(self, fault: Fault) -> Sighting:
-        """Run the suite under a fault."""
-        if fault.id not in self._sightings:
+    def sight(self, fault: Fault, chapters: frozenset[str] | None = None) -> Sighting:
+        """Run the suite under a fault: those chapters of it, which by default are those that must see it."""
+        key = (fault.id, fault.chapters if chapters is None else chapters)
+        if key not in self._sightings:
             options = (*fault.options, *(("--clip-baseline", str(self.pack())) if fault.baseline else ()))
-            run = self.runner.run(self.checkpoint(fault), *options, during=fault.patch)
-            self._sightings[fault.id] = Sighting(fault, run.record, run.exit_code)
-        return self._sightings[fault.id]
+            run = self.runner.run(self.checkpoint(fault), *options, chapters=key[1], during=fault.patch)
+            self._sightings[key] = Sighting(fault, run.record, run.exit_code, key[1])
+        return self._sightings[key]
 
     def checkpoint(self, fault: Fault) -> Path:
         """The checkpoint that the fault is shown on: the shipped one, or a copy whose files it edited."""
