@@ -47,13 +47,17 @@ def test_lint_finds_records_without_a_path_and_shortened_paths(batch: list[Recor
 
 @given(st.lists(RECORDS, max_size=3))
 def test_lint_names_the_earliest_record_of_a_clash(batch: list[Record]) -> None:
-    """Records that come twice clash with their first coming, each once."""
+    """Records that come twice clash when they come again, each once and with the first whose file is the same one: by
+    its path, or by one of other letters.
+    """
     template = PathTemplate(RULE)
-    findings = [finding for finding in template.lint([*batch, *batch]) if finding.kind == "same path"]
+    findings = [finding for finding in template.lint([*batch, *batch]) if finding.kind in ("same path", "same file")]
     again = [finding for finding in findings if finding.index >= len(batch)]
     assert [finding.index for finding in again] == list(range(len(batch), 2 * len(batch)))
     paths = [template.render(record) for record in batch]
-    assert [finding.other for finding in again] == [paths.index(path) for path in paths]
+    files = [fold(path) for path in paths]
+    assert [finding.other for finding in again] == [files.index(file) for file in files]
+    assert [paths[files.index(fold(path))] == path for path in paths] == [f.kind == "same path" for f in again]
 
 
 @settings(max_examples=settings().max_examples // 4)
