@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-__all__ = ["DEVIATIONS", "Deviation", "Deviations"]
+__all__ = ["DEVIATIONS", "Deviation", "Deviations", "declared_deviation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,7 @@ class Deviation:
         contract: what the documentation promises.
         instead: what these releases do, and the check asserts.
         releases: transformers releases it holds for.
+        upstream: address of the issue or pull request that speaks of it; empty where none is known.
         attention: attention implementations it holds for; empty for all.
         backends: what resizes pictures where it holds, "pillow" or "torchvision"; empty for both, and where no picture
             is concerned.
@@ -33,6 +34,7 @@ class Deviation:
     contract: str
     instead: str
     releases: SpecifierSet
+    upstream: str = ""
     attention: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
 
@@ -59,12 +61,14 @@ DEVIATIONS: tuple[Deviation, ...] = (
         contract="CLIPModel(output_hidden_states=True, output_attentions=True) fills both in the nested outputs",
         instead="both are None in the nested outputs; the towers alone fill them",
         releases=SpecifierSet(">=5.0.0,<5.2.0"),
+        upstream="https://github.com/huggingface/transformers/issues/43618",
     ),
     Deviation(
         id="states-mixed-between-threads",
         contract="a call with output_hidden_states=True returns its own states, whatever other threads ask",
         instead="calls at the same time record into each other: each gets states of the others besides its own",
         releases=SpecifierSet(">=5.0.0,<5.2.0"),
+        upstream="https://github.com/huggingface/transformers/issues/42673",
     ),
     Deviation(
         id="projection-is-saved-inside-its-tower",
@@ -79,12 +83,14 @@ DEVIATIONS: tuple[Deviation, ...] = (
         contract="a tower's state dict with the names of CLIP's file loads with strict=False",
         instead="none of it loads: the towers are flattened in memory, and load_state_dict translates no names",
         releases=SpecifierSet(">=5.6.0"),
+        upstream="https://github.com/huggingface/transformers/pull/44431",
     ),
     Deviation(
         id="sdpa-attentions-are-none-entries",
         contract=_ONE_MAP_A_LAYER,
         instead="a tuple of None, one a layer",
         releases=SpecifierSet(">=4.57,<5"),
+        upstream="https://github.com/huggingface/transformers/issues/38750",
         attention=("sdpa",),
     ),
     Deviation(
@@ -92,6 +98,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         contract=_ONE_MAP_A_LAYER,
         instead="None",
         releases=SpecifierSet(">=5.0.0,<5.2.0"),
+        upstream="https://github.com/huggingface/transformers/issues/38750",
         attention=("sdpa",),
     ),
     Deviation(
@@ -99,6 +106,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         contract=_ONE_MAP_A_LAYER,
         instead="an empty tuple",
         releases=SpecifierSet(">=5.2.0"),
+        upstream="https://github.com/huggingface/transformers/issues/38750",
         attention=("sdpa",),
     ),
     Deviation(
@@ -113,6 +121,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         instead="a height of 3 pixels is taken for the channels, and a height of 1 raises ValueError; where such a "
         "picture is the first of a batch, the others are read that way too",
         releases=SpecifierSet("<5.4.0"),
+        upstream="https://github.com/huggingface/transformers/issues/21638",
         backends=("pillow",),
     ),
     Deviation(
@@ -120,6 +129,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         contract="AutoImageProcessor loads the checkpoint's image processor",
         instead="it raises ImportError where torchvision is not installed",
         releases=SpecifierSet(">=5.4.0,<5.16.0"),
+        upstream="https://github.com/huggingface/transformers/issues/45042",
         backends=("pillow",),
     ),
     Deviation(
@@ -211,6 +221,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         contract="output_hidden_states=[0] is true, and gives every hidden state",
         instead="there is one entry a layer, what it gives, and None for those not listed",
         releases=SpecifierSet(">=5.17.0,<5.23.0"),
+        upstream="https://github.com/huggingface/transformers/pull/48081",
     ),
     Deviation(
         id="listed-hidden-states",
@@ -263,10 +274,11 @@ DEVIATIONS: tuple[Deviation, ...] = (
         releases=SpecifierSet(">=4.57"),
     ),
     Deviation(
-        id="spaces-are-not-tidied",  # https://github.com/huggingface/transformers/pull/44915
+        id="spaces-are-not-tidied",
         contract="decode(clean_up_tokenization_spaces=True) takes out the space before punctuation",
         instead="it stays, and a warning is given once",
         releases=SpecifierSet(">=5.7.0"),
+        upstream="https://github.com/huggingface/transformers/pull/44915",
     ),
 )
 
@@ -290,3 +302,8 @@ class Deviations:
         if holds:
             self.record(identity)
         return holds
+
+
+def declared_deviation(identity: str) -> Deviation | None:
+    """Return the deviation of an id; None where there is none of it, as in a record of another version."""
+    return _BY_ID.get(identity)

@@ -24,6 +24,7 @@ def test_ids_are_unique_and_texts_complete() -> None:
         assert deviation.id == deviation.id.lower().replace(" ", "-")
         assert deviation.contract
         assert deviation.instead
+        assert not deviation.upstream or deviation.upstream.startswith("https://github.com/")
 
 
 @pytest.mark.parametrize("deviation", DEVIATIONS, ids=lambda deviation: deviation.id)

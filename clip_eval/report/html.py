@@ -6,6 +6,7 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING
 
+from clip_eval.deviations import declared_deviation
 from clip_eval.measurement import Json, format_number, worst
 from clip_eval.reasons import by_area, cause
 from clip_eval.report import figures, text
@@ -52,6 +53,7 @@ def _environment() -> Environment:
         by_area=by_area,
         cause=cause,
         count_outcomes=text.count_outcomes,
+        declared_deviation=declared_deviation,
         error_bar=figures.error_bar,
         failure_lines=failure_lines,
         interval_bar=figures.interval_bar,

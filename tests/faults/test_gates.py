@@ -21,6 +21,16 @@ SAMPLE = (
     "config.end_token_is_off_by_one",
 )
 
+MORE = (
+    "heads.image_projection_in_bfloat16",
+    "weights.weights_pass_through_bfloat16",
+    "tokens.case_is_kept",
+    "pixels.resize_is_bilinear",
+    "rows.the_future_leaks_faintly",
+    "localisation.second_mlp_product_in_bfloat16",
+    "persistence.scale_is_not_saved",
+)
+
 LOADER = """
 import sys
 if "--clip-model" in sys.orig_argv:
@@ -30,7 +40,7 @@ if "--clip-model" in sys.orig_argv:
 """
 
 
-@pytest.mark.parametrize("identity", SAMPLE)
+@pytest.mark.parametrize("identity", [*SAMPLE, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)])
 def test_fault_fails_a_full_gate(watch: Watch, tmp_path: Path, identity: str) -> None:
     """The gate itself, in a child process, ends with exit code 1 and names the check in its record."""
     fault = by_id(identity)
@@ -49,3 +59,6 @@ def test_fault_fails_a_full_gate(watch: Watch, tmp_path: Path, identity: str) ->
     record = load((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     failed = {check.id for check in record.checks if check.outcome == "failed"}
     assert set(fault.seen_by) <= failed
+    named = {check.diverges_at for check in record.checks if check.diverges_at and check.id in fault.seen_by}
+    assert bool(named) >= bool(fault.diverges_at)
+    assert all(map(fault.places, named)) or not fault.diverges_at

@@ -32,7 +32,7 @@ def test_a_fail_has_the_five_lines_of_each_failure() -> None:
     record = sample.failing_record()
     text = render_markdown(record)
     broken = [check for check in record.checks if check.outcome in ("failed", "error")]
-    assert text.count("\n### ") == len(broken)
+    assert text.count("\n### `") == len(broken)
     for check in broken:
         section = text.partition(f"### `{check.name}`")[2].partition("\n### ")[0]
         assert [f"**{line.label}**" in section for line in failure_lines(check)] == [True] * len(failure_lines(check))
