@@ -201,6 +201,20 @@ def config_of_the_text_tower_is_not_asked(patch: MonkeyPatch) -> None:
     wrap(patch, modeling().CLIPTextModel, "forward", forward)
 
 
+@in_transformers(IN_CONFIG)
+def none_against_the_config_gives_the_last_state(patch: MonkeyPatch) -> None:
+    """CLIPVisionModel whose config asks for hidden states gives the last one alone for output_hidden_states=None."""
+
+    def forward(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+        output = original(self, *args, **kwargs)
+        asked = kwargs.get("output_hidden_states", False) is None
+        if asked and getattr(self.config, "output_hidden_states", False):
+            output["hidden_states"] = (output.last_hidden_state,)
+        return output
+
+    wrap(patch, modeling().CLIPVisionModel, "forward", forward)
+
+
 @in_transformers(IN_CONFIG, AT_LOAD)
 def full_config_reaches_one_tower(patch: MonkeyPatch) -> None:
     """CLIPModel whose config asks for hidden states gives those of texts, not those of images."""

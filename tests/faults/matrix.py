@@ -48,6 +48,19 @@ class Matrix:
         ]
 
     @property
+    def seen_under(self) -> dict[str, list[str]]:
+        """Each deviation in force here, with the faults that a check sees which asserts it and must see them."""
+        records = [*self.healthy.values(), *(sighting.record for sighting in self.sightings)]
+        found: dict[str, list[str]] = {
+            check.deviation: [] for record in records for check in record.checks if check.deviation is not None
+        }
+        for sighting in self.sightings:
+            results = (result for check in sighting.fault.seen_by for result in sighting.failed.get(check, ()))
+            for name in dict.fromkeys(result.deviation for result in results if result.deviation is not None):
+                found[name].append(sighting.fault.id)
+        return dict(sorted(found.items()))
+
+    @property
     def lone(self) -> dict[str, str]:
         """Faults that exactly one check sees, with that check."""
         return {s.fault.id: next(iter(s.failed)) for s in self.sightings if len(s.failed) == 1}
@@ -74,7 +87,8 @@ def render_csv(matrix: Matrix) -> str:
 
 def render_markdown(matrix: Matrix) -> str:
     """The rates, what is to be questioned, and a line for each fault."""
-    return "\n".join([*_rates(matrix), "", *_questions(matrix), "", *_margins(matrix), "", *_faults(matrix), ""])
+    parts = (_rates, _questions, _deviations, _margins, _faults)
+    return "\n".join(line for part in parts for line in (*part(matrix), ""))
 
 
 def _rates(matrix: Matrix) -> list[str]:
@@ -93,6 +107,11 @@ def _questions(matrix: Matrix) -> list[str]:
         "",
         f"Checks that see nothing alone: {', '.join(matrix.superfluous) or 'none'}.",
     ]
+
+
+def _deviations(matrix: Matrix) -> list[str]:
+    rows = [f"| {name} | {len(faults)} | {', '.join(faults[:3])} |" for name, faults in matrix.seen_under.items()]
+    return ["| declared deviation | faults that checks which assert it still see | such as |", "|---|---|---|", *rows]
 
 
 def _margins(matrix: Matrix) -> list[str]:
