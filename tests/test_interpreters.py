@@ -34,6 +34,14 @@ def test_the_environment_is_clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert all(Path(entry).is_absolute() for entry in path)
 
 
+def test_idle_threads_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the user says otherwise."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert child_environment()["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert child_environment()["OMP_WAIT_POLICY"] == "active"
+
+
 def test_a_source_tree_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run from a source tree, the child imports that tree; an installed package is not pushed into another
     environment.
