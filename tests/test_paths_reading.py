@@ -155,3 +155,12 @@ def test_a_search_that_leads_nowhere_is_given_up() -> None:
         list(DEEP.parse_all(path, folder=True))
     found = DEEP.parse_all("ab" * 60, folder=True)
     assert sum(1 for _ in islice(found, 30_000)) == 30_000, "what finds something goes on"
+
+
+def test_a_field_that_is_cut_in_one_place_is_confirmed() -> None:
+    """A field that comes twice, whole in one segment and cut in the other beside another cut text, is read back."""
+    template = PathTemplate("{user}/{tags_transl_only}{user}")
+    record = {"user": "a" * 200, "tags_transl_only": ["a" * 200]}
+    path = template.render(record)
+    assert template.parse(path, given=record, folder=True) == record
+    assert template.render(template.as_read(record)) == path

@@ -149,13 +149,21 @@ class PathReader:
         seen = set()
         for texts in self._assignments():
             self.effort.spend(_STEPS_OF_A_CANDIDATE)
-            clean_texts = all(clean(text) == text for text in texts.values())
-            if clean_texts and renders(self.segments, texts, self.dot, self.path):
-                standing = standing_texts(self.segments, texts, self.dot)
+            whole = self._whole(texts)
+            if whole is not None:
+                standing = standing_texts(self.segments, whole, self.dot)
                 key = tuple(standing.values())
                 if key not in seen and self.known.assumed.hold(self.segments, standing):
                     seen.add(key)
                     yield standing
+
+    def _whole(self, texts: Mapping[str, str]) -> Mapping[str, str] | None:
+        """Return the texts that render to the path: those read, or with the known ones whole, which may stand cut."""
+        if all(clean(text) == text for text in texts.values()):
+            for whole in (texts, {**texts, **self.known.texts}):
+                if renders(self.segments, whole, self.dot, self.path):
+                    return whole
+        return None
 
     def agrees(self, standing: Mapping[str, str]) -> bool:
         """Return whether the known texts render to the path, with `standing` for all others."""

@@ -101,7 +101,7 @@ def renders(segments: Sequence[Segment], texts: Mapping[str, str], dot: str, pat
 
 
 def standing_texts(segments: Sequence[Segment], texts: Mapping[str, str], dot: str) -> dict[str, str]:
-    """Return the texts that stand in the path of `texts`, which render to the same path.
+    """Return the texts that stand in the path of `texts`, which render to the same path; else `texts` themselves.
 
     Raises:
         RecordError, LengthError: as `place` does.
@@ -120,6 +120,8 @@ def standing_texts(segments: Sequence[Segment], texts: Mapping[str, str], dot: s
     merged = {field: merge(found) for field, found in pieces.items()}
     if not renders(segments, merged, dot, path):
         merged = {field: merged[field] if len(set(pieces[field])) == 1 else texts[field] for field in texts}
+    if not renders(segments, merged, dot, path):  # cut texts would leave other room to one that is whole elsewhere
+        merged = dict(texts)
     for field in [field for field, text in merged.items() if text.isspace()]:
         without = {**merged, field: ""}
         if renders(segments, without, dot, path):

@@ -87,8 +87,9 @@ class PathTemplate:
     def as_read(self, record: Record, *, extension: str | None = None) -> dict[str, object]:
         """Return `record` as its path holds it: the fields of the template only, cleaned, stripped, shortened.
 
-        It renders to the same path, and it is among the records that parsing that path yields. Errors are those of
-        `render`.
+        It renders to the same path, and it is among the records that parsing that path yields. Only where a field comes
+        twice and stands cut in one place, so that cut texts would render to another path, texts stay whole. Errors are
+        those of `render`.
         """
         return self._record(standing_texts(self._segments, write_texts(self._kinds, record), dotted(extension)))
 
