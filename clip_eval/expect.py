@@ -16,9 +16,10 @@ from clip_eval.budgets import COPIES, FORCED_SIGMAS, SIGMAS, SMALLEST_NORMAL
 from clip_eval.compare import Expected
 from clip_eval.config import ClipConfig
 from clip_eval.oracle import Arithmetic, Contrast, Tap, TowerStates, contrast, text_tower, vision_tower
+from clip_eval.oracle.text import pooled_positions
 from clip_eval.probes import SEED, Batch, resized_batch
 from clip_eval.rounding import Precision, RoundingArithmetic, error_variance, pooled_deviation, spread, tile
-from clip_eval.teacher import ExpectedModules, Point, expect_modules
+from clip_eval.teacher import ExpectedModules, expect_modules
 from clip_eval.tensors import round_values
 
 __all__ = ["ExpectedContrast", "ExpectedTower", "Oracle"]
@@ -99,7 +100,7 @@ class Oracle:
     _towers: dict[str, _Tower] = field(default_factory=dict, repr=False)
     _heads: dict[tuple[int, int, str], ExpectedContrast] = field(default_factory=dict, repr=False)
     _modules: dict[str, ExpectedModules] = field(default_factory=dict, repr=False)
-    _forced: dict[str, Array] = field(default_factory=dict, repr=False)
+    _projections: dict[str, ExpectedModules] = field(default_factory=dict, repr=False)
     _resized: dict[tuple[int, int, int, int | None], Oracle] = field(default_factory=dict, repr=False)
 
     def on(self, batch: Batch) -> Oracle:
@@ -166,20 +167,27 @@ class Oracle:
                 rule=f"{FORCED_SIGMAS:g} sigma of {self._kind} rounding in one module",
             )
             self._modules[which] = made
-            projection = "visual_projection" if which == "vision" else "text_projection"
-            projected = made.points[Point(projection, "output")].value  # (rows, projection)
-            self._forced[which] = round_values(projected, self.precision.dtype).astype(np.float64)
+            self._projections[which] = made.of("visual_projection" if which == "vision" else "text_projection")
         return self._modules[which]
+
+    def projection(self, which: str) -> ExpectedModules:
+        """Return what the projection of a tower should be given and give, of `modules(which)`."""
+        if which not in self._projections:
+            self.modules(which)
+        return self._projections[which]
 
     def head(self, *, images: int, texts: int, mask: str) -> ExpectedContrast:
         """Return what the contrastive head should give for exact projections, rounded to the subject's dtype."""
-        for which in ("vision", mask):
-            if which not in self._forced:
-                self.modules(which)
-        projected = self._forced[mask][:texts], self._forced["vision"][:images]
+        projected = (
+            self._projected("text_projection", mask, texts),
+            self._projected("visual_projection", "vision", images),
+        )
         scale = self.weights["logit_scale"]  # ()
         copies = [contrast(*projected, scale, arithmetic=self._arithmetic(seed)) for seed in range(COPIES)]
         return self._expected_head(contrast(*projected, scale), copies)
+
+    def _projected(self, name: str, which: str, rows: int) -> Array:
+        return self.projection(which).made(name)[:rows].astype(np.float64)  # (rows, projection)
 
     def _drop_large(self) -> None:
         self._modules = {name: made for name, made in self._modules.items() if made.size_bytes < _LARGE_BYTES}
@@ -202,18 +210,36 @@ class Oracle:
         return _Tower(_tower_of(expected, len(exact.hidden_states)), projected)
 
     def _row_errors(self, which: str, exact: TowerStates, scales: list[Array | None], row: int) -> _RowErrors:
-        """Perturbed runs of one row: the copies of a whole batch of large images would fill the memory."""
+        """Perturbed runs of one row: the copies of a whole batch of large images would fill the memory.
+
+        Of a text only what comes up to its last token that counts; no token of a causal tower depends on later ones.
+        """
         arithmetic = RoundingArithmetic(self.precision, COPIES, np.random.Generator(np.random.PCG64([SEED, row])))
-        noisy = self._run(which, arithmetic, slice(row, row + 1), COPIES)
-        variances = [
-            error_variance(
-                value[row : row + 1], perturbed, COPIES, scale=None if scale is None else scale[row : row + 1]
-            )
-            for value, perturbed, scale in zip(_arrays(exact), _arrays(noisy), scales, strict=True)
-        ]
+        end = None if which == "vision" else self._end(which, row)
+        noisy = self._run(which, arithmetic, slice(row, row + 1), COPIES, tokens=end)
+        variances = []
+        for value, perturbed, scale in zip(_arrays(exact), _arrays(noisy), scales, strict=True):
+            mine = value[row : row + 1]  # (1, ...)
+            unit = None if scale is None else _first_tokens(scale[row : row + 1], end)  # (1, ...)
+            variance = error_variance(_first_tokens(mine, end), perturbed, COPIES, scale=unit)  # (1, ...)
+            variances.append(_all_tokens(variance, mine.shape))
         return _RowErrors(variances, _projected(noisy))
 
-    def _run(self, which: str, arithmetic: Arithmetic, rows: slice, copies: int, tap: Tap | None = None) -> TowerStates:
+    def _end(self, which: str, row: int) -> int:
+        """How many tokens of a text come up to the last one that counts, or that stands for the text."""
+        counting = int(np.flatnonzero(self.batch.mask(which)[row])[-1])
+        pooled = int(pooled_positions(self.batch.input_ids[row : row + 1], self.config.text.eos_token_id)[0])
+        return max(counting, pooled) + 1
+
+    def _run(
+        self,
+        which: str,
+        arithmetic: Arithmetic,
+        rows: slice,
+        copies: int,
+        tap: Tap | None = None,
+        tokens: int | None = None,
+    ) -> TowerStates:
         if which == "vision":
             rounded = round_values(
                 self.batch.pixel_values[rows], self.precision.dtype
@@ -227,8 +253,8 @@ class Oracle:
                 tap=tap,
                 interpolate=self.interpolate,
             )
-        input_ids = tile(self.batch.input_ids[rows], copies)  # (copies * texts, tokens)
-        attention_mask = tile(self.batch.mask(which)[rows], copies)  # (copies * texts, tokens)
+        input_ids = tile(self.batch.input_ids[rows, :tokens], copies)  # (copies * texts, tokens)
+        attention_mask = tile(self.batch.mask(which)[rows, :tokens], copies)  # (copies * texts, tokens)
         return text_tower(self.weights, self.config.text, input_ids, attention_mask, arithmetic=arithmetic, tap=tap)
 
     def _scales(self, exact: TowerStates) -> list[Array | None]:
@@ -274,6 +300,24 @@ class Oracle:
             logits.transposed,
             loss,
         )
+
+
+def _first_tokens(value: Array, count: int | None) -> Array:
+    """The first tokens of states (texts, tokens, width) and of attention maps (texts, heads, query, key)."""
+    if value.ndim == 4:
+        return value[:, :, :count, :count]
+    return value[:, :count] if value.ndim == 3 else value
+
+
+def _all_tokens(variance: Array, shape: tuple[int, ...]) -> Array:
+    """Fill up to all tokens: those that do not count have the errors of the last one that does, and hide each other."""
+    if variance.shape == shape:
+        return variance
+    missing = [(0, whole - part) for whole, part in zip(shape, variance.shape, strict=True)]
+    if variance.ndim != 4:
+        return np.pad(variance, missing, mode="edge")  # (1, tokens, width)
+    queries = np.pad(variance, [*missing[:3], (0, 0)], mode="edge")  # (1, heads, query, key that counts)
+    return np.pad(queries, [(0, 0)] * 3 + missing[3:])  # (1, heads, query, key)
 
 
 def _projected(states: TowerStates) -> Array:

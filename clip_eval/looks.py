@@ -8,7 +8,7 @@ leaf and all leaves before are right, the module that holds what lies between th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,18 +62,21 @@ class Pass:
     unseen: tuple[str, ...]
 
 
-def forced_pass(clip: Clip, oracle: Oracle, question: Question) -> Pass | None:
+def forced_pass(
+    clip: Clip, oracle: Oracle, question: Question, *, parts: Collection[str] = ("vision", "text", "head")
+) -> Pass | None:
     """Put a question to the subject again, with every module forced; None for inputs that are not the probe's.
 
     Args:
         clip: the subject and its probe.
         oracle: the expected values on the same probe.
         question: what to ask.
+        parts: the towers that are forced and looked at; for the head alone, both projections are.
     """
     probe = Probe.of(question, clip.batch)
     if probe is None:
         return None
-    expected = probe.expected(oracle)
+    expected = probe.expected(oracle, parts)
     forced = force(
         clip.subject,
         question.model_class,
@@ -83,8 +86,9 @@ def forced_pass(clip: Clip, oracle: Oracle, question: Question) -> Pass | None:
     looks: dict[str, Iterable[Look]] = {
         part: _looks(forced, modules, probe.real(clip) if part == "text" else None)
         for part, modules in expected.items()
+        if part in parts
     }
-    if len(expected) == 2 and hasattr(forced.output, "logits_per_text"):
+    if "head" in parts and len(expected) == 2 and hasattr(forced.output, "logits_per_text"):
         looks["head"] = _head(forced.output, oracle, probe)
     return Pass(looks, _unseen(clip, question, forced, expected))
 
@@ -113,13 +117,15 @@ class Probe:
         masks = [kind for kind in ("padding", "interior") if _is_mask(given, batch.mask(kind)[:texts, :tokens])]
         return cls(images, texts, tokens, masks[0]) if same and masks else None
 
-    def expected(self, oracle: Oracle) -> dict[str, ExpectedModules]:
-        """What the modules of each tower that is asked should show."""
+    def expected(self, oracle: Oracle, parts: Collection[str]) -> dict[str, ExpectedModules]:
+        """What the modules of each tower that is asked should show, for the head alone those of its projection."""
         found = {}
-        if self.images:
-            found["vision"] = oracle.modules("vision").rows(self.images)
-        if self.texts:
-            modules = oracle.modules(self.mask).rows(self.texts)
+        towers = {"vision", "text"} & set(parts)
+        made = oracle.modules if towers else oracle.projection
+        if self.images and (not towers or "vision" in towers):
+            found["vision"] = made("vision").rows(self.images)
+        if self.texts and (not towers or "text" in towers):
+            modules = made(self.mask).rows(self.texts)
             whole = self.tokens == oracle.batch.input_ids.shape[1]
             found["text"] = modules if whole else modules.tokens(self.tokens)
         return found

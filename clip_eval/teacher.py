@@ -70,6 +70,12 @@ class ExpectedModules:
         """Return what a module makes of it, rounded to the dtype."""
         return round_values(self.points[Point(module, "output")].value, self.dtype)
 
+    def of(self, module: str) -> ExpectedModules:
+        """Return the points of one module."""
+        return ExpectedModules(
+            {point: each for point, each in self.points.items() if point.module == module}, self.dtype
+        )
+
     def rows(self, count: int) -> ExpectedModules:
         """Return the first `count` rows. Position embeddings have none, every row shares them."""
         return self._cut(lambda point, expected: expected if point.is_shared else expected[:count])

@@ -30,7 +30,7 @@ def test_text_tower(clip: Clip, oracle: Oracle, compare: Compare, route: str, at
     """Given exact inputs, every leaf of the text tower computes what its weights determine, and the values between
     leaves (attention, residuals, pooling) are right too.
     """
-    _judge(_forced(clip, oracle, route, attention), "text", compare)
+    _judge(_forced(clip, oracle, route, attention, "text"), "text", compare)
 
 
 @every_attention
@@ -39,22 +39,24 @@ def test_vision_tower(clip: Clip, oracle: Oracle, compare: Compare, route: str, 
     """Given exact inputs, every leaf of the vision tower computes what its weights determine, and the values between
     leaves (attention, residuals, pooling) are right too.
     """
-    _judge(_forced(clip, oracle, route, attention), "vision", compare)
+    _judge(_forced(clip, oracle, route, attention, "vision"), "vision", compare)
 
 
 def test_head(clip: Clip, oracle: Oracle, compare: Compare) -> None:
     """Given exact projections, CLIPModel normalises, multiplies and scales them as defined."""
-    _judge(_forced(clip, oracle, "CLIPModel", None), "head", compare)
+    _judge(_forced(clip, oracle, "CLIPModel", None, "head"), "head", compare)
 
 
-def _forced(clip: Clip, oracle: Oracle, route: str, attention: str | None) -> Pass:
-    """A forced pass of the probe; tokens are hidden inside the texts, so that the mask has to be followed."""
+def _forced(clip: Clip, oracle: Oracle, route: str, attention: str | None, part: str) -> Pass:
+    """A forced pass of the probe in which one part is forced; tokens inside the texts are hidden, so that the mask has
+    to be followed.
+    """
     inputs: dict[str, Any] = {}
     if route != "CLIPVisionModel":
         inputs |= clip.texts(TEXTS, "interior")
     if route != "CLIPTextModel":
         inputs |= clip.images(IMAGES)
-    found = forced_pass(clip, oracle, Question(route, "forward", inputs, {"attention": attention}))
+    found = forced_pass(clip, oracle, Question(route, "forward", inputs, {"attention": attention}), parts=(part,))
     assert found is not None, "the inputs are the probe's"
     return found
 
