@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from clip_eval.measurement import Measurement, format_number, worst
@@ -12,6 +12,7 @@ from clip_eval.run_record import SCOPES, CheckResult, SurfaceChange, TaskResult,
 __all__ = [
     "by_area",
     "cause",
+    "deviating",
     "failures",
     "gaps",
     "listed",
@@ -66,12 +67,23 @@ def gaps(checks: Sequence[CheckResult]) -> tuple[str, ...]:
 
 def notes(*, checks: Sequence[CheckResult], surface_changes: Sequence[SurfaceChange]) -> tuple[str, ...]:
     """Sentences on what was excused: declared deviations and accepted changes."""
-    excused = _groups((check for check in checks if check.outcome == "deviation"), key=lambda check: check.deviation)
+    excused = deviating(checks)
     accepted = _groups((change for change in surface_changes if change.accepted is not None), key=_reason)
     return (
-        *(f"Declared deviation {name}: {_checks(group)}." for name, group in excused.items()),
+        *_deviations(excused),
         *(f"Accepted ({_clause(reason)}): {listed(_ids(group))}." for reason, group in accepted.items()),
     )
+
+
+def deviating(checks: Iterable[CheckResult]) -> dict[str, list[CheckResult]]:
+    """The checks that kept to a declared deviation, by its id."""
+    return _groups((check for check in checks if check.outcome == "deviation"), key=lambda check: check.deviation or "")
+
+
+def _deviations(excused: Mapping[str, Sequence[CheckResult]]) -> list[str]:
+    if len(excused) > _SHOWN:
+        return [f"{len(excused)} declared deviations of this release: {', '.join(excused)}."]
+    return [f"Declared deviation {name}: {_checks(group)}." for name, group in excused.items()]
 
 
 def cause(check: CheckResult) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from clip_eval.deviations import declared_deviation
 from clip_eval.measurement import Json, format_number, worst
-from clip_eval.reasons import by_area, cause
+from clip_eval.reasons import by_area, cause, deviating
 from clip_eval.report import figures, text
 from clip_eval.report.failure import failure_lines
 from clip_eval.run_record import RunRecord
@@ -28,6 +28,7 @@ def render_html(record: RunRecord) -> str:
         open_changes=[change for change in record.surface_changes if change.accepted is None],
         accepted_changes=[change for change in record.surface_changes if change.accepted is not None],
         chapters=text.by_chapter(record.checks),
+        deviations=deviating(record.checks),
         anchors={check.name: f"failed-{position}" for position, check in enumerate(record.checks)},
         parts=_fingerprint_parts(record),
     )
