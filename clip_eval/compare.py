@@ -92,6 +92,11 @@ class Compare:
         if not (_is_array(observed) and _is_array(expected)):
             self._judge(_structural(_describe(observed), _describe(expected), name), module)
             return
+        if len(observed.shape) > 0 and _is_same(
+            observed, expected
+        ):  # one element tells all; whole tables of a large model would take gigabytes
+            first = (slice(0, 1),) * len(observed.shape)
+            observed, expected = observed[first], expected[first]
         value = to_array(expected)
         self.close(observed, Expected(value, np.zeros_like(value), EXACT_RULE), name=name, module=module)
 
@@ -159,6 +164,20 @@ def to_array(value: Any) -> NDArray[np.float64]:
     if hasattr(value, "detach"):
         value = value.detach().to("cpu").double().numpy()
     return np.asarray(value, dtype=np.float64)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Say whether two arrays or tensors have one shape, at least one element, and the same finite numbers."""
+    left, right = _as_held(one), _as_held(other)
+    return left.size > 0 and np.array_equal(left, right) and bool(np.isfinite(left).all())
+
+
+def _as_held(value: Any) -> NDArray[Any]:
+    """Return an array or tensor in its own dtype where NumPy has it, else in float32, which holds bfloat16 exactly."""
+    if hasattr(value, "detach"):
+        value = value.detach().to("cpu")
+        value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+    return np.asarray(value)
 
 
 def _is_array(value: Any) -> bool:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from clip_eval.checkpoint import Checkpoint
@@ -242,10 +241,14 @@ class Subject:
         state = self.model(model_class).state_dict()
         return {canonical_name(name, model_class): tensor for name, tensor in state.items()}
 
-    def state(self, model_class: str) -> Iterator[tuple[str, NDArray[np.float64]]]:
-        """Yield (canonical name, values as float64) for every tensor of the loaded model's state_dict."""
+    def state(self, model_class: str) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yield (canonical name, values) for every tensor of the loaded model's state_dict.
+
+        Values of fewer than 64 bits come as float32, which holds them.
+        """
         for name, tensor in self.model(model_class).state_dict().items():
-            yield canonical_name(name, model_class), tensor.detach().to("cpu").double().numpy()
+            held = tensor.detach().to("cpu")
+            yield canonical_name(name, model_class), (held if held.dtype.itemsize == 8 else held.float()).numpy()
 
     def modules(self, model_class: str) -> dict[str, Any]:
         """Return the loaded model's own modules by canonical name, the tower itself too where the model is one."""
