@@ -9,13 +9,13 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
+import click
 
 from clip_eval.run_record import RunRecord
 from clip_eval.settings import DTYPES
@@ -67,8 +67,9 @@ def _pool(directory: str) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_begin, initargs=(directory,))
 
 
-def _shown(results: Iterable[Any], total: int, what: str) -> Iterable[Any]:
-    return track(results, total=total, description=what)
+def _shown(results: Iterable[Any], total: int, what: str) -> Iterator[Any]:
+    with click.progressbar(results, length=total, label=what) as bar:
+        yield from bar
 
 
 def _begin(directory: str) -> None:

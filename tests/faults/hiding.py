@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.progress import track
+import click
 
 from clip_eval.run_record import RunRecord
 from clip_eval.subject import has_torchvision, transformers_release
@@ -30,7 +30,8 @@ def main(directory: Path) -> int:
         for attention in ATTENTIONS:
             for name, checks in _asserted(watch.runner.run(CHECKPOINT, "--clip-attn", attention).record).items():
                 asserted.setdefault(name, set()).update(checks)
-        seen = {name: _seen(watch, name, asserted[name]) for name in track(sorted(asserted), "deviations")}
+        with click.progressbar(sorted(asserted), label="deviations") as names:
+            seen = {name: _seen(watch, name, asserted[name]) for name in names}
     title = f"transformers {transformers_release()}{' with torchvision' if has_torchvision() else ''}"
     rows = [f"| {name} | {fault or 'none'} | {check} |" for name, (fault, check) in seen.items()]
     lines = [f"# Faults seen under declared deviations, {title}", "", "| deviation | fault | check |", "|---|---|---|"]
