@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from clip_eval.edge_images import EXTREMES, MODES, flat_image, mixed_batch, pattern, read_as_channels
@@ -106,6 +108,10 @@ PICTURES: Mapping[str, Given] = {
 }
 
 
+def _levels(dtype: str) -> NDArray[Any]:
+    return pattern().astype(dtype)  # (height, width, channels)
+
+
 def _array(make: Callable[[], Any], picture: Callable[[], Image.Image] | None = None) -> Given:
     return Given(make, lambda: alone((picture or (lambda: flat_image(_WIDTH, _HEIGHT)))()))
 
@@ -121,7 +127,7 @@ def _slope() -> Image.Image:
 _TYPES = ("bool", "int8", "int16", "uint16", "int32", "int64", "float16", "float32", "float64")
 
 ARRAYS: Mapping[str, Given] = {
-    **{f"levels in {dtype}": _array(lambda dtype=dtype: pattern().astype(dtype)) for dtype in _TYPES},  # type: ignore[misc]
+    **{f"levels in {dtype}": _array(partial(_levels, dtype)) for dtype in _TYPES},
     "fractions in float16": _array(lambda: (pattern() / 255).astype(np.float16)),
     "below 0": _array(lambda: pattern() * np.float32(1.25) - 20),
     "between whole numbers": _array(lambda: pattern() * np.float32(0.5) + np.float32(0.25)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -180,6 +181,10 @@ def _groups(reader: _Reader) -> dict[str, dict[str, _Spelled]]:
     }
 
 
+def _itself(value: Any) -> Any:
+    return value
+
+
 def _given(reader: _Reader, entries: Mapping[str, Given]) -> dict[str, _Spelled]:
     def call(given: Given) -> Callable[[], Any]:
         return lambda: reader.processor(given.make(), return_tensors="np")
@@ -204,7 +209,7 @@ def _files(reader: _Reader) -> dict[str, _Spelled]:
             "as it lies": Meaning((flat,)),
             "turned upright": Meaning((flat.transpose(Image.Transpose.ROTATE_270),)),
         }
-        return _given(reader, {way: Given(lambda value=value: value, lambda: meanings) for way, value in ways.items()})  # type: ignore[misc]
+        return _given(reader, {way: Given(partial(_itself, value), lambda: meanings) for way, value in ways.items()})
 
 
 def _full(reader: _Reader) -> dict[str, _Spelled]:

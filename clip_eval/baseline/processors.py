@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from clip_eval.baseline.spelling import attempt, kept_apart, members, signature, spelled
@@ -74,15 +75,20 @@ def _kind(value: Any) -> str:
     return type(value).__name__
 
 
-def _untouched(clip: Clip, route: str) -> Any:
-    """A processor that no check has called: some keep state."""
-    return clip.subject.processor(route, source=clip.subject.checkpoint.path)
+def _untouched(clip: Clip, *routes: str) -> Any:
+    """A processor that no check has called, since some keep state, by the first route that loads one.
+
+    None where no route does: what each raises is recorded with the routes themselves.
+    """
+    for route in routes:
+        with contextlib.suppress(Exception):  # libraries raise anything, an ImportError too
+            return clip.subject.processor(route, source=clip.subject.checkpoint.path)
+    return None
 
 
 def _tokenizer(clip: Clip) -> dict[str, Json]:
-    try:
-        tokenizer = _untouched(clip, "AutoTokenizer")
-    except Exception:  # its route says what was raised
+    tokenizer = _untouched(clip, "AutoTokenizer")
+    if tokenizer is None:
         return {}
     hub = members(library("utils.hub").PushToHubMixin)
     found = {name: value for name, value in members(tokenizer).items() if name not in (*_PLACES, *_STATE)}
@@ -96,13 +102,9 @@ def _tokenizer(clip: Clip) -> dict[str, Json]:
 
 
 def _image_processor(clip: Clip) -> dict[str, Json]:
-    try:
-        processor = _untouched(clip, "AutoImageProcessor")
-    except Exception:  # its route says what was raised; the class itself can be there all the same
-        try:
-            processor = _untouched(clip, "CLIPImageProcessor")
-        except Exception:
-            return {}
+    processor = _untouched(clip, "AutoImageProcessor", "CLIPImageProcessor")  # the class can be there by itself
+    if processor is None:
+        return {}
     hub = members(library("utils.hub").PushToHubMixin)
     added = {
         "__call__": signature(type(processor).__call__),
@@ -133,9 +135,8 @@ def _as_list(value: Any) -> Any:
 
 
 def _processor(clip: Clip) -> dict[str, Json]:
-    try:
-        processor = _untouched(clip, "AutoProcessor")
-    except Exception:  # its route says what was raised
+    processor = _untouched(clip, "AutoProcessor")
+    if processor is None:
         return {}
     inherited = members(library("processing_utils").ProcessorMixin)
     hub = members(library("utils.hub").PushToHubMixin)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from small_clip import write_small_clip
-from throughput.stand_ins import a_speed
+from throughput.stand_ins import Benchmark, a_speed
 
 from clip_eval.compare import Compare, Mismatch
 from clip_eval.config import ClipConfig
@@ -38,23 +38,6 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     """A small random checkpoint."""
     model = write_small_clip(tmp_path_factory.mktemp("small"), processor=False)
     return Session(Settings(model=str(model)))
-
-
-class Benchmark:
-    """pytest-benchmark's fixture as far as the check uses it; `lost` rounds are made and not timed."""
-
-    def __init__(self, lost: int = 0) -> None:
-        self.lost = lost
-        self.group = ""
-        self.extra_info: dict[str, Any] = {}
-        self.stats: Any = None
-
-    def pedantic(self, target: Callable[[], None], *, setup: Callable[[], None], rounds: int) -> None:
-        """Run setup and target in turns."""
-        for _ in range(rounds):
-            setup()
-            target()
-        self.stats = SimpleNamespace(stats=SimpleNamespace(data=[1.0] * (rounds - self.lost)))
 
 
 def timed(session: Session, benchmark: Benchmark, kind: str) -> list[dict[str, Any]]:

@@ -6,12 +6,12 @@ Slow, as every test that times something: a machine that does other things besid
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from throughput.stand_ins import Benchmark
 
 from clip_eval.baseline import Pack
 from clip_eval.compare import Compare, Mismatch
@@ -24,22 +24,6 @@ from clip_eval.throughput.entry import measured_speed
 MODEL = Path(__file__).parents[2] / "fixtures" / "shapes-clip"
 
 pytestmark = pytest.mark.slow
-
-
-class Benchmark:
-    """pytest-benchmark's fixture as far as the check uses it."""
-
-    def __init__(self) -> None:
-        self.group = ""
-        self.extra_info: dict[str, Any] = {}
-        self.stats: Any = None
-
-    def pedantic(self, target: Callable[[], None], *, setup: Callable[[], None], rounds: int) -> None:
-        """Run setup and target in turns."""
-        for _ in range(rounds):
-            setup()
-            target()
-        self.stats = SimpleNamespace(stats=SimpleNamespace(data=[1.0] * rounds))
 
 
 @pytest.fixture(scope="module")

@@ -67,18 +67,23 @@ def test_shorter_texts_end_as_they_should(subject: Subject, batch: Batch) -> Non
     assert trial.operations < make_trial("texts", subject, batch).operations
 
 
-def test_a_large_model_is_timed_on_few_rows(batch: Batch) -> None:
-    """The batch follows from the operations of a row: one image of a ViT-B/32 on a CPU, two of its texts."""
+def full_size(device: str) -> Subject:
+    """Stands for a ViT-B/32 on a device, of which a trial asks shapes and no results."""
     stand_in = SimpleNamespace(
         checkpoint=SimpleNamespace(config=ClipConfig(text=TextConfig(), vision=VisionConfig())),
-        device="cpu",
+        device=device,
         dtype="float32",
         tensors=lambda inputs: inputs,
         weights=lambda _: {},
         prepared=lambda *_, **__: None,
     )
+    return cast("Subject", stand_in)
+
+
+def test_a_large_model_is_timed_on_few_rows(batch: Batch) -> None:
+    """The batch follows from the operations of a row: one image of a ViT-B/32 on a CPU, two of its texts."""
     full = replace(batch, input_ids=np.zeros((1, 77), dtype=np.int64), attention_mask=np.ones((1, 77), dtype=np.int64))
-    rows = {kind: make_trial(kind, cast("Subject", stand_in), full).rows for kind in KINDS}
+    rows = {kind: make_trial(kind, full_size("cpu"), full).rows for kind in KINDS}
     assert rows == {"images": 1, "texts": 2, "pairs": 1}
 
 
@@ -89,15 +94,7 @@ def test_small_batches_of_a_gpu_have_a_replayed_floor(
     """On CUDA the floor of a batch that launches bind is the replay of a graph; that of a large one is the call."""
     seen = []
     monkeypatch.setattr("clip_eval.throughput.trial.replayed", lambda call, device: seen.append(device) or call)
-    stand_in = SimpleNamespace(
-        checkpoint=SimpleNamespace(config=ClipConfig(text=TextConfig(), vision=VisionConfig())),
-        device="cuda:1",
-        dtype="float32",
-        tensors=lambda inputs: inputs,
-        weights=lambda _: {},
-        prepared=lambda *_, **__: None,
-    )
-    make_trial("images", cast("Subject", stand_in), batch, rows=rows)
+    make_trial("images", full_size("cuda:1"), batch, rows=rows)
     assert seen == (["cuda:1"] if replays else [])
 
 
