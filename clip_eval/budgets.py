@@ -34,16 +34,16 @@ __all__ = [
     "SMALLEST_NORMAL",
     "SPEED_MARGIN_AGAINST_PACK",
     "SPEED_MARGIN_IN_RUN",
+    "STEP_COPIES",
+    "STEP_SIGMAS",
     "TF32_UNIT_ROUNDOFF",
     "UNIT_ROUNDOFF",
+    "VECTOR_LANES",
     "Budget",
     "kept_memory",
-    "loss_from_logits",
     "pixels",
     "real_resize",
-    "recomputed_logits",
     "slope",
-    "unit_norm",
 ]
 
 UNIT_ROUNDOFF: Mapping[str, float] = MappingProxyType({"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8})
@@ -97,6 +97,19 @@ Gaussian one: between the places looked at a running sum can wander, and the tai
 is hundreds.
 """
 
+STEP_SIGMAS = 6.0
+"""The same for what follows in a few operations from the output's own numbers: norms, logits, the loss. There are
+hundreds of elements at most, and their standard deviation is derived instead of sampled: a Gaussian one exceeds 6 with
+a probability of 2e-9.
+"""
+
+STEP_COPIES = 64
+"""Runs behind the standard deviation of the loss, the one of them that is sampled, from these few operations alone:
+Student-t with 64 degrees of freedom, beyond 6 with a probability of 1e-7.
+"""
+
+VECTOR_LANES = 8
+"""Partial sums in which kernels add up a row: torch's vectors are 256 bits wide on every CPU, and a GPU takes more."""
 
 SPEED_MARGIN_IN_RUN = 0.02
 """The slow-down that passes where subject and reference are timed in turns in one run. Two copies of one model differ
@@ -143,43 +156,6 @@ def kept_memory() -> Budget:
     What is left is the grain of the readings, pages of 4 KB over a block of calls, far below a hundredth of the bound.
     """
     return Budget("memory kept: 0.25 MB a call, in each of the blocks of calls", 0.25)
-
-
-def unit_norm(dtype: str, width: int) -> Budget:
-    """How far the L2 norm of a normalised embedding of `width` elements may be from 1.
-
-    Each stored element errs by u relative to itself, which moves the norm by at most u. The norm divided by was
-    itself computed with a sum of `width` squares in at least float32 and stored in `dtype` twice (the sum and its
-    root): half of u, and u.
-    """
-    u = UNIT_ROUNDOFF[dtype]
-    return Budget(f"unit norm, {dtype}: 2.5 u + width * u(float32)", 2.5 * u + width * UNIT_ROUNDOFF["float32"])
-
-
-def recomputed_logits(dtype: str, width: int, scale: float, *, tf32: bool = False) -> Budget:
-    """How far logits may be from scale * text_embeds @ image_embeds.T, both taken from the output itself.
-
-    With unit embeddings the sum of |t_i v_i| is at most 1, so a product errs by at most width * u(float32) (Higham,
-    Accuracy and Stability of Numerical Algorithms, 2002, section 3.1), plus three stored roundings: the product, the
-    exponential of the scale (whose argument, up to 4.6, is exact), and their product. All are relative to values of
-    at most `scale`. TF32 products round both factors first.
-    """
-    u = UNIT_ROUNDOFF[dtype]
-    relative = 3 * u + (width + 1) * UNIT_ROUNDOFF["float32"] + (2 * TF32_UNIT_ROUNDOFF if tf32 else 0.0)
-    rule = f"logits from embeddings, {dtype}{', TF32' if tf32 else ''}: (3 u + (width + 1) u(float32)) * scale"
-    return Budget(rule, relative * scale)
-
-
-def loss_from_logits(dtype: str, count: int, largest_logit: float) -> Budget:
-    """How far the loss may be from the mean of the two cross entropies of the returned logits, of `count` rows each.
-
-    A log-softmax row errs by about u times its largest logit (the subtraction of the maximum) plus u(float32) a
-    summed term; storing the row, the mean of either direction and their mean each add a rounding of values no larger
-    than twice the largest logit.
-    """
-    u = UNIT_ROUNDOFF[dtype]
-    bound = 8 * u * max(largest_logit, 1.0) + 2 * count * UNIT_ROUNDOFF["float32"] * max(largest_logit, 1.0)
-    return Budget(f"loss from logits, {dtype}: (8 u + 2 count u(float32)) * max(largest logit, 1)", bound)
 
 
 def pixels(mean: tuple[float, ...], std: tuple[float, ...], *, levels: float = 0, scale: float = 1.0) -> Budget:

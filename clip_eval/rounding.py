@@ -65,6 +65,11 @@ class Precision:
         """
         return ROUNDING * UNIT_ROUNDOFF["float32"]
 
+    @property
+    def tf32_factor(self) -> float:
+        """Root mean square relative error of rounding a factor of a product to TF32."""
+        return ROUNDING * TF32_UNIT_ROUNDOFF
+
 
 @dataclass(slots=True)
 class RoundingArithmetic(Arithmetic):
@@ -150,12 +155,12 @@ class RoundingArithmetic(Arithmetic):
         return self._noisy(exact, np.hypot(self.precision.internal * reach * exact, self.precision.storing(exact)))
 
     def log_softmax(self, scores: Array) -> Array:
-        """Computed in float32: the shifted score, and the logarithm of the sum, each within a few roundings; then
-        stored.
+        """Computed in float32: the shifted score, and the logarithm of the sum, each within a few roundings. The sum
+        and the result are stored; an error of the sum, relative to it, is an absolute one of its logarithm.
         """
         exact = Arithmetic.log_softmax(self, scores)
-        inner = 3 * (np.abs(exact) + 1)  # (..., classes)
-        return self._noisy(exact, np.hypot(self.precision.internal * inner, self.precision.storing(exact)))
+        inner = self.precision.internal * 3 * (np.abs(exact) + 1)  # (..., classes)
+        return self._noisy(exact, np.sqrt(inner**2 + self.precision.stored**2 + self.precision.storing(exact) ** 2))
 
     def resize(self, grid: Array, rows: int, columns: int) -> Array:
         """Source positions in float32, a rounding each for factor, product and difference; coefficients and the result
@@ -176,8 +181,10 @@ class RoundingArithmetic(Arithmetic):
         return self._stored(cubic_weights(positions, inputs))
 
     def mean(self, x: Array) -> Array:
-        """A mean, stored."""
-        return self._stored(Arithmetic.mean(self, x))
+        """A mean of numbers in a row, whose running sum is stored at each term, as in torch's losses; stored."""
+        exact = np.asarray(Arithmetic.mean(self, x))
+        summed = np.square(np.cumsum(x)).sum() / x.size**2
+        return self._noisy(exact, np.sqrt(self.precision.stored**2 * summed + self.precision.storing(exact) ** 2))
 
     def normalize(self, x: Array) -> Array:
         """Division by the L2 norm: one error shared by the row (the norm, rounded twice), one for each element."""
@@ -210,7 +217,7 @@ class RoundingArithmetic(Arithmetic):
             squares = np.maximum(squares, _squared_partial_sums(a[..., by_pixel], b[by_pixel]))  # (rows, ..., n)
         variance = (self.precision.internal**2) * squares  # (rows, ..., n)
         if tf32:
-            variance = variance + 2 * (ROUNDING * TF32_UNIT_ROUNDOFF) ** 2 * np.matmul(a**2, b**2)
+            variance = variance + 2 * self.precision.tf32_factor**2 * np.matmul(a**2, b**2)
         repeats = (exact.shape[0] // variance.shape[0],) + (1,) * (variance.ndim - 1)
         total = self.precision.storing(exact)  # (copies * rows, ..., n)
         np.square(total, out=total)

@@ -20,7 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "compare config files hub interpreters machine run_record settings speeds tensors",
         "acceptances fingerprints inventory library oracle policy reasons",
         "checkpoint edge_images probes report rounding verdict",
-        "teacher",
+        "recomputed teacher",
         "calling checks convert expect slope subject",
         "forcing observe outcomes",
         "looks token_routes",

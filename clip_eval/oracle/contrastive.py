@@ -8,7 +8,7 @@ import numpy as np
 
 from clip_eval.oracle.arithmetic import EXACT, Arithmetic, Array
 
-__all__ = ["Contrast", "contrast"]
+__all__ = ["Contrast", "contrast", "contrastive_loss"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,11 +53,11 @@ def contrast(
     cosines = arithmetic.matmul(text_embeds, image_embeds.T)  # (texts, images)
     factor = arithmetic.exp(np.asarray(logit_scale, dtype=np.float64).reshape(()))  # ()
     logits = arithmetic.scale(cosines, factor)  # (texts, images)
-    loss = _loss(logits, arithmetic) if len(text_embeds) == len(image_embeds) else None
+    loss = contrastive_loss(logits, arithmetic=arithmetic) if len(text_embeds) == len(image_embeds) else None
     return Contrast(text_embeds, image_embeds, logits, logits.T, loss)
 
 
-def _loss(logits: Array, arithmetic: Arithmetic) -> Array:
+def contrastive_loss(logits: Array, *, arithmetic: Arithmetic = EXACT) -> Array:
     """The mean of the cross entropies over rows and over columns; text i belongs to image i. (n, n) to ()."""
     per_text = arithmetic.mean(np.diagonal(arithmetic.log_softmax(logits)))  # ()
     per_image = arithmetic.mean(np.diagonal(arithmetic.log_softmax(logits.T)))  # ()

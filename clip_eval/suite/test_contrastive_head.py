@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clip_eval import budgets
 from clip_eval.compare import Compare, to_array
 from clip_eval.observe import Clip
-from clip_eval.oracle import EXACT
+from clip_eval.recomputed import logits_from_embeddings, loss_from_logits, unit_norms
 
 SQUARE = 4
 
@@ -27,22 +26,21 @@ def test_logits_are_symmetric(clip: Clip, compare: Compare, mask: str) -> None:
 def test_embeddings_have_unit_norm(clip: Clip, compare: Compare) -> None:
     """Text and image embeddings of CLIPModel have L2 norm 1."""
     out = clip.forward(images=3, texts=5)
-    budget = budgets.unit_norm(clip.dtype, clip.config.projection_dim)
-    for name, embeddings in (("text_embeds", out.text_embeds), ("image_embeds", out.image_embeds)):
-        norms = np.linalg.norm(to_array(embeddings), axis=-1)  # (rows,)
-        compare.within(norms, np.ones_like(norms), budget, name=f"norm of {name}", module=name)
+    for name in ("text_embeds", "image_embeds"):
+        embeddings = to_array(out[name])  # (rows, projection)
+        norms = np.linalg.norm(embeddings, axis=-1)  # (rows,)
+        compare.close(norms, unit_norms(embeddings, clip.subject.precision), name=f"norm of {name}", module=name)
 
 
 @pytest.mark.parametrize(("images", "texts"), [(3, 5), (4, 2)], ids=str)
 def test_logits_follow_from_embeddings(clip: Clip, compare: Compare, images: int, texts: int) -> None:
     """Logits per text are exp(logit_scale) times the cosines of the returned embeddings, whichever are more."""
     out = clip.forward(images=images, texts=texts)
-    scale = float(np.exp(clip.subject.checkpoint.weights(clip.dtype)["logit_scale"]))
-    expected = scale * to_array(out.text_embeds) @ to_array(out.image_embeds).T  # (texts, images)
-    precision = clip.subject.precision
-    budget = budgets.recomputed_logits(clip.dtype, clip.config.projection_dim, scale, tf32=precision.tf32_products)
-    compare.within(out.logits_per_text, expected, budget, name="logits_per_text", module="logit_scale")
-    compare.within(out.logits_per_image, expected.T, budget, name="logits_per_image", module="logit_scale")
+    scale = float(clip.subject.checkpoint.weights(clip.dtype)["logit_scale"])
+    embeddings = (to_array(out.text_embeds), to_array(out.image_embeds))
+    expected = logits_from_embeddings(*embeddings, scale, clip.subject.precision)  # (texts, images)
+    compare.close(out.logits_per_text, expected, name="logits_per_text", module="logit_scale")
+    compare.close(out.logits_per_image, expected.transposed, name="logits_per_image", module="logit_scale")
 
 
 def test_loss_is_the_mean_of_both_cross_entropies(clip: Clip, compare: Compare) -> None:
@@ -51,11 +49,8 @@ def test_loss_is_the_mean_of_both_cross_entropies(clip: Clip, compare: Compare) 
     Documented as shape (1,), a scalar in every release; a scalar is what is asserted.
     """
     out = clip.forward(images=SQUARE, texts=SQUARE, return_loss=True)
-    logits = to_array(out.logits_per_text)  # (texts, images)
-    per_text = -np.diagonal(EXACT.log_softmax(logits)).mean()
-    per_image = -np.diagonal(EXACT.log_softmax(logits.T)).mean()
-    budget = budgets.loss_from_logits(clip.dtype, SQUARE, float(np.abs(logits).max()))
-    compare.within(out.loss, np.asarray((per_text + per_image) / 2), budget, name="loss")
+    expected = loss_from_logits(to_array(out.logits_per_text), clip.subject.precision)
+    compare.close(out.loss, expected, name="loss")
 
 
 def test_loss_changes_nothing_else(clip: Clip, compare: Compare) -> None:

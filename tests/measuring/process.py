@@ -18,15 +18,17 @@ from typing import Any
 
 import numpy as np
 from faults.healthy import outlier_channels
+from faults.runner import Runner
 from faults.watch import CHECKPOINT
 from small_clip import write_small_clip
 
-from clip_eval.compare import Compare
+from clip_eval.compare import Compare, to_array
 from clip_eval.config import ClipConfig
 from clip_eval.expect import Expected, Oracle
 from clip_eval.measurement import Measurement
 from clip_eval.observe import Clip
 from clip_eval.probes import Batch, make_batch
+from clip_eval.recomputed import logits_from_embeddings, loss_from_logits, unit_norms
 from clip_eval.session import Session
 from clip_eval.settings import DTYPES, Settings
 
@@ -80,6 +82,13 @@ def readings(name: str, checkpoint: Path, dtype: str, directory: Path) -> Iterat
         where = f"{name}, {dtype}, {attention}, {threads} thread{'s' * (threads > 1)}, batch {rows}"
         with _threads(threads):
             yield from _largest(where, _measure(Clip(session.subject, batch), oracle, rows, attention))
+    for attention in ATTENTIONS if dtype == "float32" else ():  # gradients are judged in float32 alone
+        yield from _gradients(f"{name}, {dtype}, {attention}", checkpoint, "--clip-attn", attention)
+
+
+def _gradients(where: str, checkpoint: Path, *options: str) -> Iterator[Reading]:
+    record = Runner().run(checkpoint, "--clip-dtype", "float32", *options, chapters=("gradients",)).record
+    yield from _largest(where, [measurement for check in record.checks for measurement in check.measurements])
 
 
 def _oracle(session: Session, batch: Batch, kept: Path) -> Oracle:
@@ -113,10 +122,20 @@ def _pairs(clip: Clip, oracle: Oracle, rows: int, attention: str) -> Iterator[tu
         yield f"vision hidden_states[{index}]", state, images.hidden_states[index], None
     yield "text pooler_output", text.pooler_output, texts.pooler_output, None
     yield "vision pooler_output", vision.pooler_output, images.pooler_output, None
-    out = clip.forward(images=rows, texts=rows, attention=attention)
+    out = clip.forward(images=rows, texts=rows, attention=attention, return_loss=True)
     head = oracle.forward(images=rows, texts=rows)
-    for name in ("text_embeds", "image_embeds", "logits_per_text", "logits_per_image"):
+    for name in ("text_embeds", "image_embeds", "logits_per_text", "logits_per_image", "loss"):
         yield name, getattr(out, name), getattr(head, name), None
+    yield from _steps(clip, out)
+
+
+def _steps(clip: Clip, out: Any) -> Iterator[tuple[str, Any, Expected, None]]:
+    precision, scale = clip.subject.precision, float(clip.subject.checkpoint.weights(clip.dtype)["logit_scale"])
+    text, image, logits = (to_array(out[name]) for name in ("text_embeds", "image_embeds", "logits_per_text"))
+    for name, embeddings in (("text_embeds", text), ("image_embeds", image)):
+        yield f"norm of {name}", np.linalg.norm(embeddings, axis=-1), unit_norms(embeddings, precision), None
+    yield "logits of embeddings", out.logits_per_text, logits_from_embeddings(text, image, scale, precision), None
+    yield "loss of logits", out.loss, loss_from_logits(logits, precision), None
 
 
 def _largest(where: str, measurements: list[Measurement]) -> Iterator[Reading]:
