@@ -47,11 +47,12 @@ def failures(
     throughput: Sequence[ThroughputResult],
 ) -> tuple[str, ...]:
     """One sentence for each cause of a fail; checks that diverge first at the same module share one."""
+    slow = [timing for timing in throughput if timing.outcome == "failed"]
     return (
-        *_failed_checks(checks),
+        *_failed_checks([check for check in checks if not any(_is_of(check, timing) for timing in slow)]),
         *_open_changes([change for change in surface_changes if change.accepted is None]),
         *(_task(task) for task in tasks if task.outcome == "failed"),
-        *(_timing(timing) for timing in throughput if timing.outcome == "failed"),
+        *map(_timing, slow),
     )
 
 
@@ -192,6 +193,11 @@ def _timing(timing: ThroughputResult) -> str:
     why = f": {_clause(timing.reason)}" if timing.reason else ""
     reference = timing.reference or "its reference"
     return f"Throughput {timing.name} failed: it takes {ratio} times as long as {reference}{why}."
+
+
+def _is_of(check: CheckResult, timing: ThroughputResult) -> bool:
+    """Whether a check failed for what a timing says itself: its measurement is named after that."""
+    return any(one.name.startswith(f"{timing.name}: ") for one in check.measurements if not one.passed)
 
 
 def _interval(low: float | None, high: float | None, *, digits: int) -> str:

@@ -363,3 +363,19 @@ def test_every_decision_explains_itself(run: dict[str, object]) -> None:
     assert [entry.name for entry in decision.scope] == _SCOPES
     assert decision.headline.startswith(f"{decision.verdict}: ")
     assert all(entry.reason for entry in decision.scope if entry.status == "could_not")
+
+
+def test_a_slower_speed_is_told_once() -> None:
+    """The check behind a failed timing says nothing that the timing does not; another check of speed does."""
+    slow = sample.timing(name="images", outcome="failed", ratio=1.4)
+    kept = sample.measurement(name="MB that a call keeps (images)", error=8.0, bound=0.25, passed=False)
+    named = sample.measurement(name="images: time against plain torch forward", error=None, bound=None, passed=False)
+    checks = tuple(
+        sample.check(identifier, scope="throughput", outcome="failed", measurements=(one,))
+        for identifier, one in (("throughput.forward_is_timed", named), ("throughput.calls_keep_no_memory", kept))
+    )
+    decision = verdict(checks, throughput=(slow,), asked=Asked(baseline=False, tasks=False, throughput=True))
+    assert decision.verdict == "fail"
+    assert sum("images" in reason for reason in decision.reasons) == 2
+    assert sum("Throughput images failed: it takes 1.4" in reason for reason in decision.reasons) == 1
+    assert sum("MB that a call keeps" in reason for reason in decision.reasons) == 1
