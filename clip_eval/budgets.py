@@ -18,6 +18,7 @@ Only the constants below are calibrated; `tests/test_budgets.py` holds them to h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -139,14 +140,14 @@ def slope(relative: float, size: float) -> Budget:
     """How far a derivative, the sum of gradients times a direction of random signs, may be from the reference's.
 
     Args:
-        relative: the largest root mean square rounding error of any state, relative to that state.
+        relative: root mean square rounding error of the states, relative to each.
         size: root of the summed squares of the products, which is how large a sum of so many random signs gets.
 
     The gradient is made of the forward pass's states, and of two products for each of its own, over as many terms:
     thrice the variance of the forward pass. With random signs, the errors of the products add up as the products do.
     """
-    rule = f"slope: {SIGMAS:g} * sqrt(3) * relative error of the states * size"
-    return Budget(rule, SIGMAS * 3**0.5 * relative * size)
+    rule = f"slope: {STEP_SIGMAS:g} * sqrt(3) * relative error of the states * size"
+    return Budget(rule, STEP_SIGMAS * 3**0.5 * relative * size)
 
 
 def kept_memory() -> Budget:
@@ -186,10 +187,15 @@ absolute weights, at most 1.25 for a cubic with a = -1/2 (Keys 1981), adds its o
 """
 
 
-def real_resize(taps: int) -> float:
+def real_resize(height: int, width: int) -> float:
     """How far levels resized as real numbers may differ, in units of 1 of 0..255.
 
-    Two passes, each a float32 sum of `taps` products with weights whose absolute values sum up to 1.25, of values of
-    at most 255 * 1.25, the weights themselves rounded to float32 (Higham 2002, section 3.1).
+    Kernels compute in float32 where an output pixel lies among height or width inputs: the factor rounds relative to
+    itself, its product with the pixel's number by half the gap between numbers of that size. A cubic with a = -1/2
+    through levels of 0 and 255 in turns, the steepest, rises by 1.5 * 255 a pixel; the absolute values of its weights
+    sum up to 1.25 (Keys 1981), in the other pass, too. Each pass then sums products with four stored weights (Higham
+    2002, section 3.1); a cubic that reduces spans more, and is as much less steep.
     """
-    return 2 * (taps + 2) * UNIT_ROUNDOFF["float32"] * 255 * 1.25**2
+    positions = sum(size + 2.0 ** math.floor(math.log2(size)) for size in (height, width)) * 1.5 * 1.25
+    sums = 2 * (4 + 2) * 1.25**2
+    return (positions + sums) * UNIT_ROUNDOFF["float32"] * 255

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from resizing import RESIZED, torch_resize
 from small_clip import write_small_clip
 
 import clip_eval
@@ -18,7 +19,7 @@ from clip_eval import budgets
 from clip_eval.compare import Compare, Expected, to_array
 from clip_eval.edge_images import pattern
 from clip_eval.measurement import Measurement
-from clip_eval.oracle.pixels import PixelSettings, preprocess
+from clip_eval.oracle.pixels import preprocess
 from clip_eval.session import Session
 from clip_eval.settings import DTYPES, Settings
 
@@ -77,29 +78,19 @@ def test_pixels_of_float32_processing() -> None:
 
 
 @pytest.mark.parametrize("size", [(41, 90), (90, 41), (9, 7), (5, 3), (3, 4), (1, 6)])
-def test_torch_resizes_pictures_within_two_levels(size: tuple[int, int]) -> None:
+def testtorch_resizes_pictures_within_two_levels(size: tuple[int, int]) -> None:
     """A resize of uint8 by torch, whose torchvision's is, stays within its budget of Pillow's in the same order of
     passes, and one of real numbers within that for those: another filter does not.
     """
     levels = pattern(*size)
-    settings = PixelSettings(size=(37, 31), do_center_crop=False, do_rescale=False, do_normalize=False)
-    other = replace(settings, resample=int(Image.Resampling.BILINEAR))
-    whole = _torch_resize(levels, np.uint8)
-    expected = preprocess(Image.fromarray(levels), settings, passes="rows first")
+    whole = torch_resize(levels, np.uint8)
+    expected = preprocess(Image.fromarray(levels), RESIZED, passes="rows first")
     assert np.abs(whole - expected).max() <= budgets.OTHER_RESIZE
-    real = _torch_resize(levels, np.float32)
-    bound = budgets.real_resize(4 + 4 * max(size))
-    assert np.abs(real - preprocess(levels.astype(np.float64), settings)).max() <= bound
+    real = torch_resize(levels, np.float32)
+    bound = budgets.real_resize(*size)
+    assert np.abs(real - preprocess(levels.astype(np.float64), RESIZED)).max() <= bound
+    other = replace(RESIZED, resample=int(Image.Resampling.BILINEAR))
     assert np.abs(real - preprocess(levels.astype(np.float64), other)).max() > 100 * bound
-
-
-def _torch_resize(levels: NDArray[np.uint8], dtype: type) -> NDArray[np.float64]:
-    """(channels, 37, 31) of (height, width, channels)."""
-    import torch
-
-    images = torch.from_numpy(levels.astype(dtype)).permute(2, 0, 1)[None]
-    resized = torch.nn.functional.interpolate(images, size=(37, 31), mode="bicubic", antialias=True)
-    return to_array(resized[0])
 
 
 def judged(session: Session, attention: str) -> list[tuple[Any, Expected, Any]]:

@@ -144,13 +144,14 @@ def _few(batch: Batch) -> Batch:
 
 
 def _relative_error(oracle: Oracle) -> float:
-    """The largest root mean square rounding error of any state of either tower, relative to that state."""
+    """Root mean square rounding error of the states of both towers, each relative to its own state."""
     states = [
         state
         for tower in (oracle.text(texts=ROWS), oracle.vision(images=ROWS))
         for state in (*tower.hidden_states, tower.pooler_output, tower.projected)
     ]
-    return max(_root_mean_square(state.bound) / _root_mean_square(state.value) for state in states) / budgets.SIGMAS
+    relative = [_root_mean_square(state.bound) / _root_mean_square(state.value) for state in states]
+    return _root_mean_square(np.asarray(relative)) / budgets.SIGMAS
 
 
 def _root_mean_square(values: NDArray[np.float64]) -> float:

@@ -201,8 +201,7 @@ def _levels(pixels: Pixels, deviations: Deviations, *, rounded: bool = False) ->
     if not deviations.hold("torchvision-resizes-real-numbers", backend=pixels.backend()):
         return partial(pixels.judge, expected=expected)
     expected = [pattern().astype(np.float64)]
-    taps = 4 + 4 * max(pattern().shape)  # a cubic spans four pixels, or four times the factor of a reduction
-    levels = budgets.real_resize(taps) + (0.5 if rounded else 0.0)
+    levels = budgets.real_resize(*pattern().shape[:2]) + (0.5 if rounded else 0.0)
     return partial(pixels.judge, expected=expected, levels=levels)
 
 

@@ -65,14 +65,14 @@ def _readings(name: str, record: RunRecord) -> list[Reading]:
 
 
 def _process(python: str, temporary: Path) -> list[Reading]:
-    tests = str(Path(__file__).parents[1])
+    path = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [python, "-m", "measuring.process", str(temporary)],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
         cwd=temporary,
-        env={**os.environ, "PYTHONPATH": tests},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
     )
     return [Reading(**json.loads(line)) for line in done.stdout.splitlines()]
 

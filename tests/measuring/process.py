@@ -10,23 +10,27 @@ import contextlib
 import json
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faults.healthy import outlier_channels
+from faults.healthy import many_heads, outlier_channels
 from faults.runner import Runner
 from faults.watch import CHECKPOINT
+from resizing import RESIZED, torch_resize
 from small_clip import write_small_clip
 
+from clip_eval.budgets import pixels, real_resize
 from clip_eval.compare import Compare, to_array
 from clip_eval.config import ClipConfig
+from clip_eval.edge_images import pattern
 from clip_eval.expect import Expected, Oracle
 from clip_eval.measurement import Measurement
 from clip_eval.observe import Clip
+from clip_eval.oracle.pixels import preprocess
 from clip_eval.probes import Batch, make_batch
 from clip_eval.recomputed import logits_from_embeddings, loss_from_logits, unit_norms
 from clip_eval.session import Session
@@ -36,7 +40,12 @@ __all__ = ["Reading", "checkpoints", "large_batch", "readings"]
 
 ATTENTIONS = ("eager", "sdpa")
 THREADS = (1, 2)
-BATCHES = {"shapes-clip": (1, 2, 8, 32), "outlier channels": (1, 2, 8, 32), "wide": (1, 8)}
+BATCHES = {
+    "shapes-clip": (1, 2, 8, 32),
+    "outlier channels": (1, 2, 8, 32),
+    "many heads": (1, 8),
+    "wide": (1, 8),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +68,12 @@ class Reading:
 
 
 def checkpoints(directory: Path) -> dict[str, Path]:
-    """The shipped checkpoint, the same with planted outlier channels, and two wide random towers, by name."""
-    found = {"shapes-clip": CHECKPOINT, "outlier channels": directory / "outliers", "wide": directory / "wide"}
-    _once(found["outlier channels"], outlier_channels)
-    _once(found["wide"], _write_wide)
-    return found
+    """The shipped checkpoint, the same with planted outlier channels, and random ones: many heads, wide towers."""
+    makers = {"outlier channels": outlier_channels, "many heads": many_heads, "wide": _write_wide}
+    for name, make in makers.items():
+        if not (directory / name).exists():
+            make(directory / name)
+    return {"shapes-clip": CHECKPOINT, **{name: directory / name for name in makers}}
 
 
 def large_batch(config: ClipConfig, rows: int) -> Batch:
@@ -84,6 +94,27 @@ def readings(name: str, checkpoint: Path, dtype: str, directory: Path) -> Iterat
             yield from _largest(where, _measure(Clip(session.subject, batch), oracle, rows, attention))
     for attention in ATTENTIONS if dtype == "float32" else ():  # gradients are judged in float32 alone
         yield from _gradients(f"{name}, {dtype}, {attention}", checkpoint, "--clip-attn", attention)
+
+
+def resizes() -> Iterator[Reading]:
+    """Measure torch's resize of real numbers, as torchvision resizes them, on pictures of the size that gates use."""
+    height, width, channels = pattern().shape
+    rows, columns = np.indices((height, width))
+    noise = np.random.Generator(np.random.PCG64(5)).integers(0, 2, pattern().shape)
+    pictures = {
+        "pattern": pattern(),
+        "noise": noise * 255,
+        "checkerboard": np.stack([(rows + columns) % 2 * 255] * channels, axis=-1),
+        "stripes": np.stack([columns % 2 * 255] * channels, axis=-1),
+    }
+    budget = pixels((0.0,), (1.0,), levels=real_resize(height, width), scale=255.0)
+    for name, levels in pictures.items():
+        expected = preprocess(levels.astype(np.float64), RESIZED)  # (channels, 37, 31)
+        kept: list[Measurement] = []
+        with contextlib.suppress(AssertionError):
+            observed = torch_resize(levels.astype(np.uint8), np.float32)
+            Compare(kept.append).within(observed, expected, budget, name=f"resized {name}")
+        yield from _largest("torch's resize", kept)
 
 
 def _gradients(where: str, checkpoint: Path, *options: str) -> Iterator[Reading]:
@@ -157,11 +188,6 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _once(directory: Path, make: Callable[[Path], None]) -> None:
-    if not directory.exists():
-        make(directory)
-
-
 def _write_wide(directory: Path) -> None:
     write_small_clip(
         directory,
@@ -181,6 +207,8 @@ def main(directory: Path) -> None:
     for (name, checkpoint), dtype in product(checkpoints(directory).items(), DTYPES):
         for reading in readings(name, checkpoint, dtype, directory):
             print(json.dumps(asdict(reading)), flush=True)
+    for reading in resizes():
+        print(json.dumps(asdict(reading)), flush=True)
 
 
 if __name__ == "__main__":

@@ -41,8 +41,9 @@ def render(everything: Sequence[Measured]) -> str:
     what = (
         f"Healthy subjects only, under {', '.join(m.release for m in everything)}: {gates} gates of "
         "`fixtures/shapes-clip` (eager and sdpa; float32, bfloat16, float16), and in one measuring process a release "
-        f"{runs} runs: that checkpoint, the same with planted outlier channels, and wide random towers; batch sizes 1 "
-        "to 32, 1 and 2 threads. Bounds are elementwise; what counts here is the worst element of all."
+        f"{runs} runs: that checkpoint, the same with planted outlier channels, and random towers, wide ones and ones "
+        "with many heads; batch sizes 1 to 32, 1 and 2 threads. Pictures by Pillow and, where installed, torchvision. "
+        "Bounds are elementwise; what counts here is the worst element of all."
     )
     return "\n".join(
         [
