@@ -7,6 +7,7 @@ of the subject is made afresh.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -68,12 +69,19 @@ class Runner:
             patch.delenv("PYTEST_ADDOPTS", raising=False)
             patch.delenv("PYTEST_PLUGINS", raising=False)
             if during is not None:
+                _settle()
                 during(patch)
             with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
                 code = pytest.main(_arguments(checkpoint, options, chapters), plugins=[keeper])
         if keeper.record is None:
             raise RuntimeError(f"the suite ended with {code} and left no record:\n{output.getvalue()[-3000:]}")
         return Run(keeper.record, int(code))
+
+
+def _settle() -> None:
+    """Import what is patched: transformers 5.5 makes its module anew when the first model is asked for."""
+    importlib.import_module("transformers.models.clip.modeling_clip")
+    importlib.import_module("transformers.models.auto.processing_auto")
 
 
 def _arguments(checkpoint: Path, options: tuple[str, ...], chapters: Iterable[str]) -> list[str]:
