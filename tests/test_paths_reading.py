@@ -164,3 +164,15 @@ def test_a_field_that_is_cut_in_one_place_is_confirmed() -> None:
     path = template.render(record)
     assert template.parse(path, given=record, folder=True) == record
     assert template.render(template.as_read(record)) == path
+
+
+def test_a_text_that_ends_in_an_ellipsis_need_not_be_cut() -> None:
+    """Beside texts that were cut, one that ends as cut texts do may be whole: a given text still holds."""
+    template = PathTemplate("{page_title}_{page_tag}_{tags_transl_only}_{id}")
+    record = {"page_title": ".." + "a" * 232, "page_tag": ".." + "a" * 232, "tags_transl_only": ["0 …"], "id": "0"}
+    path = template.render(record, extension="jpg")
+    assert "…_0 …_0" in path
+    for name in ("page_title", "page_tag"):
+        found = list(template.parse_all(path, given={name: record[name]}))
+        assert found
+        assert all(template.render(one, extension="jpg") == path for one in found)

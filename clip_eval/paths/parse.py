@@ -178,8 +178,11 @@ class PathReader:
         for slot in (slot for segment in self.segments for slot in segment.slots if slot.kind.free):
             stem, cut, after = standing[slot.name].rpartition(ELLIPSIS)
             if cut and not after and slot.name not in self.known.texts:
-                # An item that was dropped left a blank first item with nothing of it to stand in the path.
-                longer[slot.name] = (stem + _HUGE, (stem or BLANK) + slot.kind.separator + _HUGE)
+                # An item that was dropped left a blank first item with nothing of it to stand in the path; a dot that
+                # `finish` widened counts as the dot it was; a text may end so by itself, too.
+                stems = dict.fromkeys((stem, stem.replace("．", ".", 1)))
+                items = [(each or BLANK) + slot.kind.separator + _HUGE for each in stems]
+                longer[slot.name] = (*(each + _HUGE for each in stems), *items, standing[slot.name])
         for texts in product(*longer.values()) if longer else ():
             whole = {**standing, **dict(zip(longer, texts, strict=True)), **self.known.texts}
             if renders(self.segments, whole, self.dot, self.path):

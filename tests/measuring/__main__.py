@@ -23,7 +23,7 @@ from measuring.table import Measured, render
 
 
 def main(directory: Path, interpreters: list[str]) -> int:
-    """Measure with each interpreter and write budgets.md and budgets.json."""
+    """Measure with each interpreter and write budgets.md."""
     with tempfile.TemporaryDirectory() as temporary:
         measured = [_measured(python, Path(temporary)) for python in interpreters]
     directory.mkdir(parents=True, exist_ok=True)
