@@ -92,9 +92,8 @@ class Compare:
         if not (_is_array(observed) and _is_array(expected)):
             self._judge(_structural(_describe(observed), _describe(expected), name), module)
             return
-        if len(observed.shape) > 0 and _is_same(
-            observed, expected
-        ):  # one element tells all; whole tables of a large model would take gigabytes
+        # Of equal ones a single element tells all; whole tables of a large model would take gigabytes.
+        if len(observed.shape) > 0 and _is_same(observed, expected):
             first = (slice(0, 1),) * len(observed.shape)
             observed, expected = observed[first], expected[first]
         value = to_array(expected)

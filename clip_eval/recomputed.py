@@ -70,7 +70,15 @@ def logits_from_embeddings(
 
 
 def loss_from_logits(logits: Array, precision: Precision) -> Expected:
-    """The contrastive loss of logits, (n, n) float64 as the subject returned them; value and bound are scalars."""
+    """The contrastive loss of logits, in nats.
+
+    Args:
+        logits: (n, n) float64, as the subject returned them.
+        precision: how the subject computes.
+
+    Returns:
+        value and bound of shape ().
+    """
     generators = [np.random.Generator(np.random.PCG64(seed)) for seed in range(STEP_COPIES)]
     noisy = [contrastive_loss(logits, arithmetic=RoundingArithmetic(precision, 1, each)) for each in generators]
     exact = contrastive_loss(logits)  # ()

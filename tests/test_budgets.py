@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from drawn import normal, stored
 from PIL import Image
 from resizing import RESIZED, torch_resize
 from small_clip import write_small_clip
@@ -30,18 +30,6 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small checkpoint whose embeddings spread."""
     return write_small_clip(tmp_path_factory.mktemp("budgets") / "clip", processor=False)
-
-
-def normal(*shape: int, seed: int = 0) -> NDArray[np.float64]:
-    """Normal numbers."""
-    return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape)
-
-
-def stored(array: NDArray[np.float64], dtype: str) -> Any:
-    """The array as a tensor of `dtype`."""
-    import torch
-
-    return torch.tensor(array).to(getattr(torch, dtype))
 
 
 @every_dtype
@@ -78,7 +66,7 @@ def test_pixels_of_float32_processing() -> None:
 
 
 @pytest.mark.parametrize("size", [(41, 90), (90, 41), (9, 7), (5, 3), (3, 4), (1, 6)])
-def testtorch_resizes_pictures_within_two_levels(size: tuple[int, int]) -> None:
+def test_torch_resizes_pictures_within_two_levels(size: tuple[int, int]) -> None:
     """A resize of uint8 by torch, whose torchvision's is, stays within its budget of Pillow's in the same order of
     passes, and one of real numbers within that for those: another filter does not.
     """

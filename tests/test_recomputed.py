@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawn import normal, stored
 from numpy.typing import NDArray
 
 from clip_eval.budgets import STEP_SIGMAS
@@ -16,18 +17,6 @@ from clip_eval.rounding import Precision
 from clip_eval.settings import DTYPES
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-
-
-def normal(*shape: int, seed: int = 0) -> NDArray[np.float64]:
-    """Normal numbers."""
-    return np.random.Generator(np.random.PCG64(seed)).standard_normal(shape)
-
-
-def stored(array: NDArray[np.float64], dtype: str) -> Any:
-    """The array as a tensor of `dtype`."""
-    import torch
-
-    return torch.tensor(array).to(getattr(torch, dtype))
 
 
 def ratios(observed: Any, expected: Expected) -> NDArray[np.float64]:

@@ -58,7 +58,7 @@ def contrast(
 
 
 def contrastive_loss(logits: Array, *, arithmetic: Arithmetic = EXACT) -> Array:
-    """The mean of the cross entropies over rows and over columns; text i belongs to image i. (n, n) to ()."""
+    """The mean of the cross entropies over rows and over columns, in nats; text i belongs to image i. (n, n) to ()."""
     per_text = arithmetic.mean(np.diagonal(arithmetic.log_softmax(logits)))  # ()
     per_image = arithmetic.mean(np.diagonal(arithmetic.log_softmax(logits.T)))  # ()
     return arithmetic.scale(arithmetic.add(per_text, per_image), -0.5)
