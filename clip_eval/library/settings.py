@@ -60,7 +60,8 @@ def read_settings(file: Path) -> LibrarySettings:
     try:
         raw = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as problem:
-        raise LibraryError(f"the settings cannot be read ({problem.strerror})", where=file) from problem
+        fix = f"Name a library: a directory with a {file.name} that can be read"
+        raise LibraryError(f"the settings cannot be read ({problem.strerror})", where=file, fix=fix) from problem
     except ValueError as problem:  # not TOML, or not UTF-8
         raise LibraryError(f"the settings are not TOML ({problem})", where=file, fix="Correct that place") from problem
     return LibrarySettings(_template(raw, file), _zero_shot(raw, file))
