@@ -18,7 +18,14 @@ _DEFAULT_OUT = Path("reports/latest")
 @click.argument("checkpoint")
 @click.option("--against", metavar="CHECKPOINT", help="Time it in turns with another checkpoint.")
 @click.option("--against-python", metavar="EXE", help="The other side runs under this Python; by default itself.")
-@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="A torch device, such as cuda:0.")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    default=("cpu",),
+    metavar="DEVICE",
+    help="A torch device, such as cuda:0; of several the first is measured, then all at once.  [default: cpu]",
+)
 @click.option(
     "--dtype", "dtypes", multiple=True, type=click.Choice(DTYPES), help="Default: the stored dtype and bfloat16."
 )

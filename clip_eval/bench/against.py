@@ -15,8 +15,7 @@ from clip_eval.speeds import in_one_run
 from clip_eval.throughput.clock import Call, Stopwatch, clock_of
 from clip_eval.throughput.elsewhere import Elsewhere
 from clip_eval.throughput.paired import Turns, measure, pilot, told
-from clip_eval.throughput.sweep import TOWERS
-from clip_eval.throughput.trial import make_trial
+from clip_eval.throughput.trial import KINDS, make_trial
 
 __all__ = ["compare_sides"]
 
@@ -48,7 +47,7 @@ def compare_sides(
     with ExitStack() as stack:
         worker = stack.enter_context(Elsewhere(options.against_python)) if options.against_python else None
         for session, configuration in sides:
-            for kind in TOWERS:
+            for kind in KINDS:
                 say(f"{configuration.name}: {kind} against {against}{where}")
                 found.append(_comparison(options, session, configuration, kind, worker))
     return f"{against}{where}", tuple(found)

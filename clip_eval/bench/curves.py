@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from clip_eval.bench.record import Bench
 from clip_eval.throughput.sweep import Point
+from clip_eval.throughput.trial import KINDS
 
 __all__ = ["Chart", "Line", "charts"]
 
@@ -47,13 +48,13 @@ class Chart:
 
 
 def charts(bench: Bench) -> tuple[Chart, ...]:
-    """Return the drawings: images and texts by batch size, texts by their length where lengths were tried."""
+    """Return the drawings: images, texts and pairs by batch size, texts by their length where lengths were tried."""
     found = [
         _chart(
             f"{kind.title()} a second", "rows of a batch",
             {one.name: [(point.rows, point) for point in one.points(kind)] for one in bench.configurations},
         )
-        for kind in ("images", "texts")
+        for kind in KINDS
     ]  # fmt: skip
     by_length = {
         one.name: [(point.tokens or 0, point) for point in (*one.lengths, one.best("texts"))]

@@ -19,7 +19,7 @@ class Options:
         model: a checkpoint directory, or a hub id with or without @revision.
         against: another checkpoint, timed in turns with it; None for the same one where `against_python` is given.
         against_python: the interpreter in whose environment the other side runs; None for this one.
-        device: a torch device.
+        devices: torch devices. The first is measured; several compute at once as well, a worker process each.
         dtypes: to be tried; by default the dtype the checkpoint is stored in, and bfloat16.
         attentions: to be tried; by default the library's own choice and eager.
         compiled: try torch.compile on the fastest configuration.
@@ -33,7 +33,7 @@ class Options:
     model: str
     against: str | None = None
     against_python: str | None = None
-    device: str = "cpu"
+    devices: tuple[str, ...] = ("cpu",)
     dtypes: tuple[str, ...] = ()
     attentions: tuple[str, ...] = ()
     compiled: bool = False
@@ -45,6 +45,11 @@ class Options:
             raise UsageError(f"--dtype {unknown[0]} is unknown", fix=f"Choose from {', '.join(DTYPES)}")
         if self.threads < 1:
             raise UsageError(f"--threads {self.threads} is no number of threads", fix="Give 1 or more")
+
+    @property
+    def device(self) -> str:
+        """The device that is measured."""
+        return self.devices[0]
 
     def arguments(self) -> Json:
         """Return every option with its value, for the record."""

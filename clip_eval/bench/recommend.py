@@ -1,4 +1,4 @@
-"""Which configuration to run a tower in, with reasons. A guess from the curves is settled in turns with the default."""
+"""Which configuration to run, with reasons. A guess from the curves is settled in turns with the default."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def recommend(
     """Return the fastest configuration whose outputs stay within budget, unless the default is as fast.
 
     Args:
-        kind: "images" or "texts".
+        kind: one of `clip_eval.throughput.trial.KINDS`.
         configurations: all that were tried, the default first.
         trials: name of a configuration to what makes a trial of it.
         device: that all of them run on.

@@ -10,17 +10,17 @@ from clip_eval.speeds import Judgement, Ratio
 from clip_eval.throughput.roofline import Ceilings
 from clip_eval.throughput.sweep import Point, saturated
 
-__all__ = ["SCHEMA_VERSION", "Bench", "Comparison", "Compiled", "Configuration", "Recommendation"]
+__all__ = ["SCHEMA_VERSION", "AtOnce", "Bench", "Comparison", "Compiled", "Configuration", "Recommendation"]
 
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled:
-    """What torch.compile brings to one tower at one batch.
+    """What torch.compile brings to one batch.
 
     Attributes:
-        kind: "images" or "texts".
+        kind: one of `clip_eval.throughput.trial.KINDS`.
         rows: of the batch.
         compile_s: seconds of the first call, which compiles.
         ratio: compiled over plain time, timed in turns.
@@ -43,11 +43,11 @@ class Configuration:
     Attributes:
         dtype: of weights and activations.
         attention: the implementation really used.
-        within_budget: tower to whether its outputs are what weights and inputs determine, within this dtype's budget.
-        batches: points of either tower by batch size.
-        lengths: points of the text tower by text length, at its saturated batch.
+        within_budget: kind to whether its outputs are what weights and inputs determine, within this dtype's budget.
+        batches: points of images, texts and pairs by batch size.
+        lengths: points of texts by their length, at its saturated batch.
         ceilings: the machine's, in this dtype.
-        joules_per_row: tower to energy at its saturated batch; empty where nothing says it.
+        joules_per_row: kind to energy at its saturated batch; empty where nothing says it.
     """
 
     dtype: str
@@ -64,20 +64,20 @@ class Configuration:
         return f"{self.dtype} {self.attention}"
 
     def points(self, kind: str) -> list[Point]:
-        """Return the points of a tower by batch size."""
+        """Return the points of a kind by batch size."""
         return [point for point in self.batches if point.kind == kind]
 
     def best(self, kind: str) -> Point:
-        """Return the batch at which a tower's throughput saturates."""
+        """Return the batch at which the throughput of a kind saturates."""
         return saturated(self.points(kind))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
-    """The configuration to run a tower in.
+    """The configuration in which to compute images, texts or pairs.
 
     Attributes:
-        kind: "images" or "texts".
+        kind: one of `clip_eval.throughput.trial.KINDS`.
         configuration: its name.
         rows: of a batch.
         reasons: sentences.
@@ -90,11 +90,34 @@ class Recommendation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AtOnce:
+    """Several devices that compute at the same time, one worker process each, none waiting for another.
+
+    Attributes:
+        kind: one of `clip_eval.throughput.trial.KINDS`.
+        configuration: of every worker.
+        rows: of the batch of each.
+        devices: one a worker.
+        alone_per_s: rows a second of each while the others wait.
+        per_s: rows a second of each while all compute; both empty where it broke down.
+        reason: why it broke down; empty where it did not.
+    """
+
+    kind: str
+    configuration: str
+    rows: int
+    devices: tuple[str, ...]
+    alone_per_s: tuple[float, ...]
+    per_s: tuple[float, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """The checkpoint against the other side.
 
     Attributes:
-        kind: "images" or "texts".
+        kind: one of `clip_eval.throughput.trial.KINDS`.
         configuration: of both sides.
         rows: of the batch.
         judgement: of the ratio; None where it broke down.
@@ -120,9 +143,10 @@ class Bench:
         source: the checkpoint.
         configurations: all that were tried.
         compiled: what torch.compile brings to the recommended configuration; empty where nobody asked.
-        recommendations: one a tower.
+        recommendations: one a kind.
         against: the other side and what it runs in; None where there is none.
         comparisons: with the other side.
+        at_once: the recommended configurations on all devices at once; empty where only one was named.
         notes: what was not done, and why.
     """
 
@@ -136,6 +160,7 @@ class Bench:
     recommendations: tuple[Recommendation, ...]
     against: str | None
     comparisons: tuple[Comparison, ...]
+    at_once: tuple[AtOnce, ...]
     notes: tuple[str, ...]
 
     def to_data(self) -> Json:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from clip_eval.bench.against import compare_sides
+from clip_eval.bench.at_once import compute_at_once
 from clip_eval.bench.options import Options
 from clip_eval.bench.recommend import recommend
 from clip_eval.bench.record import Bench, Compiled, Configuration
@@ -19,11 +20,11 @@ from clip_eval.session import Session
 from clip_eval.settings import Settings
 from clip_eval.subject import device_problem
 from clip_eval.throughput.clock import clock_of, held_to
-from clip_eval.throughput.gpu import energy_meter
+from clip_eval.throughput.gpu import energy_meter, finish
 from clip_eval.throughput.paired import IN_ONE_RUN, Turns, measure, pilot
 from clip_eval.throughput.roofline import ceilings
-from clip_eval.throughput.sweep import TOWERS, batch_sweep, lengths, stays_within_budget
-from clip_eval.throughput.trial import Trial, make_trial
+from clip_eval.throughput.sweep import batch_sweep, lengths, stays_within_budget
+from clip_eval.throughput.trial import KINDS, Trial, make_trial
 
 __all__ = ["run_bench"]
 
@@ -55,19 +56,21 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
         ClipEvalError: something that the user named cannot be read, or the device cannot be used.
     """
     started, start = datetime.now(tz=timezone.utc), time.perf_counter()
-    if problem := device_problem(options.device):
-        raise UsageError(problem, fix="Name another --device")
+    for device in options.devices:
+        if problem := device_problem(device):
+            raise UsageError(problem, fix="Name another --device")
     with held_to(options.threads):
         tried = list(_tried(options, say))
         first = tried[0].session
         trials = {one.configuration.name: one.trial for one in tried}
         say("comparing the fastest with the default, in turns")
-        advice = tuple(recommend(kind, [one.configuration for one in tried], trials, options.device) for kind in TOWERS)
+        advice = tuple(recommend(kind, [one.configuration for one in tried], trials, options.device) for kind in KINDS)
         notes: list[str] = [] if options.device.startswith("cuda") else [_NO_GPU]
         if not any(one.configuration.joules_per_row for one in tried):
             notes.append(_NO_ENERGY)
         compiled = tuple(_compiled(options, tried, {one.kind: one.configuration for one in advice}, say, notes))
         against, comparisons = compare_sides(options, [(one.session, one.configuration) for one in tried], say)
+        at_once = tuple(compute_at_once(options, advice, {one.configuration.name: one.session for one in tried}, say))
         provenance = {**facts(first)["provenance"], "threads": options.threads, "clock": clock_of(options.device).name}
     return Bench(
         started=started.isoformat(timespec="seconds"),
@@ -80,6 +83,7 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
         recommendations=advice,
         against=against,
         comparisons=comparisons,
+        at_once=at_once,
         notes=tuple(notes),
     )
 
@@ -107,7 +111,7 @@ def _configuration(session: Session, oracle: Oracle, options: Options, say: Call
     name = f"{clip.dtype} {clip.attention}"
     limits = ceilings(clip.dtype, options.device, clock_of(options.device).seconds)
     batches = []
-    for kind in TOWERS:
+    for kind in KINDS:
         for point in batch_sweep(kind, subject, session.batch, limits, most=options.most_rows):
             say(f"{name}: {kind} by {point.rows}: {point.per_s:,.0f}/s")
             batches.append(point)
@@ -118,7 +122,7 @@ def _configuration(session: Session, oracle: Oracle, options: Options, say: Call
             kind: stays_within_budget(
                 make_trial(kind, subject, session.batch, rows=len(session.batch.input_ids)), oracle
             )
-            for kind in TOWERS
+            for kind in KINDS
         },
         batches=tuple(batches),
         lengths=(),
@@ -133,20 +137,18 @@ def _configuration(session: Session, oracle: Oracle, options: Options, say: Call
 
 
 def _energy(session: Session, configuration: Configuration) -> Iterator[tuple[str, float]]:
-    """The joules that a row of each tower takes, at its saturated batch."""
+    """The joules that a row of each kind takes, at its saturated batch."""
     meter = energy_meter(session.settings.device)
     if meter is None:
         return
-    import torch
-
-    for kind in TOWERS:
+    for kind in KINDS:
         trial = make_trial(kind, session.subject, session.batch, rows=configuration.best(kind).rows)
         trial.subject()
-        torch.cuda.synchronize(session.settings.device)
+        finish(session.settings.device)
         before, start, calls = meter(), time.perf_counter(), 0
         while time.perf_counter() - start < _ENERGY_S:
             trial.subject()
-            torch.cuda.synchronize(session.settings.device)
+            finish(session.settings.device)
             calls += 1
         yield kind, (meter() - before) / (calls * trial.rows)
 
@@ -154,7 +156,7 @@ def _energy(session: Session, configuration: Configuration) -> Iterator[tuple[st
 def _compiled(
     options: Options, tried: list[Tried], chosen: dict[str, str], say: Callable[[str], None], notes: list[str]
 ) -> Iterator[Compiled]:
-    """What torch.compile brings to each tower in the configuration that was chosen for it."""
+    """What torch.compile brings to each kind in the configuration that was chosen for it."""
     for kind, name in chosen.items() if options.compiled else ():
         one = next(one for one in tried if one.configuration.name == name)
         say(f"{name}: compiling {kind}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from clip_eval.bench.record import Bench, Comparison, Compiled, Configuration
+from clip_eval.bench.record import AtOnce, Bench, Comparison, Compiled, Configuration
 from clip_eval.measurement import format_number
-from clip_eval.throughput.sweep import TOWERS, Point
+from clip_eval.throughput.sweep import Point
+from clip_eval.throughput.trial import KINDS
 
-__all__ = ["compiled_words", "markdown", "outcome_words", "terminal"]
+__all__ = ["at_once_words", "compiled_words", "markdown", "outcome_words", "terminal"]
 
-_COLUMNS = ("configuration", "tower", "rows", "per s", "ms", "of floor", "of ceiling", "MB")
+_COLUMNS = ("configuration", "kind", "rows", "per s", "ms", "of floor", "of ceiling", "MB")
 
 
 def terminal(bench: Bench) -> list[str]:
@@ -23,7 +24,8 @@ def terminal(bench: Bench) -> list[str]:
         "",
         *_paragraphs(_advice(bench)),
         *_paragraphs(compiled_words(one) for one in bench.compiled),
-        *_paragraphs(f"{outcome_words(one)}" for one in bench.comparisons),
+        *_paragraphs(outcome_words(one) for one in bench.comparisons),
+        *_paragraphs(at_once_words(one) for one in bench.at_once),
         *_paragraphs(bench.notes),
     ]
 
@@ -31,12 +33,14 @@ def terminal(bench: Bench) -> list[str]:
 def markdown(bench: Bench) -> str:
     """Return bench.md: advice first, then every point, then the machine."""
     comparisons = [f"- {outcome_words(one)}" for one in bench.comparisons]
+    at_once = [f"- {at_once_words(one)}" for one in bench.at_once]
     compiled = [f"- {compiled_words(one)}" for one in bench.compiled]
     blocks = [
         [f"# Throughput of {bench.source}", "", _machine(bench)],
         ["## What to run", "", *(f"- {text}" for text in _advice(bench))],
         ["## Compiled", "", *compiled] if compiled else [],
         [f"## Against {bench.against}", "", *comparisons] if comparisons else [],
+        ["## Several devices at once", "", *at_once] if at_once else [],
         ["## Where throughput saturates", "", *_table(_COLUMNS, _saturated(bench))],
         ["## Every batch", "", *_table(("tokens", *_COLUMNS), _points(bench))],
         ["## The machine", "", *_table(("", ""), _facts(bench))],
@@ -66,6 +70,16 @@ def compiled_words(one: Compiled) -> str:
     )
 
 
+def at_once_words(one: AtOnce) -> str:
+    """Return one sentence on several devices at once."""
+    what = f"{one.configuration}, {one.kind} by {one.rows} on {', '.join(one.devices)} at once"
+    if one.reason:
+        return f"{what}: inconclusive: {one.reason}"
+    share = sum(one.per_s) / sum(one.alone_per_s)
+    alone = ", ".join(f"{rate:,.4g}" for rate in one.alone_per_s)
+    return f"{what}: {sum(one.per_s):,.4g} a second, {share:.0%} of the sum of what each computes alone ({alone})."
+
+
 def _machine(bench: Bench) -> str:
     facts = bench.provenance
     threads = f"{facts['threads']} thread{'' if facts['threads'] == 1 else 's'}"
@@ -80,7 +94,7 @@ def _advice(bench: Bench) -> list[str]:
 
 
 def _saturated(bench: Bench) -> list[tuple[str, ...]]:
-    return [_cells(one, one.best(kind)) for one in bench.configurations for kind in TOWERS]
+    return [_cells(one, one.best(kind)) for one in bench.configurations for kind in KINDS]
 
 
 def _points(bench: Bench) -> list[tuple[str, ...]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clip_eval.bench.curves import charts
 from clip_eval.bench.record import Bench
-from clip_eval.bench.text import compiled_words, markdown, outcome_words
+from clip_eval.bench.text import at_once_words, compiled_words, markdown, outcome_words
 from clip_eval.files import write_text
 from clip_eval.measurement import format_number
 
@@ -41,5 +41,9 @@ def render_html(bench: Bench) -> str:
     )
     environment.filters.update(number=format_number)
     return environment.get_template("bench.html.j2").render(
-        bench=bench, charts=charts(bench), outcome_words=outcome_words, compiled_words=compiled_words
+        bench=bench,
+        charts=charts(bench),
+        outcome_words=outcome_words,
+        compiled_words=compiled_words,
+        at_once_words=at_once_words,
     )

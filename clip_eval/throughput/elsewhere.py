@@ -1,13 +1,15 @@
-"""The baseline in another interpreter: another transformers, torch or attention build, timed in turns with this one."""
+"""A worker process: the baseline in another interpreter, timed in turns with this one; or one of several devices."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import signal
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +19,7 @@ from clip_eval.interpreters import child_environment
 from clip_eval.throughput.trial import Trial
 from clip_eval.throughput.worker import inputs_digest
 
-__all__ = ["Elsewhere"]
+__all__ = ["Elsewhere", "rates_at_once"]
 
 _LOAD_S, _CALL_S = 600.0, 120.0  # patience: a first load reads gigabytes, a call is one batch
 
@@ -110,19 +112,33 @@ class Elsewhere:
         """
         return float(self._ask("time", _CALL_S)["seconds"])
 
+    def begin_rate(self) -> None:
+        """Let the worker call its trial for some seconds; this side goes on."""
+        self._tell("rate")
+
+    def rate(self) -> float:
+        """Wait for the worker and return the rows a second that it computed.
+
+        Raises:
+            ProcessError: the worker failed or died.
+        """
+        return float(self._hear(_LOAD_S)["rows_per_s"])
+
     def _ask(self, action: str, patience_s: float, **arguments: object) -> dict[str, Any]:
-        line = json.dumps({"do": action, **arguments}) + "\n"
-        answer = b""
-        try:
-            self._write(line.encode())
-            answer = self._read(patience_s)
-        except BrokenPipeError:
-            pass
+        self._tell(action, **arguments)
+        return self._hear(patience_s)
+
+    def _tell(self, action: str, **arguments: object) -> None:
+        with contextlib.suppress(BrokenPipeError):  # its end is told when it should answer
+            self._write((json.dumps({"do": action, **arguments}) + "\n").encode())
+
+    def _hear(self, patience_s: float) -> dict[str, Any]:
+        answer = self._read(patience_s)
         if not answer:
-            raise ProcessError(f"the other interpreter's worker {self._end()}", where=self.python)
+            raise ProcessError(f"the worker process {self._end()}", where=self.python)
         found: dict[str, Any] = json.loads(answer)
         if "error" in found:
-            raise ProcessError(f"the other interpreter's worker failed ({found['error']})", where=self.python)
+            raise ProcessError(f"the worker process failed ({found['error']})", where=self.python)
         return found
 
     def _write(self, line: bytes) -> None:
@@ -136,7 +152,7 @@ class Elsewhere:
         pipe = self._process.stdout
         assert pipe is not None
         if os.name == "posix" and not select.select([pipe], [], [], patience_s)[0]:
-            raise ProcessError(f"the other interpreter's worker gave no answer in {patience_s:g} s", where=self.python)
+            raise ProcessError(f"the worker process gave no answer in {patience_s:g} s", where=self.python)
         return pipe.readline()
 
     def _end(self) -> str:
@@ -146,3 +162,14 @@ class Elsewhere:
         lines = self._said.read().decode(errors="replace").strip().splitlines()
         how = f"died of signal {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return f"{how}{f' ({lines[-1].strip()[:200]})' if lines else ''}"
+
+
+def rates_at_once(workers: Sequence[Elsewhere]) -> tuple[float, ...]:
+    """Let all workers compute at the same time and return the rows a second of each.
+
+    Raises:
+        ProcessError: a worker failed or died.
+    """
+    for worker in workers:
+        worker.begin_rate()
+    return tuple(worker.rate() for worker in workers)

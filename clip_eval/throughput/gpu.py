@@ -7,7 +7,7 @@ from typing import Any
 
 from clip_eval.throughput.clock import Call
 
-__all__ = ["energy_meter", "is_launch_bound", "replayed"]
+__all__ = ["energy_meter", "finish", "is_launch_bound", "replayed"]
 
 _LAUNCH_BOUND = 2e11
 """Operations of a batch below which launching its kernels takes about as long as they run on a large GPU: some 300
@@ -20,6 +20,14 @@ _WARM_UPS = 3
 def is_launch_bound(device: str, operations: float) -> bool:
     """Say whether a batch is so small that the launches on `device`, and not its products, take the time."""
     return device.startswith("cuda") and operations < _LAUNCH_BOUND
+
+
+def finish(device: str) -> None:
+    """Wait until `device` has done what it was told: a call on CUDA returns before; on a CPU there is nothing to do."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize(device)
 
 
 def replayed(call: Call, device: str) -> Call:

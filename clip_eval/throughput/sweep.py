@@ -7,6 +7,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +22,7 @@ from clip_eval.throughput.paired import Turns, measure
 from clip_eval.throughput.roofline import Binding, Ceilings, roof, work
 from clip_eval.throughput.trial import Trial, make_trial
 
-__all__ = ["TOWERS", "Point", "batch_sweep", "lengths", "point", "saturated", "stays_within_budget"]
-
-TOWERS = ("images", "texts")
+__all__ = ["Point", "batch_sweep", "lengths", "point", "saturated", "stays_within_budget"]
 
 _POINT_S = 0.6  # of pairs; as a rule more than enough to place a point in a curve
 _LEAST_PAIRS = 3
@@ -38,7 +37,7 @@ class Point:
     """One batch of one subject.
 
     Attributes:
-        kind: "images" or "texts".
+        kind: one of `clip_eval.throughput.trial.KINDS`.
         rows: of the batch.
         tokens: of a text; None for images.
         per_s: rows a second.
@@ -76,7 +75,7 @@ def point(trial: Trial, subject: Subject, limits: Ceilings) -> Point:
     return Point(
         kind=trial.kind,
         rows=trial.rows,
-        tokens=trial.tokens if trial.kind == "texts" else None,
+        tokens=None if trial.kind == "images" else trial.tokens,
         per_s=trial.rows / median_s,
         latency_ms={f"p{level}": float(np.percentile(found.subject_s, level)) * 1000 for level in (50, 90, 99)},
         ratio=found.ratio,
@@ -93,7 +92,7 @@ def batch_sweep(
     """Yield points of doubled batches, until two doublings in a row bring next to nothing, or a call takes too long.
 
     Args:
-        kind: "images" or "texts".
+        kind: one of `clip_eval.throughput.trial.KINDS`.
         subject: the subject.
         batch: the probe.
         limits: the machine's ceilings.
@@ -129,12 +128,22 @@ def lengths(subject: Subject, batch: Batch, limits: Ceilings, rows: int) -> Iter
 
 
 def stays_within_budget(trial: Trial, oracle: Oracle) -> bool:
-    """Say whether each embedding of a trial's batch is what weights and inputs determine, within its own budget."""
-    observed = projected_features(trial.subject(), transformers_release())
-    probes = len(oracle.batch.pixel_values)
+    """Say whether each embedding or logit of a trial's batch is what weights and inputs determine, within its own
+    budget.
+    """
+    probes, texts = len(oracle.batch.pixel_values), len(oracle.batch.input_ids)
+    images = [row % probes for row in range(trial.rows)]
+    full = [int(oracle.batch.attention_mask.all(axis=1).argmax())] * trial.rows
+    found = trial.subject()
+    if trial.kind == "pairs":
+        logits = oracle.forward(images=probes, texts=texts).logits_per_image
+        return agrees(found.logits_per_image, _taken(logits, np.ix_(images, full)))
+    observed = projected_features(found, transformers_release())
     if trial.kind == "images":
-        rows, expected = [row % probes for row in range(trial.rows)], oracle.vision(images=probes).projected
-    else:
-        full = int(oracle.batch.attention_mask.all(axis=1).argmax())
-        rows, expected = [full] * trial.rows, oracle.text(texts=len(oracle.batch.input_ids)).projected
-    return agrees(observed, Expected(expected.value[rows], expected.bound[rows], expected.rule))
+        return agrees(observed, _taken(oracle.vision(images=probes).projected, images))
+    return agrees(observed, _taken(oracle.text(texts=texts).projected, full))
+
+
+def _taken(expected: Expected, rows: Any) -> Expected:
+    """The expected values of these rows, in this order."""
+    return Expected(expected.value[rows], expected.bound[rows], expected.rule)

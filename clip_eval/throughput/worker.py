@@ -1,8 +1,8 @@
-"""A program for another interpreter: times the baseline there, a JSON line a request and a JSON line an answer.
+"""A program for another process: times a checkpoint there, a JSON line a request and a JSON line an answer.
 
-`clip_eval.throughput.elsewhere` starts it and says what to do: "load" a checkpoint, make a "trial", "time" one call.
-Between requests it waits in a read, so that it takes nothing from the side that is timed. What libraries print goes to
-stderr.
+`clip_eval.throughput.elsewhere` starts it and says what to do: "load" a checkpoint, make a "trial", "time" one call of
+it, or count the rows of a "rate". Between requests it waits in a read, so that it takes nothing from the side that is
+timed. What libraries print goes to stderr.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import IO, Any
@@ -21,9 +22,12 @@ from clip_eval.observe import Clip
 from clip_eval.probes import make_batch
 from clip_eval.subject import Subject
 from clip_eval.throughput.clock import clock_of, hold_heap, undisturbed
+from clip_eval.throughput.gpu import finish
 from clip_eval.throughput.trial import Trial, make_trial
 
 __all__ = ["Worker", "inputs_digest", "serve"]
+
+_RATE_S, _WARM_UPS, _LEAST_CALLS = 2.0, 2, 5  # long against the moments at which workers start and stop
 
 
 class Worker:
@@ -68,6 +72,22 @@ class Worker:
         with undisturbed():
             return {"seconds": seconds(self._trial.subject)}
 
+    def rate(self) -> dict[str, object]:
+        """Call the trial for some seconds, one call after the other, and say how many rows a second it computes."""
+        if self._clip is None or self._trial is None:
+            raise ValueError("there is no trial")
+        device, calls = self._clip.subject.device, 0
+        with undisturbed():
+            for _ in range(_WARM_UPS):
+                self._trial.subject()
+            finish(device)
+            start = time.perf_counter()
+            while (elapsed_s := time.perf_counter() - start) < _RATE_S or calls < _LEAST_CALLS:
+                self._trial.subject()
+                finish(device)
+                calls += 1
+        return {"rows_per_s": calls * self._trial.rows / elapsed_s}
+
 
 def inputs_digest(trial: Trial) -> str:
     """Return the sha256 of a trial's inputs: names, shapes, dtypes and values."""
@@ -83,7 +103,7 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
     """Answer requests until there are no more; one that fails is answered with its error, and the next is read."""
     worker = Worker()
     actions: dict[str, Callable[..., dict[str, object]]] = {
-        "load": worker.load, "trial": worker.trial, "time": worker.time
+        "load": worker.load, "trial": worker.trial, "time": worker.time, "rate": worker.rate
     }  # fmt: skip
     for line in requests:
         request: dict[str, Any] = json.loads(line)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import itertools
 import json
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +16,19 @@ import pytest
 from click.testing import CliRunner
 from small_clip import write_small_clip
 
-from clip_eval.bench import Bench, Options, run_bench, write_bench
+from clip_eval.bench import Bench, Options, at_once, run_bench, write_bench
 from clip_eval.bench import run as bench_run
+from clip_eval.bench.at_once import compute_at_once
 from clip_eval.bench.curves import charts
 from clip_eval.bench.recommend import recommend
-from clip_eval.bench.record import Comparison, Compiled, Configuration
-from clip_eval.bench.text import compiled_words, markdown, outcome_words, terminal
+from clip_eval.bench.record import AtOnce, Comparison, Compiled, Configuration
+from clip_eval.bench.text import at_once_words, compiled_words, markdown, outcome_words, terminal
 from clip_eval.bench.writing import FILES, render_html
 from clip_eval.bench_command import bench as command
 from clip_eval.errors import ProcessError, UsageError
 from clip_eval.speeds import Ratio, in_one_run
 from clip_eval.throughput import clock, sweep
+from clip_eval.throughput.elsewhere import Elsewhere
 from clip_eval.throughput.paired import Turns
 from clip_eval.throughput.roofline import Ceilings
 from clip_eval.throughput.sweep import Point
@@ -66,23 +70,25 @@ def clocked(patch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_configuration_is_tried(found: Bench) -> None:
-    """Both dtypes with the library's attention and eager, both towers, batches doubled up to the limit, lengths."""
+    """Both dtypes with the library's attention and eager, each tower and both, batches doubled up to the limit, and
+    lengths of texts.
+    """
     assert [one.name for one in found.configurations] == [
         "float32 sdpa", "float32 eager", "bfloat16 sdpa", "bfloat16 eager"
     ]  # fmt: skip
     for one in found.configurations:
         assert [(point.kind, point.rows) for point in one.batches] == [
-            ("images", 1), ("images", 2), ("texts", 1), ("texts", 2)
+            ("images", 1), ("images", 2), ("texts", 1), ("texts", 2), ("pairs", 1), ("pairs", 2)
         ]  # fmt: skip
         assert [point.tokens for point in one.lengths] == [8]
-        assert one.within_budget == {"images": True, "texts": True}
+        assert one.within_budget == {"images": True, "texts": True, "pairs": True}
         assert all(point.pairs == 3 and point.latency_ms["p50"] > 0.9 for point in one.batches)
 
 
 def test_equal_speed_keeps_the_default(found: Bench) -> None:
     """Where nothing is faster the first configuration is advised, with its batch and how near it is to its limits."""
     assert [(one.kind, one.configuration, one.rows) for one in found.recommendations] == [
-        ("images", "float32 sdpa", 2), ("texts", "float32 sdpa", 2)
+        ("images", "float32 sdpa", 2), ("texts", "float32 sdpa", 2), ("pairs", "float32 sdpa", 2)
     ]  # fmt: skip
     said = " ".join(found.recommendations[0].reasons)
     assert "2 rows are the most that were tried" in said
@@ -90,8 +96,8 @@ def test_equal_speed_keeps_the_default(found: Bench) -> None:
 
 
 def test_the_same_checkpoint_is_as_fast(found: Bench) -> None:
-    """Against itself every configuration comes out the same, tower by tower."""
-    assert len(found.comparisons) == 8
+    """Against itself every configuration comes out the same, kind by kind."""
+    assert len(found.comparisons) == 12
     assert {one.judgement.verdict for one in found.comparisons if one.judgement} == {"same"}
 
 
@@ -123,15 +129,15 @@ def test_the_terminal_holds_it(found: Bench) -> None:
 
 
 def test_curves_cover_their_points(found: Bench) -> None:
-    """Two drawings by batch and one by text length; every point is in the frame, and no drawing fetches anything."""
+    """Three drawings by batch and one by text length; every point is in the frame, and no drawing fetches anything."""
     drawn = charts(found)
-    assert [chart.title for chart in drawn] == ["Images a second", "Texts a second", "Texts a second"]
+    assert [chart.title for chart in drawn] == ["Images a second", "Texts a second", "Pairs a second", "Texts a second"]
     for chart in drawn:
         assert len(chart.lines) == 4
         assert all(64 <= x <= 624 and 16 <= y <= 216 for line in chart.lines for x, y in line.marks)
         assert len({line.dashes for line in chart.lines}) == 4
     page = render_html(found)
-    assert page.count("<polyline") == 12
+    assert page.count("<polyline") == 16
     assert "http" not in page.replace("http-equiv", "")
 
 
@@ -139,6 +145,39 @@ def test_names_are_text(found: Bench) -> None:
     """A checkpoint's name is no HTML."""
     page = render_html(replace(found, source="<script>alert(1)</script>"))
     assert "<script>" not in page
+
+
+def test_several_devices_compute_at_once(found: Bench, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real worker for each device: what each does alone, what all do at once; a worker that dies ends it."""
+    options = Options(model=str(model), devices=("cpu", "cpu"))
+    session = bench_run.Session(bench_run.Settings(model=str(model), dtype="float32"))
+    compute = compute_at_once(options, found.recommendations, {"float32 sdpa": session}, lambda _: None)
+    workers: list[Elsewhere] = []
+    monkeypatch.setattr(at_once, "Elsewhere", lambda python: workers.append(Elsewhere(python)) or workers[-1])
+    one = next(compute)
+    assert (one.kind, one.rows, one.devices, one.reason) == ("images", 2, ("cpu", "cpu"), "")
+    assert len(one.alone_per_s) == len(one.per_s) == len(workers) == 2
+    assert min(*one.alone_per_s, *one.per_s) > 0
+    os.kill(workers[1].pid, signal.SIGKILL)
+    assert ["died of signal SIGKILL" in one.reason for one in compute] == [True]
+    assert not list(compute_at_once(Options(model=str(model)), found.recommendations, {}, lambda _: None))
+
+
+def test_sentences_on_several_devices(found: Bench) -> None:
+    """The sum, its share of what the devices do one at a time, or why there is none; every report holds it."""
+    one = AtOnce(
+        kind="images", configuration="bfloat16 sdpa", rows=8, devices=("cuda:0", "cuda:1"),
+        alone_per_s=(1000.0, 1000.0), per_s=(900.0, 1000.0), reason="",
+    )  # fmt: skip
+    said = at_once_words(one)
+    assert said.startswith("bfloat16 sdpa, images by 8 on cuda:0, cuda:1 at once: 1,900 a second, 95% of the sum")
+    page = replace(found, at_once=(one,))
+    assert said in " ".join(terminal(page)).replace("   ", " ")
+    assert said in markdown(page)
+    assert said in html.unescape(render_html(page))
+    assert at_once_words(replace(one, reason="the worker process died.")).endswith(
+        "inconclusive: the worker process died."
+    )
 
 
 def a_point(per_s: float, rows: int = 8, kind: str = "images") -> Point:
@@ -241,7 +280,7 @@ def test_compiled_calls_are_timed_in_turns_with_plain_ones(model: Path, monkeypa
     monkeypatch.setattr(Turns, "ratios", lambda self: [0.5 * one for one in ratios(self)])
     options = Options(model=str(model), dtypes=("float32",), attentions=("sdpa",), compiled=True, most_rows=1)
     found = run_bench(options)
-    assert [one.kind for one in found.compiled] == ["images", "texts"]
+    assert [one.kind for one in found.compiled] == ["images", "texts", "pairs"]
     assert all(one.within_budget and one.ratio.value == pytest.approx(0.5, rel=0.01) for one in found.compiled)
     monkeypatch.setattr(
         bench_run, "_compile", lambda *_: (_ for _ in ()).throw(RuntimeError("no C++ compiler\nat all"))
@@ -275,7 +314,7 @@ def test_a_worker_that_dies_leaves_a_comparison_open(
     side = (bench_run.Session(bench_run.Settings(model=str(model), dtype="float32")), found.configurations[0])
     name, comparisons = against.compare_sides(Options(model=str(model), against_python="other"), [side], lambda _: None)
     assert name == f"{model} under other"
-    assert [one.reason for one in comparisons] == ["the worker died of signal SIGKILL."] * 2
+    assert [one.reason for one in comparisons] == ["the worker died of signal SIGKILL."] * 3
 
 
 @pytest.mark.parametrize("change", [{"dtypes": ("int8",)}, {"threads": 0}])
@@ -287,7 +326,7 @@ def test_options_out_of_range_are_refused(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"device": "nowhere:0"}, "nowhere"), ({"attentions": ("flash_of_genius",)}, "flash_of_genius")],
+    [({"devices": ("cpu", "nowhere:0")}, "nowhere"), ({"attentions": ("flash_of_genius",)}, "flash_of_genius")],
 )
 def test_what_is_not_there_is_a_usage_error(model: Path, options: dict[str, Any], said: str) -> None:
     """A device or an attention that cannot be used ends the bench before it begins."""

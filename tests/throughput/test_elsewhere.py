@@ -68,8 +68,10 @@ def test_a_worker_loads_prepares_and_times(model: Path, trial: Trial, monkeypatc
 
 def test_a_request_that_fails_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
     """An error is an answer, and the next request is still read."""
-    first, second, third = answers({"do": "time"}, {"do": "trial", "kind": "images", "rows": 1}, {"do": "dance"})
-    assert first == {"error": "ValueError: there is no trial"}
+    first, rate, second, third = answers(
+        {"do": "time"}, {"do": "rate"}, {"do": "trial", "kind": "images", "rows": 1}, {"do": "dance"}
+    )
+    assert first == rate == {"error": "ValueError: there is no trial"}
     assert second == {"error": "ValueError: nothing is loaded"}
     assert third["error"].startswith("KeyError")
     assert "Traceback" in capsys.readouterr().err
@@ -93,7 +95,7 @@ def test_this_very_interpreter_serves(model: Path, trial: Trial) -> None:
         other.prepare(trial)
         assert other.seconds() > 0
         os.kill(other.pid, signal.SIGKILL)
-        with pytest.raises(ProcessError, match="worker died of signal SIGKILL"):
+        with pytest.raises(ProcessError, match="worker process died of signal SIGKILL"):
             other.seconds()
 
 
