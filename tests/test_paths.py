@@ -88,7 +88,7 @@ def test_values_are_cleaned(text: str, expected: str) -> None:
         ("{title}", {"title": " . "}, "．"),
         ("{title}", {"title": "con"}, "con[WindowsReservedName]"),
         ("{title}", {"title": "COM5"}, "COM5[WindowsReservedName]"),
-        ("{title}", {"title": "lpt¹.tar.gz"}, "lpt¹．tar.gz"),
+        ("{title}", {"title": "lpt¹.tar.gz"}, "lpt¹．tar．gz"),
         ("{title}", {"title": "con .x"}, "con ．x"),
         ("{title}", {"title": "console"}, "console"),
         ("{title}", {"title": "conın$"}, "conın$"),
@@ -114,7 +114,7 @@ def test_every_device_of_windows_is_renamed(name: str) -> None:
     template = PathTemplate("{user}/{title}")
     for device in (name, name.upper(), name.title(), name.swapcase()):
         record = {"user": device, "title": f"{device}.tar.gz"}
-        assert template.render(record, extension="png") == f"{device}[WindowsReservedName]/{device}．tar.gz.png"
+        assert template.render(record, extension="png") == f"{device}[WindowsReservedName]/{device}．tar．gz.png"
         assert template.render({"user": f"{device}x", "title": f"x{device}"}) == f"{device}x/x{device}"
 
 

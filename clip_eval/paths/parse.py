@@ -13,7 +13,16 @@ from clip_eval.paths.readback import Pieces, renders, standing_texts
 from clip_eval.paths.reading import BLANK, Known, Reading, Settled
 from clip_eval.paths.render import EXTENSIONS, Name, fitted
 from clip_eval.paths.search import Effort
-from clip_eval.paths.text import ELLIPSIS, SEGMENT_BYTES, clean, finish, has_clean_characters, size_bytes, unfinished
+from clip_eval.paths.text import (
+    ELLIPSIS,
+    SEGMENT_BYTES,
+    clean,
+    finish,
+    has_clean_characters,
+    narrow,
+    size_bytes,
+    unfinished,
+)
 
 __all__ = ["PathReader", "split_extension"]
 
@@ -178,9 +187,9 @@ class PathReader:
         for slot in (slot for segment in self.segments for slot in segment.slots if slot.kind.free):
             stem, cut, after = standing[slot.name].rpartition(ELLIPSIS)
             if cut and not after and slot.name not in self.known.texts:
-                # An item that was dropped left a blank first item with nothing of it to stand in the path; a dot that
-                # `finish` widened counts as the dot it was; a text may end so by itself, too.
-                stems = dict.fromkeys((stem, stem.replace("．", ".", 1)))
+                # An item that was dropped left a blank first item with nothing of it to stand in the path; dots that
+                # `finish` widened count as the dots they were; a text may end so by itself, too.
+                stems = dict.fromkeys((stem, stem.replace("．", ".", 1), narrow(stem)))
                 items = [(each or BLANK) + slot.kind.separator + _HUGE for each in stems]
                 longer[slot.name] = (*(each + _HUGE for each in stems), *items, standing[slot.name])
         for texts in product(*longer.values()) if longer else ():

@@ -8,7 +8,7 @@ from clip_eval.paths.errors import PathError
 from clip_eval.paths.grammar import Segment, Slot
 from clip_eval.paths.reading import BLANK
 from clip_eval.paths.render import Name, join_names, place
-from clip_eval.paths.text import ELLIPSIS
+from clip_eval.paths.text import ELLIPSIS, narrow
 
 __all__ = ["Pieces", "renders", "standing_texts"]
 
@@ -41,14 +41,21 @@ def merge(pieces: Sequence[str]) -> str:
         return max(pieces, key=lambda piece: (len(piece), piece != BLANK))
     lead = max((piece[: len(piece) - len(piece.lstrip())] for piece in pieces), key=len)
     trail = max((piece[len(piece.rstrip()) :] for piece in pieces), key=len)
-    core = max((piece.strip() for piece in pieces), key=lambda text: (len(text), "." in text[:1] + text[-1:]))
-    return lead + core + trail
+    return lead + _with_all_dots([piece.strip() for piece in pieces]) + trail
+
+
+def _with_all_dots(cores: Sequence[str]) -> str:
+    """Return the longest of texts that begin alike, with a dot where any has one: `finish` widens some."""
+    core = max(cores, key=len)
+    dots = {index for other in cores for index, character in enumerate(other) if character == "."}
+    return "".join("." if index in dots else character for index, character in enumerate(core))
 
 
 class Pieces:
     """What stands in the names of a path of each field, name by name. A field that comes twice has one text.
 
-    That text may have lost white space at the edge of one name, and have been shortened in another.
+    That text may have lost white space at the edge of one name, have been shortened in another, and have its dots
+    widened in a third.
     """
 
     def __init__(self) -> None:
@@ -82,7 +89,7 @@ class Pieces:
 
 
 def _may_be_one(text: str, other: str) -> bool:
-    core, other_core = text.strip(), other.strip()
+    core, other_core = narrow(text.strip()), narrow(other.strip())
     if core == other_core:
         return True
     return _is_cut(core, other_core) or _is_cut(other_core, core)

@@ -14,7 +14,7 @@ from clip_eval.paths.assume import NOTHING, Assumptions
 from clip_eval.paths.grammar import Segment, Slot
 from clip_eval.paths.kinds import compiled
 from clip_eval.paths.search import Effort, sequences
-from clip_eval.paths.text import ELLIPSIS
+from clip_eval.paths.text import ELLIPSIS, narrow
 
 __all__ = ["BLANK", "Known", "Reading", "Settled"]
 
@@ -63,20 +63,23 @@ class Settled:
 
 
 class Reading:
-    """All readings of `name`, which is a name or what it was before it was finished, as `segment`."""
+    """All readings of `name`, which is a name or what it was before it was finished, as `segment`.
+
+    Literal and known texts are found whatever the width of their dots, for `finish` widens some.
+    """
 
     def __init__(self, segment: Segment, name: str, known: Known) -> None:
         self.segment = segment
         self.name = name
         self.known = known
+        self._narrow = narrow(name)
 
     def _literal(self, text: str, start: int) -> int | None:
         """Return where literal `text` from `start` on ends, or None. The edges of a name have lost white space."""
-        if start == 0:
-            text = text.lstrip()
-        if self.name.startswith(text, start):
+        text = narrow(text.lstrip() if start == 0 else text)
+        if self._narrow.startswith(text, start):
             return start + len(text)
-        return len(self.name) if self.name[start:] == text.rstrip() else None
+        return len(self.name) if self._narrow[start:] == text.rstrip() else None
 
     @cached_property
     def _ends(self) -> list[list[int]]:
@@ -108,17 +111,19 @@ class Reading:
         for end in after[bisect_right(after, begin) :]:
             if matches is None or matches(self.name, begin, end):
                 yield Step(end, self.name[begin:end])
+            elif matches(self._narrow, begin, end):
+                yield Step(end, self._narrow[begin:end])
 
     def _given(self, slot: Slot, begin: int, after: Sequence[int], text: str) -> Iterator[Step]:
         ends = set()
-        size = len(self.name)
+        text = narrow(text)
         for part in {text, text.lstrip() if begin == 0 else text}:
-            if self.name.startswith(part, begin):
+            if self._narrow.startswith(part, begin):
                 ends.add(begin + len(part))
-            if self.name[begin:] == part.rstrip():
-                ends.add(size)
+            if self._narrow[begin:] == part.rstrip():
+                ends.add(len(self.name))
             if slot.kind.free:
-                ends |= {end for end in self._cuts(begin) if part.startswith(self.name[begin : end - 1])}
+                ends |= {end for end in self._cuts(begin) if part.startswith(self._narrow[begin : end - 1])}
         for end in sorted(ends):
             if _holds(after, end):
                 yield Step(end, self.name[begin:end] or BLANK)
@@ -147,9 +152,9 @@ class Reading:
             found = self._steps(slots[place], made[-1].end if made else 0, self._ends[place + 1])
             if first[place] == place:
                 return found
-            # In one name a field has one text, but for the white space that the edges lost.
-            core = made[first[place]].text.strip()
-            return (step for step in found if step.text.strip() == core)
+            # In one name a field has one text, but for the white space that the edges lost, and the width of dots.
+            core = narrow(made[first[place]].text.strip())
+            return (step for step in found if narrow(step.text.strip()) == core)
 
         if self.exists():
             for made in sequences(len(slots), steps, effort):

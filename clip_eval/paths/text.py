@@ -22,6 +22,7 @@ __all__ = [
     "has_clean_characters",
     "head_length",
     "is_clean",
+    "narrow",
     "size_bytes",
     "unfinished",
 ]
@@ -39,7 +40,6 @@ _DELETED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _DEVICE = r"(?ai:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$|clock\$)"
 _DEVICE_HEADS = frozenset({"con", "prn", "aux", "nul", "com", "lpt", "clo"})
 _RESERVED = re.compile(rf"{_DEVICE} *(\.|$)")  # Windows drops spaces before the dot
-_UNRESERVED = re.compile(rf"{_DEVICE} *(．|{re.escape(RESERVED_SUFFIX)}$)")
 _IGNORABLE = regex.compile(r"\p{Default_Ignorable_Code_Point}+")
 _GRAPHEME = regex.compile(r"\X")
 
@@ -91,18 +91,22 @@ def finish(segment: str) -> str:
     if segment[-1] == ".":
         segment = segment[:-1] + "．"
     if segment[:3].lower() in _DEVICE_HEADS and (found := _RESERVED.match(segment)):
-        return segment.replace(".", "．", 1) if found[1] else segment + RESERVED_SUFFIX
+        return segment.replace(".", "．") if found[1] else segment + RESERVED_SUFFIX
     return segment
 
 
 def unfinished(name: str) -> tuple[str, ...]:
-    """Return `name` and every other stripped text that `finish` turns into `name`."""
-    found = [name]
-    if match := _UNRESERVED.match(name):
-        found.append(name[: match.start(1)] + ("." + name[match.end(1) :] if match[1] == "．" else ""))
-    found += ["." + text[1:] for text in found if text.startswith("．")]
-    found += [text[:-1] + "." for text in found if text.endswith("．")]
-    return tuple(dict.fromkeys(text for text in found if finish(text) == name))
+    """Return `name`, and the text without its suffix where `finish` may have added that.
+
+    Every stripped text that `finish` turns into `name` is one of these but for the width of its dots; see `narrow`.
+    """
+    bare = name.removesuffix(RESERVED_SUFFIX)
+    return (name, bare) if bare != name == finish(bare) else (name,)
+
+
+def narrow(text: str) -> str:
+    """Return `text`, of the same length, with each full-width dot as a dot, which it may have been before `finish`."""
+    return text.replace("．", ".")
 
 
 def size_bytes(text: str) -> int:

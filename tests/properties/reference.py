@@ -78,7 +78,7 @@ def finish(segment: str) -> str:
     if segment.endswith("."):
         segment = segment[:-1] + "．"
     if is_reserved(segment):
-        segment = segment.replace(".", "．", 1) if "." in segment else segment + "[WindowsReservedName]"
+        segment = segment.replace(".", "．") if "." in segment else segment + "[WindowsReservedName]"
     return segment
 
 
