@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MERGES", "small_config", "tokenizer_vocabulary", "write_small_clip"]
+__all__ = ["MERGES", "small_config", "tokenizer_vocabulary", "write_model", "write_small_clip"]
 
 MERGES = ("a t</w>", "c at</w>", "d o", "do g</w>", "r e", "re d</w>", "b l", "bl u", "blu e</w>")
 
@@ -45,10 +45,7 @@ def small_config(**overrides: Any) -> dict[str, Any]:
 
 
 def write_small_clip(directory: Path, *, seed: int = 0, processor: bool = True, **overrides: Any) -> Path:
-    """Save a CLIPModel with spread weights, and its processor, as the installed transformers does.
-
-    Matrices have a spread of 1.5 / sqrt(inputs), so that embeddings of different inputs differ; the default
-    initialisation is nearly degenerate.
+    """Save a small CLIPModel with spread weights, and its processor, as the installed transformers does.
 
     Args:
         directory: made if it is missing.
@@ -59,19 +56,35 @@ def write_small_clip(directory: Path, *, seed: int = 0, processor: bool = True, 
     Returns:
         The directory.
     """
+    dtype = overrides.pop("dtype", "float32")
+    config = write_model(directory, small_config(**overrides), seed=seed, dtype=dtype)
+    if processor:
+        _write_processor(Path(directory), config)
+    return Path(directory)
+
+
+def write_model(directory: Path, config: Mapping[str, Any], *, seed: int = 0, dtype: str = "float32") -> Any:
+    """Save a CLIPModel with spread weights, without a processor, and return its CLIPConfig.
+
+    Matrices have a spread of 1.5 / sqrt(inputs), so that embeddings of different inputs differ; the default
+    initialisation is nearly degenerate.
+
+    Args:
+        directory: made if it is missing.
+        config: arguments of CLIPConfig.
+        seed: of the weights.
+        dtype: to store.
+    """
     import torch
     from transformers import CLIPConfig, CLIPModel
 
-    dtype = overrides.pop("dtype", "float32")
-    model = CLIPModel(CLIPConfig(**small_config(**overrides)))
+    model = CLIPModel(CLIPConfig(**config))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(_spread(name, parameter.shape, generator))
     model.to(getattr(torch, dtype)).save_pretrained(directory)
-    if processor:
-        _write_processor(Path(directory), model.config)
-    return Path(directory)
+    return model.config
 
 
 def _spread(name: str, shape: Any, generator: Any) -> Any:

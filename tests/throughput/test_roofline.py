@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from throughput.published import SHAPES
 from torch.utils.flop_counter import FlopCounterMode
 
 from clip_eval.config import ClipConfig, TextConfig, VisionConfig
@@ -19,16 +20,8 @@ from clip_eval.throughput.roofline import (
     work,
 )
 
-VIT_B_32 = ClipConfig(text=TextConfig(), vision=VisionConfig())
-VIT_B_16 = ClipConfig(text=TextConfig(), vision=VisionConfig(patch_size=16))
-VIT_L_14 = ClipConfig(
-    text=TextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12),
-    vision=VisionConfig(
-        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, patch_size=14
-    ),
-    projection_dim=768,
-)
-every_shape = pytest.mark.parametrize("config", [VIT_B_32, VIT_B_16, VIT_L_14], ids=["B/32", "B/16", "L/14"])
+VIT_B_32 = SHAPES["vit-b-32"]
+every_shape = pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES)
 
 
 def tiny() -> ClipConfig:
