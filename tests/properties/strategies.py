@@ -132,7 +132,8 @@ IDS: SearchStrategy[str] = st.one_of(
 _NUMBERS = [None, "", "0", "00", "1", "12", "120", "9876", "123456789012"]
 _ORDERS = [None, 0, 1, 2, 3, 12, 10**9]
 _TYPES = ["Illustration", "Manga", "Ugoira", "Novel"]
-_PLAIN = list(product([True, False, None], _NUMBERS, _ORDERS, _TYPES, _NUMBERS))
+# One strategy for all: hypothesis looks at every element of each that is made.
+_PLAIN = st.sampled_from(list(product([True, False, None], _NUMBERS, _ORDERS, _TYPES, _NUMBERS)))
 _TEXTS = ("user", "series_title", "page_title", "page_tag", "title")
 
 
@@ -144,18 +145,21 @@ def _picks(number: int, pool: list[str]) -> Iterator[str | None]:
         yield choices[digit]
 
 
-@st.composite
-def records(draw: st.DrawFn, text: SearchStrategy[str] = ANY_TEXT, ids: SearchStrategy[str] = IDS) -> dict[str, object]:
-    """A pixiv record whose free texts come from `text`, a few of them, so that fields often share one.
+def records(text: SearchStrategy[str] = ANY_TEXT, ids: SearchStrategy[str] = IDS) -> SearchStrategy[dict[str, object]]:
+    """Return a strategy for pixiv records whose free texts come from `text`, a few of them, so that fields share one.
 
     Few draws, each of which decides much: a draw takes longer than rendering a path.
     """
-    texts = draw(st.lists(text, min_size=1, max_size=3))
-    of_ai, series_id, series_order, of_type, number = draw(st.sampled_from(_PLAIN))
-    free = dict(zip(_TEXTS, _picks(draw(st.integers(0, 4 ** len(_TEXTS))), texts), strict=False))
-    tags = [tag for tag in islice(_picks(draw(st.integers(0, 6**5)), [*texts, "a", "b,c"]), 5) if tag is not None]
-    plain = {"AI": of_ai, "series_id": series_id, "series_order": series_order, "type": of_type}
-    return {**free, **plain, "tags_transl_only": tags, "id": draw(ids), "user_id": number, "pid": number}
+    texts = st.lists(text, min_size=1, max_size=3)
+    return st.builds(_record, texts, _PLAIN, st.integers(0, 4 ** len(_TEXTS)), st.integers(0, 6**5), ids)
+
+
+def _record(texts: list[str], plain: tuple[object, ...], of_texts: int, of_tags: int, name: str) -> dict[str, object]:
+    of_ai, series_id, series_order, of_type, number = plain
+    free = dict(zip(_TEXTS, _picks(of_texts, texts), strict=False))
+    tags = [tag for tag in islice(_picks(of_tags, [*texts, "a", "b,c"]), 5) if tag is not None]
+    rest = {"AI": of_ai, "series_id": series_id, "series_order": series_order, "type": of_type}
+    return {**free, **rest, "tags_transl_only": tags, "id": name, "user_id": number, "pid": number}
 
 
 RECORDS = records()
