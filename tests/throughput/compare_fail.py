@@ -17,7 +17,16 @@ from pytest_benchmark.session import PerformanceRegression
 __all__ = ["CompareFail", "Compared"]
 
 _TEST = "def test_call(benchmark, call):\n    benchmark(call)\n"
-_PLAIN = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--noconftest", "--benchmark-quiet")
+_PLAIN = (
+    "-q",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:xdist",
+    "--noconftest",
+    "--import-mode=importlib",
+    "--benchmark-quiet",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +65,9 @@ class CompareFail:
     _saved: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def save(self) -> None:
-        """Time the reference and save its figure."""
+        """Time the reference and save its figure, after a run that warms the process up."""
         (self._home / "test_call.py").write_text(_TEST, encoding="utf-8")
+        self._pytest(self.reference)
         code, self._saved = self._pytest(self.reference, "--benchmark-save=saved")
         assert code == 0, "the first run has nothing to fail against"
 
