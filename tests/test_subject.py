@@ -190,11 +190,14 @@ def test_the_cpu_is_no_problem() -> None:
     assert device_problem("cpu") is None
 
 
-def test_absent_attention_is_a_problem() -> None:
-    """An attention implementation that the release does not have is named; those it has are no problem."""
+def test_absent_attention_is_a_problem(capfd: pytest.CaptureFixture[str]) -> None:
+    """An attention implementation that the release does not have is named; those it has are no problem, without a
+    word.
+    """
     assert "nonsense" in str(attention_problem("nonsense"))
     assert attention_problem("eager") is None
     assert attention_problem("sdpa") is None
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_session_knows_whether_its_attention_is_there(checkpoint: Checkpoint) -> None:

@@ -18,7 +18,7 @@ _COLUMNS = ("configuration", "kind", "rows", "per s", "ms", "of floor", "of ceil
 def terminal(bench: Bench) -> list[str]:
     """Return what the command prints: the saturated batch of each configuration, advice, comparisons, notes."""
     return [
-        f"{bench.source}: {_machine(bench)}",
+        *textwrap.wrap(f"{bench.source}: {_machine(bench)}", 80, break_long_words=False, break_on_hyphens=False),
         "",
         *_aligned([_COLUMNS, *_saturated(bench)]),
         "",

@@ -41,11 +41,11 @@ def attention_problem(attention: str) -> str | None:
     """Say why the installed transformers cannot use an attention implementation here, or None if it can."""
     import transformers
 
-    config = transformers.CLIPTextConfig(
-        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=8
-    )
     try:
         with quiet():
+            config = transformers.CLIPTextConfig(
+                hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=8
+            )
             transformers.AutoModel.from_config(config, attn_implementation=attention)
     except (ImportError, ValueError) as error:
         return f"attention {attention!r} is not available: {str(error).strip().partition('. ')[0]}"

@@ -99,7 +99,9 @@ def test_the_longer_of_both_binds() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_ceilings_are_the_best_of_a_few(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rates are of the shortest of a few products, and of a few copies; the first of either is not timed."""
+    """Rates are of the shortest of a few products, as a linear layer has them, and of a few copies; the first of either
+    is not timed.
+    """
     monkeypatch.setitem(roofline._COPIED_BYTES, "cpu", 1000)
     times = iter([0.5, 0.25, 0.75, 0.5, 1.0, 4.0, 2.0, 3.0, 4.0, 5.0])
     made = []
@@ -111,5 +113,8 @@ def test_ceilings_are_the_best_of_a_few(dtype: str, monkeypatch: pytest.MonkeyPa
     side = 1024
     assert ceilings(dtype, "cpu", timed) == Ceilings(2 * side**3 / 0.25, 2 * 1000 / 2.0)
     products, copies = made[:5], made[5:]
+    generator = torch.Generator().manual_seed(0)
+    factors = (torch.randn(side, side, generator=generator).to(getattr(torch, dtype)) for _ in range(2))
+    assert torch.equal(products[0], torch.nn.functional.linear(*factors))
     assert {(tuple(product.shape), product.dtype) for product in products} == {((side, side), getattr(torch, dtype))}
     assert {copy.nbytes for copy in copies} == {1000}
