@@ -341,7 +341,7 @@ def test_a_folder_that_cannot_be_listed_is_named(run: Run, tmp_path: Path, monke
     [
         ("render 'a/{usr}' --records -", ("position 2", "a/{usr}", "nearest field is {user}")),
         ("render '{id' --records -", ("unclosed brace at position 0",)),
-        ("render '{id}' --records nowhere.jsonl", ("nowhere.jsonl", "No such file")),
+        ("render '{id}' --records nowhere.jsonl", ("nowhere.jsonl", "No such file", "pipe them in")),
         ("render '{id}' --records .", ("directory",)),
         ("render '{id}' --extension JPG --records -", ("--extension", "'jpg'")),
         ("render '{id}' --record x", ("--record",)),

@@ -136,7 +136,8 @@ def lines_of(source: str | None, what: str) -> Iterator[BinaryIO]:
     except BrokenPipeError:
         raise
     except OSError as problem:
-        raise LibraryError(f"the {what} cannot be read ({problem.strerror})", where=source) from problem
+        fix = "Name a file that is there and can be read, or pipe them in"
+        raise LibraryError(f"the {what} cannot be read ({problem.strerror})", where=source, fix=fix) from problem
 
 
 def ended(printer: Printer, failed: int, count: int, what: str) -> int:
