@@ -57,6 +57,7 @@ class Checkpoint:
         config: what config.json says, complete.
         raw_config: config.json as it is.
         tensors: canonical name to place on disk.
+        notes: what a reader of a report should know of the files and what is no failure, a sentence each.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class Checkpoint:
     config: ClipConfig
     raw_config: Mapping[str, object]
     tensors: Mapping[str, TensorEntry]
+    notes: tuple[str, ...] = ()
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property

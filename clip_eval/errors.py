@@ -8,6 +8,7 @@ __all__ = [
     "CheckpointError",
     "ClipEvalError",
     "LibraryError",
+    "NotAskable",
     "OutputError",
     "PackError",
     "ProcessError",
@@ -49,6 +50,31 @@ class CheckpointError(ClipEvalError):
 
 class LibraryError(ClipEvalError):
     """The evaluation set cannot be read."""
+
+
+class NotAskable(ClipEvalError):
+    """A check cannot ask what it has to, because something that another check judges is broken.
+
+    The check that raises this becomes not_run, with a reference to the other one.
+
+    Args:
+        what: what is broken, a clause without a full stop.
+        finding: `chapter.name[case]` of the check that judges it.
+        where: the file or class.
+        fix: what the user can do.
+    """
+
+    def __init__(self, what: str, *, finding: str, where: object = None, fix: str | None = None) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.finding = finding
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive pickling, with the finding."""
+        return (_rebuild_not_askable, (self.what, self.finding, self.where, self.fix))
+
+
+def _rebuild_not_askable(what: str, finding: str, where: str | None, fix: str | None) -> NotAskable:
+    return NotAskable(what, finding=finding, where=where, fix=fix)
 
 
 class OutputError(ClipEvalError):

@@ -45,6 +45,10 @@ class Evidence:
         """Record that a declared deviation was asserted instead of the contract."""
         self._leave("deviation", json.dumps(identity))
 
+    def note(self, sentence: str) -> None:
+        """Record what a reader should know and what is no failure."""
+        self._leave("note", json.dumps(sentence))
+
     def surface_change(self, change: SurfaceChange) -> None:
         """Record a difference against the pack's surface."""
         self._leave("surface_change", json.dumps(asdict(change)))
@@ -57,9 +61,14 @@ class Evidence:
         """Record a speed ratio."""
         self._leave("throughput", json.dumps(plain(asdict(result))))
 
-    def not_run(self, reason: str) -> NoReturn:
-        """Leave the check undecided: something it needs is missing, and the run cannot pass without it."""
-        self._skip("not_run", reason)
+    def not_run(self, reason: str, *, because: str | None = None) -> NoReturn:
+        """Leave the check undecided: something it needs is missing, and the run cannot pass without it.
+
+        Args:
+            reason: what is missing.
+            because: name of the check that fails for the same cause.
+        """
+        self._skip("not_run", reason, because)
 
     def not_applicable(self, reason: str) -> NoReturn:
         """Say that the promise does not concern this subject; nothing is missing."""
@@ -68,10 +77,14 @@ class Evidence:
     def _leave(self, kind: str, text: str) -> None:
         self.properties.append((_PREFIX + kind, text))
 
-    def _skip(self, outcome: CheckOutcome, reason: str) -> NoReturn:
+    def leave_not_run(self, reason: str, *, because: str) -> None:
+        """As `not_run`, for a hook: the report is the caller's to change."""
+        self._leave("skip", json.dumps({"outcome": "not_run", "reason": reason, "because": because}))
+
+    def _skip(self, outcome: CheckOutcome, reason: str, because: str | None = None) -> NoReturn:
         import pytest
 
-        self._leave("skip", json.dumps({"outcome": outcome, "reason": reason}))
+        self._leave("skip", json.dumps({"outcome": outcome, "reason": reason, "because": because}))
         pytest.skip(reason)
 
 
@@ -88,6 +101,7 @@ class Outcomes:
     surface_changes: list[SurfaceChange] = field(default_factory=list)
     tasks: list[TaskResult] = field(default_factory=list)
     throughput: list[ThroughputResult] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, report: pytest.TestReport, case: Case) -> None:
         """Take in one phase of one test. The call phase decides, setup and teardown can only make it worse."""
@@ -95,6 +109,7 @@ class Outcomes:
             self.checks[case] = self.result(report, case)
         if report.when == "call":
             self.surface_changes += _read(report, "surface_change", lambda data: SurfaceChange(**data))
+            self.notes += [note for note in _read(report, "note", str) if note not in self.notes]
             self.tasks += _read(report, "task", lambda data: TaskResult(**_floats(data)))
             self.throughput += _read(report, "throughput", lambda data: ThroughputResult(**_floats(data)))
 
@@ -107,6 +122,7 @@ class Outcomes:
         """Return the check result that one report amounts to."""
         check = case.check
         outcome, reason = _outcome(report)
+        skips = _read(report, "skip", dict)
         deviations = _read(report, "deviation", str)
         diverges = _read(report, "diverges_at", str)
         return CheckResult(
@@ -127,6 +143,7 @@ class Outcomes:
             rerun=self.rerun(check.id.partition(".")[2]) if outcome in ("failed", "error") else None,
             duration_s=report.duration,
             detail=report.longreprtext or None if outcome in ("failed", "error") else None,
+            because=skips[-1]["because"] if outcome == "not_run" and skips else None,
         )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from clip_eval.checks import Case, declared_checks, find_case, is_of_suite
+from clip_eval.errors import NotAskable
 from clip_eval.files import writable_directory, write_text
 from clip_eval.outcomes import Evidence, Outcomes, name_in_suite
 from clip_eval.report import render_html, render_junit, render_markdown, terminal_failure
@@ -90,9 +91,13 @@ class Recorder:
         from clip_eval.compare import Mismatch
 
         error = None if call.excinfo is None else call.excinfo.value
+        if isinstance(error, NotAskable):
+            Evidence(item.user_properties).leave_not_run(str(error), because=error.finding)
         if isinstance(error, Mismatch) and (module := self._located(error)):
             Evidence(item.user_properties).diverges_at(module)
         report = yield
+        if isinstance(error, NotAskable):
+            report.outcome, report.longrepr = "skipped", (str(item.path), 0, f"Skipped: {error}")
         if isinstance(error, Mismatch):
             result = self._explained(item, report)
             report.longrepr = "\n".join([terminal_failure(result), *self._bundled(error, result)])
@@ -205,6 +210,7 @@ class Recorder:
             surface_changes=tuple(self.outcomes.surface_changes),
             tasks=tuple(self.outcomes.tasks),
             throughput=tuple(self.outcomes.throughput),
+            notes=(*self.session.checkpoint.notes, *self.outcomes.notes),
         )
 
     def _results(self) -> list[CheckResult]:
@@ -241,7 +247,8 @@ class Recorder:
         reasons = [line for reason in record.reasons for line in _wrapped(f"- {reason}", indent="  ")]
         out = self.session.settings.out
         reports = [] if out is None else [f"reports: {out / 'report.html'}"]
-        return [*_wrapped(record.headline), *reasons, *reports]
+        notes = [line for note in record.notes for line in _wrapped(f"note: {note}", indent="  ")]
+        return [*_wrapped(record.headline), *reasons, *notes, *reports]
 
 
 def _wrapped(text: str, *, indent: str = "") -> list[str]:

@@ -103,6 +103,7 @@ class CheckResult:
         outcome: what became of it.
         scope: what the check speaks for.
         reason: why it failed, was not run or does not apply, one sentence; None where the measurements say it.
+        because: name of the check whose failure is the cause, where this one failed or was not run because of it.
         measurements: all of them, in the order they were taken.
         diverges_at: path of the first module that diverges from the oracle; None where unknown or meaningless.
         deviation: id of the declared deviation that was asserted instead of the contract.
@@ -124,6 +125,7 @@ class CheckResult:
     rerun: str | None
     duration_s: float
     detail: str | None
+    because: str | None = None
 
     def __post_init__(self) -> None:
         _one_of(self.outcome, get_args(CheckOutcome), "outcome")
@@ -261,6 +263,7 @@ class RunRecord:
         surface_changes: accepted ones too.
         tasks: task scores.
         throughput: speed ratios.
+        notes: what a reader should know of the candidate and what is no failure, a sentence each.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -278,6 +281,7 @@ class RunRecord:
     surface_changes: tuple[SurfaceChange, ...]
     tasks: tuple[TaskResult, ...]
     throughput: tuple[ThroughputResult, ...]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _one_of(self.verdict, get_args(Verdict), "verdict")
@@ -385,6 +389,7 @@ def _record(data: dict[str, Any]) -> RunRecord:
     baseline = data["baseline"]
     parts = {
         "reasons": tuple(data["reasons"]),
+        "notes": tuple(data["notes"]),
         "scope": _each(data["scope"], lambda item: ScopeEntry(**item)),
         "candidate": SubjectInfo(**data["candidate"]),
         "baseline": None if baseline is None else SubjectInfo(**baseline),

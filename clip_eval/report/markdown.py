@@ -28,6 +28,7 @@ def render_markdown(record: RunRecord) -> str:
     sections = (
         [f"# {_SIGNS[record.verdict]} {_text(record.headline)}"],
         [f"- {_text(reason, limit=1000)}" for reason in record.reasons],
+        [f"- Note: {_text(note, limit=1000)}" for note in record.notes],
         _scope(record),
         _failures(record),
         _open_changes([change for change in record.surface_changes if change.accepted is None]),
