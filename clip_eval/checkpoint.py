@@ -5,19 +5,30 @@ Only safetensors are read: weights are data, and a pickle is a program.
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
 from clip_eval import fingerprints, hub
-from clip_eval.config import ClipConfig, absent_fields, parse_config
+from clip_eval.config import (
+    ClipConfig,
+    TextConfig,
+    VisionConfig,
+    absent_fields,
+    parse_config,
+    reading_notes,
+    standalone_text,
+    standalone_vision,
+)
 from clip_eval.errors import CheckpointError
 from clip_eval.files import read_json
 from clip_eval.fingerprints import Fingerprints
-from clip_eval.inventory import check_inventory, listed
+from clip_eval.inventory import check_inventory
+from clip_eval.places import Place, is_directory, is_file, local_directory, locate, names_in
+from clip_eval.tensor_names import listed
 from clip_eval.tensors import TensorEntry, Weights, read_header
 
 __all__ = [
@@ -36,6 +47,7 @@ _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _WIDTHS = {"bfloat16": 16, "float16": 16, "float32": 32, "float64": 64}
 _KEEP_BYTES = 1 << 29
 _COPY_AGAIN = "Copy or download the checkpoint again"
+_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +65,8 @@ class Checkpoint:
     Attributes:
         path: the directory, absolute.
         source: what the user named: a path or a hub id.
-        revision: commit of the hub's repository; None for a local directory.
-        config: what config.json says, complete.
+        revision: commit of the hub's repository; None for a local directory outside of the hub's cache.
+        config: what `CLIPModel` runs with, complete.
         raw_config: config.json as it is.
         tensors: canonical name to place on disk.
         notes: what a reader of a report should know of the files and what is no failure, a sentence each.
@@ -74,6 +86,24 @@ class Checkpoint:
         """The stored dtype: bfloat16, float16, float32 or float64; where tensors differ, one that holds them all."""
         stored = {entry.dtype for entry in self.tensors.values()}
         return "float32" if stored == {"bfloat16", "float16"} else max(stored, key=lambda dtype: _WIDTHS[dtype])
+
+    @property
+    def standalone_text(self) -> TextConfig:
+        """The text tower's config as the standalone classes read it; its `projection_dim` is what one projects to.
+
+        Raises:
+            CheckpointError: they cannot read it.
+        """
+        return standalone_text(self.raw_config, where=str(self.path / "config.json"))
+
+    @property
+    def standalone_vision(self) -> VisionConfig:
+        """The same of the vision tower.
+
+        Raises:
+            CheckpointError: they cannot read it.
+        """
+        return standalone_vision(self.raw_config, where=str(self.path / "config.json"))
 
     @property
     def has_tokenizer(self) -> bool:
@@ -135,17 +165,21 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
 
     Args:
         source: a directory, or a hub id `org/name` or `org/name@revision`, which is downloaded. An existing path wins,
-            and a text of that form is a path, too, where a directory `org` exists.
+            and a text of that form is a path, too, where a directory `org` exists. A directory that says by its own
+            files where in it a CLIP lies stands for that one.
 
     Raises:
         CheckpointError: nothing there, another architecture, damaged files, or config and tensors that disagree.
+        UsageError: several checkpoints there; they are named.
     """
-    located = _located(source)
-    path = located.path
+    place = _located(source)
+    path = place.path
     config = read_config(path)
-    tensors = _tensors(path)
+    tensors, scale_note = _scalar_scale(_tensors(path))
     check_inventory(tensors, config.parsed, absent=absent_fields(config.raw), where=path)
-    return Checkpoint(path, str(source), located.revision, config.parsed, config.raw, tensors)
+    notes = (place.note, *reading_notes(config.raw, where="config.json"), scale_note)
+    said = tuple(note for note in notes if note is not None)
+    return Checkpoint(path, str(source), place.revision, config.parsed, config.raw, tensors, said)
 
 
 def read_config(directory: Path) -> ConfigFile:
@@ -155,31 +189,13 @@ def read_config(directory: Path) -> ConfigFile:
         CheckpointError: there is none, it is not JSON, or not a CLIP's.
     """
     file = directory / "config.json"
-    if not file.is_file():
-        _refuse_without_config(directory)
+    if not is_file(file):
+        raise CheckpointError("there is no config.json", where=directory, fix="Name a checkpoint directory")
+    _refuse_mark(file)
     raw = read_json(file, error=CheckpointError)
     if not isinstance(raw, dict):
         raise CheckpointError("the config is not a JSON object", where=file, fix=_COPY_AGAIN)
     return ConfigFile(parse_config(raw, where=str(file)), raw)
-
-
-def local_directory(path: Path) -> Path:
-    """The absolute path of an existing directory.
-
-    Raises:
-        CheckpointError: it is missing, or a file; names the nearest name beside it.
-    """
-    if path.is_dir():
-        return path.absolute()
-    if path.exists():
-        raise CheckpointError(
-            "a checkpoint is a directory, and this is a file", where=path, fix=f"Name its directory, {path.parent}"
-        )
-    near = difflib.get_close_matches(path.name, _names(path.parent) if path.parent.is_dir() else [], n=1)
-    hint = (
-        f"The nearest name is {path.parent / near[0]}" if near else "Name a checkpoint directory or a hub id (org/name)"
-    )
-    raise CheckpointError("there is no such checkpoint", where=path, fix=hint)
 
 
 def shard_file(index_file: Path, shard: str) -> Path:
@@ -209,34 +225,43 @@ def shard_places(index_file: Path) -> dict[str, str]:
     return places
 
 
-@dataclass(frozen=True, slots=True)
-class _Located:
-    path: Path
-    revision: str | None
-
-
-def _located(source: str | Path) -> _Located:
+def _located(source: str | Path) -> Place:
     path = Path(source)
     named = hub.parse_hub_id(source) if isinstance(source, str) else None
-    if path.exists() or named is None or Path(named.organisation).is_dir():
-        return _Located(local_directory(path), None)
+    if is_file(path) or is_directory(path) or named is None or is_directory(Path(named.organisation)):
+        return locate(path)
     snapshot = hub.download(named)
-    return _Located(snapshot.path, snapshot.revision)
+    return Place(snapshot.path, snapshot.revision)
 
 
-def _names(directory: Path) -> list[str]:
+def _refuse_mark(file: Path) -> None:
+    """A mark of the encoding at the beginning of the file: all releases from 4.57 to 5.23 refuse it as no JSON."""
     try:
-        return sorted(entry.name for entry in directory.iterdir())
-    except OSError as problem:
-        raise CheckpointError(f"the directory cannot be read ({problem.strerror})", where=directory) from problem
+        with file.open("rb") as opened:
+            start = opened.read(3)
+    except OSError:
+        return  # read_json says why
+    encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+    if encoding is not None:
+        code = f'f = open("{file.name}", encoding="{encoding}"); t = f.read(); open(f.name, "wb").write(t.encode())'
+        raise CheckpointError(
+            "the file begins with a byte order mark, and transformers refuses it as no valid JSON",
+            where=file,
+            fix=f"Save it as UTF-8 without the mark: python -c {shlex.quote(code)} in its directory does",
+        )
 
 
-def _refuse_without_config(path: Path) -> NoReturn:
-    names = _names(path)
-    inner = [name for name in names if (path / name / "config.json").is_file()]
-    what = "the directory has no config.json" if names else "the directory is empty"
-    hint = f"Name {path / inner[0]}" if inner else "Name a directory that save_pretrained wrote"
-    raise CheckpointError(what, where=path, fix=hint)
+def _scalar_scale(tensors: dict[str, TensorEntry]) -> tuple[dict[str, TensorEntry], str | None]:
+    """`logit_scale` as a scalar where the file has one number in a row and the installed release takes it out.
+
+    transformers 4 loads it by torch's load_state_dict, which does so; from 5.0 on the shapes must agree.
+    """
+    scale = tensors.get("logit_scale")
+    release = version("transformers")
+    if scale is None or scale.shape != (1,) or int(release.partition(".")[0]) >= 5:
+        return tensors, None
+    note = f"logit_scale has shape (1,) in {scale.file.name}: transformers {release} reads its number, 5.0 refuses it."
+    return {**tensors, "logit_scale": replace(scale, shape=())}, note
 
 
 def _tensors(path: Path) -> dict[str, TensorEntry]:
@@ -251,7 +276,7 @@ def _tensors(path: Path) -> dict[str, TensorEntry]:
 
 
 def _refuse_without_weights(path: Path) -> NoReturn:
-    names = _names(path)
+    names = names_in(path)
     for pickle in _PICKLES:
         if pickle in names:
             raise CheckpointError(

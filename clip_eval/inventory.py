@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from clip_eval.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.errors import CheckpointError
+from clip_eval.tensor_names import listed, refuse_foreign_names
 from clip_eval.tensors import ROUNDED_DTYPES, TensorEntry
 
-__all__ = ["Dimension", "check_inventory", "expected_tensors", "listed"]
+__all__ = ["Dimension", "check_inventory", "expected_tensors"]
 
-_LAYER = re.compile(r"(text|vision)_model\.encoder\.layers\.(\d+)\.")
-_NAMED_AT_MOST = 5
+_LAYER = re.compile(r"(text|vision)_model\.encoder\.layers\.(\d+)\.", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ def check_inventory(
 ) -> None:
     """Refuse files that do not hold exactly the tensors of `config`, as floating point numbers.
 
+    Nothing is made in proportion to a size in the config before the tensors were found to have it.
+
     Args:
         entries: canonical name to place on disk.
         config: what config.json says.
@@ -65,8 +68,10 @@ def check_inventory(
         where: the file or directory, for error messages.
 
     Raises:
-        CheckpointError: names the tensors and, for a wrong shape or number of layers, the config field behind it.
+        CheckpointError: says what the tensors are of if not of a full CLIP, or names them and, for a wrong shape or
+            number of layers, the config field behind it.
     """
+    refuse_foreign_names({name: entry.file for name, entry in entries.items()}, where=where)
     _check_layers(entries, config, absent, where)
     expected = expected_tensors(config)
     _check_names(entries, expected, where)
@@ -108,14 +113,14 @@ def _layers(
 
 
 def _check_layers(entries: Iterable[str], config: ClipConfig, absent: frozenset[str], where: Path) -> None:
-    stored = {"text": 0, "vision": 0}
+    stored: dict[str, set[str]] = {"text": set(), "vision": set()}
     for match in filter(None, map(_LAYER.match, entries)):
-        stored[match[1]] = max(stored[match[1]], int(match[2]) + 1)
+        stored[match[1]].add(match[2])
     for tower, count in (("text", config.text.num_hidden_layers), ("vision", config.vision.num_hidden_layers)):
-        if stored[tower] not in (0, count):
+        if len(stored[tower]) != count:
             field = _stated(f"{tower}_config.num_hidden_layers", count, absent)
             raise CheckpointError(
-                f"the {tower} tower has {stored[tower]} layers on disk, but {field}",
+                f"the {tower} tower has {len(stored[tower])} layers on disk, but {field}",
                 where=where,
                 fix="Correct config.json, or bring the weights that belong to it",
             )
@@ -134,13 +139,6 @@ def _check_names(entries: Mapping[str, TensorEntry], expected: Mapping[str, obje
         )
 
 
-def listed(names: Sequence[str]) -> str:
-    """Names for a message, at most five and then a count: `2 tensors (a, b)`."""
-    shown = ", ".join(names[:_NAMED_AT_MOST])
-    more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
-    return f"{len(names)} {'tensor' if len(names) == 1 else 'tensors'} ({shown}{more})"
-
-
 def _check_tensor(name: str, entry: TensorEntry, dimensions: tuple[Dimension, ...], absent: frozenset[str]) -> None:
     if entry.dtype not in (*ROUNDED_DTYPES, "float64"):
         raise CheckpointError(
@@ -151,6 +149,18 @@ def _check_tensor(name: str, entry: TensorEntry, dimensions: tuple[Dimension, ..
     shape = tuple(dimension.size for dimension in dimensions)
     if entry.shape == shape:
         return
+    if name == "logit_scale" and entry.shape == (1,):
+        code = (
+            f'import os; from safetensors.torch import load_file, save_file; f = "{entry.file.name}"; '
+            't = load_file(f); t["logit_scale"] = t["logit_scale"].reshape(()); save_file(t, f + ".new", {"format": "pt"}); '
+            'os.replace(f + ".new", f)'
+        )
+        raise CheckpointError(
+            "the tensor logit_scale has shape (1,), and a CLIP's is a scalar of shape (): transformers refuses the "
+            "first from 5.0 on, and 4 reads its number",
+            where=entry.file,
+            fix=f"Reshape it: python -c {shlex.quote(code)} in its directory does",
+        )
     wrong = [axis for axis, size in zip(dimensions, entry.shape, strict=False) if axis.size != size]
     blamed = {field: value for axis in wrong or dimensions for field, value in axis.fields.items()}
     reasons = " and ".join(_stated(field, value, absent) for field, value in blamed.items())

@@ -136,7 +136,8 @@ def _text(config: TextConfig, length: int, generator: np.random.Generator) -> ND
     special = {config.bos_token_id, config.eos_token_id, config.pad_token_id, end_token_id(config)}
     plain = np.array([i for i in range(min(config.vocab_size, end_token_id(config))) if i not in special] or [0])
     body = generator.choice(plain, max(length - 2, 0))  # (length - 2,)
-    begin = plain[-1] if config.bos_token_id is None else config.bos_token_id
+    start = config.bos_token_id  # no model reads it, so it may be any number
+    begin = start if start is not None and 0 <= start < config.vocab_size else plain[-1]
     return np.array([begin, *body, end_token_id(config)][-length:], dtype=np.int64)
 
 

@@ -17,8 +17,8 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(layer.split())
     for layer in (
         "__init__ _unpickle budgets deviations display errors hard_texts measurement paths schemas",
-        "compare config files hub interpreters machine run_record settings speeds tensors",
-        "acceptances fingerprints inventory library oracle policy reasons",
+        "compare config files hub interpreters machine run_record settings speeds tensor_names tensors",
+        "acceptances fingerprints inventory library oracle places policy reasons",
         "checkpoint edge_images probes report rounding verdict",
         "recomputed teacher",
         "calling checks convert expect slope subject",

@@ -7,9 +7,9 @@ import pytest
 from clip_eval.baseline import Baseline
 from clip_eval.baseline.outputs import OUTPUTS
 from clip_eval.compare import Compare
-from clip_eval.inventory import listed
 from clip_eval.outcomes import Evidence
 from clip_eval.session import Session
+from clip_eval.tensor_names import listed
 
 SCOPE = "baseline"
 

@@ -39,9 +39,10 @@ SMALL_TEXTS = {
 def test_a_text_is_pooled_at_its_first_end(clip: Clip, compare: Compare) -> None:
     """pooler_output is, bit for bit, the row of last_hidden_state at the place that the config's eos_token_id says.
 
+    CLIPTextModel is asked, which reads text_config alone: where text_config_dict says another id, CLIPModel has that.
     Texts: plain, with an id above the end before it, with several ends, with none, and the end alone.
     """
-    texts = _texts(clip.config.text)
+    texts = _texts(clip.subject.checkpoint.standalone_text)
     _judge(clip.subject, compare, list(texts), np.array(list(texts.values())))
 
 
@@ -64,7 +65,7 @@ def _judge(
         inputs["attention_mask"] = np.ones_like(ids)  # (texts, tokens)
         inputs["attention_mask"][:, ids.shape[1] // 2] = 0
     out = subject.run("CLIPTextModel", inputs)
-    places = pooled_positions(ids, subject.checkpoint.config.text.eos_token_id)  # (texts,)
+    places = pooled_positions(ids, subject.checkpoint.standalone_text.eos_token_id)  # (texts,)
     for row, (name, place) in enumerate(zip(names, places, strict=True)):
         compare.equal(
             out.pooler_output[row], out.last_hidden_state[row, place], name=f"pooled state: {name}, place {place}",
