@@ -7,6 +7,7 @@ from typing import ClassVar
 __all__ = [
     "CheckpointError",
     "ClipEvalError",
+    "Finding",
     "LibraryError",
     "NotAskable",
     "OutputError",
@@ -46,6 +47,10 @@ def _rebuild(kind: type[ClipEvalError], what: str, where: str | None, fix: str |
 
 class CheckpointError(ClipEvalError):
     """The checkpoint cannot be found, read, or is not a CLIP."""
+
+
+class Finding(ClipEvalError):
+    """What a check found broken where no number says it: the check fails, and this paragraph is its reason."""
 
 
 class LibraryError(ClipEvalError):

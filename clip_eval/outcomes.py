@@ -49,6 +49,10 @@ class Evidence:
         """Record what a reader should know and what is no failure."""
         self._leave("note", json.dumps(sentence))
 
+    def reason(self, sentence: str) -> None:
+        """Record why the check fails, where no measurement says it."""
+        self._leave("reason", json.dumps(sentence))
+
     def surface_change(self, change: SurfaceChange) -> None:
         """Record a difference against the pack's surface."""
         self._leave("surface_change", json.dumps(asdict(change)))
@@ -125,6 +129,7 @@ class Outcomes:
         skips = _read(report, "skip", dict)
         deviations = _read(report, "deviation", str)
         diverges = _read(report, "diverges_at", str)
+        told = _read(report, "reason", str) if outcome == "failed" else []
         return CheckResult(
             id=check.id,
             chapter=check.chapter,
@@ -132,7 +137,7 @@ class Outcomes:
             case=case.case,
             outcome="deviation" if outcome == "passed" and deviations else outcome,
             scope=check.scope,
-            reason=reason,
+            reason=told[-1] if told else reason,
             measurements=tuple(
                 Measurement.from_json(str(value))
                 for name, value in report.user_properties

@@ -6,20 +6,25 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from clip_eval.causes import directness, twin
 from clip_eval.measurement import Measurement, format_number, worst
-from clip_eval.run_record import SCOPES, CheckResult, SurfaceChange, TaskResult, ThroughputResult
+from clip_eval.run_record import SCOPES, CheckResult, Scope, SurfaceChange, TaskResult, ThroughputResult
 
 __all__ = [
     "by_area",
     "cause",
     "deviating",
+    "failed_names",
     "failures",
+    "first_cause",
     "gaps",
     "listed",
     "notes",
 ]
 
 _SHOWN = 3  # names in one sentence; the report lists them all
+_NAME = 120  # characters of what was measured, which may quote a text
+_PARAGRAPH = 600  # characters of a finding, which names file, field, values and remedy
 
 # In the order in which they are told; a change belongs to the first that fits.
 _AREAS = {
@@ -46,7 +51,10 @@ def failures(
     tasks: Sequence[TaskResult],
     throughput: Sequence[ThroughputResult],
 ) -> tuple[str, ...]:
-    """One sentence for each cause of a fail; checks that diverge first at the same module share one."""
+    """One sentence for each cause of a fail, with what may follow from it and what was not run because of it.
+
+    Checks that diverge first at the same module share one.
+    """
     slow = [timing for timing in throughput if timing.outcome == "failed"]
     return (
         *_failed_checks([check for check in checks if not any(_is_of(check, timing) for timing in slow)]),
@@ -57,13 +65,39 @@ def failures(
 
 
 def gaps(checks: Sequence[CheckResult]) -> tuple[str, ...]:
-    """Sentences on the checks that ended in an error, then on those that were not run, one for each cause."""
+    """Sentences on the checks that ended in an error, then on those that were not run, one for each cause.
+
+    Those that were not run because of a failed check are told with that.
+    """
+    failed = failed_names(checks)
     crashed = _groups((check for check in checks if check.outcome == "error"), key=cause)
-    skipped = _groups((check for check in checks if check.outcome == "not_run"), key=cause)
+    left = [check for check in checks if check.outcome == "not_run" and check.because not in failed]
+    skipped = _groups(left, key=lambda check: (cause(check), check.because))
     return (
         *(f"Ended in an error ({_clause(why)}): {_checks(group)}." for why, group in crashed.items()),
-        *(f"Not run ({_clause(why)}): {_checks(group)}." for why, group in skipped.items()),
+        *(f"Not run ({_clause(why)}{_unsaid(name)}): {_checks(group)}." for (why, name), group in skipped.items()),
     )
+
+
+def _unsaid(name: str | None) -> str:
+    return f"; {name}, which would say why, did not fail" if name else ""
+
+
+def failed_names(checks: Iterable[CheckResult]) -> frozenset[str]:
+    """The names of the checks that failed."""
+    return frozenset(check.name for check in checks if check.outcome == "failed")
+
+
+def first_cause(checks: Sequence[CheckResult], scope: Scope) -> str | None:
+    """Where the failures of a scope begin, such as "at text_model.final_layer_norm"; None where none follows from
+    another, so that each speaks for itself.
+    """
+    names = failed_names(checks)
+    followers = {check.because for check in checks if check.outcome == "failed" and check.because in names}
+    leads = sorted((check for check in checks if check.scope == scope and check.name in followers), key=_rank)
+    if not leads:
+        return None
+    return f"at {leads[0].diverges_at}" if leads[0].diverges_at else leads[0].name
 
 
 def notes(*, checks: Sequence[CheckResult], surface_changes: Sequence[SurfaceChange]) -> tuple[str, ...]:
@@ -104,19 +138,50 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _failed_checks(checks: Sequence[CheckResult]) -> list[str]:
-    """Divergences first, since they name the place of the defect; then by scope."""
-    failed = sorted(
-        (check for check in checks if check.outcome == "failed"), key=lambda check: SCOPES.index(check.scope)
-    )
-    diverging = _groups((check for check in failed if check.diverges_at), key=lambda check: check.diverges_at)
-    others = _groups((check for check in failed if not check.diverges_at), key=lambda check: check.chapter)
-    return [
-        *(_failed_group(group, f"diverge first at {module}") for module, group in diverging.items()),
-        *(_failed_group(group, f"of {chapter} failed") for chapter, group in others.items()),
-    ]
+    """A sentence for each cause: for what others follow from or names a module by itself, for the rest by chapter."""
+    failed = sorted((check for check in checks if check.outcome == "failed"), key=_rank)
+    names = failed_names(failed)
+    caused = _groups((check for check in checks if check.because in names), key=lambda check: check.because)
+    groups: dict[tuple[bool, str], list[CheckResult]] = {}
+    for check in failed:
+        if check.because not in names:
+            place = check.diverges_at or (check.name if check.name in caused else check.chapter)
+            groups.setdefault((check.diverges_at is not None, place), []).append(check)
+    told = []
+    for (diverges, place), roots in groups.items():
+        after = sorted((check for root in roots for check in caused.get(root.name, ())), key=_rank)
+        failures = [check for check in after if check.outcome == "failed" and diverges and check.diverges_at]
+        same = [check for check in failures if check.diverges_at in (place, twin(place))]
+        predicate = f"diverge first at {_places([*roots, *same])}" if diverges else f"of {place} failed"
+        told.append(_failed_group([*roots, *same], predicate) + _followed([one for one in after if one not in same]))
+    return told
+
+
+def _places(group: Sequence[CheckResult]) -> str:
+    return " or ".join(dict.fromkeys(check.diverges_at for check in group if check.diverges_at))
+
+
+def _rank(check: CheckResult) -> tuple[int, int, bool, int]:
+    """The order in which failures are told: a class that cannot be had first, then by scope, module and directness."""
+    place = directness(check)
+    return (0 if place < 2 else 1, SCOPES.index(check.scope), not check.diverges_at, place)
+
+
+def _followed(after: Sequence[CheckResult]) -> str:
+    """What comes of a failure, as sentences after its own."""
+    failed = [check for check in after if check.outcome == "failed"]
+    unasked = [check for check in after if check.outcome == "not_run"]
+    more = f" {_number(failed)} may follow from it: {_checks(failed)}." if failed else ""
+    return more + (f" {_number(unasked)} not run because of it: {_checks(unasked)}." if unasked else "")
+
+
+def _number(group: Sequence[CheckResult]) -> str:
+    return f"{len(group)} check{'' if len(group) == 1 else 's'}"
 
 
 def _failed_group(group: Sequence[CheckResult], predicate: str) -> str:
+    if len(group) == 1 and group[0].reason:
+        return f"{group[0].name} failed: {_line(group[0].reason, limit=_PARAGRAPH).rstrip('.')}."
     if len(group) == 1:
         place = f"; it diverges first at {group[0].diverges_at}" if group[0].diverges_at else ""
         return f"{group[0].name} failed: {_evidence(group[0])}{place}."
@@ -133,11 +198,12 @@ def _evidence(check: CheckResult) -> str:
 
 
 def _against(measurement: Measurement) -> str:
+    name = _line(measurement.name, limit=_NAME)
     if measurement.error is None or measurement.bound is None:
-        return f"{measurement.name} is {_line(measurement.observed)}, expected {_line(measurement.expected)}"
+        return f"{name} is {_line(measurement.observed)}, expected {_line(measurement.expected)}"
     unit = f" {measurement.unit}" if measurement.unit else ""
     error, bound = format_number(measurement.error), format_number(measurement.bound)
-    return f"error {error}{unit} of {measurement.name} against bound {bound}{unit} ({measurement.budget})"
+    return f"error {error}{unit} of {name} against bound {bound}{unit} ({measurement.budget})"
 
 
 def _open_changes(changes: Sequence[SurfaceChange]) -> list[str]:

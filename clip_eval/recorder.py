@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from clip_eval.causes import attributed
 from clip_eval.checks import Case, declared_checks, find_case, is_of_suite
-from clip_eval.errors import NotAskable
+from clip_eval.errors import ClipEvalError, NotAskable
 from clip_eval.files import writable_directory, write_text
 from clip_eval.outcomes import Evidence, Outcomes, name_in_suite
 from clip_eval.report import render_html, render_junit, render_markdown, terminal_failure
@@ -87,17 +88,21 @@ class Recorder:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """A mismatch speaks in five lines instead of a traceback."""
+        """A mismatch speaks in five lines instead of a traceback, a finding in its paragraph."""
         from clip_eval.compare import Mismatch
 
         error = None if call.excinfo is None else call.excinfo.value
         if isinstance(error, NotAskable):
             Evidence(item.user_properties).leave_not_run(str(error), because=error.finding)
+        elif isinstance(error, ClipEvalError) and call.when == "call":
+            Evidence(item.user_properties).reason(str(error))
         if isinstance(error, Mismatch) and (module := self._located(error)):
             Evidence(item.user_properties).diverges_at(module)
         report = yield
         if isinstance(error, NotAskable):
             report.outcome, report.longrepr = "skipped", (str(item.path), 0, f"Skipped: {error}")
+        elif isinstance(error, ClipEvalError) and call.when == "call":
+            report.longrepr = terminal_failure(self._explained(item, report))
         if isinstance(error, Mismatch):
             result = self._explained(item, report)
             report.longrepr = "\n".join([terminal_failure(result), *self._bundled(error, result)])
@@ -180,7 +185,7 @@ class Recorder:
     def _record(self) -> RunRecord:
         settings = self.session.settings
         declared = declared_checks()
-        checks = complete(self._results(), declared=declared)
+        checks = attributed(complete(self._results(), declared=declared))
         decision = decide(
             checks=checks,
             declared=declared,

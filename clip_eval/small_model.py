@@ -61,7 +61,7 @@ def small_subject(
             tensors[name] = generator.normal(0.0, _SPREAD, zeros.shape).astype(np.float32)  # the tensor's shape
 
     edit_tensors(directory, fill)
-    return Subject(open_checkpoint(directory), like.dtype, like.device, like.attention)
+    return Subject(open_checkpoint(directory), like.dtype, like.device, like.attention, like)
 
 
 def edit_tensors(directory: Path, change: Callable[[dict[str, NDArray[Any]]], None]) -> None:

@@ -74,7 +74,8 @@ class _Evidence:
     """What one scope has to show, as phrases such as "2 checks failed".
 
     `failures` fail the run, `gaps` keep it from passing, `doubts` leave the verdict alone, `merits` were found right.
-    `excused` are those of the merits without which it would have failed; the headline tells them.
+    `excused` are those of the merits without which it would have failed; the headline tells them. `consequences` could
+    not be asked because of a failure, which decides.
     """
 
     name: Scope
@@ -84,10 +85,11 @@ class _Evidence:
     doubts: tuple[str, ...] = ()
     merits: tuple[str, ...] = ()
     excused: tuple[str, ...] = ()
+    consequences: tuple[str, ...] = ()
 
     @property
     def unjudged(self) -> tuple[str, ...]:
-        return self.gaps + self.doubts
+        return self.gaps + self.doubts + self.consequences
 
 
 def complete(checks: Sequence[CheckResult], *, declared: Sequence[DeclaredCheck]) -> tuple[CheckResult, ...]:
@@ -214,6 +216,7 @@ def _tasks(results: Sequence[CheckResult], tasks: Sequence[TaskResult], *, asked
         gaps=_crashed(checks) + _not_run(checks) + gaps + (undecided if new_weights else ()),
         doubts=() if new_weights else undecided,
         merits=_found_right(checks) + _named(names["passed"], "passed"),
+        consequences=_consequences(checks),
     )
 
 
@@ -221,6 +224,7 @@ def _throughput(results: Sequence[CheckResult], throughput: Sequence[ThroughputR
     names = _names_by_outcome(throughput)
     timed = any(names[outcome] for outcome in ("passed", "failed", "inconclusive"))
     checks = _outcomes(results, "throughput")
+    consequences = _consequences(checks)
     # What was timed and has nothing to be held against was not asked.
     asked = asked and (timed or not names["not_asked"])
     return _Evidence(
@@ -230,26 +234,50 @@ def _throughput(results: Sequence[CheckResult], throughput: Sequence[ThroughputR
         gaps=_crashed(checks),
         doubts=_not_run(checks)
         + _named(names["inconclusive"], "inconclusive")
-        + (("nothing was timed",) if asked and not timed else ()),
+        + (("nothing was timed",) if asked and not (timed or consequences) else ()),
         merits=_found_right(checks) + _named(names["passed"], "passed"),
+        consequences=consequences,
     )
 
 
 def _from_checks(name: Scope, results: Sequence[CheckResult], *, asked: bool) -> _Evidence:
     """The evidence of a scope in which every check must be judged."""
     checks = _outcomes(results, name)
-    gaps = _crashed(checks) + _not_run(checks)
-    if asked and not gaps and not any(checks[outcome] for outcome in ("passed", "failed", "deviation")):
+    gaps, consequences = _crashed(checks) + _not_run(checks), _consequences(checks)
+    if asked and not (gaps or consequences) and not any(checks[name] for name in ("passed", "failed", "deviation")):
         gaps += ("no check applied",)
-    return _Evidence(name=name, asked=asked, failures=_failed(checks), gaps=gaps, merits=_found_right(checks))
+    return _Evidence(
+        name=name,
+        asked=asked,
+        failures=_failed(checks, reasons.first_cause(results, name)),
+        gaps=gaps,
+        merits=_found_right(checks),
+        consequences=consequences,
+    )
 
 
 def _outcomes(results: Sequence[CheckResult], scope: Scope) -> Counter[str]:
-    return Counter(check.outcome for check in results if check.scope == scope)
+    """How many checks of a scope ended how; "consequence" where one was not run because of one that failed."""
+    failed = reasons.failed_names(results)
+    return Counter(
+        "consequence" if check.outcome == "not_run" and check.because in failed else check.outcome
+        for check in results
+        if check.scope == scope
+    )
 
 
-def _failed(checks: Counter[str]) -> tuple[str, ...]:
-    return _counted(checks["failed"], "check", "failed")
+def _failed(checks: Counter[str], first: str | None = None) -> tuple[str, ...]:
+    return _counted(checks["failed"], "check", "failed" if first is None else f"failed, first {first}")
+
+
+def _consequences(checks: Counter[str]) -> tuple[str, ...]:
+    """Such as "109 not run because of them", beside what failed in the same scope or, as it says then, in another."""
+    count, failed = checks["consequence"], checks["failed"]
+    if not count:
+        return ()
+    if failed:
+        return (f"{count} not run because of {'it' if failed == 1 else 'them'}",)
+    return _counted(count, "check", "not run because of what failed")
 
 
 def _crashed(checks: Counter[str]) -> tuple[str, ...]:
@@ -288,7 +316,7 @@ def _is_judged(task: TaskResult) -> bool:
 
 def _entry(evidence: _Evidence) -> ScopeEntry:
     if evidence.unjudged:
-        reason = "; ".join(evidence.unjudged + evidence.failures)
+        reason = "; ".join((*evidence.gaps, *evidence.doubts, *evidence.failures, *evidence.consequences))
         return ScopeEntry(name=evidence.name, status="could_not", reason=reason)
     if evidence.asked or evidence.failures:
         reason = "; ".join(evidence.failures + evidence.merits)

@@ -24,6 +24,7 @@ from clip_eval.baseline.spelling import signature
 from clip_eval.baseline.stand_in import write_stand_in
 from clip_eval.calling import INPUTS, PARAMETERS, parts, same
 from clip_eval.checkpoint import open_checkpoint
+from clip_eval.errors import NotAskable
 from clip_eval.files import write_bytes
 from clip_eval.measurement import Json
 from clip_eval.observe import ENTRY_POINTS, Clip, EntryPoint
@@ -223,6 +224,8 @@ def _of_masks(way: _Way) -> Iterator[tuple[str, Call]]:
 def _outcome(call: Call, answers: Mapping[str, Any]) -> str:
     try:
         observed = call()
+    except NotAskable:
+        raise
     except Exception as error:  # whatever the library raises is what a user sees
         return f"raises {type(error).__name__}"
     fitting = (name for name, expected in answers.items() if same(observed, expected))
@@ -264,7 +267,7 @@ def _tiny(directory: Path, like: Subject) -> Subject:
     zeros = load_file(path)
     weights = {name: generator.normal(0.0, 0.5, zero.shape).astype(np.float32) for name, zero in zeros.items()}
     write_bytes(path, save(weights, metadata={"format": "pt"}))
-    subject = Subject(open_checkpoint(directory), like.dtype, like.device, like.attention)
+    subject = Subject(open_checkpoint(directory), like.dtype, like.device, like.attention, like)
     for model_class in MODEL_CLASSES:
         subject.model(model_class)
     return subject

@@ -19,7 +19,7 @@ from clip_eval import budgets
 from clip_eval.baseline.picture_calls import ARRAYS, CALLS, OTHERS, PICTURES, Call, Given, Meaning
 from clip_eval.compare import to_array
 from clip_eval.edge_images import flat_image, turned_image
-from clip_eval.errors import UsageError
+from clip_eval.errors import NotAskable, UsageError
 from clip_eval.measurement import Json
 from clip_eval.observe import Clip
 from clip_eval.oracle.pixels import Passes, PixelSettings, preprocess
@@ -83,6 +83,8 @@ class _Reader:
     def _called(self, call: Callable[[], Any], meanings: Mapping[str, Meaning]) -> _Spelled:
         try:
             batch = call()
+        except NotAskable:
+            raise
         except Exception as error:  # that is what a user sees
             return _Spelled(f"raises {type(error).__name__}")
         return self._pixels(batch["pixel_values"], meanings) if "pixel_values" in batch else _Spelled("no pixel_values")
@@ -160,6 +162,8 @@ def observe_pictures(clip: Clip) -> dict[str, Json]:
     path = clip.subject.checkpoint.path
     try:
         processor = clip.subject.processor(_ROUTE, source=path)
+    except NotAskable:
+        raise
     except Exception as error:  # whatever the library raises is what a user sees
         return {"image_processor": f"raises {type(error).__name__}"}
     reader = _Reader(clip, PixelSettings.from_directory(path), processor)

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from clip_eval.baseline.configs import flat
 from clip_eval.baseline.spelling import attempt, spelled
 from clip_eval.baseline.stand_in import write_stand_in
+from clip_eval.errors import NotAskable
 from clip_eval.measurement import Json
 from clip_eval.observe import Clip
 from clip_eval.subject import MODEL_CLASSES, library
@@ -51,6 +52,8 @@ def _saved_processor(clip: Clip, route: str) -> dict[str, Json]:
     call = f"{route}.save_pretrained()"
     try:
         processor = clip.subject.processor(route, source=clip.subject.checkpoint.path)
+    except NotAskable:
+        raise
     except Exception:  # its route says what was raised
         return {}
     with _directory() as directory:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
+from clip_eval.errors import NotAskable
 from clip_eval.measurement import Json
 
 __all__ = ["agreed", "attempt", "kept_apart", "members", "signature", "spelled", "surface_of"]
@@ -63,9 +64,15 @@ def surface_of(value: Any) -> str:
 
 
 def attempt(read: Callable[..., str], *arguments: Any) -> str:
-    """Return what `read` spells of `arguments`, or the exception that it raises: that is what a user sees."""
+    """Return what `read` spells of `arguments`, or the exception that it raises: that is what a user sees.
+
+    Raises:
+        NotAskable: a check of its own says that it cannot be asked.
+    """
     try:
         return read(*arguments)
+    except NotAskable:
+        raise
     except Exception as error:
         return f"raises {type(error).__name__}"
 

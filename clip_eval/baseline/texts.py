@@ -8,6 +8,7 @@ from typing import Any
 
 from clip_eval.baseline.spelling import attempt, spelled
 from clip_eval.baseline.token_calls import CALLED, by_route, listed, observe_calls
+from clip_eval.errors import NotAskable
 from clip_eval.hard_texts import HARD_TEXTS, ODD_TEXTS, around
 from clip_eval.measurement import Json
 from clip_eval.observe import Clip
@@ -59,6 +60,8 @@ def _ids(clip: Clip, make: Callable[[], Any]) -> dict[str, str]:
     """Name of each text to its ids, spelled; what making the tokenizer raises is what each text gives."""
     try:
         loaded = make()
+    except NotAskable:
+        raise
     except Exception as error:
         return dict.fromkeys(_texts(clip), f"raises {type(error).__name__}")
     texts = _texts(clip)

@@ -3,33 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from clip_eval.checkpoint import Checkpoint
 from clip_eval.errors import CheckpointError
-from clip_eval.subject.releases import belongs_to, canonical_name
+from clip_eval.subject.releases import belongs_to, canonical_name, quiet
 
-__all__ = ["LoadingReport", "complete", "report_of"]
+__all__ = ["LoadingReport", "Shapes", "complete", "report_of", "said", "unlike_shapes"]
+
+Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+"""Shapes that differ, by canonical name: in the file, and in the model that the class builds."""
+
+_SAID = 300
 
 
 @dataclass(frozen=True, slots=True)
 class LoadingReport:
-    """What transformers said about the weights when it loaded a model; all three are empty for a healthy load.
+    """What transformers said about the weights when it loaded a model; nothing for a healthy load.
 
     Names are canonical. Tensors that belong to parts which the class does not have (the other tower) are not
     unexpected.
+
+    Attributes:
+        missing: tensors that the model has and the file has not.
+        unexpected: tensors that the file has and the model has not.
+        mismatched: tensors of another shape.
+        refusal: what from_pretrained raised, in one line; None where it returned a model.
+        shapes: of the mismatched tensors, where the library tells them.
     """
 
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     mismatched: tuple[str, ...]
+    refusal: str | None = None
+    shapes: Shapes = field(default_factory=dict, compare=False)
 
     @property
     def complete(self) -> bool:
         """True where every weight of the model came from the file."""
-        return not (self.missing or self.unexpected or self.mismatched)
+        return not (self.missing or self.unexpected or self.mismatched or self.refusal)
+
+    @property
+    def in_words(self) -> str:
+        """What is wrong, such as "missing logit_scale"; of many tensors the first five."""
+        return _named(self) or f"it raises {self.refusal}"
 
 
 def report_of(info: Mapping[str, Any], model_class: str) -> LoadingReport:
@@ -44,16 +64,46 @@ def report_of(info: Mapping[str, Any], model_class: str) -> LoadingReport:
         for name in names("unexpected_keys")
         if belongs_to(name, model_class) and not name.endswith(".position_ids")
     )
-    return LoadingReport(names("missing_keys"), unexpected, names("mismatched_keys"))
+    shapes = {
+        canonical_name(entry[0], model_class): (tuple(entry[1]), tuple(entry[2]))
+        for entry in info.get("mismatched_keys") or ()
+        if not isinstance(entry, str)
+    }
+    return LoadingReport(names("missing_keys"), unexpected, names("mismatched_keys"), shapes=shapes)
+
+
+def unlike_shapes(checkpoint: Checkpoint, model_class: str) -> Shapes:
+    """Return the tensors of a checkpoint that have another shape in the model that a class builds from its config.
+
+    Nothing is allocated. Where the class builds none, the mapping is empty: what it raises is told then.
+    """
+    import torch
+    import transformers
+
+    owner = getattr(transformers, model_class)
+    try:
+        with quiet(), torch.device("meta"):
+            model = owner(owner.config_class.from_pretrained(str(checkpoint.path), local_files_only=True))
+    except Exception:  # from_pretrained has raised before, and is told of
+        return {}
+    built = {canonical_name(name, model_class): tuple(value.shape) for name, value in model.state_dict().items()}
+    held = {name: tuple(checkpoint.tensors[name].shape) for name in built if name in checkpoint.tensors}
+    return {name: (shape, built[name]) for name, shape in held.items() if shape != built[name]}
+
+
+def said(error: BaseException) -> str:
+    """Return an exception in one line of at most 300 characters: its type and the first lines of its message."""
+    text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
+    return text if len(text) <= _SAID else f"{text[: _SAID - 4]} ..."
 
 
 def complete(model: Any, report: LoadingReport, where: Path) -> Any:
     """Return the model if all its weights came from the file, else raise CheckpointError."""
     if not report.complete:
         raise CheckpointError(
-            f"transformers {version('transformers')} did not load {type(model).__name__} completely: {_named(report)}",
+            f"transformers {version('transformers')} did not load {type(model).__name__} completely: {report.in_words}",
             where=where,
-            fix="Nothing computed from these weights means anything; see check weights.every_weight_is_loaded",
+            fix="Nothing computed from these weights means anything",
         )
     return model
 

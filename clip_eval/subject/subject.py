@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from numpy.typing import NDArray
 
 from clip_eval.checkpoint import Checkpoint
+from clip_eval.errors import CheckpointError, Finding, NotAskable
 from clip_eval.rounding import Precision
-from clip_eval.subject.loading import LoadingReport, complete, report_of
+from clip_eval.subject.findings import loading_finding
+from clip_eval.subject.loading import LoadingReport, complete, report_of, said, unlike_shapes
+from clip_eval.subject.processors import Processors
 from clip_eval.subject.releases import canonical_name, quiet, tower_of
 
 __all__ = ["Subject", "precision_of", "tensor_of"]
@@ -28,20 +31,30 @@ class Subject:
         dtype: "float32", "bfloat16" or "float16"; always passed on explicitly.
         device: a torch device, "cpu" or "cuda:0".
         attention: "eager", "sdpa" or another implementation, None for the library's default.
+        like: the candidate, where this is a tiny model of its kind: a class that loads neither is the candidate's
+            finding, told once.
     """
 
     checkpoint: Checkpoint
     dtype: str
     device: str = "cpu"
     attention: str | None = None
+    like: Subject | None = field(default=None, repr=False)
     _models: dict[str, Any] = field(default_factory=dict, repr=False)
-    _processors: dict[Any, Any] = field(default_factory=dict, repr=False)
     _reports: dict[str, LoadingReport] = field(default_factory=dict, repr=False)
+    _processors: Processors | None = field(default=None, repr=False)
 
     @property
     def precision(self) -> Precision:
         """How this subject computes."""
         return precision_of(self.dtype, self.device)
+
+    @property
+    def processors(self) -> Processors:
+        """What the classes build that users load a processor by."""
+        if self._processors is None:
+            self._processors = Processors(self.checkpoint)
+        return self._processors
 
     @property
     def is_loaded(self) -> bool:
@@ -56,17 +69,41 @@ class Subject:
             model_class: one of `MODEL_CLASSES`.
 
         Raises:
-            CheckpointError: weights are missing, unexpected or of the wrong shape; the tensors are named.
+            NotAskable: the class does not load every weight; check weights.every_weight_is_loaded says why.
+            CheckpointError: the same of a tiny model, where the candidate's own is loaded.
         """
+        finding = self.loading_finding(model_class)
+        if finding is not None:
+            self._refuse(model_class, finding)
+        return self._models[model_class]
+
+    def loading_finding(self, model_class: str) -> Finding | None:
+        """Return what keeps a class from loading every weight of the checkpoint; None where nothing does."""
+        checkpoint = self.checkpoint
         report = self.loading_report(model_class)
-        return complete(self._models[model_class], report, self.checkpoint.path)
+        return loading_finding(report, model_class, config=checkpoint.raw_config, directory=checkpoint.path)
 
     def loading_report(self, model_class: str) -> LoadingReport:
         """Load the model if that has not happened yet and return what the library reported."""
-        if model_class not in self._models:
-            self._models[model_class], info = self._load(model_class)
-            self._reports[model_class] = report_of(info, model_class)
+        if model_class not in self._reports:
+            self._reports[model_class] = self._first_load(model_class)
         return self._reports[model_class]
+
+    def _refuse(self, model_class: str, finding: Finding) -> NoReturn:
+        if self.like is not None and self.like.loading_report(model_class).complete:
+            raise CheckpointError(finding.what, where=finding.where, fix=finding.fix)
+        name = f"weights.every_weight_is_loaded[{model_class}]"
+        raise NotAskable(f"{model_class} is not loaded", finding=name, where=finding.where)
+
+    def _first_load(self, model_class: str) -> LoadingReport:
+        try:
+            self._models[model_class], info = self._load(model_class)
+        except Exception as error:  # whatever from_pretrained raises keeps users from the class
+            if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+                raise
+            shapes = unlike_shapes(self.checkpoint, model_class)
+            return LoadingReport((), (), tuple(shapes), refusal=said(error), shapes=shapes)
+        return report_of(info, model_class)
 
     def run(
         self,
@@ -139,8 +176,11 @@ class Subject:
             options: passed on to from_pretrained, such as output_hidden_states.
 
         Raises:
+            NotAskable: the class does not load every weight of the checkpoint without these options either.
             CheckpointError: weights are missing, unexpected or of the wrong shape; the tensors are named.
         """
+        if directory is None:
+            self.model(model_class)
         model, info = self._load(model_class, directory, **options)
         return complete(model, report_of(info, model_class), directory or self.checkpoint.path)
 
@@ -271,16 +311,12 @@ class Subject:
             route: the name of a class with from_pretrained.
             source: a directory other than the checkpoint's.
             options: passed on to from_pretrained, such as use_fast.
-        """
-        key = (route, source, tuple(sorted(options.items())))
-        if key not in self._processors:
-            import transformers
 
-            with quiet():
-                loader = getattr(transformers, route)
-                path = str(source or self.checkpoint.path)
-                self._processors[key] = loader.from_pretrained(path, local_files_only=True, **options)
-        return self._processors[key]
+        Raises:
+            NotAskable: the class should build one of the checkpoint's files and does not; check
+                processor.every_class_builds_one says why.
+        """
+        return self.processors.load(route, source, options)
 
     def made(self, class_name: str, *arguments: object, method: str | None = None, **settings: Any) -> Any:
         """Construct an object of a transformers class, such as an image processor from its defaults; nothing is kept.

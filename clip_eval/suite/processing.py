@@ -12,6 +12,7 @@ from PIL import Image
 
 from clip_eval import budgets
 from clip_eval.compare import Compare, to_array
+from clip_eval.errors import NotAskable
 from clip_eval.observe import Clip
 from clip_eval.oracle.pixels import Passes, PixelSettings, Spare, Transparency, preprocess
 from clip_eval.outcomes import Evidence
@@ -153,9 +154,15 @@ def with_factor(settings: PixelSettings, factor: float) -> PixelSettings:
 
 
 def raised(call: Callable[[], object]) -> str:
-    """Return the name of the exception that a call ends with, "nothing" where it returns."""
+    """Return the name of the exception that a call ends with, "nothing" where it returns.
+
+    Raises:
+        NotAskable: the call cannot be made at all; that is no answer to it.
+    """
     try:
         call()
+    except NotAskable:
+        raise
     except Exception as error:  # whatever the library raises is what a user sees
         return type(error).__name__
     return "nothing"

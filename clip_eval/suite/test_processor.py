@@ -10,6 +10,7 @@ from clip_eval.oracle.pixels import preprocess
 from clip_eval.oracle.tokens import BytePairEncoder
 from clip_eval.outcomes import Evidence
 from clip_eval.probes import TEXTS, make_pictures
+from clip_eval.subject import BUILDERS
 from clip_eval.suite.processing import Pixels, pixels_of
 from clip_eval.token_routes import encoder_of
 
@@ -26,6 +27,22 @@ def encoder(clip: Clip, evidence: Evidence) -> BytePairEncoder:
     if not clip.subject.checkpoint.has_tokenizer:
         evidence.not_run("the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
     return encoder_of(clip)
+
+
+@pytest.mark.parametrize("class_name", BUILDERS)
+def test_every_class_builds_one(clip: Clip, compare: Compare, evidence: Evidence, class_name: str) -> None:
+    """Every class that users load a processor, an image processor or a tokenizer by builds one from the files.
+
+    Where several cannot for one reason, the most basic of them says it, and the others are not run because of that.
+    """
+    processors = clip.subject.processors
+    if reason := processors.missing(class_name):
+        evidence.not_run(reason)
+    if reason := processors.obstacle(class_name):
+        evidence.not_applicable(reason)
+    if finding := processors.finding(class_name):
+        raise finding
+    compare.equal(callable(clip.subject.processor(class_name)), True, name=f"what {class_name} builds can be called")
 
 
 def test_keys_are_the_documented_ones(clip: Clip, compare: Compare, pixels: Pixels, encoder: BytePairEncoder) -> None:

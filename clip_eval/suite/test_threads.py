@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from clip_eval.compare import Compare
 from clip_eval.deviations import Deviations
+from clip_eval.errors import NotAskable
 from clip_eval.expect import ExpectedTower, Oracle
 from clip_eval.observe import ENTRY_POINTS, Clip, EntryPoint, tensors_of
 
@@ -107,6 +108,9 @@ def _in_threads(clip: Clip, entry: EntryPoint) -> dict[int, Any]:
             thread.start()
         for thread in threads:
             thread.join()
+    for result in results.values():
+        if isinstance(result, NotAskable):
+            raise result
     return {count: results[count] for count in COUNTS}  # as started, not as ended
 
 

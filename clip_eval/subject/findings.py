@@ -1,0 +1,98 @@
+"""What is wrong where a class does not load a checkpoint: file, field, both values, and what to do.
+
+The library's own words for it ("size mismatch", "unrecognized image processor") name neither the field nor a remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from types import MappingProxyType
+
+from clip_eval.errors import Finding
+from clip_eval.subject.loading import LoadingReport, Shapes
+
+__all__ = ["loading_finding"]
+
+_CONFIG = "config.json"
+_SHOWN = 3
+
+_FIELDS: Mapping[str, tuple[str | None, ...]] = MappingProxyType(
+    {
+        "text_projection.weight": ("projection_dim", "hidden_size"),
+        "visual_projection.weight": ("projection_dim", "hidden_size"),
+        "token_embedding.weight": ("vocab_size", "hidden_size"),
+        "text_model.embeddings.position_embedding.weight": ("max_position_embeddings", "hidden_size"),
+        # A row for each patch, and one for the class token: no field says that number itself.
+        "vision_model.embeddings.position_embedding.weight": (None, "hidden_size"),
+        "patch_embedding.weight": ("hidden_size", "num_channels", "patch_size", "patch_size"),
+        "mlp.fc1.weight": ("intermediate_size", "hidden_size"),
+        "mlp.fc1.bias": ("intermediate_size",),
+        "mlp.fc2.weight": ("hidden_size", "intermediate_size"),
+    }
+)
+"""The field of a tower's section that each axis of a tensor follows, by how the tensor's name ends; else the width."""
+
+
+def loading_finding(
+    report: LoadingReport, model_class: str, *, config: Mapping[str, object], directory: Path
+) -> Finding | None:
+    """Return what keeps a class from loading every weight, for people; None where nothing does.
+
+    Args:
+        report: what the library said.
+        model_class: the class.
+        config: config.json as it is.
+        directory: the checkpoint.
+    """
+    if report.complete:
+        return None
+    release, file = f"transformers {version('transformers')}", directory / _CONFIG
+    fields = dict(_differing(report.shapes))
+    if fields:
+        told = [_field(place, sizes, config=config) for place, sizes in fields.items()]
+        fix = " and ".join(f"write {size} for {section}.{name}" for (section, name), (size, _, _) in fields.items())
+        what = f"{release} cannot load {model_class}: {'; '.join(told[:_SHOWN])}"
+        return Finding(what, where=file, fix=f"{fix[:1].upper()}{fix[1:]}")
+    if report.shapes:
+        return Finding(f"{release} cannot load {model_class}: {_unlike(report.shapes)}", where=file, fix="Correct it")
+    if report.refusal:
+        fix = "Load it in Python to see the whole message, and mend what it names"
+        return Finding(f"{release} cannot load {model_class}: {report.refusal}", where=directory, fix=fix)
+    what = f"{release} does not load every weight of {model_class}: {report.in_words}"
+    fix = "What is missing has random values: compare the names in the file with those of the model's state_dict"
+    return Finding(what, where=directory, fix=fix)
+
+
+_Place = tuple[str, str]
+_Sizes = tuple[int, int, str]
+
+
+def _differing(shapes: Shapes) -> Iterator[tuple[_Place, _Sizes]]:
+    """(section, field) with the size in the file, the size in the model, and a tensor that shows it; each once."""
+    seen: set[_Place] = set()
+    for name, (held, built) in shapes.items():
+        section = "text_config" if name.startswith("text_") else "vision_config"
+        fields = next((value for end, value in _FIELDS.items() if name.endswith(end)), ("hidden_size",) * len(held))
+        if len(held) == len(built) == len(fields):
+            for field, size, made in zip(fields, held, built, strict=True):
+                if field is not None and size != made and (section, field) not in seen:
+                    seen.add((section, field))
+                    yield (section, field), (size, made, name)
+
+
+def _field(place: _Place, sizes: _Sizes, *, config: Mapping[str, object]) -> str:
+    """Such as "text_config.projection_dim is 512, and text_projection.weight is made for 1024"."""
+    (section, field), (size, made, tensor) = place, sizes
+    tower = config.get(section)
+    stated = isinstance(tower, Mapping) and tower.get(field) is not None
+    word = f"{section}.{field} is {made}" if stated else f"{section}.{field} is left out, which means {made}"
+    whole = ", as projection_dim beside the towers says" if config.get(field) == size else ""
+    return f"{word}, and {tensor} is made for {size}{whole}"
+
+
+def _unlike(shapes: Shapes) -> str:
+    told = [f"{name} has shape {held} in the file and {built} in the model" for name, (held, built) in shapes.items()]
+    more = f"; {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
+    return "; ".join(told[:_SHOWN]) + more

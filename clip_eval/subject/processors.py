@@ -1,0 +1,170 @@
+"""The classes by which users load a processor, what each builds from a checkpoint, and why it builds nothing.
+
+AutoProcessor is made of an image processor and a tokenizer: where one of these cannot be built, all that hold it raise
+the same. The most basic class that raises it is the finding; whatever needs another one was not asked because of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from packaging.version import Version
+
+from clip_eval.checkpoint import Checkpoint
+from clip_eval.errors import CheckpointError, ClipEvalError, Finding, NotAskable
+from clip_eval.files import read_json
+from clip_eval.subject.loading import said
+from clip_eval.subject.releases import provides, quiet, transformers_release
+
+__all__ = ["BUILDERS", "Processors"]
+
+_IMAGES = ("AutoImageProcessor", "CLIPImageProcessor", "CLIPImageProcessorPil", "CLIPImageProcessorFast")
+_TOKENIZERS = ("AutoTokenizer", "CLIPTokenizer", "CLIPTokenizerFast")
+_BOTH = ("CLIPProcessor", "AutoProcessor")
+
+BUILDERS = (*_IMAGES, *_TOKENIZERS, *_BOTH)
+"""Every class that users load a processor or a part of one by, the parts first."""
+
+_DECLARED: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = MappingProxyType(
+    {
+        "image": (
+            ("preprocessor_config.json", ("image_processor_type",)),
+            ("processor_config.json", ("image_processor", "image_processor_type")),
+        ),
+        "token": (("tokenizer_config.json", ("tokenizer_class",)),),
+        "both": tuple(
+            (file, ("processor_class",))
+            for file in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
+        ),
+    }
+)
+"""Where files name a class that is to be built."""
+
+_PLAIN = {"image": "CLIPImageProcessor", "token": "CLIPTokenizer", "both": "CLIPProcessor"}
+
+
+@dataclass(slots=True)
+class Processors:
+    """What the classes build from one checkpoint; each object is built once and kept."""
+
+    checkpoint: Checkpoint
+    _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
+    _tried: dict[str, Exception | None] = field(default_factory=dict, repr=False)
+
+    def load(self, route: str, source: Path | None, options: Mapping[str, Any]) -> Any:
+        """Return what a class builds.
+
+        Args:
+            route: the name of a class with from_pretrained.
+            source: a directory other than the checkpoint's.
+            options: passed on to from_pretrained, such as use_fast.
+
+        Raises:
+            NotAskable: the class should build something from the checkpoint's files and does not.
+        """
+        key = (route, source, tuple(sorted(options.items())))
+        if key not in self._kept:
+            try:
+                self._kept[key] = _built(route, source or self.checkpoint.path, options)
+            except Exception as error:
+                if source in (None, self.checkpoint.path) and self._is_told(route, error):
+                    raise self._not_askable(route) from error
+                raise
+        return self._kept[key]
+
+    def obstacle(self, route: str) -> str | None:
+        """Say why a class of `BUILDERS` need not build anything here, or None if it has all that it needs."""
+        if not provides(route):
+            return f"transformers {version('transformers')} has no {route} that can be used here"
+        files = self.checkpoint.path
+        python = route == "CLIPTokenizer" and transformers_release() < Version("5.0.0.dev0")
+        if python and not all((files / name).is_file() for name in ("vocab.json", "merges.txt")):
+            return "the tokenizer written in Python needs vocab.json and merges.txt"
+        refusal = self._refusal(route)
+        return said(refusal) if isinstance(refusal, ImportError) else None
+
+    def missing(self, route: str) -> str | None:
+        """Say which part the checkpoint lacks that a class of `BUILDERS` reads, or None if it has all."""
+        if route not in _TOKENIZERS and not self.checkpoint.has_image_processor:
+            return "the checkpoint has no image processor (preprocessor_config.json)"
+        if route not in _IMAGES and not self.checkpoint.has_tokenizer:
+            return "the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)"
+        return None
+
+    def finding(self, route: str) -> ClipEvalError | None:
+        """Return what keeps a class of `BUILDERS` from building; None where nothing does.
+
+        It is a Finding, or NotAskable where a more basic class says the same.
+        """
+        error = self._refusal(route)
+        if error is None:
+            return None
+        return self._described(route, error) if self._root(route) == route else self._not_askable(route)
+
+    def _is_told(self, route: str, error: Exception) -> bool:
+        """Whether a check says that this class builds nothing: then it is no outcome of whatever asked for it."""
+        if isinstance(error, (ImportError, MemoryError)) or route not in BUILDERS:
+            return False
+        return not (self.missing(route) or self.obstacle(route)) and self._refusal(route) is not None
+
+    def _not_askable(self, route: str) -> NotAskable:
+        name = f"processor.every_class_builds_one[{self._root(route)}]"
+        return NotAskable(f"{route} builds nothing from its files", finding=name, where=self.checkpoint.path)
+
+    def _refusal(self, route: str) -> Exception | None:
+        if route not in self._tried:
+            try:
+                self._kept[route, None, ()] = _built(route, self.checkpoint.path, {})
+                self._tried[route] = None
+            except Exception as error:  # whatever from_pretrained raises keeps users from the class
+                self._tried[route] = error
+        return self._tried[route]
+
+    def _root(self, route: str) -> str:
+        """The most basic class that raises the same."""
+        told = said(self._refusal(route) or RuntimeError())
+        before = (other for other in BUILDERS[: BUILDERS.index(route)] if not (self.missing(other)))
+        same = (other for other in before if provides(other) and self._refusal(other) is not None)
+        return next((other for other in same if said(self._refusal(other) or RuntimeError()) == told), route)
+
+    def _described(self, route: str, error: Exception) -> Finding:
+        release = f"transformers {version('transformers')}"
+        kind = "image" if route in _IMAGES else "token" if route in _TOKENIZERS else "both"
+        for file, place, value in self._unknown(kind):
+            what = f"{route} builds nothing: {'.'.join(place)} is {value!r}, a class that {release} does not have"
+            plain = _PLAIN[kind]
+            works = plain != route and provides(plain) and self._refusal(plain) is None
+            fix = f"Write {plain!r} there" + (f": {plain} builds one from the same files" if works else "")
+            return Finding(what, where=file, fix=fix)
+        fix = "Mend the file that it names, or save the processor again with save_pretrained"
+        return Finding(f"{route} of {release} builds nothing: {said(error)}", where=self.checkpoint.path, fix=fix)
+
+    def _unknown(self, kind: str) -> Iterator[tuple[Path, tuple[str, ...], str]]:
+        """File, field and value of each class name that this release does not know."""
+        for name, place in _DECLARED[kind]:
+            file = self.checkpoint.path / name
+            value = _read(file)
+            for key in place:
+                value = value.get(key) if isinstance(value, dict) else None
+            if isinstance(value, str) and not provides(value) and not provides(f"{value}Fast"):
+                yield file, place, value
+
+
+def _built(route: str, source: Path, options: Mapping[str, Any]) -> Any:
+    import transformers
+
+    with quiet():
+        return getattr(transformers, route).from_pretrained(str(source), local_files_only=True, **options)
+
+
+def _read(file: Path) -> Any:
+    """The JSON of a file; None where there is none, or none that can be read: the library's message tells of it."""
+    try:
+        return read_json(file, error=CheckpointError) if file.is_file() else None
+    except CheckpointError:
+        return None
