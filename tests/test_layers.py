@@ -18,7 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     for layer in (
         "__init__ _unpickle budgets deviations display errors hard_texts measurement paths schemas",
         "compare config files hub interpreters machine run_record settings speeds tensors",
-        "acceptances fingerprints inventory library oracle policy reasons",
+        "acceptances fingerprints inventory library oracle policy reasons run_folder",
         "checkpoint edge_images probes report rounding verdict",
         "recomputed teacher",
         "calling checks convert expect slope subject",
