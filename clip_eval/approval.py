@@ -27,6 +27,7 @@ from clip_eval.files import read_text, writable_directory
 from clip_eval.hermetic import run_gate
 from clip_eval.measurement import Json
 from clip_eval.provenance import facts
+from clip_eval.run_folder import owned, reserved
 from clip_eval.run_record import RunRecord, SurfaceChange, load
 from clip_eval.session import Session
 from clip_eval.settings import Settings
@@ -36,6 +37,7 @@ from clip_eval.verdict import EXIT_CODES, Asked, Decision, decide
 __all__ = ["Approval", "build_pack", "record"]
 
 _NAMED_AT_MOST = 3
+_PATIENCE_S = 60.0  # another record writes its few files to the same pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,8 @@ def record(
         baseline_python=None, out=None,
     )  # fmt: skip
     if out is not None:
-        return _record_new(plain, out, speeds=speeds)
+        with reserved(out):
+            return _record_new(plain, out, speeds=speeds)
     directory = Path(str(add_to))
     approval = _approve(plain, directory)
     return _with_speed(approval, plain, directory) if speeds and approval.exit_code == 0 else approval
@@ -130,10 +133,11 @@ def _approve(settings: Settings, directory: Path) -> Approval:
         return run
     session = _gated_session(settings, run)
     environment, surface = environment_of(session.clip), observe_surface(session.clip)
-    pack = open_pack(directory)  # again: others may have approved their environments meanwhile
-    if environment in pack.environments:
-        return _already_approved(pack, environment, surface, directory)
-    add_environment(directory, pack, environment, Approved(surface, _provenance(session)))
+    with owned(directory, patience_s=_PATIENCE_S):
+        pack = open_pack(directory)  # again: others may have approved their environments meanwhile
+        if environment in pack.environments:
+            return _already_approved(pack, environment, surface, directory)
+        add_environment(directory, pack, environment, Approved(surface, _provenance(session)))
     known = pack.nearest(environment)
     different = changes(pack.environments[known].surface, surface)
     beside = f"surface of {known}: {_counted(different)}{', as the gate lists' if different else ''}"
@@ -142,12 +146,14 @@ def _approve(settings: Settings, directory: Path) -> Approval:
 
 def _with_speed(approval: Approval, settings: Settings, directory: Path) -> Approval:
     """Add this machine's speed to the pack, unless it is known: a pack does not change what it has approved."""
-    speed, pack = _speed(settings), open_pack(directory)
-    known = any(
-        (entry.conditions, entry.transformers) == (speed.conditions, speed.transformers) for entry in pack.speeds
-    )
-    if not known:
-        add_speed(directory, pack, speed)
+    speed = _speed(settings)
+    with owned(directory, patience_s=_PATIENCE_S):
+        pack = open_pack(directory)
+        known = any(
+            (entry.conditions, entry.transformers) == (speed.conditions, speed.transformers) for entry in pack.speeds
+        )
+        if not known:
+            add_speed(directory, pack, speed)
     said = "was recorded before" if known else "is recorded"
     return replace(approval, message=f"{approval.message}; its speed on this machine {said}")
 

@@ -54,10 +54,15 @@ def bench(
     """
     from clip_eval.bench import Options, run_bench, write_bench
     from clip_eval.bench.text import terminal
+    from clip_eval.bench.writing import FILES
     from clip_eval.files import writable_directory
+    from clip_eval.run_folder import clear, owned
 
     where = writable_directory(out or _DEFAULT_OUT)
     options = Options(model=checkpoint, dtypes=dtypes, attentions=attentions, **named)
-    found = run_bench(options, say=lambda line: click.echo(line, err=True))
-    write_bench(found, where)
-    click.echo("\n".join([*terminal(found), f"reports: {where / 'bench.html'}"]))
+    with owned(where):
+        clear(where, FILES)
+        found = run_bench(options, say=lambda line: click.echo(line, err=True))
+        click.echo("\n".join(terminal(found)))  # before the files: it is there where they cannot be written
+        write_bench(found, where)
+    click.echo(f"reports: {where / 'bench.html'}")

@@ -7,6 +7,7 @@ is an `OutputError` with the path and the system's reason.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -18,6 +19,7 @@ from typing import BinaryIO
 from clip_eval.errors import ClipEvalError, OutputError
 
 __all__ = [
+    "lacks_room",
     "new_directory",
     "read_json",
     "read_text",
@@ -27,6 +29,8 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def writable_directory(path: str | Path) -> Path:
@@ -154,6 +158,20 @@ def read_json(path: str | Path, *, error: type[ClipEvalError]) -> object:
         ) from problem
 
 
+def lacks_room(problem: BaseException) -> bool:
+    """Whether an error, or what it followed from, is a full disk or quota; libraries say it in words of their own."""
+    chain: BaseException | None = problem
+    while chain is not None:
+        if isinstance(chain, OSError) and chain.errno in _NO_ROOM:
+            return True
+        if type(chain).__name__ == "SafetensorError" and any(
+            f"(os error {number})" in str(chain) for number in _NO_ROOM
+        ):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return False
+
+
 def _resolved(path: str | Path) -> Path:
     """Through symbolic links, so that a rename replaces what a link points to and not the link."""
     return Path(os.path.realpath(path))
@@ -172,7 +190,8 @@ def _output_errors(what: str, target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        raise OutputError(f"{what} ({_reason(problem)})", where=target, fix="Name another place") from problem
+        fix = "Make room there, or name another place" if lacks_room(problem) else "Name another place"
+        raise OutputError(f"{what} ({_reason(problem)})", where=target, fix=fix) from problem
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +19,7 @@ from clip_eval.checks import SUITE
 from clip_eval.errors import OutputError, ProcessError, UsageError
 from clip_eval.files import writable_directory
 from clip_eval.interpreters import child_environment, record_with
+from clip_eval.run_folder import Lease, clear, owned
 from clip_eval.session import Session
 from clip_eval.settings import REPORTS, Settings
 
@@ -55,16 +56,24 @@ def run_gate(settings: Settings, *, keyword: str | None = None, quiet: bool = Fa
         ProcessError: the child died, or ended without a run record.
     """
     out = writable_directory(settings.out or DEFAULT_OUT)
+    with owned(out, *([] if settings.repro is None else [settings.repro])) as lease:
+        clear(out, REPORTS)
+        try:
+            return _gate(settings, out, lease, keyword=keyword, quiet=quiet)
+        finally:
+            if not (out / "run.json").exists():
+                clear(out, REPORTS)  # run.json comes last: without it the others are of a run that broke down
+
+
+def _gate(settings: Settings, out: Path, lease: Lease, *, keyword: str | None, quiet: bool) -> int:
     Session(settings).look()
-    _remove_reports(out)
     settings = _with_recorded_baseline(settings, out)
-    with (
-        tempfile.TemporaryDirectory(prefix="clip-eval-") as empty,
-        tempfile.TemporaryFile() as errors,
-        tempfile.TemporaryFile() as kept,
-    ):
-        code = _run(_command(settings, out, keyword), cwd=empty, errors=errors, output=kept if quiet else None)
-        said, held_back = _read(errors), _read(kept)
+    with _scratch() as scratch:
+        command = _command(settings, out, keyword)
+        code = _run(
+            command, cwd=scratch.empty, errors=scratch.errors, output=scratch.kept if quiet else None, lease=lease
+        )
+        said, held_back = _read(scratch.errors), _read(scratch.kept)
     if held_back and code not in _DECIDED:
         sys.stdout.write(f"{held_back}\n")
     if code == _USAGE_ERROR:
@@ -73,6 +82,27 @@ def run_gate(settings: Settings, *, keyword: str | None = None, quiet: bool = Fa
         sys.stderr.write(f"{said}\n")
     _require_record(code, settings, out)
     return code
+
+
+@dataclass(frozen=True, slots=True)
+class _Scratch:
+    """What a child needs for its time: an empty directory, and files for what it says."""
+
+    empty: str
+    errors: IO[bytes]
+    kept: IO[bytes]
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[_Scratch]:
+    with contextlib.ExitStack() as stack:
+        try:
+            empty = stack.enter_context(tempfile.TemporaryDirectory(prefix="clip-eval-", ignore_cleanup_errors=True))
+            errors, kept = (stack.enter_context(_memory_file()) for _ in range(2))
+        except OSError as problem:
+            what = f"no temporary file can be made ({(problem.strerror or str(problem)).lower()})"
+            raise OutputError(what, where=problem.filename, fix="Make room there, or set TMPDIR") from problem
+        yield _Scratch(empty, errors, kept)
 
 
 def _with_recorded_baseline(settings: Settings, out: Path) -> Settings:
@@ -89,13 +119,11 @@ def _with_recorded_baseline(settings: Settings, out: Path) -> Settings:
     return replace(settings, baseline=str(pack))
 
 
-def _remove_reports(out: Path) -> None:
-    try:
-        for name in REPORTS:
-            (out / name).unlink(missing_ok=True)
-    except OSError as problem:
-        what = f"a report of an earlier run cannot be removed ({problem.strerror})"
-        raise OutputError(what, where=problem.filename or out, fix="Name another directory") from problem
+def _memory_file() -> IO[bytes]:
+    """A file for what the child says; in memory where the system has such files, so that a full disk can be told."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("clip-eval"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _require_record(code: int, settings: Settings, out: Path) -> None:
@@ -133,14 +161,14 @@ def _absolute_options(settings: Settings) -> list[str]:
     return [_absolute(part) if part == python else part for part in options]
 
 
-def _run(command: list[str], *, cwd: str, errors: IO[bytes], output: IO[bytes] | None) -> int:
+def _run(command: list[str], *, cwd: str, errors: IO[bytes], output: IO[bytes] | None, lease: Lease) -> int:
     """Run the child to its end.
 
     It has a session of its own, so that Ctrl-C reaches it once, from here: it then writes what it has and ends by
     itself. A shell that starts jobs in the background makes them, and so the child, deaf to it; the child must hear.
     """
     interrupted = False
-    with _stopped_like_interrupted(), _started(command, cwd=cwd, errors=errors, output=output) as child:
+    with _stopped_like_interrupted(), _started(command, cwd=cwd, errors=errors, output=output, lease=lease) as child:
         try:
             while (code := _wait(child)) is None:
                 interrupted = True
@@ -149,15 +177,18 @@ def _run(command: list[str], *, cwd: str, errors: IO[bytes], output: IO[bytes] |
     return _INTERRUPTED if interrupted and code < 0 else code
 
 
-def _started(command: list[str], *, cwd: str, errors: IO[bytes], output: IO[bytes] | None) -> subprocess.Popen[bytes]:
+def _started(
+    command: list[str], *, cwd: str, errors: IO[bytes], output: IO[bytes] | None, lease: Lease
+) -> subprocess.Popen[bytes]:
     """Start the child. What ignores a signal hands that on, so for this moment the signal is not ignored."""
     deaf = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     if deaf:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         return subprocess.Popen(
-            command, cwd=cwd, env=_environment(), stdout=output, stderr=errors, start_new_session=True
-        )
+            command, cwd=cwd, env={**_environment(), **lease.environment()}, stdout=output, stderr=errors,
+            start_new_session=True, pass_fds=lease.descriptors if os.name == "posix" else (),
+        )  # fmt: skip
     finally:
         if deaf:
             signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -81,7 +81,7 @@ class Evidence:
     def _leave(self, kind: str, text: str) -> None:
         self.properties.append((_PREFIX + kind, text))
 
-    def leave_not_run(self, reason: str, *, because: str) -> None:
+    def leave_not_run(self, reason: str, *, because: str | None = None) -> None:
         """As `not_run`, for a hook: the report is the caller's to change."""
         self._leave("skip", json.dumps({"outcome": "not_run", "reason": reason, "because": because}))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import shlex
+import sys
 import textwrap
 import time
 from collections.abc import Generator, Sequence
@@ -16,10 +18,11 @@ import pytest
 
 from clip_eval.causes import attributed
 from clip_eval.checks import Case, declared_checks, find_case, is_of_suite
-from clip_eval.errors import ClipEvalError, NotAskable
-from clip_eval.files import writable_directory, write_text
+from clip_eval.errors import ClipEvalError, NotAskable, OutputError
+from clip_eval.files import lacks_room, write_text
 from clip_eval.outcomes import Evidence, Outcomes, name_in_suite
 from clip_eval.report import render_html, render_junit, render_markdown, terminal_failure
+from clip_eval.run_folder import clear, owned
 from clip_eval.run_record import CheckResult, RunRecord, dump
 from clip_eval.session import Session
 from clip_eval.settings import REPORTS
@@ -46,18 +49,33 @@ class Recorder:
         self._announced: list[str] = []
         self._deselected: list[str] = []
         self._facts: dict[str, Any] = {}
+        self._folders = contextlib.ExitStack()
+        self._unwritten: OutputError | None = None
 
     def prepare(self) -> None:
-        """Look at everything the user named before long work. Raises ClipEvalError."""
+        """Own the folders, empty them, and look at everything the user named before long work. Raises ClipEvalError."""
         if self._is_worker:
             return  # the controller has looked
-        if self.session.settings.out is not None:
-            writable_directory(self.session.settings.out)
-        if self.session.settings.repro is not None:
+        try:
+            self._own_folders()
+            self.session.look()
+        except BaseException:
+            self._folders.close()
+            raise
+
+    def _own_folders(self) -> None:
+        out, repro = self.session.settings.out, self.session.settings.repro
+        self._folders.enter_context(owned(*(folder for folder in (out, repro) if folder is not None)))
+        if out is not None:
+            clear(out, REPORTS)
+        if repro is not None:
             from clip_eval.repro import remove_bundles
 
-            remove_bundles(writable_directory(self.session.settings.repro))
-        self.session.look()
+            remove_bundles(Path(repro))
+
+    def pytest_unconfigure(self) -> None:
+        """The folders are others' again."""
+        self._folders.close()
 
     @property
     def _is_worker(self) -> bool:
@@ -96,10 +114,13 @@ class Recorder:
             Evidence(item.user_properties).leave_not_run(str(error), because=error.finding)
         elif isinstance(error, ClipEvalError) and call.when == "call":
             Evidence(item.user_properties).reason(str(error))
+        full = error is not None and lacks_room(error)
+        if full:
+            Evidence(item.user_properties).leave_not_run(f"the check found no room on the disk: {error}")
         if isinstance(error, Mismatch) and (module := self._located(error)):
             Evidence(item.user_properties).diverges_at(module)
         report = yield
-        if isinstance(error, NotAskable):
+        if full or isinstance(error, NotAskable):
             report.outcome, report.longrepr = "skipped", (str(item.path), 0, f"Skipped: {error}")
         elif isinstance(error, ClipEvalError) and call.when == "call":
             report.longrepr = terminal_failure(self._explained(item, report))
@@ -171,11 +192,17 @@ class Recorder:
         terminalreporter.section("clip-eval")
         for line in self._closing_lines(self.record):
             terminalreporter.write_line(line)
+        if self._unwritten is not None:
+            sys.stderr.write(f"ERROR: {self._unwritten}\n")
 
     def _finish(self, session: pytest.Session) -> None:
         self.record = self._record()
-        if self.session.settings.out is not None:
-            _write_reports(self.record, self.session.settings.out)
+        try:
+            if self.session.settings.out is not None:
+                _write_reports(self.record, self.session.settings.out)
+        except OutputError as error:
+            self._unwritten, session.exitstatus = error, error.exit_code
+            return
         code = int(session.exitstatus)
         if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
             own_tests_failed = code == pytest.ExitCode.TESTS_FAILED and self.record.verdict == "pass"
@@ -251,7 +278,7 @@ class Recorder:
     def _closing_lines(self, record: RunRecord) -> list[str]:
         reasons = [line for reason in record.reasons for line in _wrapped(f"- {reason}", indent="  ")]
         out = self.session.settings.out
-        reports = [] if out is None else [f"reports: {out / 'report.html'}"]
+        reports = [] if out is None or self._unwritten else [f"reports: {out / 'report.html'}"]
         notes = [line for note in record.notes for line in _wrapped(f"note: {note}", indent="  ")]
         return [*_wrapped(record.headline), *reasons, *notes, *reports]
 
@@ -277,7 +304,11 @@ def _own_check(item: pytest.Item) -> DeclaredCheck:
 
 
 def _write_reports(record: RunRecord, out: Path) -> None:
-    """Write the reports, each whole and none before all can be rendered."""
+    """Write the reports, all or none, each whole and none before all can be rendered."""
     texts = [render(record) for render in (render_html, render_markdown, render_junit, dump)]
-    for name, text in zip(REPORTS, texts, strict=True):
-        write_text(out / name, text)
+    try:
+        for name, text in zip(REPORTS, texts, strict=True):
+            write_text(out / name, text)
+    except OutputError:
+        clear(out, REPORTS)
+        raise

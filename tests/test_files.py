@@ -7,11 +7,15 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from clip_eval import files
 from clip_eval.errors import CheckpointError, OutputError, PackError
 from clip_eval.files import (
+    lacks_room,
     new_directory,
     read_json,
     read_text,
@@ -171,3 +175,22 @@ def test_unreadable_json_is_named(tmp_path: Path, content: bytes | None, expecte
     with pytest.raises(CheckpointError, match=expected) as caught:
         read_json(file, error=CheckpointError)
     assert str(file) in str(caught.value)
+
+
+def test_a_full_disk_is_told_from_other_failures() -> None:
+    """In the words of Python and of safetensors, also as the cause of what a library raises."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert lacks_room(full)
+    assert not lacks_room(OSError(errno.EACCES, "Permission denied"))
+    try:
+        try:
+            raise full
+        except OSError as problem:
+            raise RuntimeError("cannot save") from problem
+    except RuntimeError as error:
+        assert lacks_room(error)
+    with pytest.raises(SafetensorError) as caught:
+        save_file({"x": np.zeros(1)}, "/dev/full/x")
+    assert not lacks_room(caught.value)
+    assert lacks_room(SafetensorError("I/O error: No space left on device (os error 28)"))
+    assert not lacks_room(AssertionError("(os error 28)"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -10,14 +11,16 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from gating import Ended, gate, outcomes, plain_gate, run_record, smallest_clip
 
 from clip_eval import hermetic
-from clip_eval.errors import OutputError, ProcessError, UsageError
+from clip_eval.errors import CheckpointError, OutputError, ProcessError, UsageError
 from clip_eval.hermetic import run_gate
+from clip_eval.run_folder import owned
 from clip_eval.settings import REPORTS, Settings
 
 HOSTILE_MODULES = ("torch.py", "numpy.py", "transformers.py", "pytest.py", "sitecustomize.py", "clip_eval/__init__.py")
@@ -236,6 +239,57 @@ def test_a_report_that_cannot_be_removed_is_refused(settings: Settings, child: C
     (settings.out / "run.json").unlink()
     (settings.out / "run.json" / "below").mkdir(parents=True)
     with pytest.raises(OutputError, match=r"run\.json"):
+        run_gate(settings)
+
+
+def test_a_folder_of_another_run_is_refused(settings: Settings, child: Callable[[str], None]) -> None:
+    """Of two gates with one folder the second is refused, and what is there stays the first one's."""
+    child("raise SystemExit(0)")
+    assert settings.out is not None
+    with owned(settings.out), pytest.raises(OutputError, match="another run is writing there"):
+        run_gate(settings)
+    assert (settings.out / "run.json").read_text(encoding="utf-8") == "pass"
+
+
+def test_a_refused_gate_leaves_no_earlier_pass(settings: Settings) -> None:
+    """What is in the folder is of this run or nothing, also where the run is a usage error."""
+    with pytest.raises(CheckpointError):
+        run_gate(replace(settings, model="no-such-clip"))
+    assert list((settings.out or Path()).iterdir()) == []
+
+
+def test_the_child_owns_the_folder_too(settings: Settings, child: Callable[[str], None]) -> None:
+    """The child inherits the lock, and takes none of its own."""
+    child(f"""if True:
+        import sys
+        from clip_eval.run_folder import owned
+        with owned({str(settings.out)!r}) as lease:
+            sys.exit(5 if lease.descriptors == () else 6)
+    """)
+    assert run_gate(settings) == 5
+
+
+def test_a_full_disk_is_one_paragraph(settings: Settings, child: Callable[[str], None]) -> None:
+    """Reports that cannot be written are an error with exit code 4, and none of them stays."""
+    child(f"""if True:
+        import sys
+        open({str(settings.out)!r} + "/report.html", "w").close()
+        print("ERROR: the file cannot be written (no space left on device): x.", file=sys.stderr)
+        sys.exit(4)
+    """)
+    with pytest.raises(UsageError, match="no space left"):
+        run_gate(settings)
+    assert list((settings.out or Path()).iterdir()) == []
+
+
+def test_no_room_for_temporary_files_is_one_paragraph(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gate that cannot make its scratch directory says so."""
+
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/x")
+
+    monkeypatch.setattr(hermetic.tempfile, "mkdtemp", full)
+    with pytest.raises(OutputError, match=r"no space left on device\): /tmp/x\. Make room there, or set TMPDIR"):
         run_gate(settings)
 
 

@@ -19,7 +19,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "__init__ _unpickle budgets deviations display errors hard_texts measurement paths schemas",
         "compare config files hub interpreters machine run_record settings speeds tensor_names tensors",
         "causes",
-        "acceptances fingerprints inventory library oracle places policy reasons",
+        "acceptances fingerprints inventory library oracle places policy reasons run_folder",
         "checkpoint edge_images probes report rounding verdict",
         "recomputed teacher",
         "calling checks convert expect slope subject",

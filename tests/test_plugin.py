@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from gating import outcomes, plain_gate, run_record, smallest_clip
 
 from clip_eval.checks import declared_checks
+from clip_eval.run_folder import owned
 from clip_eval.settings import REPORTS
 
 pytest_plugins = ["pytester"]
@@ -54,6 +56,46 @@ def test_bad_input_is_a_usage_error(pytester: pytest.Pytester, arguments: list[s
     result.stderr.fnmatch_lines([said])
     assert "Traceback" not in result.stderr.str()
     assert {path.name for path in pytester.path.iterdir() if path.is_file()} == {"file", "stdout", "stderr"}
+
+
+def test_a_folder_of_another_run_is_a_usage_error(pytester: pytest.Pytester, model: str) -> None:
+    """In pytest's hands, too, a folder belongs to one run at a time: nothing is collected, and nothing touched."""
+    (pytester.path / "out").mkdir()
+    (pytester.path / "out" / "run.json").touch()
+    with owned(pytester.path / "out"):
+        result = pytester.runpytest_subprocess(*SUITE, model, "--clip-out=out", "-k", "no_such_check")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: another run is writing there (process *"])
+    assert [path.name for path in (pytester.path / "out").iterdir()] == ["run.json"]
+
+
+def test_a_refused_run_leaves_no_earlier_pass(pytester: pytest.Pytester) -> None:
+    """Earlier reports go before anything is looked at."""
+    (pytester.path / "out").mkdir()
+    (pytester.path / "out" / "run.json").write_text("pass", encoding="utf-8")
+    result = pytester.runpytest_subprocess(*SUITE, "--clip-model=no-such-clip", "--clip-out=out")
+    assert result.ret == 4
+    assert list((pytester.path / "out").iterdir()) == []
+
+
+FULL_DISK = """
+    import resource
+
+    def pytest_collection_finish():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a limit of file sizes stands in for a full disk")
+def test_reports_that_cannot_be_written(pytester: pytest.Pytester, model: str) -> None:
+    """The verdict is said all the same, then one paragraph and exit code 4; no report stays, whole or half."""
+    pytester.makepyfile(meddler=FULL_DISK)
+    result = pytester.runpytest_subprocess(*MEDDLED, model, "--clip-out=out", "-k", "no_such_check")
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(["inconclusive: *"])
+    result.stderr.fnmatch_lines(["ERROR: the file cannot be written (file too large): */out/report.html. Make room *"])
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    assert not (pytester.path / "out").exists()
 
 
 OWN_TESTS = """

@@ -8,8 +8,10 @@ from pathlib import Path
 from clip_eval.bench.curves import charts
 from clip_eval.bench.record import Bench
 from clip_eval.bench.text import at_once_words, compiled_words, markdown, outcome_words
+from clip_eval.errors import OutputError
 from clip_eval.files import write_text
 from clip_eval.measurement import format_number
+from clip_eval.run_folder import clear
 
 __all__ = ["FILES", "write_bench"]
 
@@ -17,14 +19,19 @@ FILES = ("bench.html", "bench.md", "bench.json")
 
 
 def write_bench(bench: Bench, out: Path) -> None:
-    """Write the three files.
+    """Write the three files, all or none.
 
     Raises:
         OutputError: a file cannot be written.
     """
     data = json.dumps(bench.to_data(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    for name, text in zip(FILES, (render_html(bench), markdown(bench), data), strict=True):
-        write_text(out / name, text)
+    texts = (render_html(bench), markdown(bench), data)
+    try:
+        for name, text in zip(FILES, texts, strict=True):
+            write_text(out / name, text)
+    except OutputError:
+        clear(out, FILES)
+        raise
 
 
 def render_html(bench: Bench) -> str:
