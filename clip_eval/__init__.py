@@ -1,21 +1,53 @@
-"""The release gate for CLIP models."""
+"""The release gate for CLIP models: `gate`, `record` and `bench` do what the commands of these names do.
+
+Each raises a kind of `ClipEvalError` for what a user can mend: one paragraph that says what, where and what to do.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clip_eval.api import gate
+    from clip_eval.api import bench, gate, record
+    from clip_eval.errors import (
+        CheckpointError,
+        ClipEvalError,
+        LibraryError,
+        OutputError,
+        PackError,
+        ProcessError,
+        UsageError,
+    )
 
-__all__ = ["__version__", "gate"]
+__all__ = [
+    "CheckpointError",
+    "ClipEvalError",
+    "LibraryError",
+    "OutputError",
+    "PackError",
+    "ProcessError",
+    "UsageError",
+    "__version__",
+    "bench",
+    "gate",
+    "record",
+]
 
 __version__ = "0.1.0"
 
+_COMMANDS = ("bench", "gate", "record")
+
 
 def __getattr__(name: str) -> Any:
-    """Load `gate` on first use: the plugin imports this package in every pytest run, which must stay light."""
-    if name == "gate":
-        from clip_eval.api import gate
+    """Load what is asked for on first use: the plugin imports this package in every pytest run, which must stay
+    light.
+    """
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("clip_eval.api" if name in _COMMANDS else "clip_eval.errors"), name)
 
-        return gate
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    """Return the public names, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,7 +18,7 @@ from clip_eval.baseline.outputs import OUTPUTS, record_value
 from clip_eval.baseline.pack import Approved, PackedTask, Recorded, Surface
 from clip_eval.baseline.reference import ExactReference
 from clip_eval.baseline.surface import observe_surface
-from clip_eval.baseline.writing import add_environment, add_speed, write_pack
+from clip_eval.baseline.writing import MANIFEST, add_environment, add_speed, write_pack
 from clip_eval.checkpoint import Checkpoint
 from clip_eval.checks import declared_checks
 from clip_eval.compare import to_array
@@ -50,7 +50,13 @@ class Approval:
 
 
 def record(
-    settings: Settings, *, out: Path | None = None, add_to: Path | None = None, speeds: bool = False
+    settings: Settings,
+    *,
+    out: Path | None = None,
+    add_to: Path | None = None,
+    speeds: bool = False,
+    reports: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Approval:
     """Run the suite in float32 and, if it passes, write a pack or approve one more environment in an existing one.
 
@@ -59,9 +65,11 @@ def record(
         out: directory of a new pack.
         add_to: an existing pack. Its own checks run too: the weights must be the pack's and the numbers must match.
         speeds: also record how fast the release is on this machine, in the dtype that the checkpoint is stored in.
+        reports: directory that keeps the reports of the suite; by default only those of a refusal are kept.
+        say: is told what is being done, a line each, once everything that was named has been looked at.
 
     Returns:
-        Exit code 0 where the release is approved. Else the gate's, 1 or 10: nothing is written then, and the gate's
+        Exit code 0 where the release is approved. Else the gate's, 1 or 10: no pack is written then, and the gate's
         reports are kept.
 
     Raises:
@@ -77,11 +85,12 @@ def record(
         settings, baseline=None, accepted=None, dtype="float32", new_weights=False, throughput=False, policy=None,
         baseline_python=None, out=None,
     )  # fmt: skip
+    gated = _Gated(None if reports is None else writable_directory(reports), say)
     if out is not None:
         with reserved(out):
-            return _record_new(plain, out, speeds=speeds)
+            return _record_new(plain, out, gated, speeds=speeds)
     directory = Path(str(add_to))
-    approval = _approve(plain, directory)
+    approval = _approve(plain, directory, gated)
     return _with_speed(approval, plain, directory) if speeds and approval.exit_code == 0 else approval
 
 
@@ -107,12 +116,21 @@ def build_pack(session: Session) -> Pack:
     )
 
 
-def _record_new(settings: Settings, out: Path, *, speeds: bool) -> Approval:
+@dataclass(frozen=True, slots=True)
+class _Gated:
+    """How the suite is run on what is to be approved: where its reports are kept, and who is told."""
+
+    reports: Path | None
+    say: Callable[[str], None]
+
+
+def _record_new(settings: Settings, out: Path, gated: _Gated, *, speeds: bool) -> Approval:
     writable_directory(out)
     if out.is_dir() and any(out.iterdir()):
-        fix = "Name a new directory, or approve another environment with --add-to"
-        raise OutputError("the directory is not empty", where=out, fix=fix)
-    run = _gate(settings)
+        is_pack = (out / MANIFEST).is_file()
+        fix = f"Name a new directory{', or approve one more environment with --add-to' if is_pack else ''}"
+        raise OutputError(f"the directory {'holds a pack' if is_pack else 'is not empty'}", where=out, fix=fix)
+    run = _gate(settings, gated)
     if isinstance(run, Approval):
         return run
     pack = build_pack(_gated_session(settings, run))
@@ -122,13 +140,13 @@ def _record_new(settings: Settings, out: Path, *, speeds: bool) -> Approval:
     return Approval(0, f"recorded {pack.source} in {out}: {pack.recorded_in} is approved")
 
 
-def _approve(settings: Settings, directory: Path) -> Approval:
+def _approve(settings: Settings, directory: Path, gated: _Gated) -> Approval:
     if settings.library is not None:
         fix = "Give --library together with --out only"
         raise UsageError("task scores belong to the checkpoint, not to an environment", fix=fix)
     pack = open_pack(directory)
     _require_same_files(pack, Session(settings).checkpoint, directory)
-    run = _gate(replace(settings, baseline=str(directory)))
+    run = _gate(replace(settings, baseline=str(directory)), gated)
     if isinstance(run, Approval):
         return run
     session = _gated_session(settings, run)
@@ -194,14 +212,19 @@ def _counted(different: Sequence[SurfaceChange]) -> str:
     return f"{len(different)} {'entry differs' if len(different) == 1 else 'entries differ'} ({shown}{more})"
 
 
-def _gate(settings: Settings) -> RunRecord | Approval:
-    """The record of a gate run that allows approval, or the refusal. Reports outlive a refusal only."""
-    reports = Path(tempfile.mkdtemp(prefix="clip-eval-record-"))
+def _gate(settings: Settings, gated: _Gated) -> RunRecord | Approval:
+    """The record of a gate run that allows approval, or the refusal. Reports that nobody asked for outlive a refusal
+    only.
+    """
+    Session(settings).look()
+    gated.say(f"running the suite on {settings.model} in float32")
+    reports = gated.reports or Path(tempfile.mkdtemp(prefix="clip-eval-record-"))
+    judged = False
     try:
         code = run_gate(replace(settings, out=reports), quiet=True)
-    finally:
         judged = (reports / "run.json").is_file()
-        if not judged:
+    finally:
+        if not judged and gated.reports is None:
             shutil.rmtree(reports)
     if not judged:
         return Approval(code, f"not recorded: the gate ended with exit code {code} and judged nothing")
@@ -211,7 +234,8 @@ def _gate(settings: Settings) -> RunRecord | Approval:
         report = reports / "report.html"
         said = f"not recorded, the gate says {decision.headline}. See {report}"
         return Approval(EXIT_CODES[decision.verdict], said, decision.reasons)
-    shutil.rmtree(reports)
+    if gated.reports is None:
+        shutil.rmtree(reports)
     return run
 
 

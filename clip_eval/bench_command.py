@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from clip_eval.settings import DTYPES
+from clip_eval.option_values import DTYPE_NAMES, a_dtype, a_name, a_place
 
 __all__ = ["bench"]
 
@@ -15,21 +15,36 @@ _DEFAULT_OUT = Path("reports/latest")
 
 
 @click.command()
-@click.argument("checkpoint")
-@click.option("--against", metavar="CHECKPOINT", help="Time it in turns with another checkpoint.")
-@click.option("--against-python", metavar="EXE", help="The other side runs under this Python; by default itself.")
+@click.argument("checkpoint", callback=a_name)
+@click.option("--against", callback=a_name, metavar="CHECKPOINT", help="Time it in turns with another checkpoint.")
+@click.option(
+    "--against-python", callback=a_name, metavar="EXE", help="The other side runs under this Python; by default itself."
+)
 @click.option(
     "--device",
     "devices",
+    callback=a_name,
     multiple=True,
     default=("cpu",),
     metavar="DEVICE",
     help="A torch device, such as cuda:0; of several the first is measured, then all at once.  [default: cpu]",
 )
 @click.option(
-    "--dtype", "dtypes", multiple=True, type=click.Choice(DTYPES), help="Default: the stored dtype and bfloat16."
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    callback=a_dtype,
+    metavar=DTYPE_NAMES,
+    help="Default: the stored dtype and bfloat16.",
 )
-@click.option("--attn", "attentions", multiple=True, metavar="NAME", help="Default: the library's choice and eager.")
+@click.option(
+    "--attn",
+    "attentions",
+    callback=a_name,
+    multiple=True,
+    metavar="NAME",
+    help="Default: the library's choice and eager.",
+)
 @click.option("--compile", "compiled", is_flag=True, help="Try torch.compile on what is fastest without it.")
 @click.option(
     "--threads",
@@ -39,9 +54,7 @@ _DEFAULT_OUT = Path("reports/latest")
     help="Threads of torch. More are disturbed more by whatever else runs.",
 )
 @click.option("--most-rows", type=click.IntRange(1), help="Try no larger batch.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Where the reports go.  [default: reports/latest]"
-)
+@click.option("--out", callback=a_place, metavar="DIR", help="Where the reports go.  [default: reports/latest]")
 def bench(
     checkpoint: str, dtypes: tuple[str, ...], attentions: tuple[str, ...], out: Path | None, **named: Any
 ) -> None:
@@ -52,9 +65,9 @@ def bench(
 
     Example: clip-eval bench my-clip --dtype bfloat16 --out reports/speed
     """
-    from clip_eval.bench import Options, run_bench, write_bench
-    from clip_eval.bench.text import terminal
-    from clip_eval.bench.writing import FILES
+    from clip_eval.benching import Options, run_bench, write_bench
+    from clip_eval.benching.text import terminal
+    from clip_eval.benching.writing import FILES
     from clip_eval.files import writable_directory
     from clip_eval.run_folder import clear, owned
 

@@ -18,9 +18,22 @@ from clip_eval.errors import UsageError
 from clip_eval.run_record import Scope
 from clip_eval.verdict import DeclaredCheck
 
-__all__ = ["SUITE", "Case", "Explained", "check_id", "declared_checks", "explain_check", "find_case", "is_of_suite"]
+__all__ = [
+    "SUITE",
+    "Case",
+    "Explained",
+    "check_id",
+    "declared_checks",
+    "explain_check",
+    "find_case",
+    "find_checks",
+    "is_of_suite",
+    "nearest_checks",
+]
 
 SUITE = Path(__file__).parent / "suite"
+
+_NAMED_AT_MOST = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +59,68 @@ def declared_checks() -> tuple[DeclaredCheck, ...]:
     return tuple(entry.check for entry in _explained())
 
 
-def explain_check(wanted: str) -> Explained:
-    """Return the check with id `wanted`.
+def find_checks(wanted: str) -> tuple[DeclaredCheck, ...]:
+    """Return the checks that a user may mean by `wanted`, at least one, in file order.
+
+    Args:
+        wanted: an id, with or without a case; a chapter; the end or another part of an id; or what pytest prints,
+            such as test_masks.py::test_padding[left].
 
     Raises:
-        UsageError: there is no such check; the nearest id is named.
+        UsageError: nothing is called so; the nearest ids are named.
     """
-    found = {entry.check.id: entry for entry in _explained()}
-    if wanted not in found:
-        near = difflib.get_close_matches(wanted, found, n=1, cutoff=0.3)
-        hint = f"The nearest is {near[0]}" if near else "`clip-eval checks` lists them"
-        raise UsageError("there is no such check", where=wanted, fix=hint)
-    return found[wanted]
+    word = _as_id(wanted)
+    ids = _by_id()
+    if word in ids:
+        return (ids[word],)
+    for fits in (_is_chapter, _ends_so, _holds):
+        if found := tuple(check for check in ids.values() if fits(check, word)):
+            return found
+    near = nearest_checks(word)
+    hint = f"The nearest is {', '.join(near)}" if near else "`clip-eval checks` lists them"
+    raise UsageError("there is no such check", where=wanted, fix=hint)
+
+
+def explain_check(wanted: str) -> Explained:
+    """Return the one check that `wanted` names, as `find_checks` reads it.
+
+    Raises:
+        UsageError: there is no such check, or several are meant; ids are named.
+    """
+    found = find_checks(wanted)
+    if len(found) > 1:
+        ids = ", ".join(check.id for check in found[:_NAMED_AT_MOST])
+        more = f" and {len(found) - _NAMED_AT_MOST} more" if len(found) > _NAMED_AT_MOST else ""
+        raise UsageError(f"{len(found)} checks are called so", where=wanted, fix=f"Name one of {ids}{more}")
+    return next(entry for entry in _explained() if entry.check == found[0])
+
+
+def nearest_checks(word: str) -> tuple[str, ...]:
+    """Return the ids or chapters that a misspelt id, name of a check or chapter is nearest to; few or none."""
+    checks = declared_checks()
+    known = {check.chapter: check.chapter for check in checks}
+    known |= {name: check.id for check in checks for name in (check.id.partition(".")[2], check.id)}
+    near = difflib.get_close_matches(_as_id(word), known, n=2, cutoff=0.6)
+    return tuple(dict.fromkeys(known[name] for name in near))
+
+
+def _as_id(wanted: str) -> str:
+    """What pytest prints of a test as the id of its check; another text as it is, in lower case."""
+    file, _, test = wanted.strip().lower().rpartition("::")
+    name = test.partition("[")[0].removeprefix("test_")
+    return f"{Path(file).stem.removeprefix('test_')}.{name}" if file else name.removesuffix(".py")
+
+
+def _is_chapter(check: DeclaredCheck, word: str) -> bool:
+    return check.chapter == word
+
+
+def _ends_so(check: DeclaredCheck, word: str) -> bool:
+    return check.id.endswith((f".{word}", f"_{word}"))
+
+
+def _holds(check: DeclaredCheck, word: str) -> bool:
+    return bool(word) and word in check.id
 
 
 def check_id(path: Path, function: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from clip_eval.errors import ClipEvalError, OutputError
+from clip_eval.nearest import beside
 
 __all__ = [
     "lacks_room",
@@ -137,7 +138,7 @@ def read_text(path: str | Path, *, error: type[ClipEvalError]) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as problem:
-        fix = "Name a file that is there and can be read"
+        fix = beside(path, "Name a file that is there and can be read")
         raise error(f"the file cannot be read ({_reason(problem)})", where=path, fix=fix) from problem
     except UnicodeDecodeError as problem:
         raise error("the file is not UTF-8 text", where=path, fix="Copy it again from where it came") from problem

@@ -15,7 +15,7 @@ import pytest
 from clip_eval.checks import is_of_suite
 from clip_eval.errors import ClipEvalError
 from clip_eval.outcomes import Evidence
-from clip_eval.settings import DTYPES, Settings
+from clip_eval.settings import Settings, named
 
 if TYPE_CHECKING:
     from clip_eval.baseline import Baseline
@@ -39,7 +39,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--clip-baseline", metavar="PACK", help="baseline pack of the last approved release")
     group.addoption("--clip-accepted", metavar="FILE", help="acceptances: differences from the pack that are wanted")
     group.addoption("--clip-library", metavar="DIR", help="evaluation set for task scores")
-    group.addoption("--clip-dtype", choices=DTYPES, help="default: the dtype the checkpoint is stored in")
+    group.addoption(
+        "--clip-dtype", metavar="DTYPE", help="float32, bfloat16 or float16 (default: as the checkpoint is stored)"
+    )
     group.addoption("--clip-device", metavar="DEVICE", default="cpu", help="torch device (default: cpu)")
     group.addoption("--clip-attn", metavar="NAME", help="attention implementation (default: the library's)")
     group.addoption("--clip-new-weights", action="store_true", help="the weights differ from the pack's on purpose")
@@ -48,9 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--clip-baseline-python", metavar="EXE", help="time the model in turns with it under this Python")
     group.addoption("--clip-compile", action="store_true", help="judge the model under torch.compile, too")
     group.addoption("--clip-repro", metavar="DIR", help="leave a script there that shows each failed check by itself")
-    group.addoption(
-        "--clip-out", metavar="DIR", type=Path, help="write run.json, report.html, summary.md and junit.xml there"
-    )
+    group.addoption("--clip-out", metavar="DIR", help="write run.json, report.html, summary.md and junit.xml there")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -58,17 +58,19 @@ def pytest_configure(config: pytest.Config) -> None:
     model = config.getoption("--clip-model", default=None)
     if model is None:
         return
+    from clip_eval import keywords
     from clip_eval.recorder import Recorder
     from clip_eval.session import Session
 
-    session = Session(_settings(config, model))
-    recorder = Recorder(session, config)
     try:
+        session = Session(_settings(config, model))
+        recorder = Recorder(session, config)
         recorder.prepare()
     except ClipEvalError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[_SESSION] = session
     config.pluginmanager.register(recorder, "clip-eval-recorder")
+    config.pluginmanager.register(keywords, "clip-eval-keywords")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -132,19 +134,23 @@ def baseline(clip_session: Session, evidence: Evidence) -> Baseline:
 
 
 def _settings(config: pytest.Config, model: str) -> Settings:
-    option = config.getoption
-    out = option("--clip-out")
+    def option(name: str) -> str | None:
+        """What was given, which is never empty: an empty path is the working directory."""
+        value = config.getoption(name)
+        return None if value is None else named(value, name)
+
+    out, switch = option("--clip-out"), config.getoption
     return Settings(
-        model=model,
+        model=named(model, "--clip-model"),
         baseline=option("--clip-baseline"),
         accepted=option("--clip-accepted"),
         library=option("--clip-library"),
         dtype=option("--clip-dtype"),
-        device=option("--clip-device"),
+        device=option("--clip-device") or "cpu",
         attention=option("--clip-attn"),
-        new_weights=option("--clip-new-weights"),
-        throughput=not option("--clip-no-throughput"),
-        compile=option("--clip-compile"),
+        new_weights=switch("--clip-new-weights"),
+        throughput=not switch("--clip-no-throughput"),
+        compile=switch("--clip-compile"),
         policy=option("--clip-policy"),
         baseline_python=option("--clip-baseline-python"),
         repro=option("--clip-repro"),

@@ -48,6 +48,19 @@ class Session:
         self.pack  # noqa: B018 - opening it is the look
         self.acceptances  # noqa: B018 - reading them is the look
         self.policy  # noqa: B018 - reading it is the look
+        self.require_place()
+
+    def require_place(self) -> None:
+        """Look whether the device and the attention asked for can be used; loads torch only where one was named that
+        may be missing. Raises UsageError with the nearest name.
+        """
+        if self.settings.device == "cpu" and self.settings.attention in (None, "eager", "sdpa"):
+            return
+        from clip_eval.subject import require_attention, require_device
+
+        require_device(self.settings.device)
+        if self.settings.attention is not None:
+            require_attention(self.settings.attention)
 
     @property
     def dtype(self) -> str:

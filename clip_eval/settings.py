@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from clip_eval.errors import UsageError
 from clip_eval.measurement import Json
+from clip_eval.nearest import DTYPE_ALIASES, listed
 
-__all__ = ["DTYPES", "REPORTS", "Settings"]
+__all__ = ["DTYPES", "REPORTS", "Settings", "named", "require_dtype"]
 
 DTYPES = ("float32", "bfloat16", "float16")
 
 REPORTS = ("report.html", "summary.md", "junit.xml", "run.json")
 """What a run writes to `Settings.out`, in this order: run.json comes last and says that the others are there."""
+
+
+def named(value: object, option: str) -> str:
+    """Return the text of a path, id or name that a user gave.
+
+    Args:
+        value: a text or a path.
+        option: what it was given for, as the user would write it.
+
+    Raises:
+        UsageError: it is something else, empty, or no name that a file system takes. An empty text would name the
+            working directory, and a shell variable that is not set is one.
+    """
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        what = f"{option} takes a text or a path, and this is of type {type(value).__name__}"
+        raise UsageError(what, fix="Give the path or the name itself")
+    if not value.strip():
+        raise UsageError(f"{option} is empty", fix="Give it a value; if a shell variable stands there, it is not set")
+    if problem := _unheard_of(value):
+        raise UsageError(f"{option} is no name of a file ({problem})", where=value[:80].replace("\0", "\\0"))
+    return value
+
+
+def _unheard_of(value: str) -> str | None:
+    """Why no file system takes a name; None where it does, whether the file is there or not."""
+    try:
+        os.lstat(value)
+    except ValueError:
+        return "it holds a NUL character"
+    except OSError as problem:
+        return "it is too long" if problem.errno == errno.ENAMETOOLONG else None
+    return None
+
+
+def require_dtype(dtype: object) -> None:
+    """Raise UsageError, with the nearest name, unless `dtype` is one of `DTYPES`."""
+    if not isinstance(dtype, str):
+        what = f"a dtype is given by its name, and this is of type {type(dtype).__name__}"
+        raise UsageError(what, where=dtype, fix=listed(str(dtype), DTYPES, DTYPE_ALIASES))
+    if dtype not in DTYPES:
+        raise UsageError(f"there is no dtype {dtype!r} to run in", fix=listed(dtype, DTYPES, DTYPE_ALIASES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +82,9 @@ class Settings:
         baseline_python: another interpreter, in which the checkpoint is timed in turns with this one.
         repro: directory for what shows each failed check without pytest; None writes none.
         out: directory for the reports; None writes none.
+
+    Raises:
+        UsageError: the dtype is none of `DTYPES`; the nearest is named.
     """
 
     model: str
@@ -51,6 +101,10 @@ class Settings:
     baseline_python: str | None = None
     repro: str | None = None
     out: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype is not None:
+            require_dtype(self.dtype)
 
     def arguments(self) -> dict[str, Json]:
         """Return every option with its value, for the run record."""

@@ -8,44 +8,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import pytest
+from commands import Ended, Run, assert_refused, running
 from small_clip import write_small_clip
 
 from clip_eval import __version__
 from clip_eval.checks import declared_checks
-from clip_eval.cli import cli, main
+from clip_eval.cli import cli
+
+run = pytest.fixture(running)
 
 COMMANDS = sorted(cli.commands)
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a command ended and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command line in this process."""
-
-    def ended(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["clip-eval", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        printed = capsys.readouterr()
-        return Ended(int(caught.value.code or 0), printed.out, printed.err)
-
-    return ended
 
 
 @pytest.fixture(scope="module")
@@ -140,20 +116,6 @@ BAD_CHECKPOINTS: dict[Callable[[Path], Path], tuple[str, ...]] = {
 """How a checkpoint is spoilt, and what the paragraph must say of it."""
 
 
-def assert_refused(ended: Ended, *said: str) -> None:
-    """One paragraph on stderr with exit code 4: what, where, what to do."""
-    assert ended.code == 4
-    assert ended.out == ""
-    assert ended.err.startswith("clip-eval: ")
-    assert "Traceback" not in ended.err
-    lines = ended.err.removesuffix("\n").split("\n")
-    assert all(line.strip() for line in lines), "one paragraph has no empty line"
-    assert all(len(line) <= 80 or " " not in line for line in lines)
-    text = " ".join(lines)
-    assert text.endswith(".")
-    assert [part for part in said if part not in text] == [], text
-
-
 @pytest.mark.parametrize("spoil", BAD_CHECKPOINTS, ids=lambda spoil: spoil.__name__)
 def test_a_bad_checkpoint_is_refused(run: Run, checkpoint: Path, tmp_path: Path, spoil: Callable[[Path], Path]) -> None:
     """A checkpoint that cannot be gated ends with exit code 4, says why and what to do, and leaves no report."""
@@ -198,7 +160,7 @@ def test_a_refused_gate_keeps_earlier_reports(run: Run, tmp_path: Path) -> None:
         ("gate CLIP CLIP", ("unexpected extra argument",)),
         ("gate", ("CHECKPOINT", "gate --help")),
         ("grade CLIP", ("grade", "clip-eval --help")),
-        ("", ("command", "clip-eval --help")),
+        ("gat CLIP", ("No such command 'gat'", "'gate'", "clip-eval --help")),
         ("checks contrastive_head.logits_are_symetric", ("contrastive_head.logits_are_symmetric",)),
         ("convert CLIP --out out", ("safetensors already",)),
         ("convert CLIP", ("--out",)),
@@ -267,7 +229,7 @@ def test_checks_fit_a_terminal(run: Run) -> None:
     ended = run("checks")
     lines = ended.out.splitlines()
     assert ended.code == 0
-    assert [line for line in lines if not line.startswith(" ")] == [check.id for check in declared_checks()]
+    assert [line for line in lines if line and not line.startswith(" ")] == [check.id for check in declared_checks()]
     assert max(map(len, lines)) <= 80
     text = " ".join(ended.out.split())
     assert all(check.promise in text for check in declared_checks())

@@ -16,10 +16,10 @@ ROOT = Path(clip_eval.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(layer.split())
     for layer in (
-        "__init__ _unpickle budgets deviations display errors hard_texts measurement paths schemas",
+        "__init__ _unpickle budgets deviations display errors hard_texts measurement nearest paths schemas",
         "compare config files hub interpreters machine run_record settings speeds tensor_names tensors",
         "causes",
-        "acceptances fingerprints inventory library oracle places policy reasons run_folder",
+        "acceptances fingerprints inventory library option_values oracle places policy reasons run_folder",
         "checkpoint edge_images probes report rounding verdict",
         "recomputed teacher",
         "calling checks convert expect slope subject",
@@ -27,8 +27,8 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "looks token_routes",
         "baseline localise repro tasks throughput",
         "session small_model",
-        "hermetic provenance suite",
-        "approval bench recorder",
+        "hermetic keywords provenance suite",
+        "approval benching recorder",
         "api bench_command path_commands",
         "cli plugin",
         "__main__",
@@ -40,10 +40,10 @@ What `clip_eval/__init__.py` loads in a function is no import of its layer: it h
 """
 
 NOTHING_OF_THE_PACKAGE = (
-    *("_unpickle", "budgets", "deviations", "errors", "hard_texts", "measurement", "paths", "schemas"),
+    *("_unpickle", "budgets", "deviations", "errors", "hard_texts", "measurement", "nearest", "paths", "schemas"),
 )
 ORACLE_MAY_IMPORT = {"config", "errors"}
-MAY_LOAD_TORCH = {"_unpickle", "bench", "throughput"}
+MAY_LOAD_TORCH = {"_unpickle", "benching", "throughput"}
 """A program of its own, and modules of torch, which are imported when they are timed."""
 
 HEAVY = {"torch", "transformers", "numpy"}

@@ -354,7 +354,8 @@ def test_a_folder_that_cannot_be_listed_is_named(run: Run, tmp_path: Path, monke
         ("lint '{id}' --records - --root nowhere", ("nowhere", "no such directory")),
         ("lint '{id}' --records -", ("there is no record",)),
         ("lint '{id}' --ignore long --records -", ("'long'", "shortened")),
-        ("", ("command",)),
+        ("lint --library ''", ("--library is empty",)),
+        ("render '{id}' --records ''", ("--records is empty",)),
     ],
 )
 def test_a_bad_command_is_refused(run: Run, arguments: str, said: tuple[str, ...]) -> None:

@@ -44,14 +44,22 @@ def test_the_suite_without_a_checkpoint_is_a_usage_error(pytester: pytest.Pytest
     [
         (["--clip-model=no-such-clip"], "ERROR: there is no such checkpoint: no-such-clip.*"),
         (["--clip-model=.", "--clip-dtype=int8"], "*--clip-dtype*int8*"),
+        (["--clip-model=.", "--clip-dtype=fp16"], "ERROR: *no dtype 'fp16'*nearest is float16*"),
         (["--clip-model=.", "--clip-out=file/below"], "ERROR: the directory cannot be written*file/below*"),
+        (["--clip-model="], "ERROR: --clip-model is empty.*"),
+        (["--clip-model=CLIP", "--clip-out="], "ERROR: --clip-out is empty.*"),
+        (["--clip-model=CLIP", "--clip-baseline="], "ERROR: --clip-baseline is empty.*"),
+        (["--clip-model=CLIP", "--clip-device=gpu"], "ERROR: device 'gpu' is not available*"),
+        (["--clip-model=CLIP", "--clip-attn=flash"], "ERROR: *no attention 'flash'*nearest is flash_attention_2*"),
+        (["--clip-model=CLIP", "-knosuchcheck"], "ERROR: -k matches no check: nosuchcheck.*"),
     ],
-    ids=["checkpoint", "dtype", "out"],
+    ids=["checkpoint", "dtype", "fp16", "out", "empty", "empty-out", "empty-pack", "device", "attention", "keyword"],
 )
-def test_bad_input_is_a_usage_error(pytester: pytest.Pytester, arguments: list[str], said: str) -> None:
+def test_bad_input_is_a_usage_error(pytester: pytest.Pytester, base: Path, arguments: list[str], said: str) -> None:
     """What cannot be read or written ends with exit code 4 before anything is collected, without a traceback."""
     (pytester.path / "file").touch()
-    result = pytester.runpytest_subprocess(*SUITE, *arguments)
+    filled = [word.replace("CLIP", str(smallest_clip(base))) for word in arguments]
+    result = pytester.runpytest_subprocess(*SUITE, *filled)
     assert result.ret == 4
     result.stderr.fnmatch_lines([said])
     assert "Traceback" not in result.stderr.str()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -32,6 +32,7 @@ from clip_eval.errors import PackError
 from clip_eval.files import read_json
 from clip_eval.fingerprints import Fingerprints
 from clip_eval.inventory import expected_tensors
+from clip_eval.nearest import beside
 from clip_eval.probes import MOST_ROWS, Batch
 from clip_eval.schemas import fault
 from clip_eval.speeds import Speed
@@ -41,6 +42,8 @@ __all__ = ["open_pack"]
 
 _RECORD_AGAIN = "Record the pack again"
 _RESTORE = "Restore it from where it came, or record the pack again"
+_NAMED_AT_MOST = 5
+_FEW_ENTRIES = 200
 _INPUT_NAMES = tuple(field.name for field in fields(Batch))
 
 
@@ -100,24 +103,34 @@ def _manifest_file(directory: Path) -> Path:
                 where=directory,
                 fix=f"Name its directory, {directory.parent}",
             )
-        raise PackError("there is no such pack", where=directory, fix=_hint(directory))
+        fix = beside(directory, "Name a directory that clip-eval record wrote")
+        raise PackError("there is no such pack", where=directory, fix=fix)
     if not (directory / MANIFEST).is_file():
-        is_checkpoint = (directory / "config.json").is_file()
-        fix = (
-            "This is a checkpoint: clip-eval record makes a pack of it"
-            if is_checkpoint
-            else "Name a directory that clip-eval record wrote"
-        )
-        raise PackError(f"the directory is no pack, it has no {MANIFEST}", where=directory, fix=fix)
+        raise PackError(f"the directory is no pack, it has no {MANIFEST}", where=directory, fix=_instead_of(directory))
     return directory / MANIFEST
 
 
-def _hint(directory: Path) -> str:
-    beside = [entry.name for entry in directory.parent.iterdir()] if directory.parent.is_dir() else []
-    near = difflib.get_close_matches(directory.name, beside, n=1)
-    return (
-        f"The nearest name is {directory.parent / near[0]}" if near else "Name a directory that clip-eval record wrote"
-    )
+def _instead_of(directory: Path) -> str:
+    """What to name instead of a directory that is no pack: the packs in it, where there are some."""
+    if (directory / "config.json").is_file():
+        return "This is a checkpoint: clip-eval record makes a pack of it"
+    inner = _packs_below(directory)
+    if not inner:
+        return "Name a directory that clip-eval record wrote"
+    if len(inner) == 1:
+        return f"It holds one: name {inner[0]}"
+    more = f" and {len(inner) - _NAMED_AT_MOST} more" if len(inner) > _NAMED_AT_MOST else ""
+    return f"It holds {len(inner)}: name one of {', '.join(map(str, inner[:_NAMED_AT_MOST]))}{more}"
+
+
+def _packs_below(directory: Path) -> list[Path]:
+    """The packs in a directory and in the directories in it, by name; only the first of very many entries count."""
+    try:
+        inner = sorted(entry for entry in islice(directory.iterdir(), _FEW_ENTRIES) if entry.is_dir())
+        deeper = [below for entry in inner for below in sorted(islice(entry.iterdir(), _FEW_ENTRIES))]
+        return [entry for entry in (*inner, *deeper) if (entry / MANIFEST).is_file()]
+    except OSError:  # nobody may look into it
+        return []
 
 
 def _content(file: Path, sealed: Mapping[str, Any]) -> bytes:

@@ -14,6 +14,7 @@ from clip_eval.library.manifest import MANIFEST, SETTINGS, Manifest
 from clip_eval.library.record import Piece, Record, Sample
 from clip_eval.library.settings import ZeroShot, read_settings
 from clip_eval.library.shards import open_shards, split_of
+from clip_eval.nearest import beside
 
 __all__ = ["Library", "Source", "open_library"]
 
@@ -145,7 +146,9 @@ def open_library(path: str | Path) -> Library:
     """
     root = Path(path).absolute()
     if not root.is_dir():
-        raise LibraryError("this is a file" if root.exists() else "there is no such library", where=path, fix=_FORMATS)
+        if root.exists():
+            raise LibraryError("this is a file, and a library is a directory", where=path, fix=_FORMATS)
+        raise LibraryError("there is no such library", where=path, fix=beside(path, _FORMATS))
     return Library(root, _source(root))
 
 

@@ -14,8 +14,9 @@ from clip_eval.path_commands.render import render
 __all__ = ["path"]
 
 
-@click.group(no_args_is_help=False)
-def path() -> None:
+@click.group(invoke_without_command=True)
+@click.pass_context
+def path(context: click.Context) -> None:
     """Name files by a rule, and read names back.
 
     The rule, TEMPLATE, is literal text with fields in braces, such as 'pixiv/{user}/{title}_{id}'. At a terminal the
@@ -25,6 +26,8 @@ def path() -> None:
 
     Example: clip-eval path render '{user}/{id}' --records manifest.jsonl
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 for _command in (render, parse, lint):

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from clip_eval.errors import LibraryError, UsageError
+from clip_eval.nearest import beside
+from clip_eval.option_values import a_place
 from clip_eval.path_commands.printing import EXTENSION, RECORDS, Printer, allowed, compiled, lines_of, printing
 
 if TYPE_CHECKING:
@@ -22,8 +24,8 @@ __all__ = ["lint"]
 @click.command()
 @click.argument("template", required=False)
 @RECORDS
-@click.option("--root", type=click.Path(path_type=Path), metavar="DIR", help="Compare with the files below DIR, too.")
-@click.option("--library", type=click.Path(path_type=Path), metavar="DIR", help="A library: its rule, records, files.")
+@click.option("--root", callback=a_place, metavar="DIR", help="Compare with the files below DIR, too.")
+@click.option("--library", callback=a_place, metavar="DIR", help="A library: its rule, records, files.")
 @EXTENSION
 @click.option("--ignore", metavar="KIND", multiple=True, help="Leave findings of this kind out, such as 'shortened'.")
 @printing
@@ -59,7 +61,8 @@ def lint(
     else:
         rule = compiled(template)
     if root is not None and not root.is_dir():
-        raise LibraryError("there is no such directory", where=root, fix="Name the directory that the files are below")
+        fix = beside(root, "Name the directory that the files are below")
+        raise LibraryError("there is no such directory", where=root, fix=fix)
     linter = LibraryLinter(rule, root=root, extension=allowed(extension))
     found: Counter[str] = Counter()
     for flaw in _flaws(linter, records):
@@ -85,6 +88,9 @@ def _parts(library: Path) -> tuple[PathTemplate, str, Path]:
     from clip_eval.library.manifest import MANIFEST, SETTINGS
     from clip_eval.library.settings import read_settings
 
+    if not library.is_dir():
+        fix = beside(library, f"Name a directory with {SETTINGS} and {MANIFEST}")
+        raise LibraryError("there is no such library", where=library, fix=fix)
     return read_settings(library / SETTINGS).template, str(library / MANIFEST), library
 
 

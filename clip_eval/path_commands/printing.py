@@ -16,6 +16,8 @@ import click
 
 from clip_eval.display import hanging, visible
 from clip_eval.errors import LibraryError, UsageError
+from clip_eval.nearest import beside
+from clip_eval.option_values import a_name
 
 if TYPE_CHECKING:
     from clip_eval.paths import PathTemplate
@@ -25,7 +27,10 @@ __all__ = ["EXTENSION", "RECORDS", "Printer", "allowed", "compiled", "ended", "e
 _FOUND, _BROKEN_PIPE = 1, 141  # 128 + SIGPIPE, as a shell reports it
 
 RECORDS = click.option(
-    "--records", metavar="FILE", help="Records, one JSON object a line. Default: what is piped in, as for -."
+    "--records",
+    callback=a_name,
+    metavar="FILE",
+    help="Records, one JSON object a line. Default: what is piped in, as for -.",
 )
 EXTENSION = click.option("--extension", metavar="EXT", help="Of records without a field `extension`, such as jpg.")
 
@@ -136,7 +141,7 @@ def lines_of(source: str | None, what: str) -> Iterator[BinaryIO]:
     except BrokenPipeError:
         raise
     except OSError as problem:
-        fix = "Name a file that is there and can be read, or pipe them in"
+        fix = beside(source, "Name a file that is there and can be read, or pipe them in")
         raise LibraryError(f"the {what} cannot be read ({problem.strerror})", where=source, fix=fix) from problem
 
 

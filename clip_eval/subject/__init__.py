@@ -7,7 +7,13 @@ model is first loaded, never at import: the plugin is part of every pytest run.
 from __future__ import annotations
 
 from clip_eval.subject.loading import LoadingReport
-from clip_eval.subject.problems import attention_problem, compiler_problem, device_problem
+from clip_eval.subject.problems import (
+    attention_problem,
+    compiler_problem,
+    device_problem,
+    require_attention,
+    require_device,
+)
 from clip_eval.subject.processors import BUILDERS
 from clip_eval.subject.releases import (
     MODEL_CLASSES,
@@ -43,6 +49,8 @@ __all__ = [
     "projected_features",
     "provides",
     "quiet",
+    "require_attention",
+    "require_device",
     "resizes_with_torchvision",
     "tensor_of",
     "transformers_release",

@@ -6,22 +6,73 @@ import importlib.util
 import os
 import shutil
 
+from clip_eval.errors import UsageError
+from clip_eval.nearest import listed
 from clip_eval.subject.releases import quiet
 
-__all__ = ["attention_problem", "compiler_problem", "device_problem"]
+__all__ = ["attention_problem", "compiler_problem", "device_problem", "require_attention", "require_device"]
+
+_ALWAYS_THERE = ("eager", "sdpa")
+"""What every supported release computes attention with, on every device: needs no look."""
+_ATTENTIONS = {"math": "eager", "manual": "eager", "native": "eager", "fa": "flash_attention_2",
+               "fa2": "flash_attention_2", "fa3": "flash_attention_3", "scaled_dot_product_attention": "sdpa",
+               "torch": "sdpa"}  # fmt: skip
+_KINDS = {"gpu": "cuda", "nvidia": "cuda", "rocm": "cuda", "hip": "cuda", "metal": "mps", "apple": "mps"}
 
 
 def device_problem(device: str) -> str | None:
-    """Say why `device` cannot be used here, or None if it can."""
+    """Say why `device` cannot be used here, or None if it can: a number is put there and read back."""
     import torch
 
     kind = device.partition(":")[0]
     try:
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # on `meta` there is a place, and no number
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return f"device {device!r} is not available ({kind}): {reason}"
+        if "device type at start of device string" in reason:
+            return f"device {device!r} is not available: torch knows no kind of device {kind!r}"
+        return f"device {device!r} is not available ({kind}): {reason.partition('. ')[0]}"
     return None
+
+
+def require_device(device: str) -> None:
+    """Raise UsageError, with the devices that are here, unless `device` can be used."""
+    if device == "cpu":
+        return
+    if problem := device_problem(device):
+        raise UsageError(problem, fix=_other_device(device))
+
+
+def _other_device(device: str) -> str:
+    import torch
+
+    kind, _, place = device.lower().partition(":")
+    cards = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    known = ["cpu", *cards, *(["mps"] if torch.backends.mps.is_available() else [])]
+    if kind in _KINDS and not any(name.startswith(_KINDS[kind]) for name in known):
+        return f"torch calls it {_KINDS[kind]}, and finds none here; choose {' or '.join(known)}"
+    return listed(f"{_KINDS.get(kind, kind)}{place and f':{place}'}", known)
+
+
+def require_attention(attention: str) -> None:
+    """Raise UsageError, with the names that transformers knows, unless the attention implementation can be used.
+
+    A kernel of the hub, which has a slash in its name, is none of them: code that is downloaded is not run here.
+    """
+    if attention in _ALWAYS_THERE:
+        return
+    known = _attention_names()
+    problem = f"there is no attention {attention!r}" if attention not in known else attention_problem(attention)
+    if problem:
+        raise UsageError(problem, fix=listed(attention, known, _ATTENTIONS))
+
+
+def _attention_names() -> list[str]:
+    """Every name that a user can give; those that work everywhere first."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    known = sorted(name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if not name.startswith("paged|"))
+    return [*_ALWAYS_THERE, *(name for name in known if name not in _ALWAYS_THERE)]
 
 
 def compiler_problem(device: str) -> str | None:

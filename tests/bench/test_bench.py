@@ -16,15 +16,15 @@ import pytest
 from click.testing import CliRunner
 from small_clip import write_small_clip
 
-from clip_eval.bench import Bench, Options, at_once, run_bench, write_bench
-from clip_eval.bench import run as bench_run
-from clip_eval.bench.at_once import compute_at_once
-from clip_eval.bench.curves import charts
-from clip_eval.bench.recommend import recommend
-from clip_eval.bench.record import AtOnce, Comparison, Compiled, Configuration
-from clip_eval.bench.text import at_once_words, compiled_words, markdown, outcome_words, terminal
-from clip_eval.bench.writing import FILES, render_html
 from clip_eval.bench_command import bench as command
+from clip_eval.benching import Bench, Options, at_once, run_bench, write_bench
+from clip_eval.benching import run as bench_run
+from clip_eval.benching.at_once import compute_at_once
+from clip_eval.benching.curves import charts
+from clip_eval.benching.recommend import recommend
+from clip_eval.benching.record import AtOnce, Comparison, Compiled, Configuration
+from clip_eval.benching.text import at_once_words, compiled_words, markdown, outcome_words, terminal
+from clip_eval.benching.writing import FILES, render_html
 from clip_eval.errors import ProcessError, UsageError
 from clip_eval.speeds import Ratio, in_one_run
 from clip_eval.throughput import clock, sweep
@@ -57,8 +57,8 @@ def clocked(patch: pytest.MonkeyPatch) -> None:
         return 0.001 + next(ticks) % 5 * 1e-7
 
     made = clock.Clock(seconds, "the test's")
-    from clip_eval.bench import against
-    from clip_eval.bench import recommend as advice
+    from clip_eval.benching import against
+    from clip_eval.benching import recommend as advice
 
     for module in (bench_run, sweep, against, advice):
         patch.setattr(module, "clock_of", lambda _: made)
@@ -114,7 +114,7 @@ def test_files_are_written_whole(found: Bench, tmp_path: Path, monkeypatch: pyte
     data = json.loads((tmp_path / "out" / "bench.json").read_text(encoding="utf-8"))
     assert data["schema_version"] == 1
     assert data["configurations"][0]["batches"][0]["rows"] == 1
-    monkeypatch.setattr("clip_eval.bench.writing.markdown", lambda _: 1 / 0)
+    monkeypatch.setattr("clip_eval.benching.writing.markdown", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_bench(found, tmp_path / "none")
     assert not (tmp_path / "none").exists()
@@ -200,7 +200,7 @@ def a_configuration(dtype: str, per_s: float, *, sound: bool = True) -> Configur
 def advised(*configurations: Configuration, ratio: float = 0.5, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return the advice on images where the fastest takes `ratio` times as long as the default, in turns."""
     held = Ratio(ratio, 0.99 * ratio, 1.01 * ratio)
-    monkeypatch.setattr("clip_eval.bench.recommend._in_turns", lambda *_: held)
+    monkeypatch.setattr("clip_eval.benching.recommend._in_turns", lambda *_: held)
     trials: Any = {one.name: lambda *_: None for one in configurations}
     return recommend("images", configurations, trials, "cpu")
 
@@ -292,7 +292,7 @@ def test_a_worker_that_dies_leaves_a_comparison_open(
     found: Bench, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other interpreter's death is the reason of its comparison, and the bench goes on."""
-    from clip_eval.bench import against
+    from clip_eval.benching import against
 
     class Dying:
         """A worker that does nothing."""
@@ -342,7 +342,7 @@ def test_the_command_measures_and_writes(found: Bench, tmp_path: Path, monkeypat
         asked.append(options)
         return found
 
-    monkeypatch.setattr("clip_eval.bench.run_bench", run)
+    monkeypatch.setattr("clip_eval.benching.run_bench", run)
     arguments = [
         "my-clip",
         "--dtype",

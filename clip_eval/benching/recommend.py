@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from clip_eval.bench.record import Configuration, Recommendation
+from clip_eval.benching.record import Configuration, Recommendation
 from clip_eval.budgets import SPEED_MARGIN_IN_RUN
 from clip_eval.speeds import Ratio
 from clip_eval.throughput.clock import clock_of

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from clip_eval.bench.options import Options
-from clip_eval.bench.record import Comparison, Configuration
+from clip_eval.benching.options import Options
+from clip_eval.benching.record import Comparison, Configuration
 from clip_eval.checkpoint import open_checkpoint
 from clip_eval.errors import ProcessError
 from clip_eval.session import Session

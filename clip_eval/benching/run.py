@@ -8,17 +8,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from clip_eval.bench.against import compare_sides
-from clip_eval.bench.at_once import compute_at_once
-from clip_eval.bench.options import Options
-from clip_eval.bench.recommend import recommend
-from clip_eval.bench.record import Bench, Compiled, Configuration
-from clip_eval.errors import UsageError
+from clip_eval.benching.against import compare_sides
+from clip_eval.benching.at_once import compute_at_once
+from clip_eval.benching.options import Options
+from clip_eval.benching.recommend import recommend
+from clip_eval.benching.record import Bench, Compiled, Configuration
 from clip_eval.expect import Oracle
 from clip_eval.provenance import facts
 from clip_eval.session import Session
 from clip_eval.settings import Settings
-from clip_eval.subject import device_problem
+from clip_eval.subject import require_attention, require_device
 from clip_eval.throughput.clock import clock_of, held_to
 from clip_eval.throughput.gpu import energy_meter, finish
 from clip_eval.throughput.paired import IN_ONE_RUN, Turns, measure, pilot
@@ -57,8 +56,9 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
     """
     started, start = datetime.now(tz=timezone.utc), time.perf_counter()
     for device in options.devices:
-        if problem := device_problem(device):
-            raise UsageError(problem, fix="Name another --device")
+        require_device(device)
+    for attention in options.attentions:
+        require_attention(attention)
     with held_to(options.threads):
         tried = list(_tried(options, say))
         first = tried[0].session
@@ -98,8 +98,6 @@ def _tried(options: Options, say: Callable[[str], None]) -> Iterator[Tried]:
     for dtype in dtypes:
         for attention in options.attentions or (None, "eager"):
             session = Session(replace(settings, dtype=dtype, attention=attention))
-            if problem := session.attention_problem:
-                raise UsageError(problem, fix="Name another --attn")
             if (name := f"{dtype} {session.clip.attention}") not in known:
                 known.add(name)
                 oracles.setdefault(dtype, session.oracle)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from clip_eval.bench.options import Options
-from clip_eval.bench.record import AtOnce, Recommendation
+from clip_eval.benching.options import Options
+from clip_eval.benching.record import AtOnce, Recommendation
 from clip_eval.errors import ProcessError
 from clip_eval.session import Session
 from clip_eval.throughput.elsewhere import Elsewhere, rates_at_once

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from clip_eval.bench.options import Options
-from clip_eval.bench.record import Bench
-from clip_eval.bench.run import run_bench
-from clip_eval.bench.writing import write_bench
+from clip_eval.benching.options import Options
+from clip_eval.benching.record import Bench
+from clip_eval.benching.run import run_bench
+from clip_eval.benching.writing import write_bench
 
 __all__ = ["Bench", "Options", "run_bench", "write_bench"]

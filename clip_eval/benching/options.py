@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from clip_eval.errors import UsageError
 from clip_eval.measurement import Json, plain
-from clip_eval.settings import DTYPES
+from clip_eval.settings import require_dtype
 
 __all__ = ["Options"]
 
@@ -41,8 +41,12 @@ class Options:
     most_rows: int | None = None
 
     def __post_init__(self) -> None:
-        if unknown := [dtype for dtype in self.dtypes if dtype not in DTYPES]:
-            raise UsageError(f"--dtype {unknown[0]} is unknown", fix=f"Choose from {', '.join(DTYPES)}")
+        for dtype in self.dtypes:
+            require_dtype(dtype)
+        if not self.devices:
+            raise UsageError("no device is named", fix="Name one, such as cpu")
+        if self.most_rows is not None and self.most_rows < 1:
+            raise UsageError(f"--most-rows {self.most_rows} is no size of a batch", fix="Give 1 or more")
         if self.threads < 1:
             raise UsageError(f"--threads {self.threads} is no number of threads", fix="Give 1 or more")
 

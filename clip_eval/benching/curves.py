@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clip_eval.bench.record import Bench
+from clip_eval.benching.record import Bench
 from clip_eval.throughput.sweep import Point
 from clip_eval.throughput.trial import KINDS
 

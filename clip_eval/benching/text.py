@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from clip_eval.bench.record import AtOnce, Bench, Comparison, Compiled, Configuration
+from clip_eval.benching.record import AtOnce, Bench, Comparison, Compiled, Configuration
 from clip_eval.measurement import format_number
 from clip_eval.throughput.sweep import Point
 from clip_eval.throughput.trial import KINDS

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from clip_eval.bench.curves import charts
-from clip_eval.bench.record import Bench
-from clip_eval.bench.text import at_once_words, compiled_words, markdown, outcome_words
+from clip_eval.benching.curves import charts
+from clip_eval.benching.record import Bench
+from clip_eval.benching.text import at_once_words, compiled_words, markdown, outcome_words
 from clip_eval.errors import OutputError
 from clip_eval.files import write_text
 from clip_eval.measurement import format_number
@@ -39,7 +39,7 @@ def render_html(bench: Bench) -> str:
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader("clip_eval.bench"), PackageLoader("clip_eval.report")]),
+        loader=ChoiceLoader([PackageLoader("clip_eval.benching"), PackageLoader("clip_eval.report")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
