@@ -21,7 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "acceptances fingerprints inventory library oracle policy reasons",
         "checkpoint edge_images probes report rounding verdict",
         "recomputed teacher",
-        "calling checks convert expect slope subject",
+        "calling checks classified convert expect slope subject",
         "forcing observe outcomes",
         "looks token_routes",
         "baseline localise repro tasks throughput",

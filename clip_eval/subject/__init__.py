@@ -9,6 +9,7 @@ from __future__ import annotations
 from clip_eval.subject.loading import LoadingReport
 from clip_eval.subject.problems import attention_problem, compiler_problem, device_problem
 from clip_eval.subject.releases import (
+    CLASSIFIER,
     MODEL_CLASSES,
     belongs_to,
     canonical_name,
@@ -25,6 +26,7 @@ from clip_eval.subject.releases import (
 from clip_eval.subject.subject import Subject, precision_of, tensor_of
 
 __all__ = [
+    "CLASSIFIER",
     "MODEL_CLASSES",
     "LoadingReport",
     "Subject",
