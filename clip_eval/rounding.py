@@ -186,6 +186,12 @@ class RoundingArithmetic(Arithmetic):
         summed = np.square(np.cumsum(x)).sum() / x.size**2
         return self._noisy(exact, np.sqrt(self.precision.stored**2 * summed + self.precision.storing(exact) ** 2))
 
+    def average(self, x: Array) -> Array:
+        """A mean over the tokens, whose running sum is rounded in float32 at each of them; stored."""
+        exact = np.asarray(Arithmetic.average(self, x))
+        summed = np.square(np.cumsum(x, axis=-2)).sum(axis=-2) / x.shape[-2] ** 2  # (images, width)
+        return self._noisy(exact, np.sqrt(self.precision.internal**2 * summed + self.precision.storing(exact) ** 2))
+
     def normalize(self, x: Array) -> Array:
         """Division by the L2 norm: one error shared by the row (the norm, rounded twice), one for each element."""
         exact = Arithmetic.normalize(self, x)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from clip_eval.baseline.stand_in import write_stand_in
-from clip_eval.checkpoint import open_checkpoint, read_config
-from clip_eval.files import write_bytes, write_json
+from clip_eval.checkpoint import open_checkpoint
+from clip_eval.files import write_bytes
 from clip_eval.observe import EntryPoint
 from clip_eval.subject import Subject
 
@@ -45,15 +45,11 @@ def small_subject(
         directory: made if it is missing.
         like: the candidate.
         seed: of the weights.
-        text: fields of text_config that differ from the candidate's; none may change a shape.
+        text: fields of text_config that differ from the candidate's, or from these sizes.
         vision: the same for vision_config.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    write_stand_in(directory, like.checkpoint, "float32")
-    raw: dict[str, Any] = dict(read_config(directory).raw)
-    raw["text_config"] = {**raw["text_config"], **(text or {})}
-    raw["vision_config"] = {**raw["vision_config"], **(vision or {})}
-    write_json(directory / "config.json", raw)
+    write_stand_in(directory, like.checkpoint, "float32", text=text, vision=vision)
     generator = np.random.Generator(np.random.PCG64(seed))
 
     def fill(tensors: dict[str, NDArray[Any]]) -> None:

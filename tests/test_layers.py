@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "acceptances fingerprints inventory library option_values oracle places policy reasons run_folder",
         "checkpoint edge_images probes report rounding verdict",
         "recomputed teacher",
-        "calling checks convert expect slope subject",
+        "calling checks classified convert expect slope subject",
         "forcing observe outcomes",
         "looks token_routes",
         "baseline localise repro tasks throughput",

@@ -10,15 +10,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
 
 from clip_eval.checkpoint import Checkpoint
 from clip_eval.config import parse_config
-from clip_eval.files import write_json
+from clip_eval.files import write_bytes, write_json
 from clip_eval.inventory import expected_tensors
+from clip_eval.subject import Subject
 from clip_eval.tensors import ROUNDED_DTYPES
 
-__all__ = ["STORED", "write_stand_in"]
+__all__ = ["STORED", "classifier_of", "classifier_weights", "write_stand_in"]
 
 STORED = ROUNDED_DTYPES
 
@@ -39,10 +45,18 @@ _TEXT = {
     "pad_token_id": 6,
 }
 _VISION = {**_WIDTHS, "image_size": 8, "patch_size": 8}
+_LABEL_FIELDS = ("num_labels", "id2label", "label2id", "problem_type")
 _DTYPE_FIELDS = ("dtype", "torch_dtype")  # transformers 4.56 renamed the field; both are read
 
 
-def write_stand_in(directory: str | Path, checkpoint: Checkpoint, stored: str) -> None:
+def write_stand_in(
+    directory: str | Path,
+    checkpoint: Checkpoint,
+    stored: str,
+    *,
+    text: Mapping[str, object] | None = None,
+    vision: Mapping[str, object] | None = None,
+) -> None:
     """Write a checkpoint of a few hundred weights whose config.json is the candidate's in everything but size.
 
     Where config.json states the dtype that the candidate is stored in, the stand-in's states its own; another statement
@@ -52,17 +66,50 @@ def write_stand_in(directory: str | Path, checkpoint: Checkpoint, stored: str) -
         directory: an existing directory.
         checkpoint: the candidate.
         stored: one of `STORED`.
+        text: fields of text_config that differ, sizes too.
+        vision: the same for vision_config.
     """
-    raw = _sized(checkpoint, stored)
+    raw = _sized(checkpoint, stored, {**_TEXT, **(text or {})}, {**_VISION, **(vision or {})})
     config = parse_config(raw, where="the stand-in")
     shapes = {name: tuple(axis.size for axis in axes) for name, axes in expected_tensors(config).items()}
     write_json(Path(directory) / "config.json", raw)
     (Path(directory) / "model.safetensors").write_bytes(_zeros(shapes, stored))
 
 
-def _sized(checkpoint: Checkpoint, stored: str) -> dict[str, object]:
+def classifier_of(directory: Path, small: Subject, *, labels: int) -> Subject:
+    """Return a subject whose files are those of a stand-in and a classifier besides, for CLIPForImageClassification.
+
+    Args:
+        directory: made for them.
+        small: the stand-in.
+        labels: how many the classifier has; 0 for no classifier.
+    """
+    directory.mkdir(parents=True)
+    raw = {key: value for key, value in small.checkpoint.raw_config.items() if key not in _LABEL_FIELDS}
+    write_json(directory / "config.json", {**raw, "num_labels": labels})
+    tensors = load_file(small.checkpoint.path / "model.safetensors")
+    width = small.checkpoint.config.vision.hidden_size
+    write_bytes(
+        directory / "model.safetensors",
+        save({**tensors, **classifier_weights(labels, width)}, metadata={"format": "pt"}),
+    )
+    return Subject(replace(small.checkpoint, path=directory), small.dtype, small.device, small.attention)
+
+
+def classifier_weights(labels: int, width: int) -> dict[str, NDArray[np.float32]]:
+    """Return the classifier that `classifier_of` writes: weight (labels, width), bias (labels,); none of 0 labels."""
+    if labels == 0:
+        return {}
+    generator = np.random.Generator(np.random.PCG64(labels))
+    shapes = {"classifier.weight": (labels, width), "classifier.bias": (labels,)}
+    return {name: generator.normal(0.0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def _sized(
+    checkpoint: Checkpoint, stored: str, text: Mapping[str, object], vision: Mapping[str, object]
+) -> dict[str, object]:
     raw = {**_stated(checkpoint.raw_config, checkpoint.dtype, stored), "projection_dim": _WIDTHS["projection_dim"]}
-    for section, sizes in (("text_config", _TEXT), ("vision_config", _VISION)):
+    for section, sizes in (("text_config", text), ("vision_config", vision)):
         inner = raw.get(section)
         raw[section] = {**_stated(inner if isinstance(inner, Mapping) else {}, checkpoint.dtype, stored), **sizes}
     for legacy in ("text_config_dict", "vision_config_dict"):

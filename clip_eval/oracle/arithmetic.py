@@ -131,6 +131,10 @@ class Arithmetic:
         """The mean of all elements, an array of shape ()."""
         return np.asarray(x.mean())
 
+    def average(self, x: Array) -> Array:
+        """The mean over the tokens. x (images, tokens, width); returns (images, width)."""
+        return np.asarray(x.mean(axis=-2))
+
     def embedding(self, table: Array, ids: Ids) -> Array:
         """Rows of a table. table (rows, width), ids (...) int64 in [0, rows); returns (..., width)."""
         return table[ids]

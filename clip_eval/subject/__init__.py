@@ -16,6 +16,7 @@ from clip_eval.subject.problems import (
 )
 from clip_eval.subject.processors import BUILDERS
 from clip_eval.subject.releases import (
+    CLASSIFIER,
     MODEL_CLASSES,
     belongs_to,
     canonical_name,
@@ -33,6 +34,7 @@ from clip_eval.subject.subject import Subject, precision_of, tensor_of
 
 __all__ = [
     "BUILDERS",
+    "CLASSIFIER",
     "MODEL_CLASSES",
     "LoadingReport",
     "Subject",

@@ -14,6 +14,7 @@ from typing import Any
 from packaging.version import Version
 
 __all__ = [
+    "CLASSIFIER",
     "MODEL_CLASSES",
     "belongs_to",
     "canonical_name",
@@ -37,14 +38,18 @@ MODEL_CLASSES = (
     "CLIPVisionModelWithProjection",
 )
 
+CLASSIFIER = "CLIPForImageClassification"
+"""A vision tower with a classifier, which no CLIP's file holds: it is shown on a tiny model alone."""
+
 _PARTS = {
     "CLIPModel": ("text_model.", "vision_model.", "text_projection.", "visual_projection.", "logit_scale"),
     "CLIPTextModel": ("text_model.",),
     "CLIPVisionModel": ("vision_model.",),
     "CLIPTextModelWithProjection": ("text_model.", "text_projection."),
     "CLIPVisionModelWithProjection": ("vision_model.", "visual_projection."),
+    CLASSIFIER: ("vision_model.", "classifier."),
 }
-_WHOLE = _PARTS["CLIPModel"]
+_WHOLE = (*_PARTS["CLIPModel"], "classifier.")
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from clip_eval.checks import declared_checks
 from faults import (
     calling,
+    classes,
     config,
     handling,
     heads,
@@ -48,6 +49,7 @@ _MODULES = (
     refused,
     interpolating,
     handling,
+    classes,
 )
 
 KINDS = tuple(module.__name__.rpartition(".")[2] for module in _MODULES)
@@ -65,7 +67,7 @@ _OF_PROCESSING = (processor, tokens, pixels, pixel_inputs)
 
 _OF_MODELS = (
     towers, heads, outputs, options, rows, invariants, localisation, persistence, calling, refused, interpolating,
-    handling,
+    handling, classes,
 )  # fmt: skip
 """The modules whose faults lie in the models' own code. What else there is can be seen anywhere."""
 

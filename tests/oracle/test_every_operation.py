@@ -7,6 +7,7 @@ import pytest
 
 from clip_eval.config import TextConfig, VisionConfig
 from clip_eval.oracle import EXACT, Arithmetic, contrast, text_tower, vision_tower
+from clip_eval.oracle.classification import class_logits
 
 TEXT = TextConfig(
     hidden_size=6, intermediate_size=10, num_hidden_layers=2, num_attention_heads=3, vocab_size=10, eos_token_id=7
@@ -54,6 +55,7 @@ def _run(weights, arithmetic):
     texts = text_tower(weights, TEXT, IDS, MASK, arithmetic=arithmetic)
     images = vision_tower(weights, VISION, PIXELS, arithmetic=arithmetic)
     vision_tower(weights, VISION, WIDE, arithmetic=arithmetic, interpolate=True)
+    class_logits({}, images.last_hidden_state, arithmetic=arithmetic)
     return texts, images, contrast(texts.projected, images.projected, 1.0, arithmetic=arithmetic)
 
 
