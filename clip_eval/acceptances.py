@@ -16,9 +16,8 @@ speaks of them.
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
 from pathlib import Path
@@ -26,12 +25,8 @@ from typing import Any, NoReturn
 
 from clip_eval.errors import UsageError
 from clip_eval.files import read_text
+from clip_eval.foreign import REVIEWED_BYTES, parse_toml, shown
 from clip_eval.run_record import SurfaceChange
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["Acceptance", "Idle", "Ruling", "draft", "read_acceptances", "rule"]
 
@@ -95,20 +90,20 @@ def read_acceptances(file: str | Path) -> tuple[Acceptance, ...]:
         UsageError: the file cannot be read, is not TOML, or an entry lacks something, repeats an id or says something
             unknown; the entry and the key are named.
     """
-    text = read_text(file, error=UsageError)
+    text = read_text(file, error=UsageError, limit_bytes=REVIEWED_BYTES)
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as problem:
+        data = parse_toml(text)
+    except ValueError as problem:
         raise UsageError(f"the file of acceptances is not TOML ({problem})", where=file, fix=_FORM) from problem
     entries = data.pop(_TABLE, [])
     if data or not isinstance(entries, list):
-        _refuse(f"it holds {', '.join(data) or 'no'} beside [[{_TABLE}]] tables", file)
+        _refuse(f"it holds {_listed(data) or 'no'} beside [[{_TABLE}]] tables", file)
     if not entries:
         _refuse(f"it holds no [[{_TABLE}]] table", file, fix="Add one, or leave --accepted out")
     found = tuple(_acceptance(entry, number, file) for number, entry in enumerate(entries, start=1))
     for identity, count in Counter(entry.id for entry in found).items():
         if count > 1:
-            _refuse(f"it accepts {identity} {count} times", file, fix="Keep one entry for each id")
+            _refuse(f"it accepts {_short(identity)} {count} times", file, fix="Keep one entry for each id")
     return found
 
 
@@ -166,15 +161,15 @@ def _acceptance(entry: object, number: int, file: str | Path) -> Acceptance:
         _refuse(f"entry {number} is no table", file)
     name = entry["id"] if isinstance(entry.get("id"), str) else "without an id"
     known = [field.name for field in fields(Acceptance)]
-    where = f"entry {number} ({name})"
+    where = f"entry {number} ({_short(name)})"
     if unknown := [key for key in entry if key not in known]:
-        _refuse(f"{where} says {', '.join(unknown)}", file, fix=f"Known keys are {', '.join(known)}")
+        _refuse(f"{where} says {_listed(unknown)}", file, fix=f"Known keys are {', '.join(known)}")
     for key in ("id", "before", "after", "reason"):
         _check_text(entry, key, where, file)
     expires = entry.get("expires")
     # A datetime is a date, and a time of day would be dropped.
     if expires is not None and (not isinstance(expires, date) or isinstance(expires, datetime)):
-        _refuse(f"{where} expires at {expires!r}", file, fix="Write a day without quotes, such as 2027-01-31")
+        _refuse(f"{where} expires at {shown(expires)}", file, fix="Write a day without quotes, such as 2027-01-31")
     return Acceptance(**entry)
 
 
@@ -185,6 +180,10 @@ def _check_text(entry: dict[str, Any], key: str, where: str, file: str | Path) -
     if not isinstance(value, str) or (key in ("id", "reason") and not value.strip()):
         what = "is empty" if isinstance(value, str) else "is no text"
         _refuse(f"the {key} of {where} {what}", file, fix="Say why the change is wanted" if key == "reason" else _FORM)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return _short(", ".join(names))
 
 
 def _refuse(what: str, file: str | Path, *, fix: str = _FORM) -> NoReturn:

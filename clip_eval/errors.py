@@ -17,6 +17,9 @@ __all__ = [
 ]
 
 
+_LONGEST = 2_000  # characters; more is nothing that a person reads
+
+
 class ClipEvalError(Exception):
     """A problem that is not a bug of this package. The command line prints it without a traceback and exits with
     `exit_code`.
@@ -30,8 +33,8 @@ class ClipEvalError(Exception):
     exit_code: ClassVar[int] = 4
 
     def __init__(self, what: str, *, where: object = None, fix: str | None = None) -> None:
-        self.what = what
-        self.where = None if where is None else str(where)
+        self.what = _readable(what)
+        self.where = None if where is None else _readable(str(where))
         self.fix = fix
         parts = [what if where is None else f"{what}: {where}", fix]
         super().__init__(" ".join(f"{part.rstrip('.')}." for part in parts if part))
@@ -39,6 +42,14 @@ class ClipEvalError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         """Survive pickling: pytest-xdist and multiprocessing send errors between processes."""
         return (_rebuild, (type(self), self.what, self.where, self.fix))
+
+
+def _readable(text: str) -> str:
+    """Return one line that can be printed and written: names may hold bytes that are no text, or have no end."""
+    if not text.isprintable():
+        kept = (character if character.isprintable() else ascii(character)[1:-1] for character in text.strip())
+        text = "".join(kept)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 def _rebuild(kind: type[ClipEvalError], what: str, where: str | None, fix: str | None) -> ClipEvalError:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from clip_eval import foreign
 from clip_eval.errors import ClipEvalError, OutputError
 from clip_eval.nearest import beside
 
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+_COPY_AGAIN = "Copy it again from where it came"
 
 
 def writable_directory(path: str | Path) -> Path:
@@ -84,12 +86,12 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Replace the file's content by `text` in UTF-8, line ends as they are.
+    """Replace the file's content by `text` in UTF-8, line ends as they are; half of a character as its escape.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: str | Path, value: object) -> None:
@@ -129,34 +131,38 @@ def new_directory(path: str | Path) -> Iterator[Path]:
         _sync(target.parent)
 
 
-def read_text(path: str | Path, *, error: type[ClipEvalError]) -> str:
-    """The file's text, which must be UTF-8.
+def read_text(path: str | Path, *, error: type[ClipEvalError], limit_bytes: int | None = None) -> str:
+    """The text of a regular file, which must be UTF-8; every line ends in a line feed.
+
+    Args:
+        path: links are followed.
+        error: what to raise.
+        limit_bytes: the largest size; None for that of files of this name (see `clip_eval.foreign`).
 
     Raises:
-        error: there is no such file, or it cannot be read as text.
+        error: there is no such file, it is no regular file or too large, or it cannot be read as text.
     """
     try:
-        return Path(path).read_text(encoding="utf-8")
+        text = foreign.read_bytes(path, limit_bytes=limit_bytes).decode()
     except OSError as problem:
         fix = beside(path, "Name a file that is there and can be read")
         raise error(f"the file cannot be read ({_reason(problem)})", where=path, fix=fix) from problem
     except UnicodeDecodeError as problem:
-        raise error("the file is not UTF-8 text", where=path, fix="Copy it again from where it came") from problem
+        raise error("the file is not UTF-8 text", where=path, fix=_COPY_AGAIN) from problem
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_json(path: str | Path, *, error: type[ClipEvalError]) -> object:
-    """The file's JSON value.
+    """The file's JSON value, nested at most 100 deep, without integers that no float could hold.
 
     Raises:
-        error: there is no such file, or it is not JSON; the message says where in the file.
+        error: as `read_text`, or it is not such JSON; the message says where in the file.
     """
     text = read_text(path, error=error)
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as problem:
-        raise error(
-            f"the file is not JSON ({problem})", where=path, fix="Copy it again from where it came"
-        ) from problem
+        return foreign.parse_json(text)
+    except ValueError as problem:
+        raise error(f"the file is not JSON ({problem})", where=path, fix=_COPY_AGAIN) from problem
 
 
 def lacks_room(problem: BaseException) -> bool:

@@ -164,7 +164,10 @@ def _number(value: object, name: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} is a float or None, not {type(value).__name__}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as problem:  # an int of more than 308 digits
+        raise ValueError(f"{name} is larger than any float") from problem
 
 
 def _text(value: object, name: str) -> str:

@@ -8,7 +8,6 @@ least_efficiency = 0.6  # time of the plain torch forward over the subject's, wh
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,8 @@ from typing import NoReturn
 
 from clip_eval.errors import UsageError
 from clip_eval.files import read_text
+from clip_eval.foreign import REVIEWED_BYTES, parse_toml, shown
 from clip_eval.run_record import SCOPES, Scope
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["Policy", "read_policy"]
 
@@ -47,10 +42,10 @@ def read_policy(file: str | Path) -> Policy:
     Raises:
         UsageError: the file cannot be read, is not TOML, asks for nothing, or says something unknown.
     """
-    text = read_text(file, error=UsageError)
+    text = read_text(file, error=UsageError, limit_bytes=REVIEWED_BYTES)
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as problem:
+        data = parse_toml(text)
+    except ValueError as problem:
         raise UsageError(f"the policy is not TOML ({problem})", where=file, fix=_FORM) from problem
     require, speed = data.pop("require", []), data.pop("throughput", {})
     if data:
@@ -66,7 +61,7 @@ def _scopes(require: object, file: str | Path) -> tuple[Scope, ...]:
         _refuse("the policy's require is no list", file)
     for name in require:
         if name not in SCOPES:
-            _refuse(f"the policy requires {name!r}, and the scopes are {', '.join(SCOPES)}", file)
+            _refuse(f"the policy requires {shown(name)}, and the scopes are {', '.join(SCOPES)}", file)
     return tuple(require)
 
 
@@ -77,7 +72,7 @@ def _least_efficiency(speed: object, file: str | Path) -> float | None:
     if least is None:
         return None
     if isinstance(least, bool) or not isinstance(least, (int, float)) or not 0 < least < float("inf"):
-        _refuse(f"the policy's least_efficiency is {least!r}", file)
+        _refuse(f"the policy's least_efficiency is {shown(least)}", file)
     return float(least)
 
 

@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from clip_eval.errors import UsageError
+from clip_eval.foreign import parse_json
 from clip_eval.measurement import Json, Measurement, decode_float, plain
 
 if TYPE_CHECKING:
@@ -65,6 +67,8 @@ PROVENANCE_KEYS = (
     "transformers",
 )
 
+# Of the breaches of a schema, among which the gravest is looked for.
+_LOOKED_AT = 1_000
 _AS_WRITTEN = "Use the run.json as the gate wrote it"
 
 _T = TypeVar("_T")
@@ -353,7 +357,7 @@ def _fault(data: object) -> str | None:
     """Place and nature of the gravest breach of the schema, such as "checks[3].outcome: 'skipped' is not one of"."""
     from jsonschema.exceptions import best_match
 
-    error = best_match(_validator().iter_errors(data))
+    error = best_match(islice(_validator().iter_errors(data), _LOOKED_AT))
     if error is None:
         return None
     place = error.json_path.removeprefix("$").removeprefix(".") or "the top level"
@@ -364,14 +368,10 @@ def _shortened(text: str, limit: int = 200) -> str:
     return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 2 :]}"
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
 def _parse(text: str, *, where: object) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text, own=True)
+    except ValueError as error:
         raise UsageError(f"the run record is not valid JSON ({error})", where=where, fix=_AS_WRITTEN) from error
 
 

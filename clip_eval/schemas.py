@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib.resources import files
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fault"]
 
+_LOOKED_AT = 1_000  # breaches, among which the gravest is looked for
 _SHOWN = 200  # characters of a validator's message; it may quote a whole document
 
 
@@ -28,7 +30,7 @@ def fault(data: object, *, schema: str) -> str | None:
     # Imported here: pytest loads this package's plugin in every run, and few runs validate anything.
     from jsonschema.exceptions import best_match
 
-    error = best_match(_validator(schema).iter_errors(data))
+    error = best_match(islice(_validator(schema).iter_errors(data), _LOOKED_AT))
     if error is None:
         return None
     place = error.json_path.removeprefix("$").removeprefix(".") or "the top level"

@@ -6,7 +6,6 @@ data without gaps. Everything a damaged file could lie about is checked when the
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_eval.errors import CheckpointError, UsageError
+from clip_eval.foreign import SMALL_BYTES, opened, parse_json, shown
 
 __all__ = [
     "ROUNDED_DTYPES",
@@ -39,8 +39,10 @@ _BITS_BY_CODE = {
 }  # fmt: skip
 _FLOATS_BY_CODE = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
 
-# The reference implementation refuses longer headers; a real CLIP's is below 100 kB.
-_MAX_HEADER_BYTES = 100_000_000
+# A real CLIP's header is below 100 kB; one of 100 MB, which the reference implementation takes, is a minute's work.
+_MAX_HEADER_BYTES = SMALL_BYTES
+# NumPy's own limits.
+_MOST_AXES, _MOST_VALUES = 32, 1 << 62
 _CHUNK_VALUES = 1 << 22
 _COPY_AGAIN = "Copy or download the file again"
 
@@ -156,7 +158,7 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
         CheckpointError: the file is damaged, cut short, or no safetensors; names the file and what is wrong in it.
     """
     try:
-        with file.open("rb") as handle:
+        with opened(file) as handle:
             size_bytes = os.fstat(handle.fileno()).st_size
             start = handle.read(8)
             header_bytes = _header_bytes(start, size_bytes, file)
@@ -178,15 +180,17 @@ def _header_bytes(start: bytes, size_bytes: int, file: Path) -> int:
     if len(start) < 8:
         _damaged(f"it is only {size_bytes} bytes long", file)
     header_bytes = int.from_bytes(start, "little")
-    if header_bytes > min(_MAX_HEADER_BYTES, size_bytes - 8):
+    if header_bytes > size_bytes - 8:
         _damaged(f"its header would take {header_bytes} bytes in a file of {size_bytes}", file)
+    if header_bytes > _MAX_HEADER_BYTES:
+        _damaged(f"its header takes {header_bytes:,} bytes, and {_MAX_HEADER_BYTES:,} are the most", file)
     return header_bytes
 
 
 def _parsed(header: bytes, file: Path) -> dict[str, object]:
     try:
-        value = json.loads(header.decode(), object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as problem:
+        value = parse_json(header.decode(), own=True)
+    except ValueError as problem:
         _damaged(f"its header is not valid JSON ({problem})", file)
     if not isinstance(value, dict):
         _damaged("its header is not a JSON object", file)
@@ -194,20 +198,12 @@ def _parsed(header: bytes, file: Path) -> dict[str, object]:
     return value
 
 
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)} occurs twice")
-    return found
-
-
 def _entry(name: str, value: object, data_start: int, file: Path) -> TensorEntry:
     fields = value if isinstance(value, dict) else {}
     dtype, shape, offsets = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in _BITS_BY_CODE:
-        _damaged(f"the tensor {name} has the unknown dtype {dtype}", file)
-    if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
+        _damaged(f"the tensor {name} has the unknown dtype {dtype if isinstance(dtype, str) else shown(dtype)}", file)
+    if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2 or len(shape) > _MOST_AXES:
         _damaged(f"the tensor {name} has no valid shape and data_offsets", file)
     begin, end = offsets
     if math.prod(shape) * _BITS_BY_CODE[dtype] != 8 * (end - begin):
@@ -216,7 +212,7 @@ def _entry(name: str, value: object, data_start: int, file: Path) -> TensorEntry
 
 
 def _are_counts(value: object) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+    return isinstance(value, list) and all(type(item) is int and 0 <= item < _MOST_VALUES for item in value)
 
 
 def _check_layout(entries: list[TensorEntry], data_start: int, size_bytes: int, file: Path) -> None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clip_eval.errors import LibraryError
+from clip_eval.foreign import read_bytes
 from clip_eval.library.prompts import CLASS_NAMES, TEMPLATES, read_entries, zero_shot_task
-from clip_eval.library.record import LARGEST_TEXT_BYTES, Piece, Record, Sample, printable, read_file, too_large
+from clip_eval.library.record import LARGEST_TEXT_BYTES, Piece, Record, Sample, printable, read_file
 from clip_eval.library.settings import ZeroShot
 from clip_eval.paths import EXTENSIONS
 
@@ -110,10 +111,7 @@ def _walk(top: Path) -> Iterator[_Listed]:
 
 
 def _captions(file: Path) -> tuple[str, ...]:
-    problem = too_large(file.stat().st_size, LARGEST_TEXT_BYTES)
-    if problem is not None:
-        raise ValueError(problem)
-    lines = file.read_text(encoding="utf-8-sig").split("\n")
+    lines = read_bytes(file, limit_bytes=LARGEST_TEXT_BYTES).decode("utf-8-sig").split("\n")
     return tuple(line.strip() for line in lines if line.strip())
 
 

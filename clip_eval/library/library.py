@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from clip_eval.errors import LibraryError
+from clip_eval.foreign import opened
 from clip_eval.library.folders import holds_images, open_folders
 from clip_eval.library.manifest import MANIFEST, SETTINGS, Manifest
 from clip_eval.library.record import Piece, Record, Sample
@@ -130,7 +131,7 @@ class Library:
 def _digest(file: Path) -> bytes:
     found = hashlib.sha256()
     try:
-        with file.open("rb") as stream:
+        with opened(file) as stream:
             while part := stream.read(_AT_ONCE_BYTES):
                 found.update(part)
     except OSError:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clip_eval.errors import LibraryError
+from clip_eval.foreign import opened
 from clip_eval.library.lines import Line, read_lines
 from clip_eval.library.record import Piece, Record, Sample, read_file
 from clip_eval.library.settings import LibrarySettings, ZeroShot
@@ -48,7 +49,7 @@ class Manifest:
         """
         file = self.root / MANIFEST
         try:
-            with file.open("rb") as lines:
+            with opened(file) as lines:
                 for line in read_lines(lines):
                     yield self._sample(line, images)
         except OSError as problem:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from clip_eval.errors import LibraryError
+from clip_eval.foreign import read_bytes
 from clip_eval.library.settings import ZeroShot
 
 __all__ = ["CLASS_NAMES", "TEMPLATES", "read_entries", "read_prompts", "zero_shot_task"]
@@ -30,7 +31,7 @@ def read_entries(file: Path) -> tuple[str, ...] | None:
         LibraryError: the file cannot be read, holds nothing, or a blank line between others.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_bytes(file).decode("utf-8-sig")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as problem:

@@ -7,6 +7,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from clip_eval.foreign import read_bytes
+
 __all__ = [
     "LARGEST_IMAGE_BYTES",
     "LARGEST_TEXT_BYTES",
@@ -106,8 +108,7 @@ def read_file(where: str, record: Record, path: str, *, images: bool) -> Sample:
     problem = file_problem(path)
     if problem is None and images:
         try:
-            with open(path, "rb") as file:  # noqa: PTH123 - as above
-                return Sample(where, record, file.read(), None)
+            return Sample(where, record, read_bytes(path, limit_bytes=LARGEST_IMAGE_BYTES), None)
         except OSError as error:
             problem = error.strerror or str(error)
     return Sample(where, record, None, problem)

@@ -6,20 +6,16 @@ left out, holds `classes` (their names) and `prompts` (wordings with one `{}` wh
 
 from __future__ import annotations
 
-import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from clip_eval.errors import LibraryError
+from clip_eval.foreign import REVIEWED_BYTES, parse_toml, read_bytes, shown
 from clip_eval.paths import PathTemplate
 from clip_eval.paths.errors import TemplateError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["LibrarySettings", "ZeroShot", "read_settings"]
 
@@ -58,7 +54,7 @@ def read_settings(file: Path) -> LibrarySettings:
         LibraryError: the file cannot be read, is not TOML, or says something that makes no sense; the key is named.
     """
     try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+        raw = parse_toml(read_bytes(file, limit_bytes=REVIEWED_BYTES).decode())
     except OSError as problem:
         fix = f"Name a library: a directory with a {file.name} that can be read"
         raise LibraryError(f"the settings cannot be read ({problem.strerror})", where=file, fix=fix) from problem
@@ -88,7 +84,9 @@ def _zero_shot(raw: Mapping[str, object], file: Path) -> ZeroShot | None:
         _refuse("`zero_shot.classes` has one class only", file, "Name at least two: one alone is always right")
     for prompt in task.prompts:
         if prompt.count(_PLACE) != 1:
-            _refuse(f"the prompt {prompt!r} does not have one {_PLACE}", file, f"Put one {_PLACE} where the class goes")
+            _refuse(
+                f"the prompt {shown(prompt)} does not have one {_PLACE}", file, f"Put one {_PLACE} where the class goes"
+            )
     return task
 
 
@@ -96,9 +94,9 @@ def _texts(table: Mapping[str, object], key: str, file: Path) -> tuple[str, ...]
     value = table.get(key)
     if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
         _refuse(f"`zero_shot.{key}` is not a list of texts", file, f'Write it as {key} = ["...", "..."]')
-    for item in value:
-        if value.count(item) > 1:
-            _refuse(f"`zero_shot.{key}` holds {item!r} twice", file, "Keep one of them")
+    for item, count in Counter(value).items():
+        if count > 1:
+            _refuse(f"`zero_shot.{key}` holds {shown(item)} twice", file, "Keep one of them")
     return tuple(value)
 
 

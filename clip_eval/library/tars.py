@@ -12,7 +12,44 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from clip_eval.foreign import opened
+
 __all__ = ["Member", "Unreadable", "members"]
+
+
+# A path has at most 4,096 bytes, and extended attributes of a file at most 65,536.
+_HEADER_BYTES = 1 << 17
+# Names and attributes stand in headers before a header, and tarfile reads these within each other.
+_DAMAGES = (tarfile.TarError, ValueError, OSError, OverflowError, RecursionError)
+
+
+class _Bounded:
+    """A file from which no more than some bytes are read at once: a header can state any size, and tarfile reads it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._limit_bytes = _HEADER_BYTES
+        self.seek, self.tell = file.seek, file.tell
+
+    @contextmanager
+    def up_to(self, limit_bytes: int) -> Iterator[None]:
+        """Let the block read so much at once."""
+        self._limit_bytes = max(limit_bytes, _HEADER_BYTES)
+        try:
+            yield
+        finally:
+            self._limit_bytes = _HEADER_BYTES
+
+    def read(self, size_bytes: int = -1) -> bytes:
+        """Return as much of the file; raises OSError where that is more than the limit."""
+        if not 0 <= size_bytes <= self._limit_bytes:
+            raise OSError(f"a header states {size_bytes:,} bytes, and {self._limit_bytes:,} are the most")
+        return self._file.read(size_bytes)
+
+
+def _bounds(archive: tarfile.TarFile) -> _Bounded:
+    assert isinstance(archive.fileobj, _Bounded)
+    return archive.fileobj
 
 
 class Unreadable(ValueError):
@@ -47,7 +84,8 @@ class Member:
             raise Unreadable(f"it has {self.size_bytes:,} bytes, and {limit_bytes:,} are the most")
         try:
             content = self._archive.extractfile(self._info)
-            data = b"" if content is None else content.read()
+            with _bounds(self._archive).up_to(limit_bytes):
+                data = b"" if content is None else content.read()
         except (tarfile.TarError, OSError) as problem:
             raise Unreadable(f"it cannot be read ({problem})") from problem
         if len(data) != self.size_bytes:
@@ -62,7 +100,7 @@ def members(path: Path) -> Iterator[Iterator[Member]]:
     Raises:
         OSError: the file cannot be opened.
     """
-    with path.open("rb") as file:
+    with opened(path) as file:
         yield _open(file)
 
 
@@ -70,8 +108,8 @@ def _open(file: BinaryIO) -> Iterator[Member]:
     end = file.seek(0, 2)
     file.seek(0)
     try:
-        archive = tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
-    except (tarfile.TarError, ValueError, OverflowError) as problem:
+        archive = tarfile.open(fileobj=_Bounded(file), mode="r:", encoding="utf-8", errors="surrogateescape")  # type: ignore[call-overload] # noqa: SIM115
+    except _DAMAGES as problem:
         return iter((_damage(f"it is no uncompressed tar file ({problem})"),))
     return _members(archive, end)
 
@@ -81,7 +119,7 @@ def _members(archive: tarfile.TarFile, end: int) -> Iterator[Member]:
     while True:
         try:
             info = archive.next()
-        except (tarfile.TarError, ValueError, OSError, OverflowError) as problem:
+        except _DAMAGES as problem:
             yield _damage(f"the archive is damaged after {last!r} ({problem})" if last else "the archive is damaged")
             return
         if info is None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from clip_eval.errors import UsageError
+from clip_eval.foreign import lines_of, parse_json
 from clip_eval.paths import NOTHING, USUAL, AmbiguousPath, PathError, PathTemplate
 from clip_eval.paths.errors import nearest
 
@@ -77,12 +79,12 @@ def _shown(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def asked_lines(lines: Iterable[bytes]) -> Iterator[Asked]:
+def asked_lines(stream: BinaryIO) -> Iterator[Asked]:
     """Yield what each line asks for: a path as it is, or a JSON object with `path` and, where known, `given`.
 
     No rendered path holds a double quote, so that no path is taken for an object.
     """
-    for line in lines:
+    for line in lines_of(stream):
         text = line.decode(errors="surrogateescape").rstrip("\r\n")
         if text:
             yield _asked(text)
@@ -92,8 +94,8 @@ def _asked(text: str) -> Asked:
     if not (text.startswith("{") and '"' in text):
         return Asked(text)
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = parse_json(text)
+    except ValueError:
         return Asked(text)
     path, given = found.get("path"), found.get("given", {})
     return Asked(path if isinstance(path, str) else None, given if isinstance(given, dict) else {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ import click
 
 from clip_eval.display import hanging, visible
 from clip_eval.errors import LibraryError, UsageError
+from clip_eval.foreign import opened
 from clip_eval.nearest import beside
 from clip_eval.option_values import a_name
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["EXTENSION", "RECORDS", "Printer", "allowed", "compiled", "ended", "extension_of", "lines_of", "printing"]
 
 _FOUND, _BROKEN_PIPE = 1, 141  # 128 + SIGPIPE, as a shell reports it
+
+# What a shell writes for <(...): the other end is there, so that to open it is not to wait for ever.
+_PIPED = re.compile(r"/dev/stdin|(?:/dev|/proc/self)/fd/[0-9]+")
 
 RECORDS = click.option(
     "--records",
@@ -136,7 +141,7 @@ def lines_of(source: str | None, what: str) -> Iterator[BinaryIO]:
     if source is None:
         raise UsageError(f"there are no {what}", fix=f"Name them, or pipe them in; see {_command()} --help")
     try:
-        with Path(source).open("rb") as stream:
+        with Path(source).open("rb") if _PIPED.fullmatch(source) else opened(source) as stream:
             yield stream
     except BrokenPipeError:
         raise

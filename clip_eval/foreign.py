@@ -1,0 +1,257 @@
+"""Files of others: what is opened at all, how much of it is read, and JSON and TOML that cannot hurt.
+
+A name can lead to a pipe that never says anything, to a device without end, or to a file of a terabyte. Only regular
+files are opened, links followed, and only below a size that is stated here for each kind. What is read can be nested
+so deeply, or hold numbers so long, that no later step would expect it: that is refused when it is parsed.
+
+Raises OSError and ValueError only; who reads a file says what that means for the user.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "LINE_BYTES",
+    "REVIEWED_BYTES",
+    "SMALL_BYTES",
+    "largest_bytes",
+    "lines_of",
+    "opened",
+    "parse_json",
+    "parse_toml",
+    "read_bytes",
+    "shown",
+]
+
+_MIB = 1 << 20
+
+SMALL_BYTES = 16 * _MIB
+"""Of a file of JSON without a limit of its own. A config has kilobytes, a pack's surface 150 kB, an index of 50,000
+tensors 5 MB."""
+
+REVIEWED_BYTES = _MIB
+"""Of policies, acceptances and settings: somebody reads and reviews them, and TOML is read at about a megabyte a
+second."""
+
+LINE_BYTES = _MIB
+"""Of one line of JSON Lines, which is one record; its caption alone is cut by every tokenizer after some hundred."""
+
+_LARGEST_BYTES: Mapping[str, int] = {
+    # 49,408 tokens take 2 to 4 MB; the largest published vocabularies, of a million tokens, about 35 MB.
+    "tokenizer.json": 64 * _MIB,
+    "vocab.json": 64 * _MIB,
+    "merges.txt": 64 * _MIB,
+    # A line of 330 bytes for each weight: the largest published CLIP takes 400 kB.
+    "pack.json": 4 * _MIB,
+    # 4.4 MB for a gate of some nine hundred checks.
+    "run.json": 64 * _MIB,
+    # Five texts and images with their last states: 60 MB for the largest published CLIP.
+    "record.safetensors": 512 * _MIB,
+    # An answer, with its record's id, for each image.
+    "tasks.json": 256 * _MIB,
+}
+
+# Eight levels are the deepest that this package or transformers writes; recursion ends at about a thousand.
+_DEEPEST = 100
+# tomllib's work grows with the square of the parts of a key.
+_KEY_PARTS = 32
+# No float holds more digits, and Python writes no integer of more than 4,300.
+_DIGITS = 300
+
+_PART = r"(?:[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*')"
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+_LONG_KEY = re.compile(rf"{_PART}(?:[ \t]*\.[ \t]*{_PART}){{{_KEY_PARTS}}}")
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a directory",
+}
+
+
+def largest_bytes(path: str | Path) -> int:
+    """Return how large a file of this name may be, in bytes."""
+    return _LARGEST_BYTES.get(os.path.basename(path), SMALL_BYTES)  # noqa: PTH119 - a Path refuses some names
+
+
+def opened(path: str | Path, *, limit_bytes: int | None = None) -> BinaryIO:
+    """Open a regular file for reading. Nothing else is opened, so that this returns at once.
+
+    Args:
+        path: links are followed.
+        limit_bytes: the largest size that is wanted; None for any.
+
+    Raises:
+        OSError: no such file, no regular file, too large, or no name that a file can have. `strerror` says which.
+    """
+    try:
+        # To open a device can do something, so it is looked at by name first, and then again what was really opened.
+        _require_regular(os.stat(path), path, limit_bytes)  # noqa: PTH116 - a Path refuses some names
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(path, flags)
+    except ValueError as problem:  # a NUL, or half of a character
+        raise OSError(errno.EINVAL, "no file can have such a name", str(path)) from problem
+    try:
+        _require_regular(os.fstat(descriptor), path, limit_bytes)
+        return io.open(descriptor, "rb")  # noqa: UP020 - `open` would hide that this is a descriptor
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _require_regular(status: os.stat_result, path: str | Path, limit_bytes: int | None) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
+    if limit_bytes is not None and status.st_size > limit_bytes:
+        raise OSError(errno.EFBIG, _too_large(f"{status.st_size:,}", limit_bytes), str(path))
+
+
+def _too_large(found: str, limit_bytes: int) -> str:
+    return f"it has {found} bytes, and {limit_bytes:,} are the most"
+
+
+def read_bytes(path: str | Path, *, limit_bytes: int | None = None) -> bytes:
+    """Return the content of a regular file.
+
+    Args:
+        path: links are followed.
+        limit_bytes: the largest size; None for that of files of this name.
+
+    Raises:
+        OSError: as `opened`; also where the file grows beyond the limit while it is read.
+    """
+    limit = largest_bytes(path) if limit_bytes is None else limit_bytes
+    with opened(path, limit_bytes=limit) as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:  # it grew, or its size is not known, as of files that the system makes up
+        raise OSError(errno.EFBIG, _too_large(f"more than {limit:,}", limit), str(path))
+    return data
+
+
+def lines_of(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a stream as they are; of one that is longer than `LINE_BYTES` its beginning, of that and 1."""
+    while line := stream.readline(LINE_BYTES + 1):
+        if len(line) > LINE_BYTES:
+            rest = line
+            while rest and not rest.endswith(b"\n"):
+                rest = stream.readline(LINE_BYTES)
+        yield line
+
+
+def parse_json(text: str, *, own: bool = False) -> Any:
+    """Return the value of a JSON text.
+
+    Args:
+        text: the text.
+        own: it is of a form that this package writes: no key twice, no NaN, no infinity, and no half of a character.
+
+    Raises:
+        ValueError: it is not JSON, nested more than 100 deep, or holds a number of more than 300 digits.
+    """
+    rules: dict[str, Any] = {"parse_int": _integer}
+    if own:
+        rules |= {"object_pairs_hook": _without_duplicates, "parse_constant": _no_number, "parse_float": _finite}
+    try:
+        value = json.loads(text, **rules)
+    except RecursionError:
+        raise ValueError(f"it is nested more than {_DEEPEST} deep") from None
+    _require_shallow(value)
+    if own and _HALF.search(text):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("it holds half of a character") from None
+    return value
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the table of a TOML text. A byte order mark is no part of TOML, and is said to be there.
+
+    Raises:
+        ValueError: it is not TOML, nested more than 100 deep, or holds a number of more than 300 digits or a key of
+            more than 32 parts.
+    """
+    if text.startswith("\ufeff"):
+        raise ValueError("it begins with a byte order mark; save it without one")
+    if _LONG_KEY.search(text):
+        raise ValueError(f"a key has more than {_KEY_PARTS} parts")
+    try:
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(f"it is nested more than {_DEEPEST} deep") from None
+    except OverflowError as problem:
+        raise ValueError(str(problem)) from problem
+    for value in _require_shallow(table):
+        if isinstance(value, int) and abs(value) >= 10**_DIGITS:
+            raise ValueError(f"a number has more than {_DIGITS} digits")
+    return table
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """Return the value as Python writes it, in at most `limit` characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, or lists in lists in lists
+        return f"a {type(value).__name__} that is too long to write"
+    return text if len(text) <= limit else f"{text[: limit - 4]} ..."
+
+
+def _require_shallow(value: object) -> list[object]:
+    """Refuse what is nested too deeply; return everything in it that holds nothing."""
+    level, plain = [value], []
+    for _ in range(_DEEPEST + 1):
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(item.values())
+            elif isinstance(item, list):
+                inner.extend(item)
+            else:
+                plain.append(item)
+        if not inner:
+            return plain
+        level = inner
+    raise ValueError(f"it is nested more than {_DEEPEST} deep")
+
+
+def _integer(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError(f"a number has {len(text):,} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number - number != 0:
+        raise ValueError(f"the number {text[:40]} is too large")
+    return number
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice[:80]} occurs twice")
+    return found
