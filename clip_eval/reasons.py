@@ -12,6 +12,7 @@ from clip_eval.run_record import SCOPES, CheckResult, Scope, SurfaceChange, Task
 
 __all__ = [
     "by_area",
+    "by_cause",
     "cause",
     "deviating",
     "failed_names",
@@ -86,6 +87,13 @@ def _unsaid(name: str | None) -> str:
 def failed_names(checks: Iterable[CheckResult]) -> frozenset[str]:
     """The names of the checks that failed."""
     return frozenset(check.name for check in checks if check.outcome == "failed")
+
+
+def by_cause(checks: Iterable[CheckResult]) -> list[CheckResult]:
+    """Failed checks and errors in the order in which they are told: causes first, then what may follow from one."""
+    broken = [check for check in checks if check.outcome in ("failed", "error")]
+    names = failed_names(broken)
+    return sorted(broken, key=lambda check: (check.because in names, check.outcome == "error", _rank(check)))
 
 
 def first_cause(checks: Sequence[CheckResult], scope: Scope) -> str | None:
@@ -170,13 +178,13 @@ def _rank(check: CheckResult) -> tuple[int, int, bool, int]:
 def _followed(after: Sequence[CheckResult]) -> str:
     """What comes of a failure, as sentences after its own."""
     failed = [check for check in after if check.outcome == "failed"]
-    unasked = [check for check in after if check.outcome == "not_run"]
-    more = f" {_number(failed)} may follow from it: {_checks(failed)}." if failed else ""
-    return more + (f" {_number(unasked)} not run because of it: {_checks(unasked)}." if unasked else "")
+    unasked = sum(check.outcome == "not_run" for check in after)
+    more = f" {_number(len(failed))} may follow from it: {_checks(failed)}." if failed else ""
+    return more + (f" {_number(unasked)} could not be asked because of it." if unasked else "")
 
 
-def _number(group: Sequence[CheckResult]) -> str:
-    return f"{len(group)} check{'' if len(group) == 1 else 's'}"
+def _number(count: int) -> str:
+    return f"{count} check{'' if count == 1 else 's'}"
 
 
 def _failed_group(group: Sequence[CheckResult], predicate: str) -> str:

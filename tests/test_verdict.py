@@ -255,6 +255,82 @@ def test_checks_that_diverge_at_one_module_share_a_reason() -> None:
     assert decision.reasons[1] == "shapes.logits failed: logits have the shape (5, 3)."
 
 
+LOADING = sample.check(
+    "weights.every_weight_is_loaded",
+    case="CLIPTextModel",
+    outcome="failed",
+    measurements=(),
+    reason="transformers 5.23.0 cannot load CLIPTextModel: a field is 512, and a tensor is made for 40. Write 40.",
+)
+
+
+def unasked(count: int, **changes: object) -> list[CheckResult]:
+    """Checks that were not run because of LOADING."""
+    values: dict[str, object] = {"outcome": "not_run", "reason": "not loaded", "because": LOADING.name, **changes}
+    return [sample.check("calls.a_call", case=str(number), measurements=(), **values) for number in range(count)]
+
+
+def test_what_could_not_be_asked_is_told_with_its_cause() -> None:
+    """One finding and what needs it are one reason and one phrase; nothing else is said to be missing."""
+    decision = verdict([CONTRACT, *unasked(7), LOADING])
+    assert decision.headline.startswith("fail: contract (1 check failed, 7 not run because of it);")
+    assert decision.reasons[0] == (
+        f"{LOADING.name} failed: {(LOADING.reason or '').rstrip('.')}. 7 checks could not be asked because of it."
+    )
+    assert not any("not run" in reason.lower() for reason in decision.reasons)
+    assert statuses(decision)["contract"] == "could_not"
+
+
+def test_two_findings_are_two_reasons_with_their_own_counts() -> None:
+    """Each cause says how much could not be asked because of it."""
+    second = dataclasses.replace(LOADING, case="CLIPVisionModel")
+    decision = verdict([LOADING, second, *unasked(3), *unasked(1, chapter="batches", because=second.name)])
+    assert "2 checks failed, 4 not run because of them" in decision.headline
+    assert [reason.rpartition(". ")[2] for reason in decision.reasons[:2]] == [
+        "3 checks could not be asked because of it.",
+        "1 check could not be asked because of it.",
+    ]
+
+
+def test_a_scope_without_a_failure_of_its_own_says_where_to_look() -> None:
+    """Speed that could not be asked because of a failure of the contract has no gap of its own."""
+    decision = verdict([LOADING, *unasked(2, scope="throughput")], asked=ALL)
+    assert "throughput (2 checks not run because of what failed, nothing was timed)" not in decision.headline
+    assert "throughput (2 checks not run because of what failed)" in decision.headline
+
+
+@pytest.mark.parametrize("outcome", ["passed", "not_run"])
+def test_a_reference_to_a_check_that_did_not_fail_is_a_gap(outcome: str) -> None:
+    """What was not run because of a check that passed, or was left out, is missing: the run cannot pass."""
+    other = dataclasses.replace(LOADING, outcome=outcome, reason=None)  # type: ignore[arg-type]
+    decision = verdict([CONTRACT, other, *unasked(2)])
+    assert decision.verdict == "inconclusive"
+    assert any(f"(not loaded; {LOADING.name}, which would say why, did not fail)" in one for one in decision.reasons)
+
+
+def test_what_may_follow_from_a_failure_is_told_below_it() -> None:
+    """Checks that may follow are in the reason of the cause, by name and number, and the headline begins with it."""
+    cause_of_all = sample.failed_check()
+    others = [
+        sample.check("threads.mix", case=str(number), outcome="failed", because=cause_of_all.name)
+        for number in range(5)
+    ]
+    decision = verdict([*others, cause_of_all])
+    assert decision.headline.startswith(f"fail: contract (6 checks failed, first at {cause_of_all.diverges_at});")
+    assert decision.reasons[0].startswith(f"{cause_of_all.name} failed: ")
+    assert decision.reasons[0].endswith(
+        "5 checks may follow from it: threads.mix[0], threads.mix[1], threads.mix[2] and 2 more."
+    )
+    assert len([reason for reason in decision.reasons if "threads" in reason]) == 1
+
+
+def test_a_thing_itself_is_told_before_what_is_seen_through_it() -> None:
+    """A failure of threads or gradients is never the first reason where a check of the thing itself fails."""
+    names = ["gradients.a", "threads.b", "hidden_states.c", "batches.d"]
+    decision = verdict([sample.check(name, outcome="failed", measurements=()) for name in names])
+    assert decision.reasons[0].startswith("hidden_states.c failed")
+
+
 def test_failures_come_before_gaps_and_gaps_before_merits() -> None:
     """The reasons begin with what failed and end with what was found right."""
     checks = (CONTRACT, sample.check("a.skipped", outcome="not_run"), sample.check("a.failed", outcome="failed"))

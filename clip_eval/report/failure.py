@@ -24,19 +24,23 @@ _WORDS = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*"|['"])+""")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureLine:
-    """One of the five lines. A failure that measured nothing has its cause in place of the worst element."""
+    """One of the five lines. A failure that measured nothing has its cause in place of the worst element; one that may
+    follow from another names that, too.
+    """
 
-    label: Literal["promise", "worst", "cause", "error", "diverges", "rerun"]
+    label: Literal["promise", "worst", "cause", "error", "diverges", "because", "rerun"]
     text: str
 
 
 def failure_lines(check: CheckResult) -> tuple[FailureLine, ...]:
-    """The lines that apply to the check, in their fixed order; five where all do."""
+    """The lines that apply to the check, in their fixed order; five where all do, and one more for a consequence."""
     measurement = worst(item for item in check.measurements if not item.passed)
+    told = [FailureLine(label="cause", text=clip(_cause(check), limit=600))]
     lines = (
         FailureLine(label="promise", text=_promise(check)),
-        *([FailureLine(label="cause", text=clip(cause(check)))] if measurement is None else _measured(measurement)),
+        *(told if measurement is None else _measured(measurement)),
         FailureLine(label="diverges", text=clip(check.diverges_at or "")),
+        FailureLine(label="because", text=f"may follow from {clip(check.because)}" if check.because else ""),
         FailureLine(label="rerun", text=clip(check.rerun or "", limit=2000)),
     )
     return tuple(line for line in lines if line.text)
@@ -48,6 +52,11 @@ def terminal_failure(check: CheckResult, *, width: int = 80) -> str:
     A module path, a file name or a quoted argument wider than the terminal stays whole, so that it can be copied.
     """
     return "\n".join(_wrapped(line, width=width) for line in failure_lines(check))
+
+
+def _cause(check: CheckResult) -> str:
+    """A reason in full: it names file, field, values and remedy."""
+    return check.reason or cause(check)
 
 
 def _promise(check: CheckResult) -> str:

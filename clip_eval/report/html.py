@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from clip_eval.deviations import declared_deviation
 from clip_eval.measurement import Json, format_number, worst
-from clip_eval.reasons import by_area, cause, deviating
+from clip_eval.reasons import by_area, by_cause, cause, deviating
 from clip_eval.report import figures, text
 from clip_eval.report.failure import failure_lines
 from clip_eval.run_record import RunRecord
@@ -21,14 +21,16 @@ __all__ = ["render_html"]
 
 def render_html(record: RunRecord) -> str:
     """The run as one HTML file: verdict, reasons, scope, what failed, changes, tasks, speed, all checks, provenance."""
+    failed = {check.name: f"failed-{place}" for place, check in enumerate(record.checks) if check.outcome == "failed"}
     page = _environment().get_template("report.html.j2")
     return page.render(
         record=record,
-        broken=[check for check in record.checks if check.outcome in ("failed", "error")],
+        broken=by_cause(record.checks),
         open_changes=[change for change in record.surface_changes if change.accepted is None],
         accepted_changes=[change for change in record.surface_changes if change.accepted is not None],
         chapters=text.by_chapter(record.checks),
         deviations=deviating(record.checks),
+        because={check.name: failed.get(check.because) for check in record.checks if check.because},
         anchors={check.name: f"failed-{position}" for position, check in enumerate(record.checks)},
         parts=_fingerprint_parts(record),
     )

@@ -90,6 +90,7 @@ def _check(check: CheckResult) -> ET.Element:
     case = _case(check.chapter, check.name.removeprefix(f"{check.chapter}."), duration_s=check.duration_s)
     measured = {f"measurement.{item.name}": _measured(item) for item in check.measurements}
     facts = {"promise": check.promise, "diverges_at": check.diverges_at, "deviation": check.deviation}
+    facts["because"] = check.because
     _properties(case, {**{name: value for name, value in facts.items() if value}, **measured})
     if check.outcome == "failed":
         text = "\n\n".join(part for part in (terminal_failure(check), check.detail) if part)
@@ -97,7 +98,8 @@ def _check(check: CheckResult) -> ET.Element:
     elif check.outcome == "error":
         _outcome(case, "error", message=cause(check), text=check.detail or "")
     elif check.outcome in ("not_run", "not_applicable"):
-        _outcome(case, "skipped", message=f"{check.outcome}: {check.reason or 'no reason was given'}")
+        because = f"because of {check.because}: " if check.because else ""
+        _outcome(case, "skipped", message=f"{check.outcome}: {because}{check.reason or 'no reason was given'}")
     return case
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from clip_eval.acceptances import draft
 from clip_eval.measurement import format_number
-from clip_eval.reasons import by_area
+from clip_eval.reasons import by_area, by_cause
 from clip_eval.report.failure import failure_lines
 from clip_eval.report.text import OUTCOME_WORDS, clip, count_outcomes, scope_words, title
 from clip_eval.run_record import CheckResult, RunRecord, SubjectInfo, SurfaceChange
@@ -47,7 +47,7 @@ def _scope(record: RunRecord) -> list[str]:
 
 
 def _failures(record: RunRecord) -> list[str]:
-    broken = [check for check in record.checks if check.outcome in ("failed", "error")]
+    broken = by_cause(record.checks)
     if not broken:
         return []
     lines = ["## Failing checks", ""]
@@ -62,7 +62,7 @@ def _failure(check: CheckResult) -> list[str]:
     heading = f"### {_code(check.name)} {OUTCOME_WORDS[check.outcome]}"
     as_code = ("diverges", "rerun")
     lines = failure_lines(check)
-    shown = [f"- **{line.label}**: {(_code if line.label in as_code else _text)(line.text)}" for line in lines]
+    shown = [f"- **{line.label}**: {_code(line.text) if line.label in as_code else _long(line.text)}" for line in lines]
     return [heading, "", *shown, ""]
 
 
@@ -172,6 +172,10 @@ def _cell(value: str) -> str:
 def _text(value: str, *, limit: int = 400) -> str:
     """The value as literal text: no HTML, no emphasis, no links."""
     return _MARKS.sub(r"\\\g<0>", html.escape(clip(value, limit=limit), quote=False))
+
+
+def _long(value: str) -> str:
+    return _text(value, limit=1000)
 
 
 def _code(value: str) -> str:

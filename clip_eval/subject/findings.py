@@ -56,7 +56,8 @@ def loading_finding(
         what = f"{release} cannot load {model_class}: {'; '.join(told[:_SHOWN])}"
         return Finding(what, where=file, fix=f"{fix[:1].upper()}{fix[1:]}")
     if report.shapes:
-        return Finding(f"{release} cannot load {model_class}: {_unlike(report.shapes)}", where=file, fix="Correct it")
+        fix = "Save the tensors in the shapes of the model, or correct the sizes in config.json"
+        return Finding(f"{release} cannot load {model_class}: {_unlike(report.shapes)}", where=directory, fix=fix)
     if report.refusal:
         fix = "Load it in Python to see the whole message, and mend what it names"
         return Finding(f"{release} cannot load {model_class}: {report.refusal}", where=directory, fix=fix)

@@ -101,10 +101,9 @@ class Processors:
 
         It is a Finding, or NotAskable where a more basic class says the same.
         """
-        error = self._refusal(route)
-        if error is None:
+        if self._refusal(route) is None:
             return None
-        return self._described(route, error) if self._root(route) == route else self._not_askable(route)
+        return self._described(route) if self._root(route) == route else self._not_askable(route)
 
     def _is_told(self, route: str, error: Exception) -> bool:
         """Whether a check says that this class builds nothing: then it is no outcome of whatever asked for it."""
@@ -113,8 +112,9 @@ class Processors:
         return not (self.missing(route) or self.obstacle(route)) and self._refusal(route) is not None
 
     def _not_askable(self, route: str) -> NotAskable:
-        name = f"processor.every_class_builds_one[{self._root(route)}]"
-        return NotAskable(f"{route} builds nothing from its files", finding=name, where=self.checkpoint.path)
+        root = self._root(route)
+        told, name = self._described(root), f"processor.every_class_builds_one[{root}]"
+        return NotAskable(told.what, finding=name, where=told.where, fix=told.fix)
 
     def _refusal(self, route: str) -> Exception | None:
         if route not in self._tried:
@@ -127,12 +127,16 @@ class Processors:
 
     def _root(self, route: str) -> str:
         """The most basic class that raises the same."""
-        told = said(self._refusal(route) or RuntimeError())
-        before = (other for other in BUILDERS[: BUILDERS.index(route)] if not (self.missing(other)))
-        same = (other for other in before if provides(other) and self._refusal(other) is not None)
-        return next((other for other in same if said(self._refusal(other) or RuntimeError()) == told), route)
+        before = (other for other in BUILDERS[: BUILDERS.index(route)] if not self.missing(other))
+        judged = (other for other in before if not self.obstacle(other))
+        return next((other for other in judged if self._said(other) == self._said(route)), route)
 
-    def _described(self, route: str, error: Exception) -> Finding:
+    def _said(self, route: str) -> str:
+        """What building raises, in one line; nothing where it works."""
+        error = self._refusal(route)
+        return "" if error is None else said(error)
+
+    def _described(self, route: str) -> Finding:
         release = f"transformers {version('transformers')}"
         kind = "image" if route in _IMAGES else "token" if route in _TOKENIZERS else "both"
         for file, place, value in self._unknown(kind):
@@ -142,7 +146,7 @@ class Processors:
             fix = f"Write {plain!r} there" + (f": {plain} builds one from the same files" if works else "")
             return Finding(what, where=file, fix=fix)
         fix = "Mend the file that it names, or save the processor again with save_pretrained"
-        return Finding(f"{route} of {release} builds nothing: {said(error)}", where=self.checkpoint.path, fix=fix)
+        return Finding(f"{route} of {release} builds nothing: {self._said(route)}", where=self.checkpoint.path, fix=fix)
 
     def _unknown(self, kind: str) -> Iterator[tuple[Path, tuple[str, ...], str]]:
         """File, field and value of each class name that this release does not know."""

@@ -93,7 +93,7 @@ class Subject:
         if self.like is not None and self.like.loading_report(model_class).complete:
             raise CheckpointError(finding.what, where=finding.where, fix=finding.fix)
         name = f"weights.every_weight_is_loaded[{model_class}]"
-        raise NotAskable(f"{model_class} is not loaded", finding=name, where=finding.where)
+        raise NotAskable(finding.what, finding=name, where=finding.where, fix=finding.fix)
 
     def _first_load(self, model_class: str) -> LoadingReport:
         try:

@@ -144,6 +144,24 @@ def test_a_failure_is_open_with_its_five_lines() -> None:
     assert "test_hidden_states(clip" in article.partition("<details")[2]
 
 
+def test_a_consequence_leads_to_its_cause() -> None:
+    """What may follow from a failure, and what was not run because of one, link to it; causes come first."""
+    root, shown = sample.failed_check(), "May follow from"
+    follower = sample.check("a.follower", outcome="failed", because=root.name)
+    unasked = sample.check("b.unasked", outcome="not_run", because=root.name, reason="not loaded", measurements=())
+    lost = sample.check("c.lost", outcome="not_run", because="no.such[check]", reason="not loaded", measurements=())
+    record = dataclasses.replace(sample.failing_record(), checks=(follower, unasked, lost, root))
+    text = render_html(record)
+    page = Page(text)
+    ids = {attributes.get("id") for _, attributes in page.tags}
+    links = [attributes["href"] or "" for _, attributes in page.all("a") if "rel" not in attributes]
+    assert {link.removeprefix("#") for link in links} <= ids
+    assert text.count(f'<a href="#failed-3"><code>{root.name}</code></a>') == 3
+    assert shown in text
+    assert "because of no.such[check]" in page.text
+    assert text.index(f"<code>{root.name}</code> <span") < text.index(f"<code>{follower.name}</code> <span")
+
+
 def test_a_failed_scope_is_not_shown_as_passed() -> None:
     """A scope that was judged and failed says failed; one with gaps says that it was not judged in full."""
     text = Page(render_html(sample.failing_record())).text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from xml.etree import ElementTree as ET
 
@@ -74,6 +75,20 @@ def test_what_was_not_run_is_skipped_with_its_reason() -> None:
     idle = case(parsed(sample.passing_record()), "fast_tokenizer_agrees").find("skipped")
     assert idle is not None
     assert (idle.get("message") or "").startswith("not_applicable: ")
+
+
+def test_a_consequence_names_its_cause() -> None:
+    """A check that was not run because of another, and one that may follow from it, name that."""
+    root = sample.failed_check()
+    unasked = sample.check("b.unasked", outcome="not_run", because=root.name, reason="not loaded", measurements=())
+    follower = sample.check("c.follower", outcome="failed", because=root.name)
+    record = dataclasses.replace(sample.failing_record(), checks=(root, unasked, follower))
+    skipped = case(parsed(record), "unasked").find("skipped")
+    assert skipped is not None
+    assert skipped.get("message") == f"not_run: because of {root.name}: not loaded"
+    failure = case(parsed(record), "follower").find("failure")
+    assert failure is not None
+    assert f"may follow from {root.name}" in " ".join((failure.text or "").split())
 
 
 @pytest.mark.parametrize(
