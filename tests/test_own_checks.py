@@ -52,10 +52,16 @@ def run(repository: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_example_passes(repository: Path) -> None:
-    """On the shipped checkpoint and its pack every test of the example passes."""
+    """On the shipped checkpoint and its pack every test of the example passes, and so does the one that the README of
+    this project shows.
+    """
+    readme = (FIXTURES.parent / "README.md").read_text("utf-8")
+    (shown,) = re.findall(r"^```python\n(# test_ours\.py, .*?)^```", readme, re.M | re.S)
+    (repository / "test_ours.py").write_text(shown, encoding="utf-8")
+    shutil.copy(repository / "pictures" / "red-circle.png", repository)
     done = run(repository, *MODEL, *PACK)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(TESTS)} passed" in done.stdout
+    assert f"{len(TESTS) + 1} passed" in done.stdout
 
 
 def test_without_a_pack_the_comparison_is_skipped(repository: Path) -> None:
