@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pytest import MonkeyPatch  # noqa: PT013 - the type, in signatures
 
-from faults.fault import in_transformers
+from faults.fault import in_file, in_transformers
+from faults.files import edit_json
 from faults.patching import change_pixels, change_tokens, wrap
 
 KEYS = "processor.keys_are_the_documented_ones"
+BUILDS = "processor.every_class_builds_one"
 
 
 @in_transformers(KEYS)
@@ -65,3 +68,22 @@ def ids_are_short(patch: MonkeyPatch) -> None:
             encoding["input_ids"] = encoding["input_ids"].int()
 
     change_tokens(patch, spoil)
+
+
+@in_file(BUILDS)
+def image_processor_type_is_unknown(directory: Path) -> None:
+    """The file names an image processor that no release has, so AutoProcessor raises."""
+    edit_json(
+        directory / "preprocessor_config.json", lambda data: data.update(image_processor_type="CLIPPictureReader")
+    )
+
+
+@in_transformers(BUILDS)
+def tokenizers_cannot_be_built(patch: MonkeyPatch) -> None:
+    """Every class that loads a tokenizer raises."""
+    import transformers
+
+    def load(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        raise ValueError("the merges cannot be read")
+
+    patch.setattr(transformers.PreTrainedTokenizerBase, "from_pretrained", classmethod(load))

@@ -8,7 +8,7 @@ from typing import Any
 from pytest import MonkeyPatch  # noqa: PT013 - the type, in signatures
 
 from faults.fault import in_file, in_loaded_model, in_module, in_transformers
-from faults.files import edit_tensors
+from faults.files import edit_json, edit_tensors
 
 VALUES = "weights.values_are_those_of_the_file"
 LOADED = "weights.every_weight_is_loaded"
@@ -62,6 +62,25 @@ def a_weight_is_not_found(patch: MonkeyPatch) -> None:
         return original(cls, *args, **{**kwargs, "key_mapping": {"^visual_projection": "image_projection"}})
 
     patch.setattr(transformers.PreTrainedModel, "from_pretrained", classmethod(load))
+
+
+@in_transformers(LOADED)
+def a_class_cannot_be_loaded(patch: MonkeyPatch) -> None:
+    """Loading a text tower with its projection raises."""
+    import transformers
+
+    def load(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("something is amiss")
+
+    patch.setattr(transformers.CLIPTextModelWithProjection, "from_pretrained", classmethod(load))
+
+
+@in_file(LOADED)
+def a_tower_states_another_projection(directory: Path) -> None:
+    """The text section of the config states another projection_dim than the whole model, which alone is heeded by
+    CLIPModel.
+    """
+    edit_json(directory / "config.json", lambda config: config["text_config"].update(projection_dim=512))
 
 
 @in_loaded_model(PLACED, "output_shapes.outputs_have_the_dtype_of_the_model")
