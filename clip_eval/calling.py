@@ -34,6 +34,7 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "CLIPVisionModel": _IMAGE,
         "CLIPTextModelWithProjection": _TEXT,
         "CLIPVisionModelWithProjection": _IMAGE,
+        "CLIPForImageClassification": ("pixel_values", "labels", "output_attentions", "output_hidden_states"),
         "get_text_features": _TEXT[:3],
         "get_image_features": ("pixel_values", "interpolate_pos_encoding"),
     }
@@ -47,6 +48,7 @@ INPUTS: Mapping[str, int] = MappingProxyType(
         "CLIPVisionModel": 1,
         "CLIPTextModelWithProjection": 3,
         "CLIPVisionModelWithProjection": 1,
+        "CLIPForImageClassification": 2,
         "get_text_features": 3,
         "get_image_features": 2,
     }

@@ -236,6 +236,19 @@ DEVIATIONS: tuple[Deviation, ...] = (
         releases=SpecifierSet(">=5.0.0"),
     ),
     Deviation(
+        id="is-causal-reaches-the-kernel",
+        contract="is_causal=True leaves the vision tower as it is, or is refused",
+        instead="the tower becomes causal: the class token sees itself alone, and all images get the same embedding",
+        releases=SpecifierSet(">=5.0.0"),
+        attention=("sdpa",),
+    ),
+    Deviation(
+        id="sections-must-be-dicts",
+        contract="CLIPConfig takes its sections as configs, too",
+        instead="it takes dicts and raises TypeError; from_text_vision_configs takes configs",
+        releases=SpecifierSet("<5"),
+    ),
+    Deviation(
         id="features-ignore-unknown-keywords",
         contract="an unknown keyword of get_text_features or get_image_features raises TypeError",
         instead="it is ignored with a warning",

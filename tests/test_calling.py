@@ -12,6 +12,7 @@ from clip_eval.calling import INPUTS, PARAMETERS, REFUSALS, Answer, as_tuple, as
 from clip_eval.compare import Compare, Mismatch
 from clip_eval.measurement import Measurement
 from clip_eval.observe import ENTRY_POINTS
+from clip_eval.subject import CLASSIFIER
 
 torch = pytest.importorskip("torch")
 
@@ -32,7 +33,7 @@ def _compare() -> tuple[Compare, list[Measurement]]:
 
 def test_every_way_in_has_its_parameters() -> None:
     """Each entry point has documented parameters, distinct, its inputs first."""
-    assert set(PARAMETERS) == set(INPUTS) == {str(entry) for entry in ENTRY_POINTS}
+    assert set(PARAMETERS) == set(INPUTS) == {CLASSIFIER, *map(str, ENTRY_POINTS)}
     for name, parameters in PARAMETERS.items():
         assert len(set(parameters)) == len(parameters)
         assert 0 < INPUTS[name] <= len(parameters)

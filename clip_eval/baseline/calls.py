@@ -19,16 +19,17 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from clip_eval.baseline.describe import as_tuple
+from clip_eval.baseline.keywords import foreign_keywords
 from clip_eval.baseline.odd_inputs import ALONE, FIRST_ROW, IDS, MASK, odd_ids, odd_masks, odd_pixels, out_of_range
 from clip_eval.baseline.spelling import signature
-from clip_eval.baseline.stand_in import write_stand_in
+from clip_eval.baseline.stand_in import classifier_of, write_stand_in
 from clip_eval.calling import INPUTS, PARAMETERS, parts, same
 from clip_eval.checkpoint import open_checkpoint
 from clip_eval.errors import NotAskable
 from clip_eval.files import write_bytes
 from clip_eval.measurement import Json
 from clip_eval.observe import ENTRY_POINTS, Clip, EntryPoint
-from clip_eval.subject import MODEL_CLASSES, Subject
+from clip_eval.subject import CLASSIFIER, MODEL_CLASSES, Subject
 
 __all__ = ["observe_calls"]
 
@@ -91,6 +92,9 @@ def observe_calls(clip: Clip) -> dict[str, Json]:
     with TemporaryDirectory(prefix="clip-eval-") as directory:
         subject = _tiny(Path(directory), clip.subject)
         ways = [_Way(subject, entry, _inputs(subject, entry)) for entry in ENTRY_POINTS]
+        classes = EntryPoint(CLASSIFIER, "forward", texts=False, images=True)
+        labelled = classifier_of(Path(directory) / "labelled", subject, labels=3)
+        ways.append(_Way(labelled, classes, _inputs(labelled, classes)))
         return {identity: text for way in ways for identity, text in _way(way)}
 
 
@@ -98,12 +102,22 @@ def _way(way: _Way) -> Iterator[tuple[str, Json]]:
     owner = way.subject.model(way.entry.model_class)
     called = f"{way.entry.model_class}.{way.entry.method}"
     yield f"signature of {called}", signature(getattr(type(owner), way.entry.method))
+    plain = way.plain
     for kinds, answers in (
-        ((_by_position, _by_value, _by_config, _of_images, _of_keywords), way.plain),
+        ((_by_position, _by_value, _by_config, _of_images, _of_keywords), plain),
         ((_of_texts,), _as_batches(way)),
         ((_of_masks,), _as_masked(way)),
     ):
         given = _given(answers)
+        if answers is plain:
+            keywords = foreign_keywords(way.entry, way.subject)
+            yield (
+                f"{way.entry}(keyword)[*]",
+                {
+                    shown: _outcome(partial(way.enter, **{**way.inputs, **keyword}), given)
+                    for shown, keyword in keywords.items()
+                },
+            )
         for part in kinds:
             yield from ((f"{way.entry}{what}", _outcome(call, given)) for what, call in part(way))
 

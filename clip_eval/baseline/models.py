@@ -14,7 +14,7 @@ from clip_eval.measurement import Json
 from clip_eval.observe import Clip
 from clip_eval.subject import MODEL_CLASSES, canonical_name
 
-__all__ = ["observe_models"]
+__all__ = ["attributes_of", "facts_of", "observe_models"]
 
 _WHOLE, _ACTIVATION = "CLIPModel", ".activation_fn"
 _LAYER = re.compile(r"(?<=\.layers\.)\d+(?=\.|$)")
@@ -57,10 +57,11 @@ def observe_models(clip: Clip) -> dict[str, Json]:
         found[f"{name}.state_dict()"] = sorted(_collapsed(clip, name, model.state_dict()))
         found[f"{name}.parameters()"] = _collapsed(clip, name, names)
         found[f"{name}.named_modules()[*]"] = _modules(clip, name, model)
-    return {**found, "model.*": _facts(clip, models), "vars(model)[*]": _attributes(models)}
+    return {**found, "model.*": facts_of(clip, models), "vars(model)[*]": attributes_of(models)}
 
 
-def _facts(clip: Clip, models: Mapping[str, Any]) -> dict[str, Json]:
+def facts_of(clip: Clip, models: Mapping[str, Any]) -> dict[str, Json]:
+    """Return what models say of themselves by name: once where all say the same, else what each says."""
     asked: dict[str, Callable[..., str]] = {**{name: partial(_fact, name) for name in _FACTS}, **_ASKED}
     return {
         fact: agreed({name: attempt(ask, model, clip) for name, model in models.items()}) for fact, ask in asked.items()
@@ -71,8 +72,8 @@ def _fact(name: str, model: Any, clip: Clip) -> str:
     return spelled(getattr(model, name))
 
 
-def _attributes(models: Mapping[str, Any]) -> dict[str, Json]:
-    """What instances hold beside modules, such as projection_dim and logit_scale, by its type."""
+def attributes_of(models: Mapping[str, Any]) -> dict[str, Json]:
+    """Return what instances hold beside modules, such as projection_dim and logit_scale, by its type."""
     held = {name: {**vars(model), **dict(model.named_parameters(recurse=False))} for name, model in models.items()}
     names = {key for values in held.values() for key in values if not key.startswith("_")}
     return {

@@ -13,7 +13,7 @@ from types import ModuleType
 from clip_eval.baseline.spelling import kept_apart, members, signature, spelled
 from clip_eval.measurement import Json
 from clip_eval.observe import Clip
-from clip_eval.subject import MODEL_CLASSES, library
+from clip_eval.subject import CLASSIFIER, MODEL_CLASSES, library
 
 __all__ = ["observe_names"]
 
@@ -54,7 +54,10 @@ def observe_names(clip: Clip) -> dict[str, Json]:
         "PreTrainedModel.*": kept_apart(members(base), hub, members(module)),
         "ProcessorMixin.*": kept_apart(members(library("processing_utils").ProcessorMixin), hub),
         **{f"{name}.*": members(getattr(library(), name)) for name in _AUTO},
-        "bases.*": {base.__name__: _ancestors(base), **{name: _own_bases(name, base) for name in MODEL_CLASSES}},
+        "bases.*": {
+            base.__name__: _ancestors(base),
+            **{name: _own_bases(name, base) for name in (*MODEL_CLASSES, CLASSIFIER)},
+        },
     }
 
 

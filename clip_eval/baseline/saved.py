@@ -12,18 +12,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from clip_eval.baseline.configs import flat
-from clip_eval.baseline.spelling import attempt, spelled
+from clip_eval.baseline.spelling import attempt, kept_apart, spelled
 from clip_eval.baseline.stand_in import write_stand_in
 from clip_eval.errors import NotAskable
 from clip_eval.measurement import Json
 from clip_eval.observe import Clip
-from clip_eval.subject import MODEL_CLASSES, library
+from clip_eval.subject import CLASSIFIER, MODEL_CLASSES, library
 
 __all__ = ["observe_saved"]
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 # The vocabulary is compared on disk and by what it makes of texts; here its form is told, not every token.
 _LONG = ("tokenizer.json", "vocab.json", "merges.txt")
+_CLASSIFIER = f"{CLASSIFIER}.save_pretrained()[*]"
 _ROUTES = ("AutoProcessor", "AutoImageProcessor", "AutoTokenizer")
 
 
@@ -34,13 +35,20 @@ def observe_saved(clip: Clip) -> dict[str, Json]:
         stand_in = Path(directory) / "stand-in"
         stand_in.mkdir()
         write_stand_in(stand_in, clip.subject.checkpoint, "float32")
-        for name in MODEL_CLASSES:
+        for name in (*MODEL_CLASSES, CLASSIFIER):
             model = getattr(library(), name).from_pretrained(str(stand_in), local_files_only=True)
             found |= _files(f"{name}.save_pretrained()", model, Path(directory) / name, source=stand_in)
+        found[_CLASSIFIER] = _beyond(found[_CLASSIFIER], found["CLIPModel.save_pretrained()[*]"])
     for route, present in zip(_ROUTES, _presence(clip), strict=True):
         if present:
             found |= _saved_processor(clip, route)
     return found
+
+
+def _beyond(entry: Json, whole: Json) -> Json:
+    """What a class with the whole config writes otherwise than CLIPModel."""
+    both = isinstance(entry, dict) and isinstance(whole, dict)
+    return kept_apart(entry, whole) if both else entry  # type: ignore[arg-type]
 
 
 def _presence(clip: Clip) -> tuple[bool, ...]:

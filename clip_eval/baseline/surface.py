@@ -12,7 +12,9 @@ from typing import Any
 
 from clip_eval.baseline.calls import observe_calls
 from clip_eval.baseline.changes import ABSENT
+from clip_eval.baseline.classifiers import observe_classifier
 from clip_eval.baseline.configs import observe_configs
+from clip_eval.baseline.constructed import observe_constructed
 from clip_eval.baseline.describe import IMAGES, PAIRS, TEXTS, as_tuple, described, sizes_of
 from clip_eval.baseline.loading import observe_loading
 from clip_eval.baseline.models import observe_models
@@ -49,10 +51,12 @@ def observe_surface(clip: Clip) -> dict[str, Json]:
         observe_names,
         observe_calls,
         observe_models,
+        observe_classifier,
         observe_configs,
         observe_loading,
         observe_processors,
         observe_saved,
+        observe_constructed,
         observe_texts,
         observe_pictures,
     )

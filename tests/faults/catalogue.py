@@ -12,6 +12,7 @@ from faults import (
     interpolating,
     invariants,
     localisation,
+    making,
     options,
     outputs,
     persistence,
@@ -50,6 +51,7 @@ _MODULES = (
     interpolating,
     handling,
     classes,
+    making,
 )
 
 KINDS = tuple(module.__name__.rpartition(".")[2] for module in _MODULES)
