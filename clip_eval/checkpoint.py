@@ -190,7 +190,7 @@ def read_config(directory: Path) -> ConfigFile:
     """
     file = directory / "config.json"
     if not is_file(file):
-        raise CheckpointError("there is no config.json", where=directory, fix="Name a checkpoint directory")
+        raise CheckpointError("the directory has no config.json", where=directory, fix="Name a checkpoint directory")
     _refuse_mark(file)
     raw = read_json(file, error=CheckpointError)
     if not isinstance(raw, dict):
@@ -243,7 +243,10 @@ def _refuse_mark(file: Path) -> None:
         return  # read_json says why
     encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
     if encoding is not None:
-        code = f'f = open("{file.name}", encoding="{encoding}"); t = f.read(); open(f.name, "wb").write(t.encode())'
+        code = (
+            f'from pathlib import Path; p = Path("{file.name}"); '
+            f'p.write_bytes(p.read_text(encoding="{encoding}").encode())'
+        )
         raise CheckpointError(
             "the file begins with a byte order mark, and transformers refuses it as no valid JSON",
             where=file,

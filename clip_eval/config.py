@@ -12,6 +12,7 @@ A default is taken only where a wrong one would be noticed: sizes are compared w
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn
@@ -186,8 +187,8 @@ def reading_notes(raw: Mapping[str, object], *, where: str) -> tuple[str, ...]:
 
 
 def shown(value: object) -> str:
-    """A value from a file for a message: as Python writes it, in at most 40 characters."""
-    text = repr(value)
+    """A value from a file for a message: as Python writes it, in at most 40 characters; of nested ones the outside."""
+    text = reprlib.repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 

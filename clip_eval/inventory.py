@@ -152,8 +152,8 @@ def _check_tensor(name: str, entry: TensorEntry, dimensions: tuple[Dimension, ..
     if name == "logit_scale" and entry.shape == (1,):
         code = (
             f'import os; from safetensors.torch import load_file, save_file; f = "{entry.file.name}"; '
-            't = load_file(f); t["logit_scale"] = t["logit_scale"].reshape(()); save_file(t, f + ".new", {"format": "pt"}); '
-            'os.replace(f + ".new", f)'
+            't = load_file(f); t["logit_scale"] = t["logit_scale"].reshape(()); '
+            'save_file(t, f + ".new", {"format": "pt"}); os.replace(f + ".new", f)'
         )
         raise CheckpointError(
             "the tensor logit_scale has shape (1,), and a CLIP's is a scalar of shape (): transformers refuses the "

@@ -102,6 +102,10 @@ def _shown(name: str) -> str:
 def _refuse_wrapped(files: Mapping[str, Path], where: Path) -> None:
     """One prefix before all of CLIP's names, or parts of wrappers within them."""
     matches = [match for match in map(_ROOT.fullmatch, files) if match]
+    if not matches:
+        only = f", only {listed(list(files))}" if files else ""
+        fix = "Save the full CLIPModel by save_pretrained, and see that this config.json belongs to it"
+        raise CheckpointError(f"the checkpoint holds no tensor of a CLIP{only}", where=where, fix=fix)
     prefixes = sorted({match[1] or "" for match in matches})
     inner = next((found[0][1:] for found in map(_INNER.search, files) if found), None)
     if prefixes not in ([], [""]):

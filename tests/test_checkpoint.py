@@ -194,8 +194,21 @@ class TestPlaces:
         assert f"the directory is empty: {tmp_path}" in refusal(tmp_path)
 
     def test_directory_above_is_refused(self, saved: Path) -> None:
-        """A directory that holds the checkpoint in another is answered with that one."""
-        assert f"Name {saved}" in refusal(saved.parent)
+        """A directory that merely has a checkpoint somewhere below is never answered with that one."""
+        message = refusal(saved.parent)
+        assert "has no config.json" in message
+        assert str(saved) not in message
+
+    def test_nearest_name_is_a_checkpoint(self, saved: Path, tmp_path: Path) -> None:
+        """A name beside it that is no checkpoint is not recommended."""
+        (tmp_path / "clip").mkdir()
+        assert "nearest" not in refusal(tmp_path / "clp")
+        shutil.copy(saved / "config.json", tmp_path / "clip")
+        assert f"The nearest name is {tmp_path / 'clip'}" in refusal(tmp_path / "clp")
+
+    def test_a_name_longer_than_any_files_is_missing(self, tmp_path: Path) -> None:
+        """A path that no file system takes is a path where nothing lies."""
+        assert "there is no such checkpoint" in refusal(tmp_path / ("x" * 5000))
 
 
 class TestConfig:

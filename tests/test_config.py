@@ -240,6 +240,10 @@ def test_hostile_values_are_refused(field: str, value: object) -> None:
     assert len(message) < 300
 
 
+_NAMES = ["model_type", *(name.rpartition(".")[2] for name in _FIELDS)]
+_PLACES = [*_FIELDS, "model_type", "text_config", "vision_config", "text_config_dict", "vision_config_dict"]
+
+
 def config_values(section: str) -> st.SearchStrategy[dict[str, Any]]:
     """Fields of a section, some or all of them, with values that are meant and, rarely, ones that are not."""
     common = {
@@ -302,6 +306,38 @@ def test_values_are_those_that_the_library_runs_with(raw: dict[str, Any]) -> Non
         assert model.projection_dim == whole.projection_dim
     for ours, name in ((text, "CLIPTextConfig"), (taken(standalone_vision, raw), "CLIPVisionConfig")):
         assert ours is None or values_of(ours) == values_of(ours, alone[name])
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**400), 10**400) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_NAMES), inner, max_size=4),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True, database=None)
+@given(raw=config_files(), changes=st.dictionaries(st.sampled_from(_PLACES), _JSON, max_size=3))
+def test_any_json_is_read_or_refused(raw: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Whatever a config holds, each reader gives values or a CheckpointError of one short paragraph."""
+    for place, value in changes.items():
+        *section, name = place.split(".")
+        target = raw.get(section[0]) if section else raw
+        (target if isinstance(target, dict) else raw)[name] = value
+    for read in (parse_config, reading_notes, standalone_text, standalone_vision):
+        said = refused(read, raw)
+        assert len(said) < 400
+        assert "\n" not in said
+    if taken(parse_config, raw) is not None:
+        absent_fields(raw)
+
+
+def refused(read: Any, raw: dict[str, Any]) -> str:
+    """The message of a refusal, or nothing."""
+    try:
+        read(raw, where="config.json")
+    except CheckpointError as problem:
+        return str(problem)
+    return ""
 
 
 def library_config(name: str, directory: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from small_clip import write_small_clip
 
-from faults.files import edit_tensors, make_legacy
+from faults.files import edit_json, edit_tensors, make_legacy
 from faults.watch import CHECKPOINT
 
 __all__ = ["VARIANTS", "Variant"]
@@ -97,6 +97,31 @@ def legacy_end_token(directory: Path) -> None:
     make_legacy(directory)
 
 
+def two_end_tokens(directory: Path) -> None:
+    """eos_token_id 2 in text_config and the true one in text_config_dict: the tower alone pools by another rule."""
+    shutil.copytree(CHECKPOINT, directory)
+    make_legacy(directory)
+
+    def say_both(config: dict[str, Any]) -> None:
+        text = config["text_config"]
+        config["text_config_dict"] = {**text, "eos_token_id": text["pad_token_id"]}
+
+    edit_json(directory / "config.json", say_both)
+
+
+def image_between_patches(directory: Path) -> None:
+    """Images of 35 pixels in patches of 8, whose last three rows and columns no patch sees; ids that no model reads."""
+    shutil.copytree(CHECKPOINT, directory)
+
+    def enlarge(config: dict[str, Any]) -> None:
+        config["vision_config"]["image_size"] = 35
+        config["text_config"].update(bos_token_id=99999, pad_token_id=-1)
+
+    edit_json(directory / "config.json", enlarge)
+    sizes = {"size": {"shortest_edge": 35}, "crop_size": {"height": 35, "width": 35}}
+    edit_json(directory / "preprocessor_config.json", lambda settings: settings.update(sizes))
+
+
 def gelu(directory: Path) -> None:
     """Towers with the exact GELU."""
     write_small_clip(directory, seed=1, text_config={"hidden_act": "gelu"}, vision_config={"hidden_act": "gelu"})
@@ -153,6 +178,8 @@ VARIANTS = (
     Variant(id="scale_of_a_hundred", make=scale_of_a_hundred),
     Variant(id="scale_of_a_hundred_in_bfloat16", make=scale_of_a_hundred, options=BFLOAT16, slow=True),
     Variant(id="legacy_end_token", make=legacy_end_token),
+    Variant(id="two_end_tokens", make=two_end_tokens, slow=True),
+    Variant(id="image_between_patches", make=image_between_patches, slow=True),
     Variant(id="gelu", make=gelu),
     Variant(id="gelu_in_float16", make=gelu, options=FLOAT16),
     Variant(id="many_heads", make=many_heads),
