@@ -17,6 +17,7 @@ from clip_eval.checkpoint import Checkpoint, local_directory, open_checkpoint, r
 from clip_eval.config import absent_fields
 from clip_eval.errors import CheckpointError, OutputError
 from clip_eval.files import new_directory
+from clip_eval.foreign import read_bytes
 from clip_eval.hub import TEXT_FILES
 from clip_eval.inventory import check_inventory
 from clip_eval.tensors import read_header
@@ -35,7 +36,8 @@ def convert(source: Path, out: Path) -> Checkpoint:
         The new checkpoint, opened.
 
     Raises:
-        CheckpointError: `source` is no CLIP, has nothing to convert, or holds more than tensors.
+        CheckpointError: `source` is no CLIP, has nothing to convert, holds more than tensors, or unpacks to more than
+            its size explains.
         OutputError: `out` is not empty, or cannot be written.
     """
     source = local_directory(source)
@@ -103,7 +105,7 @@ def _last_line(output: bytes) -> str:
 
 def _copy(source: Path, target: Path) -> None:
     try:
-        content = source.read_bytes()
+        content = read_bytes(source)
     except OSError as problem:
         raise CheckpointError(f"the file cannot be read ({problem.strerror})", where=source) from problem
     target.write_bytes(content)

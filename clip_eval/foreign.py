@@ -52,18 +52,18 @@ LINE_BYTES = _MIB
 """Of one line of JSON Lines, which is one record; its caption alone is cut by every tokenizer after some hundred."""
 
 _LARGEST_BYTES: Mapping[str, int] = {
-    # 49,408 tokens take 2 to 4 MB; the largest published vocabularies, of a million tokens, about 35 MB.
-    "tokenizer.json": 64 * _MIB,
-    "vocab.json": 64 * _MIB,
-    "merges.txt": 64 * _MIB,
+    # CLIP's 49,408 tokens take 2 to 4 MB, those of the largest multilingual CLIPs 17 MB.
+    "tokenizer.json": 32 * _MIB,
+    "vocab.json": 32 * _MIB,
+    "merges.txt": 32 * _MIB,
     # A line of 330 bytes for each weight: the largest published CLIP takes 400 kB.
     "pack.json": 4 * _MIB,
     # 4.4 MB for a gate of some nine hundred checks.
-    "run.json": 64 * _MIB,
-    # Five texts and images with their last states: 60 MB for the largest published CLIP.
-    "record.safetensors": 512 * _MIB,
-    # An answer, with its record's id, for each image.
-    "tasks.json": 256 * _MIB,
+    "run.json": 32 * _MIB,
+    # Five texts and images with their last states: 25 MB for the largest published CLIPs.
+    "record.safetensors": 256 * _MIB,
+    # An answer with its record's id, some 40 bytes, for each image.
+    "tasks.json": 64 * _MIB,
 }
 
 # Eight levels are the deepest that this package or transformers writes; recursion ends at about a thousand.

@@ -20,7 +20,9 @@ from clip_eval.run_record import SCOPES, Scope
 
 __all__ = ["Policy", "read_policy"]
 
-_FORM = "A policy holds require, a list of scopes, and [throughput] with least_efficiency, a number above 0"
+# Beyond these a subject would be a thousand times as slow, or as fast, as the same computation in plain torch.
+_LEAST, _MOST = 0.001, 1_000
+_FORM = "A policy holds require, a list of scopes, and [throughput] with least_efficiency, a number from 0.001 to 1000"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ def _least_efficiency(speed: object, file: str | Path) -> float | None:
     least = speed.get("least_efficiency")
     if least is None:
         return None
-    if isinstance(least, bool) or not isinstance(least, (int, float)) or not 0 < least < float("inf"):
+    if isinstance(least, bool) or not isinstance(least, (int, float)) or not _LEAST <= least <= _MOST:
         _refuse(f"the policy's least_efficiency is {shown(least)}", file)
     return float(least)
 

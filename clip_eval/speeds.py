@@ -36,6 +36,8 @@ SpeedOutcome = Literal["passed", "failed", "inconclusive", "not_asked"]
 _OUTCOMES: Mapping[SpeedVerdict, SpeedOutcome] = {
     "faster": "passed", "same": "passed", "slower": "failed", "inconclusive": "inconclusive"
 }  # fmt: skip
+_TYPES: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "str | None": (str, type(None))}
+_ABSURD = 1e6  # nothing is a million times as fast as the same computation in plain torch, or as slow
 _NO_INTERVAL = "too few pairs for an interval in the time allowed"
 
 
@@ -62,6 +64,12 @@ class Ratio:
             raise ValueError(f"{numbers} is no ratio with an interval")
         if sorted(numbers) != numbers:
             raise ValueError(f"a ratio of {self.value} outside of its interval, {self.low} to {self.high}")
+
+    @property
+    def is_absurd(self) -> bool:
+        """Whether a number lies so far from 1 that nobody can have measured it."""
+        numbers = (self.value, self.low or self.value, self.high or self.value)
+        return not all(1 / _ABSURD < number < _ABSURD for number in numbers)
 
     def over(self, other: Ratio) -> Ratio:
         """Return this ratio relative to another, where both have an interval with the farthest ends they allow."""
@@ -142,11 +150,14 @@ class Speed:
             TypeError: the data has another form.
             ValueError: it holds what can be no ratio or no release.
         """
+        _require_types(data)
         plain = Conditions(**data["conditions"]), {name: Ratio(**ratio) for name, ratio in data["ratios"].items()}
         try:
             Version(data["transformers"])
         except InvalidVersion as problem:
             raise ValueError(f"{data['transformers']!r} is no release") from problem
+        if absurd := [ratio for ratio in plain[1].values() if ratio.is_absurd]:
+            raise ValueError(f"{absurd[0].value} is no ratio of two times")
         return cls(**{**data, "conditions": plain[0], "ratios": plain[1]})
 
 
@@ -169,6 +180,15 @@ class Judgement:
     reference: str
     reason: str
     margin: float | None
+
+
+def _require_types(data: Mapping[str, Any]) -> None:
+    """Raise TypeError for a condition, a release or a day that has not the type of its field."""
+    stated = {"recorded": data["recorded"], "transformers": data["transformers"], **data["conditions"]}
+    for field in (*fields(Conditions), *fields(Speed)):
+        value, allowed = stated.get(field.name), _TYPES.get(str(field.type))
+        if field.name in stated and allowed is not None and type(value) not in allowed:
+            raise TypeError(f"{field.name} is {value!r}")
 
 
 def nearest_speed(known: Iterable[Speed], conditions: Conditions, transformers: str) -> Speed | None:

@@ -8,6 +8,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +230,46 @@ def test_filled_target_is_refused(pickled: Path, tmp_path: Path) -> None:
     assert "not empty" in refusal(pickled, tmp_path / "out", OutputError)
     assert "cannot be written" in refusal(pickled, tmp_path / "out" / "kept", OutputError)
     assert "not empty" in refusal(pickled, pickled, OutputError)
+
+
+class Copies:
+    """An object whose pickle makes a text of a terabyte."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (bytearray, (1 << 40,))
+
+
+def packed_again(file: Path, *, zeros: int) -> None:
+    """Pack an archive of torch with compression, and add so many zeros to one of its tensors."""
+    with zipfile.ZipFile(file) as archive:
+        content = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    grown = next(name for name in content if name.endswith("data/0"))
+    content[grown] += bytes(zeros)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+
+
+def test_an_archive_that_grows_when_it_is_unpacked_is_refused(pickled: Path, tmp_path: Path) -> None:
+    """Sizes are looked at before anything is unpacked; an archive that was only packed again is still read."""
+    packed_again(pickled / "pytorch_model.bin", zeros=0)
+    convert(pickled, tmp_path / "out")
+    packed_again(pickled / "pytorch_model.bin", zeros=1 << 28)
+    assert "would unpack to" in refusal(pickled, tmp_path / "again")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_tensor_that_repeats_few_values_is_refused(pickled: Path, tmp_path: Path, legacy: bool) -> None:
+    """One stored value can be a tensor of any size, which would be written in full."""
+    import torch
+
+    state: dict[str, Any] = {"logit_scale": torch.ones(1).expand(1 << 40)}
+    save_state(state, pickled / "pytorch_model.bin", _use_new_zipfile_serialization=not legacy)
+    assert "logit_scale has more values than are stored" in refusal(pickled, tmp_path / "out")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory can be limited on Linux only")
+def test_a_pickle_that_asks_for_all_memory_is_refused(pickled: Path, tmp_path: Path) -> None:
+    """What is no tensor but is allowed in a pickle, such as a bytearray, can state any size, too."""
+    save_state({"logit_scale": Copies()}, pickled / "pytorch_model.bin")
+    assert "cannot be read by torch" in refusal(pickled, tmp_path / "out")

@@ -163,11 +163,14 @@ class Pack:
         """Say why a model of this config cannot be given the pack's inputs; None if it can."""
         images = tuple(self.inputs.pixel_values.shape[1:])
         takes = (config.vision.num_channels, config.vision.image_size, config.vision.image_size)
-        tokens, largest = self.inputs.input_ids.shape[1], int(self.inputs.input_ids.max())
+        ids = self.inputs.input_ids  # (texts, tokens)
+        tokens, smallest, largest = ids.shape[1], int(ids.min()), int(ids.max())
         if images != takes:
             return f"images of {_sizes(images)}, and the config says {_sizes(takes)}"
         if tokens > config.text.max_position_embeddings:
             return f"texts of {tokens} tokens, and the config says {config.text.max_position_embeddings}"
+        if smallest < 0:
+            return f"the token id {smallest}, and there are no negative ones"
         if largest >= config.text.vocab_size:
             return f"token ids up to {largest}, and the config says {config.text.vocab_size} tokens"
         return None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-import numpy as np
 from numpy.typing import NDArray
 from packaging.version import InvalidVersion, Version
 from safetensors import SafetensorError
@@ -26,14 +26,15 @@ from clip_eval.baseline.pack import (
     Recorded,
     Surface,
 )
+from clip_eval.baseline.soundness import array_fault, config_fault, input_fault, output_fault
 from clip_eval.baseline.writing import MANIFEST, SPEEDS, TASKS
 from clip_eval.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.errors import PackError
-from clip_eval.files import read_json
 from clip_eval.fingerprints import Fingerprints
+from clip_eval.foreign import parse_json, read_bytes
 from clip_eval.inventory import expected_tensors
 from clip_eval.nearest import beside
-from clip_eval.probes import MOST_ROWS, Batch
+from clip_eval.probes import Batch
 from clip_eval.schemas import fault
 from clip_eval.speeds import Speed
 from clip_eval.tensors import ROUNDED_DTYPES
@@ -54,14 +55,16 @@ def open_pack(path: str | Path) -> Pack:
         PackError: there is none, it is newer than this package, incomplete or damaged.
     """
     directory = Path(path)
-    manifest = _manifest(directory)
+    sealing = _bytes(_manifest_file(directory))
+    manifest = _manifest(directory, sealing)
     contents = {name: _content(directory / name, sealed) for name, sealed in manifest["files"].items()}
-    arrays = _arrays(directory / manifest["record"]["file"], contents)
     checkpoint = manifest["checkpoint"]
+    config = _config(checkpoint["config"], directory, tensors=len(manifest["tensors"]))
+    arrays = _arrays(directory / manifest["record"]["file"], contents, config)
     pack = Pack(
         source=checkpoint["source"],
         revision=checkpoint["revision"],
-        config=_config(checkpoint["config"], directory),
+        config=config,
         fingerprints=Fingerprints(**checkpoint["fingerprints"]),
         settings=checkpoint.get("settings", {}),
         tensors={name: _tensor(entry) for name, entry in manifest["tensors"].items()},
@@ -73,15 +76,15 @@ def open_pack(path: str | Path) -> Pack:
         outputs={name: Recorded(arrays[f"outputs.{name}"], arrays[f"errors.{name}"]) for name in OUTPUT_NAMES},
         tasks=_tasks(directory, contents),
         speeds=_speeds(directory, contents),
-        digest=hashlib.sha256((directory / MANIFEST).read_bytes()).hexdigest(),
+        digest=hashlib.sha256(sealing).hexdigest(),
     )
     _check_whole(pack, directory, stated=len(manifest["environments"]))
     return pack
 
 
-def _manifest(directory: Path) -> dict[str, Any]:
-    file = _manifest_file(directory)
-    data = read_json(file, error=PackError)
+def _manifest(directory: Path, content: bytes) -> dict[str, Any]:
+    file = directory / MANIFEST
+    data = _json(content, file)
     version = data.get("schema_version") if isinstance(data, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise PackError(
@@ -96,8 +99,8 @@ def _manifest(directory: Path) -> dict[str, Any]:
 
 
 def _manifest_file(directory: Path) -> Path:
-    if not directory.is_dir():
-        if directory.exists():
+    if not os.path.isdir(directory):  # noqa: PTH112 - a Path raises for a name that is too long
+        if os.path.exists(directory):  # noqa: PTH110 - as above
             raise PackError(
                 "a pack is a directory, and this is a file",
                 where=directory,
@@ -105,7 +108,7 @@ def _manifest_file(directory: Path) -> Path:
             )
         fix = beside(directory, "Name a directory that clip-eval record wrote")
         raise PackError("there is no such pack", where=directory, fix=fix)
-    if not (directory / MANIFEST).is_file():
+    if not os.path.lexists(directory / MANIFEST):
         raise PackError(f"the directory is no pack, it has no {MANIFEST}", where=directory, fix=_instead_of(directory))
     return directory / MANIFEST
 
@@ -135,17 +138,28 @@ def _packs_below(directory: Path) -> list[Path]:
 
 def _content(file: Path, sealed: Mapping[str, Any]) -> bytes:
     """The file's bytes, which must be those that the manifest seals."""
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError as problem:
-        raise PackError(f"the pack is incomplete, it has no {file.name}", where=file.parent, fix=_RESTORE) from problem
-    except OSError as problem:
-        raise PackError(f"the file cannot be read ({problem.strerror})", where=file, fix=_RESTORE) from problem
+    data = _bytes(file)
     if len(data) != sealed["size_bytes"]:
         _damaged(f"it has {len(data)} bytes instead of {sealed['size_bytes']}", file)
     if hashlib.sha256(data).hexdigest() != sealed["sha256"]:
         _damaged(f"its sha256 is not the one that {MANIFEST} states", file)
     return data
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return read_bytes(file)
+    except FileNotFoundError as problem:
+        raise PackError(f"the pack is incomplete, it has no {file.name}", where=file.parent, fix=_RESTORE) from problem
+    except OSError as problem:
+        raise PackError(f"the file cannot be read ({problem.strerror})", where=file, fix=_RESTORE) from problem
+
+
+def _json(content: bytes, file: Path) -> Any:
+    try:
+        return parse_json(content.decode(), own=True)
+    except ValueError as problem:
+        raise PackError(f"the file is not JSON ({problem})", where=file, fix=_RESTORE) from problem
 
 
 def _damaged(what: str, file: Path) -> NoReturn:
@@ -158,40 +172,31 @@ def _sealed(name: str, contents: Mapping[str, bytes], directory: Path) -> bytes:
     return contents[name]
 
 
-def _arrays(file: Path, contents: Mapping[str, bytes]) -> dict[str, NDArray[Any]]:
-    """The numeric record, with every array that this package compares."""
+def _arrays(file: Path, contents: Mapping[str, bytes], config: ClipConfig) -> dict[str, NDArray[Any]]:
+    """The numeric record, with every array that this package compares, as a model of this config takes and gives it."""
     try:
         arrays = load(_sealed(file.name, contents, file.parent))
-    except (SafetensorError, KeyError, ValueError) as problem:
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as problem:
         _damaged(f"it is no safetensors file ({problem})", file)
     wanted = [f"inputs.{name}" for name in _INPUT_NAMES]
     wanted += [f"{kind}.{name}" for name in OUTPUT_NAMES for kind in ("outputs", "errors")]
     if missing := [name for name in wanted if name not in arrays]:
         raise PackError(f"the numeric record lacks {', '.join(missing[:3])}", where=file, fix=_RECORD_AGAIN)
-    for name in wanted:
-        _check_array(name, arrays, file)
+    faults = (array_fault(name, arrays[name]) for name in wanted)
+    wrong = next(filter(None, faults), None) or input_fault(arrays, config)
+    if wrong := wrong or output_fault(arrays, OUTPUT_NAMES, config):
+        raise PackError(f"the numeric record cannot be compared, {wrong}", where=file, fix=_RECORD_AGAIN)
     return cast("dict[str, NDArray[Any]]", arrays)
 
 
-def _check_array(name: str, arrays: Mapping[str, NDArray[Any]], file: Path) -> None:
-    values, (kind, _, own) = arrays[name], name.partition(".")
-    if not np.isfinite(values).all():
-        raise PackError(f"the numeric record holds a NaN or an infinity in {name}", where=file, fix=_RECORD_AGAIN)
-    images, texts = len(arrays["inputs.pixel_values"]), len(arrays["inputs.input_ids"])
-    if kind == "inputs":
-        is_image = own == "pixel_values"
-        found = (values.ndim, str(values.dtype), len(values))
-        if found != ((4, "float32", images) if is_image else (2, "int64", texts)) or len(values) < MOST_ROWS:
-            _damaged(f"{name} is {values.dtype} of shape {values.shape}, which is no input", file)
-    elif values.dtype != np.float32 or values.shape != arrays[f"outputs.{own}"].shape:
-        _damaged(f"{name} is not float32, or has not the shape of its output", file)
-
-
-def _config(stated: Mapping[str, Any], directory: Path) -> ClipConfig:
+def _config(stated: Mapping[str, Any], directory: Path, *, tensors: int) -> ClipConfig:
     try:
-        return ClipConfig(
+        config = ClipConfig(
             **{**stated, "text": TextConfig(**stated["text"]), "vision": VisionConfig(**stated["vision"])}
         )
+        if fault_found := config_fault(config, tensors):
+            raise TypeError(fault_found)
+        return config
     except TypeError as problem:
         raise PackError(
             f"the pack's config has another form ({problem})", where=directory / MANIFEST, fix=_RESTORE
@@ -213,8 +218,7 @@ def _environment(entry: Mapping[str, Any], directory: Path) -> Environment:
 
 
 def _approved(entry: Mapping[str, Any], directory: Path, contents: Mapping[str, bytes]) -> Approved:
-    _sealed(entry["surface"], contents, directory)
-    surface = read_json(directory / entry["surface"], error=PackError)
+    surface = _json(_sealed(entry["surface"], contents, directory), directory / entry["surface"])
     if not isinstance(surface, dict) or not surface:
         _damaged("it is no JSON object of ids and values", directory / entry["surface"])
     return Approved(cast("Surface", surface), entry["provenance"])
@@ -223,10 +227,10 @@ def _approved(entry: Mapping[str, Any], directory: Path, contents: Mapping[str, 
 def _tasks(directory: Path, contents: Mapping[str, bytes]) -> dict[str, PackedTask]:
     if TASKS not in contents:
         return {}
-    data = read_json(directory / TASKS, error=PackError)
+    data = _json(contents[TASKS], directory / TASKS)
     try:
         tasks = {name: PackedTask(**entry) for name, entry in cast("dict[str, Any]", data).items()}
-        answered = [bool(task.hits) and all(type(hit) is bool for hit in task.hits.values()) for task in tasks.values()]
+        answered = [_is_answered(task) for task in tasks.values()]
     except (AttributeError, TypeError):
         answered = []
     if not answered or not all(answered):
@@ -234,10 +238,15 @@ def _tasks(directory: Path, contents: Mapping[str, bytes]) -> dict[str, PackedTa
     return tasks
 
 
+def _is_answered(task: PackedTask) -> bool:
+    known = isinstance(task.library, str) and bool(task.hits)
+    return known and all(type(hit) is bool for hit in task.hits.values())
+
+
 def _speeds(directory: Path, contents: Mapping[str, bytes]) -> tuple[Speed, ...]:
     if SPEEDS not in contents:
         return ()
-    data = read_json(directory / SPEEDS, error=PackError)
+    data = _json(contents[SPEEDS], directory / SPEEDS)
     try:
         if not (isinstance(data, list) and data):
             raise TypeError("it is no list with an entry")

@@ -1,0 +1,130 @@
+"""What a schema cannot say of a pack: a config that describes a model, and arrays that such a model takes and returns.
+
+All of it is looked at when a pack is opened, so that nothing which comes later meets a negative id or a shape that
+does not fit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_eval.baseline.outputs import IMAGES, TEXTS
+from clip_eval.config import ACTIVATIONS, ClipConfig
+from clip_eval.foreign import shown
+from clip_eval.probes import MOST_ROWS
+
+__all__ = ["array_fault", "config_fault", "input_fault", "output_fault"]
+
+Array = NDArray[Any]
+
+_LARGEST = 1 << 31
+_PIXELS, _IDS, _MASKS = "inputs.pixel_values", "inputs.input_ids", ("inputs.attention_mask", "inputs.interior_mask")
+_INTERIOR = "_interior_mask"
+
+
+def config_fault(config: ClipConfig, tensors: int) -> str | None:
+    """Return what of a config describes no model, a clause; None where it describes one.
+
+    Args:
+        config: with fields of any type.
+        tensors: how many tensors the model is said to have: with more layers the config is not that model's.
+    """
+    for section, part in (("text.", config.text), ("vision.", config.vision), ("", config)):
+        for field in fields(part):
+            value = getattr(part, field.name)
+            if not _is_sound(str(field.type), field.name, value):
+                return f"{section}{field.name} is {shown(value)}"
+    for section, tower in (("text", config.text), ("vision", config.vision)):
+        if tower.hidden_size % tower.num_attention_heads:
+            return f"{section}.hidden_size {tower.hidden_size} is no multiple of {tower.num_attention_heads} heads"
+    if config.text.num_hidden_layers + config.vision.num_hidden_layers > tensors:
+        return f"it has more layers than the {tensors} tensors of the pack"
+    return None
+
+
+def _is_sound(kind: str, name: str, value: object) -> bool:
+    if value is None:
+        return kind.endswith("| None")
+    if kind.startswith("int"):
+        return type(value) is int and (0 if name.endswith("_id") else 1) <= value < _LARGEST
+    if kind == "float":
+        return type(value) in (int, float) and math.isfinite(value) and (value > 0 or name != "layer_norm_eps")  # type: ignore[arg-type, operator]
+    return name != "hidden_act" or value in ACTIVATIONS
+
+
+def array_fault(name: str, values: Array) -> str | None:
+    """Return why an array of the numeric record is none that packs hold, a clause; None where it is.
+
+    Args:
+        name: `inputs.NAME`, `outputs.NAME` or `errors.NAME`.
+        values: any shape and dtype.
+    """
+    is_integer = name.startswith("inputs.") and name != _PIXELS
+    if values.dtype != (np.int64 if is_integer else np.float32):
+        return f"{name} is {values.dtype}, not {'int64' if is_integer else 'float32'}"
+    if not is_integer and not np.isfinite(values).all():
+        return f"{name} holds a NaN or an infinity"
+    return None
+
+
+def input_fault(arrays: Mapping[str, Array], config: ClipConfig) -> str | None:
+    """Return why the inputs are none for any model of the pack's kind, a clause; None where they are.
+
+    Args:
+        arrays: the numeric record; of each array the dtype is right.
+        config: that `config_fault` finds sound.
+    """
+    pixels, ids = arrays[_PIXELS], arrays[_IDS]  # (images, channels, height, width), (texts, tokens)
+    if pixels.ndim != 4 or len(pixels) < MOST_ROWS or not pixels.size:
+        return f"{_PIXELS} has the shape {pixels.shape}, which are no {MOST_ROWS} images"
+    if ids.ndim != 2 or len(ids) < MOST_ROWS or not ids.size:
+        return f"{_IDS} has the shape {ids.shape}, which are no {MOST_ROWS} texts"
+    if ids.min() < 0 or ids.max() >= config.text.vocab_size:
+        wrong = int(ids.min() if ids.min() < 0 else ids.max())
+        return f"{_IDS} holds the token id {wrong}, and the config says {config.text.vocab_size} tokens"
+    for name in _MASKS:
+        mask = arrays[name]  # (texts, tokens)
+        if mask.shape != ids.shape or not np.isin(mask, (0, 1)).all():
+            return f"{name} is no mask of 0 and 1 in the shape of {_IDS}"
+    return None
+
+
+def output_fault(arrays: Mapping[str, Array], names: tuple[str, ...], config: ClipConfig) -> str | None:
+    """Return which output, or error of it, has a shape that the model's is not, a clause; None where all fit.
+
+    Args:
+        arrays: the numeric record; its inputs are sound.
+        names: of the outputs.
+        config: of the approved model.
+    """
+    shapes = _output_shapes(config, arrays[_IDS].shape[1])
+    for name in names:
+        for kind in ("outputs", "errors"):
+            found = arrays[f"{kind}.{name}"].shape
+            if found != shapes[name.removesuffix(_INTERIOR)]:
+                expected = shapes[name.removesuffix(_INTERIOR)]
+                return f"{kind}.{name} has the shape {found}, and the model's has {expected}"
+    return None
+
+
+def _output_shapes(config: ClipConfig, tokens: int) -> dict[str, tuple[int, ...]]:
+    """Shape of each output by name, without the mask that it was asked for with."""
+    text, vision, projection = config.text, config.vision, config.projection_dim
+    positions = (vision.image_size // vision.patch_size) ** 2 + 1
+    return {
+        "image_last_hidden_state": (IMAGES, positions, vision.hidden_size),
+        "image_pooler_output": (IMAGES, vision.hidden_size),
+        "text_last_hidden_state": (TEXTS, tokens, text.hidden_size),
+        "text_pooler_output": (TEXTS, text.hidden_size),
+        **dict.fromkeys(("image_embeds", "image_features"), (IMAGES, projection)),
+        **dict.fromkeys(("text_embeds", "text_features"), (TEXTS, projection)),
+        "logits_per_image": (IMAGES, TEXTS),
+        "logits_per_text": (TEXTS, IMAGES),
+        "loss": (),
+    }
