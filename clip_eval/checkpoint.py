@@ -18,6 +18,7 @@ from clip_eval.errors import CheckpointError
 from clip_eval.files import read_json
 from clip_eval.fingerprints import Fingerprints
 from clip_eval.inventory import check_inventory, listed
+from clip_eval.processor_files import look_at_processor_files
 from clip_eval.tensors import TensorEntry, Weights, read_header
 
 __all__ = [
@@ -145,7 +146,8 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
     config = read_config(path)
     tensors = _tensors(path)
     check_inventory(tensors, config.parsed, absent=absent_fields(config.raw), where=path)
-    return Checkpoint(path, str(source), located.revision, config.parsed, config.raw, tensors)
+    notes = look_at_processor_files(path)
+    return Checkpoint(path, str(source), located.revision, config.parsed, config.raw, tensors, notes)
 
 
 def read_config(directory: Path) -> ConfigFile:

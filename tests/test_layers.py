@@ -19,7 +19,8 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "__init__ _unpickle budgets deviations display errors hard_texts measurement paths schemas",
         "compare config files hub interpreters machine run_record settings speeds tensors",
         "acceptances fingerprints inventory library oracle policy reasons",
-        "checkpoint edge_images probes report rounding verdict",
+        "edge_images probes processor_files report rounding verdict",
+        "checkpoint",
         "recomputed teacher",
         "calling checks convert expect slope subject",
         "forcing observe outcomes",
@@ -41,7 +42,7 @@ What `clip_eval/__init__.py` loads in a function is no import of its layer: it h
 NOTHING_OF_THE_PACKAGE = (
     *("_unpickle", "budgets", "deviations", "errors", "hard_texts", "measurement", "paths", "schemas"),
 )
-ORACLE_MAY_IMPORT = {"config", "errors"}
+ORACLE_MAY_IMPORT = {"config", "errors", "files"}
 MAY_LOAD_TORCH = {"_unpickle", "bench", "throughput"}
 """A program of its own, and modules of torch, which are imported when they are timed."""
 
@@ -157,7 +158,7 @@ def test_the_lowest_layer_stands_alone(name: str) -> None:
 
 
 def test_the_oracle_is_independent() -> None:
-    """The oracle names config and errors of the package, and neither torch nor transformers anywhere."""
+    """The oracle names config, errors and files of the package, and neither torch nor transformers anywhere."""
     for entry in IMPORTS:
         if entry.importer.partition(".")[0] == "oracle":
             assert entry.own in {None, "oracle"} | ORACLE_MAY_IMPORT, entry
