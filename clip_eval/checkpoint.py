@@ -28,6 +28,7 @@ from clip_eval.files import read_json
 from clip_eval.fingerprints import Fingerprints
 from clip_eval.inventory import check_inventory
 from clip_eval.places import Place, is_directory, is_file, local_directory, locate, names_in
+from clip_eval.processor_files import look_at_processor_files
 from clip_eval.tensor_names import listed
 from clip_eval.tensors import TensorEntry, Weights, read_header
 
@@ -177,7 +178,7 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
     config = read_config(path)
     tensors, scale_note = _scalar_scale(_tensors(path))
     check_inventory(tensors, config.parsed, absent=absent_fields(config.raw), where=path)
-    notes = (place.note, *reading_notes(config.raw, where="config.json"), scale_note)
+    notes = (place.note, *reading_notes(config.raw, where="config.json"), scale_note, *look_at_processor_files(path))
     said = tuple(note for note in notes if note is not None)
     return Checkpoint(path, str(source), place.revision, config.parsed, config.raw, tensors, said)
 

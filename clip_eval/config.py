@@ -21,6 +21,7 @@ from clip_eval.errors import CheckpointError
 
 __all__ = [
     "ACTIVATIONS",
+    "LEGACY_BOS_TOKEN_ID",
     "LEGACY_EOS_TOKEN_ID",
     "ClipConfig",
     "TextConfig",
@@ -38,6 +39,9 @@ ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "s
 
 LEGACY_EOS_TOKEN_ID = 2
 """What configs say that were written before the end-of-text id was corrected: texts are pooled at their largest id."""
+
+LEGACY_BOS_TOKEN_ID = 0
+"""What such configs say of the begin-of-text id. Nothing reads it."""
 
 _TEXT, _VISION = "text_config", "vision_config"
 _MODEL_TYPES = {_TEXT: "clip_text_model", _VISION: "clip_vision_model"}

@@ -244,11 +244,14 @@ def _backend_form(file: Path) -> dict[str, Any]:
         added: Any = raw.get("added_tokens", [])
         tokens = {**model["vocab"], **{token["content"]: token["id"] for token in added}}
         merges = [merge.split(" ") if isinstance(merge, str) else list(merge) for merge in model["merges"]]
-    except (KeyError, TypeError) as problem:
-        raise CheckpointError(
-            "the file holds no byte pair encoding", where=file, fix="Save CLIP's tokenizer again"
-        ) from problem
+    except (KeyError, TypeError, AttributeError):
+        return _unreadable(raw)
     return {"tokens": tokens, "merges": merges}
+
+
+def _unreadable(*content: object) -> dict[str, Any]:
+    """A form that cannot be followed, which a check reports: its text stands for it."""
+    return {"tokens": {"unreadable": _digest(content)}, "merges": []}
 
 
 def _vocabulary_form(directory: Path, config: Mapping[str, object]) -> dict[str, Any]:
@@ -256,12 +259,17 @@ def _vocabulary_form(directory: Path, config: Mapping[str, object]) -> dict[str,
     tokens = _object(directory / "vocab.json")
     added = config.get("added_tokens_decoder")
     if isinstance(added, Mapping):
-        tokens.update({_token_text(token): int(number) for number, token in added.items() if number.isdecimal()})
+        tokens.update({_token_text(token): int(number) for number, token in added.items() if _is_id(number)})
     elif _is_file(directory, "added_tokens.json"):
         tokens.update(_object(directory / "added_tokens.json"))
     lines = read_text(directory / "merges.txt", error=CheckpointError).split("\n")
     merges = [line.split() for line in lines if line.strip() and not line.startswith("#version")]
     return {"tokens": tokens, "merges": merges}
+
+
+def _is_id(number: str) -> bool:
+    """Whether a key of added_tokens_decoder is a number that can be read; Python refuses thousands of digits."""
+    return number.isdecimal() and len(number) < 20
 
 
 def _special_tokens(directory: Path, config: Mapping[str, object]) -> dict[str, str]:

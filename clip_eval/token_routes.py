@@ -12,33 +12,41 @@ import importlib.util
 import json
 import pickle
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
+from clip_eval.errors import CheckpointError, NotAskable
 from clip_eval.hard_texts import HARD_TEXTS, around
 from clip_eval.observe import Clip
-from clip_eval.oracle.tokens import BytePairEncoder
+from clip_eval.oracle.tokens import BytePairEncoder, TokenBatch
 from clip_eval.oracle.words import clean_like_python
 from clip_eval.subject import Subject, transformers_release
 
 __all__ = [
     "COPIES",
+    "FOLLOWED",
     "LOADED",
     "PARTS",
+    "UNCUT",
     "Way",
     "all_texts",
     "encoder_of",
+    "expected_batch",
+    "expected_rows",
+    "files_problem",
     "ids_by",
+    "is_processor",
     "is_python",
     "like_python",
     "obstacle",
+    "require_whole_texts",
     "tokenizer_by",
     "tokenizer_of",
     "with_special_tokens_in_any_case",
@@ -46,6 +54,12 @@ __all__ = [
 
 LOADED = ("AutoProcessor", "CLIPProcessor", "AutoTokenizer", "CLIPTokenizer", "CLIPTokenizerFast")
 """Classes whose `from_pretrained` gives a tokenizer, or a processor with one."""
+
+FOLLOWED = "tokenizer.files_can_be_followed"
+"""Name of the check that judges whether the tokenizer's files say what can be done."""
+
+UNCUT = "tokenizer.processors_cut_no_text_unasked"
+"""Name of the check that judges whether `tokenizer.json` makes processors cut texts."""
 
 _FIVE = SpecifierSet(">=5.0.0.dev0")
 _VOCABULARY = ("vocab.json", "merges.txt")
@@ -168,22 +182,86 @@ def obstacle(clip: Clip, route: str) -> str | None:
     return None
 
 
+def files_problem(clip: Clip) -> CheckpointError | None:
+    """Say why the tokenizer's files, all of them or those that a way of `PARTS` reads, cannot be followed; None if
+    they can.
+    """
+
+    def look() -> CheckpointError | None:
+        present = {name for name in (*_VOCABULARY, *_WHOLE) if (clip.subject.checkpoint.path / name).is_file()}
+        try:
+            for files in (None, *(files for files in (_VOCABULARY, _WHOLE) if present >= {*files})):
+                _read_rules(clip, files)
+        except CheckpointError as problem:
+            return problem
+        return None
+
+    found: CheckpointError | None = clip.once(("problem of the tokenizer's files",), look)
+    return found
+
+
 def encoder_of(clip: Clip, way: str | None = None) -> BytePairEncoder:
     """Return the tokenizer's rules: as all files of the checkpoint say, or those that a way of `PARTS` reads.
 
     Raises:
-        CheckpointError: a file cannot be read.
+        NotAskable: the files cannot be followed.
     """
-    files = None if way is None else PARTS[way].files
+    if problem := files_problem(clip):
+        raise NotAskable(problem.what, finding=FOLLOWED, where=problem.where, fix=problem.fix)
+    return _read_rules(clip, None if way is None else PARTS[way].files)
 
-    def read() -> BytePairEncoder:
-        if files is None:
-            return BytePairEncoder.from_directory(clip.subject.checkpoint.path)
-        encoder: BytePairEncoder = _with_files(clip, files, BytePairEncoder.from_directory)
-        return encoder
 
-    rules: BytePairEncoder = clip.once(("rules", files), read)
-    return rules
+def is_processor(route: str) -> bool:
+    """Say whether a class of `LOADED` loads a processor, with a tokenizer in it."""
+    return route.endswith("Processor")
+
+
+def require_whole_texts(clip: Clip, route: str, encoder: BytePairEncoder) -> None:
+    """Raise NotAskable where a processor cuts texts to another length than the model's, whatever a call asks for."""
+    length = encoder.saved_length
+    if is_processor(route) and length not in (None, clip.config.text.max_position_embeddings):
+        raise NotAskable(f"a processor cuts every text to {length} tokens", finding=UNCUT, where="tokenizer.json")
+
+
+def expected_rows(
+    encoder: BytePairEncoder,
+    route: str,
+    texts: Sequence[str],
+    *,
+    truncation: bool | str | None = None,
+    max_length: int | None = None,
+) -> list[list[int]]:
+    """Return the ids that a call without padding gives by a class of `LOADED`.
+
+    A processor takes the length that `tokenizer.json` was saved with for a `max_length` that every call names, and a
+    `max_length` alone asks for truncation (transformers documents both).
+    """
+    saved = encoder.saved_length if is_processor(route) and max_length is None else None
+    cut = bool(truncation) or (truncation is None and saved is not None)
+    return _as_loaded(encoder, route).rows(texts, truncation=cut, max_length=saved or max_length)
+
+
+def expected_batch(
+    encoder: BytePairEncoder,
+    route: str,
+    texts: Sequence[str],
+    *,
+    padding: bool | str,
+    truncation: bool = False,
+    max_length: int | None = None,
+    pad_to_multiple_of: int = 1,
+    padding_side: Literal["left", "right"] | None = None,
+) -> TokenBatch:
+    """Return the padded ids that a call gives by a class of `LOADED`; see `expected_rows`."""
+    saved = encoder.saved_length if is_processor(route) and max_length is None else None
+    return _as_loaded(encoder, route).batch(
+        texts,
+        padding="max_length" if padding == "max_length" else True,
+        truncation=truncation,
+        max_length=saved or max_length,
+        multiple_of=pad_to_multiple_of,
+        padding_side=padding_side,
+    )
 
 
 def tokenizer_by(clip: Clip, way: str) -> Any:
@@ -226,6 +304,25 @@ def with_special_tokens_in_any_case(encoder: BytePairEncoder) -> BytePairEncoder
     """Return the rules with the begin, end and unknown token found in any letter case, unless a file says otherwise."""
     added = tuple(token if token.declared else replace(token, normalized=True) for token in encoder.added)
     return replace(encoder, added=added)
+
+
+def _read_rules(clip: Clip, files: tuple[str, ...] | None) -> BytePairEncoder:
+    def read() -> BytePairEncoder:
+        if files is None:
+            return BytePairEncoder.from_directory(clip.subject.checkpoint.path)
+        encoder: BytePairEncoder = _with_files(clip, files, BytePairEncoder.from_directory)
+        return encoder
+
+    rules: BytePairEncoder = clip.once(("rules", files), read)
+    return rules
+
+
+def _as_loaded(encoder: BytePairEncoder, route: str) -> BytePairEncoder:
+    """The rules with the sides that the tokenizer written in Python takes, which does not read `tokenizer.json`."""
+    sides = (encoder.python_padding_side, encoder.python_truncation_side)
+    if not is_python(route) or sides == (encoder.padding_side, encoder.truncation_side):
+        return encoder
+    return replace(encoder, padding_side=sides[0], truncation_side=sides[1])
 
 
 def _has_python_tokenizer() -> bool:

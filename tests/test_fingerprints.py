@@ -195,12 +195,18 @@ class TestTokenizer:
         write_vocabulary(clip, merges=MERGES[:3], **json.loads((clip / "tokenizer_config.json").read_text()))
         assert tokenizer_fingerprint(clip) != expected
 
-    @pytest.mark.parametrize("content", ["[]", "{}", '{"model": {"vocab": {}}}', '{"model": 1, "added_tokens": 2}'])
-    def test_damaged_tokenizer_is_refused(self, clip: Path, content: str) -> None:
-        """A tokenizer.json without a byte pair encoding is named."""
-        (clip / "tokenizer.json").write_text(content, encoding="utf-8")
+    def test_damaged_tokenizer_is_refused(self, clip: Path) -> None:
+        """A tokenizer.json that is no object is named."""
+        (clip / "tokenizer.json").write_text("[]", encoding="utf-8")
         with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
             tokenizer_fingerprint(clip)
+
+    @pytest.mark.parametrize("content", ["{}", '{"model": {"vocab": {}}}', '{"model": 1, "added_tokens": 2}'])
+    def test_tokenizer_that_cannot_be_followed_has_one(self, clip: Path, content: str) -> None:
+        """Its content counts, and a check says what is wrong with it."""
+        sound = tokenizer_fingerprint(clip)
+        (clip / "tokenizer.json").write_text(content, encoding="utf-8")
+        assert tokenizer_fingerprint(clip) not in (None, sound)
 
 
 def write_pixels(directory: Path, name: str, settings: dict[str, Any]) -> Path:

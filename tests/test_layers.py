@@ -20,7 +20,8 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "compare config files hub interpreters machine run_record settings speeds tensor_names tensors",
         "causes",
         "acceptances fingerprints inventory library option_values oracle places policy reasons run_folder",
-        "checkpoint edge_images probes report rounding verdict",
+        "edge_images probes processor_files report rounding verdict",
+        "checkpoint",
         "recomputed teacher",
         "calling checks classified convert expect slope subject",
         "forcing observe outcomes",
@@ -43,7 +44,7 @@ NOTHING_OF_THE_PACKAGE = (
     *("_unpickle", "budgets", "deviations", "errors", "foreign", "hard_texts", "measurement", "nearest", "paths"),
     "schemas",
 )
-ORACLE_MAY_IMPORT = {"config", "errors", "foreign"}
+ORACLE_MAY_IMPORT = {"config", "errors", "files", "foreign"}
 MAY_LOAD_TORCH = {"_unpickle", "benching", "throughput"}
 """A program of its own, and modules of torch, which are imported when they are timed."""
 
@@ -159,7 +160,7 @@ def test_the_lowest_layer_stands_alone(name: str) -> None:
 
 
 def test_the_oracle_is_independent() -> None:
-    """The oracle names config and errors of the package, and neither torch nor transformers anywhere."""
+    """The oracle names config, errors and files of the package, and neither torch nor transformers anywhere."""
     for entry in IMPORTS:
         if entry.importer.partition(".")[0] == "oracle":
             assert entry.own in {None, "oracle"} | ORACLE_MAY_IMPORT, entry

@@ -8,8 +8,8 @@ so both are its own operations on uint8. All that follows the crop is float64.
 
 from __future__ import annotations
 
-import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from clip_eval.errors import CheckpointError, UsageError
+from clip_eval.files import read_json
 
 __all__ = ["Passes", "PixelSettings", "Spare", "Transparency", "preprocess"]
 
@@ -78,12 +79,10 @@ class PixelSettings:
         """Read a checkpoint's `processor_config.json` or `preprocessor_config.json`, the first that has settings.
 
         Raises:
-            CheckpointError: see `from_dict`.
-            OSError: neither file is there.
-            ValueError: a file is no JSON.
+            CheckpointError: neither file is there, a file is no JSON object, or see `from_dict`.
         """
         files = [directory / name for name in _FILES if (directory / name).is_file()]
-        raw = [json.loads(file.read_text(encoding="utf-8")) for file in files or [directory / _FILES[-1]]]
+        raw = [_object(file) for file in files or [directory / _FILES[-1]]]
         stated = [entry for entry in raw if "image_processor" in entry or "image_mean" in entry or "crop_size" in entry]
         return cls.from_dict((stated or raw)[0], where=directory)
 
@@ -318,7 +317,17 @@ class _Fields:
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """A finite number; one beyond a float's range counts as none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max and math.isfinite(value)
+
+
+def _object(file: Path) -> Mapping[str, object]:
+    content = read_json(file, error=CheckpointError)
+    if not isinstance(content, dict):
+        raise CheckpointError("the file is not a JSON object", where=file, fix="Copy it again from where it came")
+    return content
 
 
 def _image_processor_section(raw: Mapping[str, object], *, where: object) -> Mapping[str, object]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeGuard
 
 from clip_eval.errors import CheckpointError
+from clip_eval.files import read_json, read_text
 
-__all__ = ["END_OF_WORD", "AddedToken", "Side", "TokenizerFiles", "read_tokenizer_files"]
+__all__ = ["END_OF_WORD", "LARGEST_ID", "AddedToken", "Side", "TokenizerFiles", "read_tokenizer_files"]
 
 END_OF_WORD = "</w>"
 Side = Literal["left", "right"]
@@ -21,7 +21,11 @@ _ROLES = {
     "unk_token": "<|endoftext|>",
     "pad_token": "<|endoftext|>",
 }
-_NO_LIMIT = 10**30  # what transformers writes for "no maximum length" is just above this
+LARGEST_ID = 2**24
+"""The largest id that a token can have, sixty times the largest vocabulary in use. Of a larger one some releases count
+up to it, one id at a time.
+"""
+_NO_LIMIT = 10**20  # above this transformers takes a length for none; what it writes itself is about 10**30
 _REPAIR = "Save the tokenizer again with save_pretrained"
 
 
@@ -63,6 +67,9 @@ class TokenizerFiles:
     max_length: int | None
     padding_side: Side
     truncation_side: Side
+    python_padding_side: Side
+    python_truncation_side: Side
+    saved_length: int | None
 
 
 def read_tokenizer_files(directory: Path) -> TokenizerFiles:
@@ -97,8 +104,11 @@ def read_tokenizer_files(directory: Path) -> TokenizerFiles:
         pad_id=ids[_content(roles["pad_token"], where=directory)],
         unk_id=ids[_content(roles["unk_token"], where=directory)],
         max_length=_max_length(config, where=directory / "tokenizer_config.json"),
-        padding_side=_side(config, "padding_side", where=directory / "tokenizer_config.json"),
-        truncation_side=_side(config, "truncation_side", where=directory / "tokenizer_config.json"),
+        padding_side=_side({**_saved_sides(tokenizer), **config}, "padding_side", where=directory),
+        truncation_side=_side({**_saved_sides(tokenizer), **config}, "truncation_side", where=directory),
+        python_padding_side=_side(config, "padding_side", where=directory),
+        python_truncation_side=_side(config, "truncation_side", where=directory),
+        saved_length=_saved_length(tokenizer, where=directory / "tokenizer.json"),
     )
 
 
@@ -106,10 +116,7 @@ def _read_json(path: Path) -> dict[str, object]:
     """The object in a JSON file; empty where there is no such file."""
     if not path.exists():
         return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"the file cannot be read as JSON ({error})", where=path, fix=_REPAIR) from error
+    content = read_json(path, error=CheckpointError)
     if not isinstance(content, dict):
         raise CheckpointError("the file does not hold a JSON object", where=path, fix=_REPAIR)
     return content
@@ -177,10 +184,7 @@ def _read_ranks(
 
 
 def _merge_lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").strip("\n").split("\n")
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"the file cannot be read ({error})", where=path, fix=_REPAIR) from error
+    lines = read_text(path, error=CheckpointError).strip("\n").split("\n")
     return [line for line in lines if not line.startswith("#version")]
 
 
@@ -247,7 +251,7 @@ def _listed(raw: object, *, where: Path) -> list[_Declaration]:
 
 def _decoder(raw: object, *, where: Path) -> list[_Declaration]:
     """`added_tokens_decoder` of `tokenizer_config.json`: id, as text, -> object."""
-    if not isinstance(raw, Mapping) or not all(str(number).isdecimal() for number in raw):
+    if not isinstance(raw, Mapping) or not all(str(number).isdecimal() and len(str(number)) < 20 for number in raw):
         raise CheckpointError("added_tokens_decoder is no table of tokens by id", where=where, fix=_REPAIR)
     return [_declaration(item, number=int(number), special=False, where=where) for number, item in raw.items()]
 
@@ -270,6 +274,9 @@ def _resolved(
                 where=where,
                 fix="Add it to the vocabulary, or name the token that is meant in tokenizer_config.json",
             )
+    known = [ids[text] for text in last if text in vocabulary]
+    first = max(len(vocabulary), *(number + 1 for number in known)) if known else len(vocabulary)
+    _check_numbering({text: ids[text] for text in last if text not in vocabulary}, first, where=where)
     return tuple(
         AddedToken(
             text,
@@ -281,6 +288,17 @@ def _resolved(
         )
         for text, token in sorted(last.items(), key=lambda item: ids[item[0]])
     )
+
+
+def _check_numbering(added: Mapping[str, int], first: int, *, where: Path) -> None:
+    """The tokenizers library numbers added tokens itself, on from the vocabulary, whatever id a file states."""
+    for expected, (text, number) in enumerate(sorted(added.items(), key=lambda item: item[1]), start=first):
+        if number != expected:
+            raise CheckpointError(
+                f"the added token {text!r} has the id {number}, and is read as {expected}, the next after the others",
+                where=where,
+                fix="Number added tokens on from the vocabulary, in the order of the rows of the token embedding",
+            )
 
 
 def _present(raw: Mapping[str, object]) -> dict[str, object]:
@@ -308,9 +326,33 @@ def _max_length(config: Mapping[str, object], *, where: Path) -> int | None:
 def _side(config: Mapping[str, object], key: str, *, where: Path) -> Side:
     value = config.get(key, "right")
     if value not in ("left", "right"):
-        raise CheckpointError(f"{key} is {value!r}", where=where, fix="Set it to left or right")
+        raise CheckpointError(
+            f"{key} is {value!r}", where=where / "tokenizer_config.json", fix="Set it to left or right"
+        )
     return "left" if value == "left" else "right"
 
 
+def _saved_sides(tokenizer: Mapping[str, object]) -> dict[str, object]:
+    """The sides that `tokenizer.json` was saved with, for a `tokenizer_config.json` that names none."""
+    found = {"padding_side": tokenizer.get("padding"), "truncation_side": tokenizer.get("truncation")}
+    return {
+        key: str(saved["direction"]).lower()
+        for key, saved in found.items()
+        if isinstance(saved, Mapping) and "direction" in saved
+    }
+
+
+def _saved_length(tokenizer: Mapping[str, object], *, where: Path) -> int | None:
+    """The length that `tokenizer.json` was saved to truncate to, else that it was saved to pad to."""
+    truncation, padding = tokenizer.get("truncation"), tokenizer.get("padding")
+    strategy = padding.get("strategy") if isinstance(padding, Mapping) else None
+    stated = [truncation.get("max_length")] if isinstance(truncation, Mapping) else []
+    stated += [strategy.get("Fixed")] if isinstance(strategy, Mapping) else []
+    for length in stated:
+        if not _is_id(length) or length < 2:
+            raise CheckpointError(f"it is saved with the length {length!r}", where=where, fix=_REPAIR)
+    return next((length for length in stated if _is_id(length)), None)
+
+
 def _is_id(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_ID

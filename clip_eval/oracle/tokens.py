@@ -53,6 +53,10 @@ class BytePairEncoder:
         max_length: the model's limit in tokens, BOS and EOS included; None where none is declared.
         padding_side: where padding goes.
         truncation_side: where tokens are cut off.
+        python_padding_side: where the tokenizer written in Python puts padding, which does not read `tokenizer.json`.
+        python_truncation_side: where it cuts tokens off.
+        saved_length: the length that `tokenizer.json` was saved to truncate or pad to. Calls of a tokenizer do without
+            it; a processor takes it for the `max_length` of every call that names none.
         clean: what is done to the text between added tokens; None for CLIP's normalisation. With such a function texts
             are read as by the tokenizer written in Python: any added token literally, and a special token that shows
             only after cleaning becomes one word.
@@ -68,6 +72,9 @@ class BytePairEncoder:
     max_length: int | None = None
     padding_side: Side = "right"
     truncation_side: Side = "right"
+    python_padding_side: Side = "right"
+    python_truncation_side: Side = "right"
+    saved_length: int | None = None
     clean: Callable[[str], str] | None = None
     _known: dict[str, list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _symbols: dict[int, str] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -93,6 +100,9 @@ class BytePairEncoder:
             max_length=files.max_length,
             padding_side=files.padding_side,
             truncation_side=files.truncation_side,
+            python_padding_side=files.python_padding_side,
+            python_truncation_side=files.python_truncation_side,
+            saved_length=files.saved_length,
         )
 
     def encode(self, text: str) -> list[int]:

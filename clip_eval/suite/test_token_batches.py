@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,14 +10,26 @@ import numpy as np
 import pytest
 
 from clip_eval.compare import Compare
+from clip_eval.errors import NotAskable
 from clip_eval.observe import Clip
 from clip_eval.oracle.tokens import BytePairEncoder
 from clip_eval.outcomes import Evidence
 from clip_eval.suite.token_rows import compare_rows, plain_rows
-from clip_eval.token_routes import LOADED, encoder_of, is_python, obstacle, tokenizer_of
+from clip_eval.token_routes import (
+    LOADED,
+    encoder_of,
+    expected_batch,
+    expected_rows,
+    is_processor,
+    is_python,
+    obstacle,
+    require_whole_texts,
+    tokenizer_of,
+)
 
 SHORT = ("", "a red cat", "A photo of two DOGS, running!")
 LONG = "a red circle and a blue square "
+FIT = "tokenizer.truncated_texts_fit_the_model"
 PADDING: dict[str, dict[str, Any]] = {
     "longest": {"padding": True},
     "longest-by-name": {"padding": "longest"},
@@ -55,15 +68,8 @@ def test_padding_follows_the_rules(clip: Clip, compare: Compare, encoder: BytePa
     Through every class that users load a tokenizer by.
     """
     options = PADDING[case]
-    expected = encoder.batch(
-        SHORT,
-        padding="max_length" if options["padding"] == "max_length" else True,
-        truncation=bool(options.get("truncation")),
-        max_length=options.get("max_length"),
-        multiple_of=options.get("pad_to_multiple_of", 1),
-        padding_side=options.get("padding_side"),
-    )
-    for route in _routes(clip):
+    for route in _routes(clip, encoder):
+        expected = expected_batch(encoder, route, SHORT, **options)
         observed = _call(clip, route, SHORT, return_tensors="np", **options)
         compare.equal(observed["input_ids"], expected.input_ids, name=f"input_ids by {route}")
         compare.equal(observed["attention_mask"], expected.attention_mask, name=f"attention_mask by {route}")
@@ -77,8 +83,8 @@ def test_truncation_follows_the_rules(clip: Clip, compare: Compare, encoder: Byt
     """
     options = TRUNCATION[case]
     texts = (*SHORT, LONG * clip.config.text.max_position_embeddings)
-    expected = encoder.rows(texts, truncation=bool(options.get("truncation")), max_length=options.get("max_length"))
-    for route in _routes(clip):
+    for route in _routes(clip, encoder):
+        expected = expected_rows(encoder, route, texts, **options)
         observed = _call(clip, route, texts, **options)
         ids, mask = plain_rows(observed["input_ids"]), plain_rows(observed["attention_mask"])
         compare_rows(compare, ids, expected, texts=texts, what=f"input_ids by {route}")
@@ -89,12 +95,16 @@ def test_truncation_follows_the_rules(clip: Clip, compare: Compare, encoder: Byt
 def test_long_texts_are_truncated_to_the_models_length(
     clip: Clip, compare: Compare, encoder: BytePairEncoder, evidence: Evidence, route: str
 ) -> None:
-    """truncation=True with padding="max_length" gives what the model takes: its length, the end token last."""
+    """truncation=True with padding="max_length" gives rows of the tokenizer's model_max_length, the end token last.
+
+    Whether the model takes as many is judged apart.
+    """
     length = clip.config.text.max_position_embeddings
     texts = (LONG * length, "a red circle")
-    expected = encoder.batch(texts, padding="max_length", truncation=True, max_length=length)
-    if reason := obstacle(clip, route):
-        evidence.not_applicable(reason)
+    _require_whole_texts(clip, evidence, encoder, route)
+    if not _is_limited(encoder, route, length):
+        raise NotAskable("the tokenizer's length is not the model's", finding=FIT, where="tokenizer_config.json")
+    expected = expected_batch(encoder, route, texts, padding="max_length", truncation=True)
     observed = _call(clip, route, texts, padding="max_length", truncation=True, return_tensors="pt")
     compare.equal(observed["input_ids"], expected.input_ids, name="input_ids")
     compare.equal(observed["attention_mask"], expected.attention_mask, name="attention_mask")
@@ -105,9 +115,8 @@ def test_tensors_hold_the_ids(
     clip: Clip, compare: Compare, encoder: BytePairEncoder, evidence: Evidence, route: str
 ) -> None:
     """return_tensors gives torch tensors or NumPy arrays of int64, and without it plain lists, all of the same ids."""
-    if reason := obstacle(clip, route):
-        evidence.not_applicable(reason)
-    expected = encoder.batch(SHORT, padding=True)
+    _require_whole_texts(clip, evidence, encoder, route)
+    expected = expected_batch(encoder, route, SHORT, padding=True)
     for wanted, kind in (("pt", "Tensor"), ("np", "ndarray"), (None, "list")):
         observed = _call(clip, route, SHORT, padding=True, return_tensors=wanted)
         for name, right in (("input_ids", expected.input_ids), ("attention_mask", expected.attention_mask)):
@@ -123,8 +132,7 @@ def test_one_text_is_a_batch_of_one(
     clip: Clip, compare: Compare, encoder: BytePairEncoder, evidence: Evidence, route: str
 ) -> None:
     """A bare string gives what it gives inside a list: with a leading axis of one as a tensor, without it as a list."""
-    if reason := obstacle(clip, route):
-        evidence.not_applicable(reason)
+    _require_whole_texts(clip, evidence, encoder, route)
     text, expected = SHORT[2], encoder.encode(SHORT[2])
     tensor = _call(clip, route, text, return_tensors="pt")["input_ids"]
     compare.equal(tensor, np.array([expected]), name="input_ids of one text")
@@ -150,7 +158,7 @@ def test_optional_outputs_agree_with_the_ids(clip: Clip, compare: Compare, encod
     Through every class that users load a tokenizer by.
     """
     ids = encoder.rows(SHORT)
-    for route in _routes(clip):
+    for route in _routes(clip, encoder):
         bare = _call(clip, route, SHORT, add_special_tokens=False)
         inner = plain_rows(bare["input_ids"])
         compare_rows(compare, inner, [row[1:-1] for row in ids], texts=SHORT, what=f"no special tokens by {route}")
@@ -186,8 +194,7 @@ def test_calls_leave_nothing_behind(
     clip: Clip, compare: Compare, encoder: BytePairEncoder, evidence: Evidence, route: str
 ) -> None:
     """What was padded, truncated, or asked without special tokens changes neither the next call nor the texts given."""
-    if reason := obstacle(clip, route):
-        evidence.not_applicable(reason)
+    _require_whole_texts(clip, evidence, encoder, route)
     texts, expected = [*SHORT], encoder.rows(SHORT)
     calls: tuple[dict[str, Any], ...] = (
         {},
@@ -195,13 +202,14 @@ def test_calls_leave_nothing_behind(
         {"padding": True, "pad_to_multiple_of": 16, "add_special_tokens": False},
         {"truncation": True, "max_length": 3},
     )
+    batch = expected_batch(encoder, route, SHORT, padding=True)
     before = _settings(clip, route)
     for options in calls:
         _call(clip, route, texts, **options)
         observed = plain_rows(_call(clip, route, texts)["input_ids"])
         compare_rows(compare, observed, expected, texts=SHORT, what=f"input_ids after {_spelled(options)}")
         padded = _call(clip, route, texts, padding=True, return_tensors="np")["input_ids"]
-        compare.equal(padded, encoder.batch(SHORT, padding=True).input_ids, name=f"padded after {_spelled(options)}")
+        compare.equal(padded, batch.input_ids, name=f"padded after {_spelled(options)}")
     compare.equal(_settings(clip, route), before, name="settings of the tokenizer")
     compare.equal(texts, list(SHORT), name="the texts given")
 
@@ -211,11 +219,10 @@ def test_threads_get_the_ids_of_their_own_texts(
     clip: Clip, compare: Compare, encoder: BytePairEncoder, evidence: Evidence, route: str
 ) -> None:
     """Four threads that share a tokenizer each get what a single one gets."""
-    if reason := obstacle(clip, route):
-        evidence.not_applicable(reason)
-    options = {"padding": "max_length", "max_length": 50, "truncation": True}
+    _require_whole_texts(clip, evidence, encoder, route)
+    options: dict[str, Any] = {"padding": "max_length", "max_length": 50, "truncation": True}
     batches = [[f"{text} {number}" for text in SHORT] for number in range(16)]
-    expected = [encoder.batch(texts, **options).input_ids for texts in batches]  # type: ignore[arg-type]
+    expected = [expected_batch(encoder, route, texts, **options).input_ids for texts in batches]
     loaded = clip.subject.processor(route)
 
     def work() -> list[Any]:
@@ -228,13 +235,30 @@ def test_threads_get_the_ids_of_their_own_texts(
         compare.equal(found["input_ids"], right, name=f"input_ids of batch {number}")
 
 
-def _routes(clip: Clip) -> list[str]:
-    """The classes that load this checkpoint."""
-    return [route for route in LOADED if obstacle(clip, route) is None]
+def _routes(clip: Clip, encoder: BytePairEncoder) -> Iterator[str]:
+    """The classes that load this checkpoint, tokenizers first; it ends with NotAskable where processors cut texts."""
+    for route in sorted(LOADED, key=is_processor):
+        if obstacle(clip, route) is None:
+            require_whole_texts(clip, route, encoder)
+            yield route
 
 
 def _tokenizers(clip: Clip) -> list[str]:
-    return [route for route in _routes(clip) if route.endswith(("Tokenizer", "TokenizerFast"))]
+    return [route for route in LOADED if not is_processor(route) and obstacle(clip, route) is None]
+
+
+def _require_whole_texts(clip: Clip, evidence: Evidence, encoder: BytePairEncoder, route: str) -> None:
+    """Leave a check of a class that cannot load the checkpoint, or that cuts every text."""
+    if reason := obstacle(clip, route):
+        evidence.not_applicable(reason)
+    require_whole_texts(clip, route, encoder)
+
+
+def _is_limited(encoder: BytePairEncoder, route: str, length: int) -> bool:
+    """Whether a class cuts and pads to no more than `length` tokens where a call names no max_length."""
+    saved = encoder.saved_length if is_processor(route) else None
+    limit = saved or encoder.max_length
+    return limit is not None and limit <= length
 
 
 def _call(clip: Clip, route: str, texts: Any, **options: Any) -> Any:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from clip_eval.compare import Compare
-from clip_eval.config import LEGACY_EOS_TOKEN_ID
+from clip_eval.config import LEGACY_BOS_TOKEN_ID, LEGACY_EOS_TOKEN_ID
 from clip_eval.deviations import Deviations
 from clip_eval.hard_texts import HARD_TEXTS
 from clip_eval.observe import Clip
 from clip_eval.oracle.tokens import BytePairEncoder
 from clip_eval.outcomes import Evidence
-from clip_eval.probes import TEXTS, end_token_id
+from clip_eval.probes import TEXTS
 from clip_eval.suite.token_rows import compare_rows, plain_rows
 from clip_eval.token_routes import (
     COPIES,
@@ -19,10 +21,14 @@ from clip_eval.token_routes import (
     PARTS,
     all_texts,
     encoder_of,
+    expected_rows,
+    files_problem,
     ids_by,
+    is_processor,
     is_python,
     like_python,
     obstacle,
+    require_whole_texts,
     tokenizer_of,
     with_special_tokens_in_any_case,
 )
@@ -40,6 +46,21 @@ def encoder(clip: Clip, evidence: Evidence) -> BytePairEncoder:
     return encoder_of(clip)
 
 
+def test_files_can_be_followed(clip: Clip, compare: Compare, evidence: Evidence) -> None:
+    """The tokenizer's files, all together and each form alone, say what can be done: ids that are used once, merges of
+    known symbols, special tokens that are there, a length that is a number.
+    """
+    if not clip.subject.checkpoint.has_tokenizer:
+        evidence.not_run("the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
+    problem = files_problem(clip)
+    if problem is not None:
+        directory = str(clip.subject.checkpoint.path)
+        where = Path(problem.where or directory)
+        place = where.name if where.suffix in (".json", ".txt") else "the tokenizer's files"
+        compare.fail(problem.what, (problem.fix or "files that can be followed").rstrip("."), name=f"what {place} says")
+    compare.equal(problem is None, True, name="the tokenizer's files can be followed")
+
+
 @pytest.mark.parametrize("route", LOADED)
 def test_token_ids_follow_the_rules(
     clip: Clip, compare: Compare, encoder: BytePairEncoder, deviations: Deviations, evidence: Evidence, route: str
@@ -51,6 +72,7 @@ def test_token_ids_follow_the_rules(
     """
     if reason := obstacle(clip, route):
         evidence.not_applicable(reason)
+    require_whole_texts(clip, route, encoder)
     _same_ids(clip, compare, route, _rules(encoder, deviations, route))
 
 
@@ -143,19 +165,95 @@ def test_vocabulary_is_that_of_the_files(
 
 
 def test_tokens_fit_the_model(clip: Clip, compare: Compare, encoder: BytePairEncoder) -> None:
-    """The end token is the one the model pools at, begin and padding tokens are the config's, the length the model's.
+    """The end token is the one that the model pools at, begin and padding tokens are the config's.
 
-    The config's begin token counts where its end token is no legacy, its padding token where it is not the default.
+    Begin and padding token count where the config has other values than the old defaults, which nothing reads.
     """
     text, tokenizer = clip.config.text, clip.subject.processor("AutoTokenizer")
-    compare.equal(tokenizer.eos_token_id, end_token_id(text), name="end token id")
     if text.eos_token_id != LEGACY_EOS_TOKEN_ID:
         compare.equal(tokenizer.eos_token_id, text.eos_token_id, name="end token id of the config")
-        if text.bos_token_id is not None:
+        if text.bos_token_id not in (None, LEGACY_BOS_TOKEN_ID):
             compare.equal(tokenizer.bos_token_id, text.bos_token_id, name="begin token id of the config")
         if text.pad_token_id not in (None, DEFAULT_PAD_TOKEN_ID):
             compare.equal(tokenizer.pad_token_id, text.pad_token_id, name="padding token id of the config")
-    compare.equal(tokenizer.model_max_length, text.max_position_embeddings, name="model_max_length")
+    compare.equal(len(encoder.encode("")), 2, name="tokens of the empty text, its begin and its end")
+
+
+def test_no_token_moves_the_pooling(clip: Clip, compare: Compare, encoder: BytePairEncoder) -> None:
+    """With the old eos_token_id 2 texts are pooled at their largest id: no token has a larger one than the end's.
+
+    A text with such a token is pooled there, and what follows it counts for nothing; other texts are as they should be.
+    """
+    text, tokenizer = clip.config.text, clip.subject.processor("AutoTokenizer")
+    end = tokenizer.eos_token_id
+    tokens = {number: token for token, number in tokenizer.get_vocab().items()}
+    larger = [number for number in sorted(tokens) if number > end]
+    if text.eos_token_id == LEGACY_EOS_TOKEN_ID and larger:
+        token = tokens[larger[0]]
+        others = f", as for {len(larger) - 1} more added tokens" if len(larger) > 1 else ""
+        compare.fail(
+            f"{token!r}, id {larger[0]}{others}: eos_token_id 2 means the largest id, and the end token has {end}; "
+            "what follows counts for nothing; texts without such tokens are right",
+            f"the end token: set text_config.eos_token_id of config.json to {end}",
+            name=f"where the text 'a {token} b' is pooled",
+        )
+    compare.equal(larger if text.eos_token_id == LEGACY_EOS_TOKEN_ID else [], [], name="tokens that move the pooling")
+
+
+def test_truncated_texts_fit_the_model(
+    clip: Clip, compare: Compare, encoder: BytePairEncoder, evidence: Evidence
+) -> None:
+    """A text that is cut by truncation=True has no more tokens than the model has positions for."""
+    positions = clip.config.text.max_position_embeddings
+    observed = _tokens_of_a_long_text(clip, "AutoTokenizer", truncation=True)
+    if observed > positions:
+        stated = "no model_max_length" if encoder.max_length is None else f"model_max_length {encoder.max_length}"
+        compare.fail(
+            f"{observed}, and the model raises: tokenizer_config.json has {stated}, so that truncation=True cuts too "
+            'late or not at all, and padding="max_length" pads to no length that the model takes',
+            f"{positions}: set model_max_length to {positions}; the model is right, as are shorter texts",
+            name="number of tokens of a long text with truncation=True",
+        )
+    if observed < positions and observed == encoder.max_length:
+        evidence.note(
+            f"truncation=True cuts texts to {observed} tokens, as model_max_length of tokenizer_config.json says, and "
+            f"the model takes {positions}. The model is right; set model_max_length to {positions} if longer texts are "
+            "meant to count."
+        )
+    compare.equal(observed <= positions, True, name=f"{observed} tokens of a cut text within {positions} positions")
+
+
+def test_processors_cut_no_text_unasked(
+    clip: Clip, compare: Compare, encoder: BytePairEncoder, evidence: Evidence
+) -> None:
+    """A processor cuts a long text only where it is asked to, as its tokenizer does by itself.
+
+    A length that was saved in tokenizer.json is taken for the max_length of every call of a processor.
+    """
+    positions = clip.config.text.max_position_embeddings
+    routes = [route for route in LOADED if is_processor(route) and obstacle(clip, route) is None]
+    if not routes:
+        evidence.not_applicable("there is no image processor, so there is no processor either")
+    for route in routes:
+        observed = _tokens_of_a_long_text(clip, route)
+        whole = len(encoder.encode(_long_text(clip)))
+        saved = f"tokenizer.json was saved with a length of {observed} tokens, to which a processor cuts every text"
+        if observed == encoder.saved_length == positions:
+            evidence.note(
+                f"{saved}, whether truncation is asked for or not; the tokenizer by itself cuts none unasked. The "
+                f"model takes {positions}."
+            )
+            compare.equal(
+                observed, positions, name=f"tokens of a long text by {route}, which cuts to the model's length"
+            )
+        elif observed == encoder.saved_length:
+            compare.fail(
+                f"{observed}: {saved}, also where truncation=True asks for the model's {positions}",
+                f"{whole}, none cut: set truncation and padding to null in tokenizer.json",
+                name=f"number of tokens of a long text by {route}, not asked to cut",
+            )
+        else:
+            compare.equal(observed, whole, name=f"number of tokens of a long text by {route}, not asked to cut")
 
 
 def test_every_id_has_an_embedding(clip: Clip, compare: Compare, encoder: BytePairEncoder) -> None:
@@ -192,4 +290,15 @@ def _plain_texts(encoder: BytePairEncoder) -> list[str]:
 
 def _same_ids(clip: Clip, compare: Compare, route: str, rules: BytePairEncoder) -> None:
     texts = all_texts(rules)
-    compare_rows(compare, ids_by(clip, route, texts), rules.rows(texts), texts=texts, what=f"ids by {route}")
+    expected = expected_rows(rules, route, texts)
+    compare_rows(compare, ids_by(clip, route, texts), expected, texts=texts, what=f"ids by {route}")
+
+
+def _long_text(clip: Clip) -> str:
+    """A text of more tokens than the model takes, whatever the merges."""
+    return "a red circle " * clip.config.text.max_position_embeddings
+
+
+def _tokens_of_a_long_text(clip: Clip, route: str, **options: object) -> int:
+    processed = clip.subject.process(clip.subject.processor(route), text=[_long_text(clip)], **options)
+    return len(processed["input_ids"][0])

@@ -28,6 +28,10 @@ DECODED = "tokenizer.decoding_gives_the_words_back"
 TIDIED = "tokenizer.tidied_text_has_no_space_before_punctuation"
 VOCABULARY = "tokenizer.vocabulary_is_that_of_the_files"
 FITS = "tokenizer.tokens_fit_the_model"
+FOLLOWED = "tokenizer.files_can_be_followed"
+POOLED = "tokenizer.no_token_moves_the_pooling"
+SHORT_ENOUGH = "tokenizer.truncated_texts_fit_the_model"
+UNCUT = "tokenizer.processors_cut_no_text_unasked"
 EMBEDDED = "tokenizer.every_id_has_an_embedding"
 DISTINCT = "tokenizer.distinct_texts_have_distinct_ids"
 PADDED = "token_batches.padding_follows_the_rules"
@@ -276,10 +280,41 @@ def vocabulary_forgets_added_tokens(patch: MonkeyPatch) -> None:
 # Agreement with the model
 
 
-@in_file(LONG, FITS)
+@in_file(SHORT_ENOUGH)
 def length_is_unlimited(directory: Path) -> None:
     """The tokenizer's file names no model_max_length, so truncation=True cuts nothing."""
     edit_json(directory / "tokenizer_config.json", lambda data: data.pop("model_max_length", None))
+
+
+@in_file(SHORT_ENOUGH)
+def length_is_beyond_the_models(directory: Path) -> None:
+    """The tokenizer's file has a model_max_length that is one token more than the model takes."""
+    edit_json(directory / "tokenizer_config.json", lambda data: data.update(model_max_length=78))
+
+
+@in_file(UNCUT)
+def truncation_is_saved_with_the_tokenizer(directory: Path) -> None:
+    """tokenizer.json was saved with truncation to nine tokens: a processor cuts every text to that."""
+    saved = {"direction": "Right", "max_length": 9, "strategy": "LongestFirst", "stride": 0}
+    edit_json(directory / "tokenizer.json", lambda data: data.update(truncation=saved))
+
+
+@in_file(POOLED)
+def added_tokens_move_the_pooling(directory: Path) -> None:
+    """The config's eos_token_id is the old 2, and a token was added after the end token: texts are pooled at that."""
+    edit_json(directory / "config.json", lambda data: data["text_config"].update(eos_token_id=2))
+
+
+@in_file(FOLLOWED)
+def a_merge_is_of_unknown_symbols(directory: Path) -> None:
+    """A merge joins symbols that the vocabulary does not have."""
+    edit_json(directory / "tokenizer.json", lambda data: data["model"]["merges"].append(["zz", "qq"]))
+
+
+@in_file(FOLLOWED)
+def an_added_token_has_an_id_far_away(directory: Path) -> None:
+    """The id of an added token is not the next after the others: the tokenizers library gives it that all the same."""
+    edit_json(directory / "tokenizer.json", lambda data: data["added_tokens"][-1].update(id=9000))
 
 
 @in_file(FITS)

@@ -271,13 +271,13 @@ def test_flags_of_the_special_tokens_map_are_read(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 77, "eos_token": "x"}', encoding="utf-8")
     named = {role: token(name) for role, name in (("bos_token", START), ("eos_token", END), ("unk_token", END))}
     write_json(tmp_path / "special_tokens_map.json", {**named, "pad_token": END})
-    write_json(tmp_path / "added_tokens.json", {"<New>": 2000})
+    write_json(tmp_path / "added_tokens.json", {"<New>": len(vocabulary())})
     encoder = BytePairEncoder.from_directory(tmp_path)
     ids = vocabulary()
     assert encoder.added == (
         AddedToken(START, ids[START], normalized=True),
         AddedToken(END, ids[END], normalized=True, named_twice=True),
-        AddedToken("<New>", 2000, normalized=True),
+        AddedToken("<New>", len(ids), normalized=True),
     )
     assert (encoder.eos_id, encoder.pad_id, encoder.max_length) == (ids[END], ids[END], 77)
 
