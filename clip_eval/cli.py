@@ -13,6 +13,7 @@ import click
 from clip_eval import __version__
 from clip_eval.bench_command import bench
 from clip_eval.errors import ClipEvalError
+from clip_eval.leaving import ends_the_process
 from clip_eval.path_commands import path
 from clip_eval.settings import DTYPES, Settings
 
@@ -21,6 +22,7 @@ __all__ = ["main"]
 _USAGE_ERROR = 4
 
 
+@ends_the_process
 def main() -> None:
     """Run the command line: errors that a user can mend are one paragraph and exit code 4, never a traceback."""
     try:

@@ -16,12 +16,12 @@ ROOT = Path(clip_eval.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(layer.split())
     for layer in (
-        "__init__ _unpickle budgets deviations display errors hard_texts measurement paths schemas",
+        "__init__ _unpickle budgets deviations display errors hard_texts leaving measurement paths schemas",
         "compare config files hub interpreters machine run_record settings speeds tensors",
         "acceptances fingerprints inventory library oracle policy reasons run_folder",
         "checkpoint edge_images probes report rounding verdict",
         "recomputed teacher",
-        "calling checks convert expect slope subject",
+        "calling checks convert expect slope subject watched",
         "forcing observe outcomes",
         "looks token_routes",
         "baseline localise repro tasks throughput",
@@ -39,7 +39,7 @@ What `clip_eval/__init__.py` loads in a function is no import of its layer: it h
 """
 
 NOTHING_OF_THE_PACKAGE = (
-    *("_unpickle", "budgets", "deviations", "errors", "hard_texts", "measurement", "paths", "schemas"),
+    *("_unpickle", "budgets", "deviations", "errors", "hard_texts", "leaving", "measurement", "paths", "schemas"),
 )
 ORACLE_MAY_IMPORT = {"config", "errors"}
 MAY_LOAD_TORCH = {"_unpickle", "bench", "throughput"}
