@@ -33,6 +33,7 @@ from clip_eval.session import Session
 from clip_eval.settings import Settings
 from clip_eval.speeds import Speed
 from clip_eval.verdict import EXIT_CODES, Asked, Decision, decide
+from clip_eval.watched import Watched, watch
 
 __all__ = ["Approval", "build_pack", "record"]
 
@@ -133,9 +134,12 @@ def _record_new(settings: Settings, out: Path, gated: _Gated, *, speeds: bool) -
     run = _gate(settings, gated)
     if isinstance(run, Approval):
         return run
-    pack = build_pack(_gated_session(settings, run))
+    session = _gated_session(settings, run)
+    watched = watch(session.checkpoint)
+    pack = build_pack(session)
     if speeds:
         pack = replace(pack, speeds=(_speed(settings),))
+    _require_unchanged(watched, settings)
     write_pack(out, pack)
     return Approval(0, f"recorded {pack.source} in {out}: {pack.recorded_in} is approved")
 
@@ -150,7 +154,9 @@ def _approve(settings: Settings, directory: Path, gated: _Gated) -> Approval:
     if isinstance(run, Approval):
         return run
     session = _gated_session(settings, run)
+    watched = watch(session.checkpoint)
     environment, surface = environment_of(session.clip), observe_surface(session.clip)
+    _require_unchanged(watched, settings)
     with owned(directory, patience_s=_PATIENCE_S):
         pack = open_pack(directory)  # again: others may have approved their environments meanwhile
         if environment in pack.environments:
@@ -264,12 +270,18 @@ def _gated_session(settings: Settings, run: RunRecord) -> Session:
     """A session on the checkpoint that was gated, and not on one that has taken its place since."""
     session = Session(settings)
     if asdict(session.checkpoint.fingerprints()) != dict(run.candidate.fingerprints):
-        raise CheckpointError(
-            "the checkpoint changed while it was recorded",
-            where=settings.model,
-            fix="Leave it alone and record it again",
-        )
+        raise _changed(settings)
     return session
+
+
+def _require_unchanged(watched: Watched, settings: Settings) -> None:
+    if names := watched.changed():
+        raise _changed(settings, f": {', '.join(names)}")
+
+
+def _changed(settings: Settings, names: str = "") -> CheckpointError:
+    what = f"the checkpoint changed while it was recorded{names}"
+    return CheckpointError(what, where=settings.model, fix="Leave it alone and record it again")
 
 
 def _outputs(session: Session) -> dict[str, Recorded]:

@@ -15,6 +15,7 @@ import click
 from clip_eval import __version__
 from clip_eval.bench_command import bench
 from clip_eval.errors import ClipEvalError
+from clip_eval.leaving import ends_the_process
 from clip_eval.option_values import DTYPE_NAMES, a_dtype, a_name, a_place
 from clip_eval.path_commands import path
 from clip_eval.settings import Settings
@@ -28,6 +29,7 @@ _USAGE_ERROR = 4
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports it
 
 
+@ends_the_process
 def main() -> None:
     """Run the command line: errors that a user can mend are one paragraph and exit code 4, never a traceback."""
     try:

@@ -19,6 +19,7 @@ from clip_eval.errors import CheckpointError, OutputError
 from clip_eval.files import new_directory
 from clip_eval.foreign import read_bytes
 from clip_eval.hub import TEXT_FILES
+from clip_eval.interpreters import clean_environment
 from clip_eval.inventory import check_inventory
 from clip_eval.tensors import read_header
 
@@ -91,11 +92,11 @@ def _unpickle(pickles: list[Path], weights: Path) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """The environment with an absolute import path, and without a setting that turns torch's warnings into errors."""
+    """The environment with an absolute import path, and without settings that change what Python does."""
     here = Path(__file__).parent.parent
     entries = [*filter(None, sys.path), str(here)]
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in entries)
-    return {**{name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}, "PYTHONPATH": path}
+    return {**clean_environment(), "PYTHONPATH": path}
 
 
 def _last_line(output: bytes) -> str:

@@ -13,15 +13,16 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from clip_eval.checks import SUITE
-from clip_eval.errors import OutputError, ProcessError, UsageError
+from clip_eval.errors import CheckpointError, OutputError, ProcessError, UsageError
 from clip_eval.files import writable_directory
 from clip_eval.interpreters import child_environment, record_with
 from clip_eval.run_folder import Lease, clear, owned
 from clip_eval.session import Session
 from clip_eval.settings import REPORTS, Settings
+from clip_eval.watched import identities
 
 __all__ = ["DEFAULT_OUT", "run_gate"]
 
@@ -66,7 +67,9 @@ def run_gate(settings: Settings, *, keyword: str | None = None, quiet: bool = Fa
 
 
 def _gate(settings: Settings, out: Path, lease: Lease, *, keyword: str | None, quiet: bool) -> int:
-    Session(settings).look()
+    session = Session(settings)
+    session.look()
+    before = identities(session.checkpoint)
     settings = _with_recorded_baseline(settings, out)
     with _scratch() as scratch:
         command = _command(settings, out, keyword)
@@ -80,6 +83,8 @@ def _gate(settings: Settings, out: Path, lease: Lease, *, keyword: str | None, q
         raise UsageError(said.removeprefix("ERROR: "))
     if said and code != _INTERRUPTED:
         sys.stderr.write(f"{said}\n")
+    if code < 0 and identities(session.checkpoint) != before:  # such as SIGBUS, of a file that was cut short
+        _refuse_changed(code, settings)
     _require_record(code, settings, out)
     return code
 
@@ -124,6 +129,14 @@ def _memory_file() -> IO[bytes]:
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("clip-eval"), "w+b")
     return tempfile.TemporaryFile()
+
+
+def _refuse_changed(code: int, settings: Settings) -> NoReturn:
+    raise CheckpointError(
+        f"the checkpoint changed while it was judged, and the test process died of {signal.Signals(-code).name}",
+        where=settings.model,
+        fix="Leave it alone and gate it again",
+    )
 
 
 def _require_record(code: int, settings: Settings, out: Path) -> None:

@@ -2,34 +2,147 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import site
 import subprocess
+import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import clip_eval
 from clip_eval.errors import ProcessError, UsageError
 
-__all__ = ["child_environment", "record_with"]
+__all__ = ["child_environment", "clean_environment", "record_with", "require_clip_eval"]
 
-# Each makes the interpreter or the libraries behave in another way than the one that is judged.
-_CLEARED = ("PYTHONWARNINGS", "PYTHONOPTIMIZE")
+# Python's own variables (https://docs.python.org/3/using/cmdline.html#environment-variables) that a child does not get.
+# Kept are those that say
+# - where modules lie: PYTHONPATH, PYTHONHOME, PYTHONUSERBASE, PYTHONNOUSERSITE, PYTHONSAFEPATH, PYTHONPLATLIBDIR,
+#   PYTHONEXECUTABLE; without them the child may not start, or imports other packages than this process;
+# - where bytecode goes: PYTHONPYCACHEPREFIX, PYTHONDONTWRITEBYTECODE;
+# - how text is encoded and shown: PYTHONUTF8, PYTHONIOENCODING, PYTHONCOERCECLOCALE, PYTHON_COLORS, PYTHONUNBUFFERED;
+# - what the interpreter has of the machine: PYTHON_CPU_COUNT, PYTHON_GIL, PYTHON_JIT;
+# and PYTHONHASHSEED, which makes a run repeatable, and PYTHONFAULTHANDLER, which says where one crashed.
+_CLEARED = frozenset(
+    (
+        *("PYTHONINSPECT", "PYTHONSTARTUP"),  # after the run a prompt waits, and the exit code is lost
+        *("PYTHONOPTIMIZE", "PYTHONINTMAXSTRDIGITS"),  # no asserts; other numbers are read: another program
+        *("PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONWARNDEFAULTENCODING"),  # libraries' warnings become errors or noise
+        *("PYTHONMALLOC", "PYTHONMALLOCSTATS", "PYTHONTRACEMALLOC"),  # slower memory: what is timed is not the model
+        *("PYTHONPERFSUPPORT", "PYTHON_PERF_JIT_SUPPORT", "PYTHONPROFILEIMPORTTIME"),  # slower, and noise on stderr
+        *("PYTHONVERBOSE", "PYTHONDEBUG", "PYTHONDUMPREFS", "PYTHONDUMPREFSFILE", "PYTHONTHREADDEBUG"),  # noise
+        *("PYTHONBREAKPOINT", "PYTHON_PRESITE", "PYTHONASYNCIODEBUG"),  # code of a debugging session
+        *("PYTHONCASEOK",),  # modules of another spelling are imported
+    )
+)
 
 
-def child_environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment without what would change how a child's Python or pytest behaves."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith("PYTEST_") and name not in _CLEARED
+    }
+
+
+def child_environment(python: str = sys.executable) -> dict[str, str]:
     """Return the environment for a child that runs `-m clip_eval` in any working directory, quietly.
 
     Relative entries of PYTHONPATH become absolute. Where this package runs from a source tree, the tree comes first; an
     installed package is the business of the interpreter that runs the child. Idle threads of torch sleep, unless
     OMP_WAIT_POLICY says otherwise: where they spin, a gate beside one busy process takes three times as long.
+
+    Args:
+        python: the interpreter that the child runs; another one than this has its standard library elsewhere.
     """
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_") and key not in _CLEARED}
+    kept = clean_environment()
+    if python != sys.executable:
+        kept.pop("PYTHONHOME", None)
     path = [str(Path(entry).absolute()) for entry in kept.get("PYTHONPATH", "").split(os.pathsep) if entry]
     here = str(Path(str(clip_eval.__file__)).parent.parent)
     if here not in (*site.getsitepackages(), site.getusersitepackages()):  # run from a source tree
         path.insert(0, here)
     quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
     return {"OMP_WAIT_POLICY": "passive", **kept, **quiet, "PYTHONPATH": os.pathsep.join(path)}
+
+
+# Runs on any Python since 2.7; what it is asked for is found, not imported, which takes seconds.
+_QUESTION = """
+import json, re, sys
+found = {"python": list(sys.version_info[:2]), "version": None, "missing": []}
+try:
+    from importlib.util import find_spec
+    spec = find_spec("clip_eval")
+    if spec is not None and spec.origin:
+        said = open(spec.origin).read()
+        found["version"] = re.search("__version__ *= *.([0-9A-Za-z.+!-]*)", said).group(1)
+    found["missing"] = [name for name in sys.argv[1:] if find_spec(name) is None]
+except Exception:
+    found["version"] = None
+print("clip-eval:" + json.dumps(found))
+"""
+_NEEDED = (
+    "click", "huggingface_hub", "jinja2", "jsonschema", "numpy", "packaging", "PIL", "pytest", "pytest_benchmark",
+    "regex", "safetensors", "scipy", "torch", "transformers",
+)  # fmt: skip
+_LEAST_PYTHON = (3, 10)
+_ANSWER_S, _ANSWER_BYTES = 60.0, 1 << 16  # a first start from a network drive is slow
+
+
+def require_clip_eval(python: str) -> None:
+    """Ask an interpreter, within seconds, whether the same clip-eval can run there.
+
+    Raises:
+        UsageError: there is no such program, it is no Python, too old, or without this release of clip-eval and what it
+            needs; the message says how to install it.
+    """
+    answer = _answer(python)
+    if answer is None:
+        fix = "Name the Python of an environment in which clip-eval is installed"
+        raise UsageError("this program is no Python that can be asked", where=python, fix=fix)
+    install = f"Run {shlex.quote(python)} -m pip install clip-eval=={clip_eval.__version__}"
+    if tuple(answer["python"]) < _LEAST_PYTHON:
+        found = ".".join(map(str, answer["python"]))
+        raise UsageError(f"the interpreter is Python {found}, and clip-eval needs 3.10", where=python)
+    if answer["version"] is None:
+        raise UsageError("the interpreter has no clip-eval", where=python, fix=install)
+    if answer["version"] != clip_eval.__version__:
+        here = clip_eval.__version__
+        raise UsageError(
+            f"the interpreter has clip-eval {answer['version']}, and this is {here}", where=python, fix=install
+        )
+    if missing := answer["missing"]:
+        what = f"the interpreter lacks {', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}"
+        raise UsageError(what, where=python, fix=install)
+
+
+def _answer(python: str) -> dict[str, Any] | None:
+    """What the interpreter says of itself; None where it does not answer as a Python does."""
+    try:
+        asked = subprocess.Popen(
+            [python, "-c", _QUESTION, *_NEEDED], env=child_environment(python),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or str(problem)
+        fix = "Name the Python of an environment in which clip-eval is installed"
+        raise UsageError(f"the interpreter cannot be started ({reason})", where=python, fix=fix) from problem
+    patience = threading.Timer(_ANSWER_S, asked.kill)
+    patience.start()
+    try:
+        assert asked.stdout is not None
+        said = asked.stdout.read(_ANSWER_BYTES).decode(errors="replace")
+    finally:
+        patience.cancel()
+        asked.kill()
+        asked.communicate()
+    answers = [line for line in said.splitlines() if line.startswith("clip-eval:")]
+    try:
+        found = json.loads(answers[-1].removeprefix("clip-eval:")) if answers else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def record_with(python: str, model: str, pack: Path, *options: str) -> None:
@@ -47,7 +160,7 @@ def record_with(python: str, model: str, pack: Path, *options: str) -> None:
     """
     command = [python, "-m", "clip_eval", "record", model, "--out", str(pack), *options]
     try:
-        done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=child_environment(python), capture_output=True, text=True, check=False)
     except OSError as problem:
         fix = "Name the Python of an environment in which clip-eval is installed"
         raise UsageError(f"the interpreter cannot be started ({problem.strerror})", where=python, fix=fix) from problem

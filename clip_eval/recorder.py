@@ -27,6 +27,7 @@ from clip_eval.run_record import CheckResult, RunRecord, dump
 from clip_eval.session import Session
 from clip_eval.settings import REPORTS
 from clip_eval.verdict import Asked, DeclaredCheck, complete, decide
+from clip_eval.watched import Watched, watch
 
 if TYPE_CHECKING:
     from clip_eval.compare import Mismatch
@@ -51,6 +52,7 @@ class Recorder:
         self._facts: dict[str, Any] = {}
         self._folders = contextlib.ExitStack()
         self._unwritten: OutputError | None = None
+        self._watched: Watched | None = None
 
     def prepare(self) -> None:
         """Own the folders, empty them, and look at everything the user named before long work. Raises ClipEvalError."""
@@ -59,6 +61,7 @@ class Recorder:
         try:
             self._own_folders()
             self.session.look()
+            self._watched = watch(self.session.checkpoint)
         except BaseException:
             self._folders.close()
             raise
@@ -226,6 +229,7 @@ class Recorder:
             ),
             new_weights=settings.new_weights,
             required=self.session.policy.require,
+            changed=() if self._watched is None else self._watched.changed(),
         )
         return RunRecord(
             started=datetime.fromtimestamp(self._started, tz=timezone.utc).isoformat(timespec="seconds"),

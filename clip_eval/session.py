@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from clip_eval.acceptances import Acceptance, Ruling, read_acceptances, rule
 from clip_eval.checkpoint import Checkpoint, open_checkpoint
 from clip_eval.errors import LibraryError, PackError, UsageError
+from clip_eval.interpreters import require_clip_eval
 from clip_eval.policy import Policy, read_policy
 from clip_eval.run_record import SubjectInfo
 from clip_eval.settings import DTYPES, Settings
@@ -48,6 +49,8 @@ class Session:
         self.pack  # noqa: B018 - opening it is the look
         self.acceptances  # noqa: B018 - reading them is the look
         self.policy  # noqa: B018 - reading it is the look
+        if self.settings.baseline_python is not None:
+            require_clip_eval(self.settings.baseline_python)
         self.require_place()
 
     def require_place(self) -> None:

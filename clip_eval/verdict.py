@@ -115,6 +115,7 @@ def decide(
     asked: Asked,
     new_weights: bool = False,
     required: Collection[Scope] = (),
+    changed: Sequence[str] = (),
 ) -> Decision:
     """The verdict of a run.
 
@@ -128,10 +129,12 @@ def decide(
         new_weights: the candidate has other weights than the pack, and the user said so. Then tasks must be judged
             against the pack.
         required: scopes that a policy wants judged; one that is not makes the run inconclusive.
+        changed: files of the checkpoint that changed while it was judged: then nobody knows what was, so that the
+            contract has a gap.
     """
     results = _answerable(complete(checks, declared=declared), asked=asked, new_weights=new_weights)
     evidence = (
-        _contract(results),
+        _contract(results, changed),
         _baseline(results, surface_changes, asked=asked.baseline),
         _tasks(results, tasks, asked=asked.tasks, new_weights=new_weights),
         _throughput(results, throughput, asked=asked.throughput),
@@ -145,7 +148,15 @@ def decide(
     return Decision(
         verdict=verdict,
         headline=f"{verdict}: {_headline(evidence)}",
-        reasons=(*failed, *policy, *_undecided(evidence), *reasons.gaps(results), *_merits(evidence), *notes),
+        reasons=(
+            *_unsettled(changed),
+            *failed,
+            *policy,
+            *_undecided(evidence),
+            *reasons.gaps(results),
+            *_merits(evidence),
+            *notes,
+        ),
         scope=scope,
     )
 
@@ -186,8 +197,20 @@ def _answerable(results: Sequence[CheckResult], *, asked: Asked, new_weights: bo
     return tuple(check for check in results if check.outcome != "not_run" or wanted[check.scope])
 
 
-def _contract(results: Sequence[CheckResult]) -> _Evidence:
-    return _from_checks("contract", results, asked=True)
+def _contract(results: Sequence[CheckResult], changed: Sequence[str]) -> _Evidence:
+    evidence = _from_checks("contract", results, asked=True)
+    gap = (f"the checkpoint changed while it was judged: {reasons.listed(changed)}",) if changed else ()
+    return dataclasses.replace(evidence, gaps=gap + evidence.gaps)
+
+
+def _unsettled(changed: Sequence[str]) -> tuple[str, ...]:
+    """What to do about a checkpoint that changed; it comes first, since failures may follow from it."""
+    if not changed:
+        return ()
+    return (
+        f"The checkpoint changed while it was judged ({reasons.listed(changed)}): the results below may be of either "
+        "state, or of a mixture. Leave it alone and gate it again.",
+    )
 
 
 def _baseline(results: Sequence[CheckResult], changes: Sequence[SurfaceChange], *, asked: bool) -> _Evidence:

@@ -182,13 +182,9 @@ def test_a_full_disk_is_told_from_other_failures() -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     assert lacks_room(full)
     assert not lacks_room(OSError(errno.EACCES, "Permission denied"))
-    try:
-        try:
-            raise full
-        except OSError as problem:
-            raise RuntimeError("cannot save") from problem
-    except RuntimeError as error:
-        assert lacks_room(error)
+    caused = RuntimeError("cannot save")
+    caused.__cause__ = full
+    assert lacks_room(caused)
     with pytest.raises(SafetensorError) as caught:
         save_file({"x": np.zeros(1)}, "/dev/full/x")
     assert not lacks_room(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 import clip_eval
 from clip_eval.errors import ProcessError, UsageError
-from clip_eval.interpreters import child_environment, record_with
+from clip_eval.interpreters import child_environment, record_with, require_clip_eval
 
 
 def program(directory: Path, body: str) -> str:
@@ -32,6 +33,68 @@ def test_the_environment_is_clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     path = found["PYTHONPATH"].split(os.pathsep)
     assert str(tmp_path / "mine") in path
     assert all(Path(entry).is_absolute() for entry in path)
+
+
+@pytest.mark.parametrize(
+    "name", ["PYTHONINSPECT", "PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONMALLOC", "PYTHONVERBOSE"]
+)
+def test_pythons_switches_are_not_handed_on(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """None of the variables that make a child wait, behave or speak in another way reaches it."""
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("PYTHONHASHSEED", "3")
+    assert name not in child_environment()
+    assert child_environment()["PYTHONHASHSEED"] == "3"
+
+
+def test_another_interpreter_has_a_home_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PYTHONHOME says where this interpreter's standard library is, which another one cannot use."""
+    monkeypatch.setenv("PYTHONHOME", "/somewhere")
+    assert child_environment()["PYTHONHOME"] == "/somewhere"
+    assert "PYTHONHOME" not in child_environment("/other/python")
+
+
+def test_this_interpreter_can_run_the_gate() -> None:
+    """The environment of the tests has all that is asked for."""
+    require_clip_eval(sys.executable)
+
+
+def answering(directory: Path, **found: object) -> str:
+    """Return an interpreter that says this of itself."""
+    said = {"python": [3, 11], "version": clip_eval.__version__, "missing": [], **found}
+    return program(directory, f"print('warming up'); print('clip-eval:' + {json.dumps(json.dumps(said))})")
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"version": None}, r"no clip-eval: .*python\. Run .*python -m pip install clip-eval==\d"),
+        ({"version": "0.0.1"}, r"has clip-eval 0\.0\.1, and this is .* -m pip install clip-eval==\d"),
+        ({"missing": ["transformers"]}, r"lacks transformers: .* -m pip install clip-eval==\d"),
+        ({"python": [3, 8]}, r"is Python 3\.8, and clip-eval needs 3\.10"),
+    ],
+    ids=["none", "other", "transformers", "old"],
+)
+def test_an_interpreter_without_the_same_clip_eval(tmp_path: Path, found: dict[str, object], said: str) -> None:
+    """It is a usage error, and the message says what to run."""
+    with pytest.raises(UsageError, match=said):
+        require_clip_eval(answering(tmp_path, **found))
+
+
+@pytest.mark.parametrize(
+    "body", ["print('hello')", "sys.exit(3)", "print('clip-eval:{')", "while True: print('y' * 99)"]
+)
+def test_a_program_that_is_no_python(tmp_path: Path, body: str) -> None:
+    """Whatever it says, and however much of it, it is told within seconds."""
+    with pytest.raises(UsageError, match="no Python that can be asked"):
+        require_clip_eval(program(tmp_path, body))
+
+
+def test_an_interpreter_that_is_not_there(tmp_path: Path) -> None:
+    """A missing file, a directory and a file that may not be run are no interpreters."""
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "none", tmp_path, tmp_path / "file"):
+        with pytest.raises(UsageError, match="cannot be started"):
+            require_clip_eval(str(path))
 
 
 def test_idle_threads_sleep(monkeypatch: pytest.MonkeyPatch) -> None:

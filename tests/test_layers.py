@@ -16,14 +16,14 @@ ROOT = Path(clip_eval.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(layer.split())
     for layer in (
-        "__init__ _unpickle budgets deviations display errors foreign hard_texts measurement nearest paths schemas",
+        "__init__ _unpickle budgets deviations display errors foreign hard_texts leaving measurement nearest paths schemas",
         "compare config files hub interpreters machine run_record settings speeds tensor_names tensors",
         "causes",
         "acceptances fingerprints inventory library option_values oracle places policy reasons run_folder",
         "edge_images probes processor_files report rounding verdict",
         "checkpoint",
         "recomputed teacher",
-        "calling checks classified convert expect slope subject",
+        "calling checks classified convert expect slope subject watched",
         "forcing observe outcomes",
         "looks token_routes",
         "baseline localise repro tasks throughput",
@@ -41,8 +41,8 @@ What `clip_eval/__init__.py` loads in a function is no import of its layer: it h
 """
 
 NOTHING_OF_THE_PACKAGE = (
-    *("_unpickle", "budgets", "deviations", "errors", "foreign", "hard_texts", "measurement", "nearest", "paths"),
-    "schemas",
+    *("_unpickle", "budgets", "deviations", "errors", "foreign", "hard_texts", "leaving", "measurement", "nearest"),
+    *("paths", "schemas"),
 )
 ORACLE_MAY_IMPORT = {"config", "errors", "files", "foreign"}
 MAY_LOAD_TORCH = {"_unpickle", "benching", "throughput"}

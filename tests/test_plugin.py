@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,38 @@ def test_reports_that_cannot_be_written(pytester: pytest.Pytester, model: str) -
     result.stderr.fnmatch_lines(["ERROR: the file cannot be written (file too large): */out/report.html. Make room *"])
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
     assert not (pytester.path / "out").exists()
+
+
+CHANGING = """
+    import shutil
+    from pathlib import Path
+
+    def pytest_collection_finish():
+        {change}
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("shutil.rmtree('clip')", "(config.json, model.safetensors, processor_config.json and 2 more)"),
+        ("Path('clip/tokenizer.json').write_text('{}')", "(tokenizer.json)"),
+    ],
+    ids=["gone", "tokenizer"],
+)
+def test_a_checkpoint_that_changes_is_not_judged(pytester: pytest.Pytester, base: Path, change: str, said: str) -> None:
+    """What changes or vanishes after the first look makes the run inconclusive at best, and never breaks it down."""
+    shutil.copytree(smallest_clip(base), pytester.path / "clip")
+    pytester.makepyfile(meddler=CHANGING.format(change=change))
+    result = pytester.runpytest_subprocess(
+        *MEDDLED, "--clip-model=clip", "--clip-out=out", "-k", "logits_are_symmetric"
+    )
+    record = run_record(pytester.path / "out")
+    assert result.ret in (1, 10), result.stdout.str()
+    assert result.ret == {"fail": 1, "inconclusive": 10}[record["verdict"]]
+    assert record["reasons"][0].startswith(f"The checkpoint changed while it was judged {said}")
+    assert "the checkpoint changed while it was judged: " in record["scope"][0]["reason"]
+    assert record["candidate"]["fingerprints"]["tokenizer"] is not None
 
 
 OWN_TESTS = """

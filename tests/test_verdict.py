@@ -455,3 +455,16 @@ def test_a_slower_speed_is_told_once() -> None:
     assert sum("images" in reason for reason in decision.reasons) == 2
     assert sum("Throughput images failed: it takes 1.4" in reason for reason in decision.reasons) == 1
     assert sum("MB that a call keeps" in reason for reason in decision.reasons) == 1
+
+
+def test_a_checkpoint_that_changed_is_inconclusive_at_best() -> None:
+    """What was judged is not known: no pass, the files are named first, and what failed still fails."""
+    decision = verdict((CONTRACT,), changed=("model.safetensors",))
+    assert decision.exit_code == 10
+    gap = "the checkpoint changed while it was judged: model.safetensors"
+    assert decision.headline == f"inconclusive: could not judge contract ({gap}); no baseline, no tasks, no throughput"
+    assert "Leave it alone and gate it again" in decision.reasons[0]
+    failed = sample.check("chapter.broken", outcome="failed", measurements=(sample.failed_measurement(),))
+    decision = verdict((CONTRACT, failed), changed=("model.safetensors",))
+    assert decision.exit_code == 1
+    assert "(model.safetensors)" in decision.reasons[0]

@@ -14,6 +14,7 @@ from clip_eval.benching.options import Options
 from clip_eval.benching.recommend import recommend
 from clip_eval.benching.record import Bench, Compiled, Configuration
 from clip_eval.expect import Oracle
+from clip_eval.interpreters import require_clip_eval
 from clip_eval.provenance import facts
 from clip_eval.session import Session
 from clip_eval.settings import Settings
@@ -59,6 +60,8 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
         require_device(device)
     for attention in options.attentions:
         require_attention(attention)
+    if options.against_python is not None:
+        require_clip_eval(options.against_python)
     with held_to(options.threads):
         tried = list(_tried(options, say))
         first = tried[0].session

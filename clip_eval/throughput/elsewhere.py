@@ -43,7 +43,7 @@ class Elsewhere:
         command = [python, "-m", "clip_eval.throughput.worker"]
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, env=child_environment()
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, env=child_environment(python)
             )
         except OSError as problem:
             self._said.close()
