@@ -65,11 +65,16 @@ def bench(
 
     Example: clip-eval bench my-clip --dtype bfloat16 --out reports/speed
     """
-    from clip_eval.benching import Options, run_bench, write_bench
-    from clip_eval.benching.text import terminal
+    from clip_eval.checkpoint import open_checkpoint
     from clip_eval.files import writable_directory
 
     where = writable_directory(out or _DEFAULT_OUT)
+    for name in {checkpoint, named["against"] or checkpoint}:
+        open_checkpoint(name)  # before torch is loaded, which takes seconds
+
+    from clip_eval.benching import Options, run_bench, write_bench
+    from clip_eval.benching.text import terminal
+
     options = Options(model=checkpoint, dtypes=dtypes, attentions=attentions, **named)
     found = run_bench(options, say=lambda line: click.echo(line, err=True))
     write_bench(found, where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from clip_eval.benching.at_once import compute_at_once
 from clip_eval.benching.options import Options
 from clip_eval.benching.recommend import recommend
 from clip_eval.benching.record import Bench, Compiled, Configuration
+from clip_eval.checkpoint import open_checkpoint
+from clip_eval.errors import UsageError
 from clip_eval.expect import Oracle
 from clip_eval.provenance import facts
 from clip_eval.session import Session
@@ -55,10 +58,7 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
         ClipEvalError: something that the user named cannot be read, or the device cannot be used.
     """
     started, start = datetime.now(tz=timezone.utc), time.perf_counter()
-    for device in options.devices:
-        require_device(device)
-    for attention in options.attentions:
-        require_attention(attention)
+    _look(options)
     with held_to(options.threads):
         tried = list(_tried(options, say))
         first = tried[0].session
@@ -86,6 +86,19 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
         at_once=at_once,
         notes=tuple(notes),
     )
+
+
+def _look(options: Options) -> None:
+    """Look at everything the user named, before anything is measured. Raises ClipEvalError."""
+    for name in {options.model, options.against or options.model}:
+        open_checkpoint(name)
+    if options.against_python is not None and shutil.which(options.against_python) is None:
+        fix = "Name the Python of an environment in which clip-eval is installed"
+        raise UsageError("there is no such interpreter", where=options.against_python, fix=fix)
+    for device in options.devices:
+        require_device(device)
+    for attention in options.attentions:
+        require_attention(attention)
 
 
 def _tried(options: Options, say: Callable[[str], None]) -> Iterator[Tried]:
