@@ -65,13 +65,18 @@ def bench(
 
     Example: clip-eval bench my-clip --dtype bfloat16 --out reports/speed
     """
-    from clip_eval.benching import Options, run_bench, write_bench
-    from clip_eval.benching.text import terminal
-    from clip_eval.benching.writing import FILES
+    from clip_eval.checkpoint import open_checkpoint
     from clip_eval.files import writable_directory
     from clip_eval.run_folder import clear, owned
 
     where = writable_directory(out or _DEFAULT_OUT)
+    for name in {checkpoint, named["against"] or checkpoint}:
+        open_checkpoint(name)  # before torch is loaded, which takes seconds
+
+    from clip_eval.benching import Options, run_bench, write_bench
+    from clip_eval.benching.text import terminal
+    from clip_eval.benching.writing import FILES
+
     options = Options(model=checkpoint, dtypes=dtypes, attentions=attentions, **named)
     with owned(where):
         clear(where, FILES)

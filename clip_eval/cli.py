@@ -40,7 +40,7 @@ def main() -> None:
         sys.exit(2)
     except click.UsageError as error:
         command = "clip-eval" if error.ctx is None else error.ctx.command_path
-        _complain(f"{error.format_message()} See {command} --help.", _USAGE_ERROR)
+        _complain(f"{error.format_message().rstrip('.')}. See {command} --help.", _USAGE_ERROR)
     except click.ClickException as error:
         _complain(error.format_message(), _USAGE_ERROR)
     except BrokenPipeError:  # a reader that leaves, as `head` does, is no error of ours

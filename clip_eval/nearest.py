@@ -5,6 +5,7 @@ there.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -56,9 +57,12 @@ def listed(wanted: str, known: Iterable[str], aliases: Mapping[str, str] | None 
 def nearest_path(path: str | Path) -> Path | None:
     """Return a path that exists and differs from `path`, which does not, in the spelling of one name; None for none.
 
-    The name is the first that is not there: what follows it must be there below the name that replaces it.
+    The name is the first that is not there: what follows it must be there below the name that replaces it. A path that
+    exists, and is wrong for another reason, is none.
     """
     wanted = Path(path)
+    if os.path.lexists(wanted):
+        return None
     for known in wanted.parents:
         if _is_directory(known):
             rest = wanted.relative_to(known).parts

@@ -44,6 +44,7 @@ def test_the_nearest_path(tmp_path: Path) -> None:
     assert nearest_path(tmp_path / "baselines" / "shape") == tmp_path / "baselines" / "shapes"
     assert nearest_path(tmp_path / "baseline" / "circles") is None
     assert nearest_path(tmp_path / "reports") is None
+    assert nearest_path(tmp_path / "baseliner") is None, "it is there"
     assert beside(tmp_path / "reports", "Name one") == "Name one"
     assert beside(tmp_path / "baselines" / "shape", "x").endswith(str(tmp_path / "baselines" / "shapes"))
 

@@ -13,6 +13,7 @@ from clip_eval.benching.at_once import compute_at_once
 from clip_eval.benching.options import Options
 from clip_eval.benching.recommend import recommend
 from clip_eval.benching.record import Bench, Compiled, Configuration
+from clip_eval.checkpoint import open_checkpoint
 from clip_eval.expect import Oracle
 from clip_eval.interpreters import require_clip_eval
 from clip_eval.provenance import facts
@@ -56,12 +57,7 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
         ClipEvalError: something that the user named cannot be read, or the device cannot be used.
     """
     started, start = datetime.now(tz=timezone.utc), time.perf_counter()
-    for device in options.devices:
-        require_device(device)
-    for attention in options.attentions:
-        require_attention(attention)
-    if options.against_python is not None:
-        require_clip_eval(options.against_python)
+    _look(options)
     with held_to(options.threads):
         tried = list(_tried(options, say))
         first = tried[0].session
@@ -89,6 +85,18 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
         at_once=at_once,
         notes=tuple(notes),
     )
+
+
+def _look(options: Options) -> None:
+    """Look at everything the user named, before anything is measured. Raises ClipEvalError."""
+    for name in {options.model, options.against or options.model}:
+        open_checkpoint(name)
+    if options.against_python is not None:
+        require_clip_eval(options.against_python)
+    for device in options.devices:
+        require_device(device)
+    for attention in options.attentions:
+        require_attention(attention)
 
 
 def _tried(options: Options, say: Callable[[str], None]) -> Iterator[Tried]:

@@ -334,7 +334,9 @@ def test_what_is_not_there_is_a_usage_error(model: Path, options: dict[str, Any]
         run_bench(Options(model=str(model), dtypes=("float32",), most_rows=1, **options))
 
 
-def test_the_command_measures_and_writes(found: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_measures_and_writes(
+    found: Bench, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`bench` hands its options on, writes the files, and prints where they are."""
     asked: list[Options] = []
 
@@ -344,7 +346,7 @@ def test_the_command_measures_and_writes(found: Bench, tmp_path: Path, monkeypat
 
     monkeypatch.setattr("clip_eval.benching.run_bench", run)
     arguments = [
-        "my-clip",
+        str(model),
         "--dtype",
         "float32",
         "--dtype",
@@ -359,7 +361,7 @@ def test_the_command_measures_and_writes(found: Bench, tmp_path: Path, monkeypat
     assert result.exit_code == 0
     assert asked == [
         Options(
-            model="my-clip", dtypes=("float32", "bfloat16"), attentions=("eager",), compiled=True, threads=2
+            model=str(model), dtypes=("float32", "bfloat16"), attentions=("eager",), compiled=True, threads=2
         )
     ]  # fmt: skip
     assert f"reports: {tmp_path / 'out' / 'bench.html'}" in result.output
