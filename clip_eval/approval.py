@@ -26,6 +26,7 @@ from clip_eval.errors import CheckpointError, OutputError, PackError, UsageError
 from clip_eval.files import read_text, writable_directory
 from clip_eval.hermetic import run_gate
 from clip_eval.measurement import Json
+from clip_eval.progress import say
 from clip_eval.provenance import facts
 from clip_eval.run_folder import owned, reserved
 from clip_eval.run_record import RunRecord, SurfaceChange, load
@@ -116,6 +117,7 @@ def _record_new(settings: Settings, out: Path, *, speeds: bool) -> Approval:
     run = _gate(settings)
     if isinstance(run, Approval):
         return run
+    say("the suite passes; recording outputs and surface")
     session = _gated_session(settings, run)
     watched = watch(session.checkpoint)
     pack = build_pack(session)
@@ -135,6 +137,7 @@ def _approve(settings: Settings, directory: Path) -> Approval:
     run = _gate(replace(settings, baseline=str(directory)))
     if isinstance(run, Approval):
         return run
+    say("the suite passes; recording the surface")
     session = _gated_session(settings, run)
     watched = watch(session.checkpoint)
     environment, surface = environment_of(session.clip), observe_surface(session.clip)
@@ -168,6 +171,7 @@ def _speed(settings: Settings) -> Speed:
     """How fast the checkpoint is here, in the dtype that a gate runs it in unless it is told another."""
     from clip_eval.throughput.entry import measured_speed
 
+    say("timing the model")
     return measured_speed(Session(replace(settings, dtype=None)).clip)
 
 
@@ -204,7 +208,7 @@ def _gate(settings: Settings) -> RunRecord | Approval:
     """The record of a gate run that allows approval, or the refusal. Reports outlive a refusal only."""
     reports = Path(tempfile.mkdtemp(prefix="clip-eval-record-"))
     try:
-        code = run_gate(replace(settings, out=reports), quiet=True)
+        code = run_gate(replace(settings, out=reports), quiet=True, progress=True)
     finally:
         judged = (reports / "run.json").is_file()
         if not judged:

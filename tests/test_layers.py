@@ -16,7 +16,8 @@ ROOT = Path(clip_eval.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(layer.split())
     for layer in (
-        "__init__ _unpickle budgets deviations display errors hard_texts leaving measurement paths schemas",
+        "__init__ _unpickle budgets children deviations display errors hard_texts leaving measurement paths progress "
+        "schemas",
         "compare config files hub interpreters machine run_record settings speeds tensors",
         "acceptances fingerprints inventory library oracle policy reasons run_folder",
         "checkpoint edge_images probes report rounding verdict",
@@ -27,7 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "baseline localise repro tasks throughput",
         "session small_model",
         "hermetic provenance suite",
-        "approval bench recorder",
+        "approval bench following recorder",
         "api bench_command path_commands",
         "cli plugin",
         "__main__",
@@ -40,6 +41,7 @@ What `clip_eval/__init__.py` loads in a function is no import of its layer: it h
 
 NOTHING_OF_THE_PACKAGE = (
     *("_unpickle", "budgets", "deviations", "errors", "hard_texts", "leaving", "measurement", "paths", "schemas"),
+    *("children", "progress"),
 )
 ORACLE_MAY_IMPORT = {"config", "errors"}
 MAY_LOAD_TORCH = {"_unpickle", "bench", "throughput"}
