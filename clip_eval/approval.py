@@ -26,6 +26,7 @@ from clip_eval.errors import CheckpointError, OutputError, PackError, UsageError
 from clip_eval.files import read_text, writable_directory
 from clip_eval.hermetic import run_gate
 from clip_eval.measurement import Json
+from clip_eval.progress import say
 from clip_eval.provenance import facts
 from clip_eval.run_folder import owned, reserved
 from clip_eval.run_record import RunRecord, SurfaceChange, load
@@ -134,6 +135,7 @@ def _record_new(settings: Settings, out: Path, gated: _Gated, *, speeds: bool) -
     run = _gate(settings, gated)
     if isinstance(run, Approval):
         return run
+    say("the suite passes; recording outputs and surface")
     session = _gated_session(settings, run)
     watched = watch(session.checkpoint)
     pack = build_pack(session)
@@ -153,6 +155,7 @@ def _approve(settings: Settings, directory: Path, gated: _Gated) -> Approval:
     run = _gate(replace(settings, baseline=str(directory)), gated)
     if isinstance(run, Approval):
         return run
+    say("the suite passes; recording the surface")
     session = _gated_session(settings, run)
     watched = watch(session.checkpoint)
     environment, surface = environment_of(session.clip), observe_surface(session.clip)
@@ -186,6 +189,7 @@ def _speed(settings: Settings) -> Speed:
     """How fast the checkpoint is here, in the dtype that a gate runs it in unless it is told another."""
     from clip_eval.throughput.entry import measured_speed
 
+    say("timing the model")
     return measured_speed(Session(replace(settings, dtype=None)).clip)
 
 
@@ -227,7 +231,7 @@ def _gate(settings: Settings, gated: _Gated) -> RunRecord | Approval:
     reports = gated.reports or Path(tempfile.mkdtemp(prefix="clip-eval-record-"))
     judged = False
     try:
-        code = run_gate(replace(settings, out=reports), quiet=True)
+        code = run_gate(replace(settings, out=reports), quiet=True, progress=True)
         judged = (reports / "run.json").is_file()
     finally:
         if not judged and gated.reports is None:

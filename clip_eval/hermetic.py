@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, NoReturn
 
 from clip_eval.checks import SUITE
+from clip_eval.children import memory_file, run_to_the_end, said
 from clip_eval.errors import CheckpointError, OutputError, ProcessError, UsageError
 from clip_eval.files import writable_directory
 from clip_eval.interpreters import child_environment, record_with
+from clip_eval.progress import HandedOn, handed_on, say
 from clip_eval.run_folder import Lease, clear, owned
 from clip_eval.session import Session
 from clip_eval.settings import REPORTS, Settings
@@ -36,7 +35,9 @@ _INTERRUPTED, _USAGE_ERROR = 2, 4
 _DECIDED = (0, 1, 10)
 
 
-def run_gate(settings: Settings, *, keyword: str | None = None, quiet: bool = False) -> int:
+def run_gate(
+    settings: Settings, *, keyword: str | None = None, quiet: bool = False, progress: bool | None = None
+) -> int:
     """Run the suite on a checkpoint, write the reports, return the exit code.
 
     The child runs in an empty directory with its own configuration file and root directory, without conftest files,
@@ -47,6 +48,7 @@ def run_gate(settings: Settings, *, keyword: str | None = None, quiet: bool = Fa
         settings: what to gate; `out` defaults to reports/latest under the working directory.
         keyword: run only checks that match this pytest -k expression; the verdict is then inconclusive at best.
         quiet: print nothing unless the run broke down: for a caller whose verdict is another than the gate's.
+        progress: say on stderr what is being done and how far it is; by default unless `quiet`.
 
     Returns:
         0 pass, 1 fail, 10 inconclusive, else pytest's: 2 interrupted (what there is was written), 3 internal error.
@@ -60,29 +62,36 @@ def run_gate(settings: Settings, *, keyword: str | None = None, quiet: bool = Fa
     with owned(out, *([] if settings.repro is None else [settings.repro])) as lease:
         clear(out, REPORTS)
         try:
-            return _gate(settings, out, lease, keyword=keyword, quiet=quiet)
+            shown = not quiet if progress is None else progress
+            return _gate(settings, out, lease, keyword=keyword, quiet=quiet, progress=shown)
         finally:
             if not (out / "run.json").exists():
                 clear(out, REPORTS)  # run.json comes last: without it the others are of a run that broke down
 
 
-def _gate(settings: Settings, out: Path, lease: Lease, *, keyword: str | None, quiet: bool) -> int:
+def _gate(settings: Settings, out: Path, lease: Lease, *, keyword: str | None, quiet: bool, progress: bool) -> int:
     session = Session(settings)
     session.look()
     before = identities(session.checkpoint)
-    settings = _with_recorded_baseline(settings, out)
-    with _scratch() as scratch:
-        command = _command(settings, out, keyword)
-        code = _run(
-            command, cwd=scratch.empty, errors=scratch.errors, output=scratch.kept if quiet else None, lease=lease
-        )
-        said, held_back = _read(scratch.errors), _read(scratch.kept)
+    with handed_on(progress) as stream:
+        settings = _with_recorded_baseline(settings, out, stream)
+        with _scratch() as scratch:
+            ended = run_to_the_end(
+                _command(settings, out, keyword),
+                environment={**_environment(), **lease.environment(), **stream.environment()},
+                errors=scratch.errors,
+                output=scratch.kept if quiet else None,
+                directory=scratch.empty,
+                descriptors=(*lease.descriptors, *stream.descriptors),
+            )
+            complaint, held_back = said(scratch.errors), said(scratch.kept)
+    code = _INTERRUPTED if ended.interrupted and ended.code < 0 else ended.code
     if held_back and code not in _DECIDED:
         sys.stdout.write(f"{held_back}\n")
     if code == _USAGE_ERROR:
-        raise UsageError(said.removeprefix("ERROR: "))
-    if said and code != _INTERRUPTED:
-        sys.stderr.write(f"{said}\n")
+        raise UsageError(complaint.removeprefix("ERROR: "))
+    if complaint and code != _INTERRUPTED:
+        sys.stderr.write(f"{complaint}\n")
     if code < 0 and identities(session.checkpoint) != before:  # such as SIGBUS, of a file that was cut short
         _refuse_changed(code, settings)
     _require_record(code, settings, out)
@@ -103,14 +112,14 @@ def _scratch() -> Iterator[_Scratch]:
     with contextlib.ExitStack() as stack:
         try:
             empty = stack.enter_context(tempfile.TemporaryDirectory(prefix="clip-eval-", ignore_cleanup_errors=True))
-            errors, kept = (stack.enter_context(_memory_file()) for _ in range(2))
+            errors, kept = (stack.enter_context(memory_file()) for _ in range(2))
         except OSError as problem:
             what = f"no temporary file can be made ({(problem.strerror or str(problem)).lower()})"
             raise OutputError(what, where=problem.filename, fix="Make room there, or set TMPDIR") from problem
         yield _Scratch(empty, errors, kept)
 
 
-def _with_recorded_baseline(settings: Settings, out: Path) -> Settings:
+def _with_recorded_baseline(settings: Settings, out: Path, stream: HandedOn) -> Settings:
     """Where another interpreter is the baseline and no pack is named, let it record one: that says what it does."""
     if settings.baseline_python is None or settings.baseline is not None:
         return settings
@@ -119,16 +128,10 @@ def _with_recorded_baseline(settings: Settings, out: Path) -> Settings:
         shutil.rmtree(pack)
     named = {"--attn": settings.attention, "--device": settings.device, "--library": settings.library}
     options = [part for name, value in named.items() if value is not None for part in (name, value)]
-    sys.stderr.write(f"recording the baseline with {settings.baseline_python}\n")
-    record_with(settings.baseline_python, settings.model, pack, *options)
+    if stream.descriptors:
+        say(f"recording the baseline with {settings.baseline_python}, then judging")
+    record_with(settings.baseline_python, settings.model, pack, *options, stream=stream)
     return replace(settings, baseline=str(pack))
-
-
-def _memory_file() -> IO[bytes]:
-    """A file for what the child says; in memory where the system has such files, so that a full disk can be told."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("clip-eval"), "w+b")
-    return tempfile.TemporaryFile()
 
 
 def _refuse_changed(code: int, settings: Settings) -> NoReturn:
@@ -174,66 +177,5 @@ def _absolute_options(settings: Settings) -> list[str]:
     return [_absolute(part) if part == python else part for part in options]
 
 
-def _run(command: list[str], *, cwd: str, errors: IO[bytes], output: IO[bytes] | None, lease: Lease) -> int:
-    """Run the child to its end.
-
-    It has a session of its own, so that Ctrl-C reaches it once, from here: it then writes what it has and ends by
-    itself. A shell that starts jobs in the background makes them, and so the child, deaf to it; the child must hear.
-    """
-    interrupted = False
-    with _stopped_like_interrupted(), _started(command, cwd=cwd, errors=errors, output=output, lease=lease) as child:
-        try:
-            while (code := _wait(child)) is None:
-                interrupted = True
-        finally:
-            child.kill()  # a child that has ended takes no notice
-    return _INTERRUPTED if interrupted and code < 0 else code
-
-
-def _started(
-    command: list[str], *, cwd: str, errors: IO[bytes], output: IO[bytes] | None, lease: Lease
-) -> subprocess.Popen[bytes]:
-    """Start the child. What ignores a signal hands that on, so for this moment the signal is not ignored."""
-    deaf = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    if deaf:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        return subprocess.Popen(
-            command, cwd=cwd, env={**_environment(), **lease.environment()}, stdout=output, stderr=errors,
-            start_new_session=True, pass_fds=lease.descriptors if os.name == "posix" else (),
-        )  # fmt: skip
-    finally:
-        if deaf:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _wait(child: subprocess.Popen[bytes]) -> int | None:
-    """The child's exit code; None once it was interrupted, and has to be waited for again."""
-    try:
-        return child.wait()
-    except KeyboardInterrupt:
-        if os.name == "posix":  # elsewhere a console interrupts all its processes
-            child.send_signal(signal.SIGINT)
-        return None
-
-
-@contextlib.contextmanager
-def _stopped_like_interrupted() -> Iterator[None]:
-    """A request to stop (SIGTERM) counts as Ctrl-C in the block: nobody else would tell the child."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python handles signals in the main thread only
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _environment() -> dict[str, str]:
     return {**child_environment(), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-
-
-def _read(errors: IO[bytes]) -> str:
-    errors.seek(0)
-    return errors.read().decode(errors="replace").strip()

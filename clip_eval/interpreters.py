@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import clip_eval
+from clip_eval.children import memory_file, run_to_the_end, said
 from clip_eval.errors import ProcessError, UsageError
+from clip_eval.progress import HandedOn
 
 __all__ = ["child_environment", "clean_environment", "record_with", "require_clip_eval"]
 
@@ -125,9 +127,7 @@ def _answer(python: str) -> dict[str, Any] | None:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
     except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or str(problem)
-        fix = "Name the Python of an environment in which clip-eval is installed"
-        raise UsageError(f"the interpreter cannot be started ({reason})", where=python, fix=fix) from problem
+        raise _not_started(python, problem) from problem
     patience = threading.Timer(_ANSWER_S, asked.kill)
     patience.start()
     try:
@@ -145,7 +145,7 @@ def _answer(python: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def record_with(python: str, model: str, pack: Path, *options: str) -> None:
+def record_with(python: str, model: str, pack: Path, *options: str, stream: HandedOn | None = None) -> None:
     """Record a pack with another interpreter: what the release in its environment does is the baseline then.
 
     Args:
@@ -153,17 +153,36 @@ def record_with(python: str, model: str, pack: Path, *options: str) -> None:
         model: a checkpoint directory or hub id.
         pack: a new directory.
         options: of `clip-eval record`.
+        stream: where it says how far it is; None for nowhere.
 
     Raises:
         UsageError: the interpreter cannot be started.
         ProcessError: it recorded nothing; the message holds its last words.
+        KeyboardInterrupt: the user interrupted it; it has ended.
     """
+    stream = stream or HandedOn()
     command = [python, "-m", "clip_eval", "record", model, "--out", str(pack), *options]
-    try:
-        done = subprocess.run(command, env=child_environment(python), capture_output=True, text=True, check=False)
-    except OSError as problem:
-        fix = "Name the Python of an environment in which clip-eval is installed"
-        raise UsageError(f"the interpreter cannot be started ({problem.strerror})", where=python, fix=fix) from problem
-    if done.returncode:
-        said = " ".join((done.stdout.strip() or done.stderr.strip()).split())
-        raise ProcessError(f"the other interpreter recorded no baseline ({said[:600]})", where=python)
+    with memory_file() as errors, memory_file() as output:
+        try:
+            ended = run_to_the_end(
+                command,
+                environment={**child_environment(python), **stream.environment()},
+                errors=errors,
+                output=output,
+                descriptors=stream.descriptors,
+            )
+        except OSError as problem:
+            raise _not_started(python, problem) from problem
+        words = said(output) or said(errors)
+    if ended.interrupted:
+        raise KeyboardInterrupt
+    if ended.code:
+        raise ProcessError(
+            f"the other interpreter recorded no baseline ({' '.join(words.split())[:600]})", where=python
+        )
+
+
+def _not_started(python: str, problem: OSError | ValueError) -> UsageError:
+    reason = getattr(problem, "strerror", None) or str(problem)
+    fix = "Name the Python of an environment in which clip-eval is installed"
+    return UsageError(f"the interpreter cannot be started ({reason})", where=python, fix=fix)

@@ -15,6 +15,7 @@ import pytest
 from clip_eval.checks import is_of_suite
 from clip_eval.errors import ClipEvalError
 from clip_eval.outcomes import Evidence
+from clip_eval.progress import is_handed_on
 from clip_eval.settings import Settings, named
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SESSION] = session
     config.pluginmanager.register(recorder, "clip-eval-recorder")
     config.pluginmanager.register(keywords, "clip-eval-keywords")
+    if is_handed_on():
+        from clip_eval.following import Follower
+
+        config.pluginmanager.register(Follower(Path(model).name), "clip-eval-follower")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

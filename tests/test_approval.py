@@ -75,7 +75,8 @@ def gate_that(
         id="A()", what="w", before="b", after="a", check="baseline.surface_is_approved", accepted=None
     )
 
-    def gate(settings: Settings, *, quiet: bool) -> int:
+    def gate(settings: Settings, *, quiet: bool, progress: bool) -> int:
+        assert progress, "what takes minutes is not silent"
         assert quiet, "the gate's verdict is not that of the command"
         asked.append(settings)
         checks = tuple(_result(check, "failed" if check.id == failing else "passed") for check in declared_checks())
@@ -230,7 +231,7 @@ def test_a_gate_that_judges_nothing_records_nothing(
     """An interrupted gate is passed on, and leaves neither pack nor reports."""
     seen: list[Path] = []
 
-    def interrupted(settings: Settings, *, quiet: bool) -> int:
+    def interrupted(settings: Settings, *, quiet: bool, progress: bool) -> int:
         seen.append(cast("Path", settings.out))
         return 2
 

@@ -118,7 +118,10 @@ def test_a_relative_checkpoint_is_recorded_whole(hostile: Ended) -> None:
 
 def test_the_output_fits_a_terminal(hostile: Ended) -> None:
     """What the gate prints fits 80 columns, but for paths, and ends with the verdict and where the reports are."""
-    assert hostile.err == ""
+    progress = hostile.err.splitlines()
+    assert progress[0].endswith(" checks of my-clip")
+    assert all(line.startswith("clip-eval: ") and len(line) <= 80 for line in progress)
+    assert len(progress) <= 2 + run_record(hostile.reports)["duration_s"] / 20, "a log stays readable"
     long = [line for line in hostile.out.splitlines() if len(line) > 80 and not line.startswith("reports: ")]
     assert all(len(line.split()) == 1 for line in long), "only an id that is to be copied stays whole"
     assert "pass: contract" in hostile.out

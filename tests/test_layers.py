@@ -16,7 +16,8 @@ ROOT = Path(clip_eval.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(layer.split())
     for layer in (
-        "__init__ _unpickle budgets deviations display errors foreign hard_texts leaving measurement nearest paths schemas",
+        "__init__ _unpickle budgets children deviations display errors foreign hard_texts leaving measurement nearest "
+        "paths progress schemas",
         "compare config files hub interpreters machine run_record settings speeds tensor_names tensors",
         "causes",
         "acceptances fingerprints inventory library option_values oracle places policy reasons run_folder",
@@ -29,7 +30,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "baseline localise repro tasks throughput",
         "session small_model",
         "hermetic keywords provenance suite",
-        "approval benching recorder",
+        "approval benching following recorder",
         "api bench_command path_commands",
         "cli plugin",
         "__main__",
@@ -42,7 +43,7 @@ What `clip_eval/__init__.py` loads in a function is no import of its layer: it h
 
 NOTHING_OF_THE_PACKAGE = (
     *("_unpickle", "budgets", "deviations", "errors", "foreign", "hard_texts", "leaving", "measurement", "nearest"),
-    *("paths", "schemas"),
+    *("paths", "schemas", "children", "progress"),
 )
 ORACLE_MAY_IMPORT = {"config", "errors", "files", "foreign"}
 MAY_LOAD_TORCH = {"_unpickle", "benching", "throughput"}

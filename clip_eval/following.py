@@ -1,0 +1,68 @@
+"""Hooks that tell a gate's progress: which chapter is being checked, how far it is, about how long it takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clip_eval.progress import Progress
+
+__all__ = ["Follower"]
+
+_DOING = {
+    "throughput": "timing the model",
+    "baseline": "comparing with the baseline",
+    "zero_shot": "scoring the library",
+    "compiled": "compiling the model",
+}
+
+
+class Follower:
+    """Follows a pytest run; where pytest's own letters would run into its lines, it keeps them back."""
+
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
+        self._progress: Progress | None = None
+        self._hides_letters = False
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Now it is known how much there is to do."""
+        self._progress = Progress(f"checks of {self._subject}", len(session.items))
+        live = self._progress.is_live and os.isatty(1)
+        self._hides_letters = live or self._progress.shares(1)
+        self._progress.doing("loading the model and the reference")
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """The next check's chapter is what is being done; the first one loads the model."""
+        if self._progress is not None and self._progress.done:
+            chapter = Path(nodeid.partition("::")[0]).stem.removeprefix("test_")
+            self._progress.doing(_DOING.get(chapter, f"checking {chapter.replace('_', ' ')}"))
+
+    def pytest_runtest_logfinish(self) -> None:
+        """One more check is done."""
+        if self._progress is not None:
+            self._progress.step()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
+        """The last thing that takes time; then the line makes room for the verdict."""
+        try:
+            if self._progress is not None:
+                self._progress.doing("writing the reports")
+            return (yield)
+        finally:
+            if self._progress is not None:
+                self._progress.close()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_teststatus(self) -> Generator[None, Any, Any]:
+        """No letters where they would be written over."""
+        found = yield
+        if not self._hides_letters or not found:
+            return found
+        category, _, word = found
+        return category, "", word

@@ -1,0 +1,163 @@
+"""What a long command is doing, how far it is, and about how long it takes, on stderr.
+
+In a terminal that is one live line; elsewhere a line at the start and one now and then, so that a log stays readable.
+A child writes to the stderr of the command that started it, whose descriptor it inherits: its own is kept for errors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+__all__ = ["HandedOn", "Progress", "handed_on", "is_handed_on", "say", "seconds_left"]
+
+_DESCRIPTOR = "CLIP_EVAL_PROGRESS"
+_EVERY_S = 20.0
+_SURE_AFTER = 0.05  # of the whole: before, the first steps say little of the rest
+_LIVE = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone{postfix}"
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOn:
+    """What a child needs to write to this command's stderr: a descriptor for `pass_fds`, and a variable."""
+
+    descriptors: tuple[int, ...] = ()
+
+    def environment(self) -> dict[str, str]:
+        """Return the variable that names the descriptor; an empty one tells the child to be quiet."""
+        return {_DESCRIPTOR: "".join(map(str, self.descriptors))}
+
+
+@contextlib.contextmanager
+def handed_on(wanted: bool = True) -> Iterator[HandedOn]:
+    """A descriptor of this command's stderr for a child; none where nobody wants to read, or the system has none."""
+    stream = _stream() if wanted and os.name == "posix" else None
+    try:
+        descriptor = None if stream is None else os.dup(stream.fileno())
+    except (OSError, ValueError):
+        descriptor = None
+    try:
+        yield HandedOn(() if descriptor is None else (descriptor,))
+    finally:
+        if descriptor is not None:
+            if os.isatty(descriptor):
+                os.write(descriptor, b"\r\033[K")  # what a child that was killed left of its line
+            os.close(descriptor)
+
+
+def is_handed_on() -> bool:
+    """Whether the process that started this one reads its progress."""
+    return bool(os.environ.get(_DESCRIPTOR))
+
+
+def say(line: str) -> None:
+    """Write one line where progress goes."""
+    stream = _stream()
+    if stream is not None:
+        _write(stream, f"clip-eval: {line}\n")
+
+
+class Progress:
+    """So many steps of something, with what is being done now.
+
+    Args:
+        what: the steps, such as "checks of my-clip".
+        total: how many there are.
+    """
+
+    def __init__(self, what: str, total: int) -> None:
+        self.what, self.total, self.done = what, total, 0
+        self._stream = _stream()
+        self._start = self._told = time.monotonic()
+        self._doing = ""
+        self._bar: Any = None
+        if self.is_live:
+            from tqdm import tqdm
+
+            # Refreshed by hand, once a step: no thread runs beside what is timed.
+            self._bar = tqdm(
+                total=total, file=self._stream, leave=False, dynamic_ncols=True, bar_format=_LIVE, mininterval=0
+            )
+        elif self._stream is not None:
+            _write(self._stream, f"clip-eval: {total} {what}\n")
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a line that changes: in a terminal."""
+        return self._stream is not None and self._stream.isatty() and os.environ.get("TERM") != "dumb"
+
+    def shares(self, descriptor: int) -> bool:
+        """Whether another descriptor leads to the same place, where both would write into each other's lines."""
+        with contextlib.suppress(OSError, ValueError):
+            return self._stream is not None and os.path.sameopenfile(descriptor, self._stream.fileno())
+        return False
+
+    def doing(self, text: str) -> None:
+        """Say what the next steps are."""
+        if text != self._doing:
+            self._doing = text
+            self._show()
+
+    def step(self) -> None:
+        """One more is done."""
+        self.done += 1
+        self._show()
+
+    def close(self) -> None:
+        """Take the live line away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        left = seconds_left(self.done, self.total, now - self._start)
+        if self._bar is not None:
+            self._bar.n = self.done
+            self._bar.set_description_str(self._doing or self.what, refresh=False)
+            self._bar.set_postfix_str(left, refresh=False)
+            with contextlib.suppress(OSError, ValueError):
+                self._bar.refresh()
+        elif self._stream is not None and now - self._told >= _EVERY_S:
+            self._told = now
+            parts = [f"{self.done} of {self.total}", self._doing, left]
+            _write(self._stream, f"clip-eval: {', '.join(part for part in parts if part)}\n")
+
+
+def seconds_left(done: int, total: int, elapsed_s: float) -> str:
+    """Return about how long the rest takes, in words; empty while nobody can say."""
+    if done < total * _SURE_AFTER or not done or done >= total:
+        return ""
+    left_s = elapsed_s / done * (total - done)
+    return f"about {left_s / 60:.0f} min left" if left_s >= 90 else f"about {max(left_s, 1):.0f} s left"
+
+
+def _stream() -> IO[str] | None:
+    """The stderr of the command, this process's or one that was handed on."""
+    named = os.environ.get(_DESCRIPTOR)
+    if named is None:
+        return sys.stderr
+    return _opened(named)
+
+
+def _opened(named: str) -> IO[str] | None:
+    if named not in _OPENED:
+        try:
+            _OPENED[named] = os.fdopen(int(named), "w", encoding="utf-8", errors="replace", closefd=False)
+        except (OSError, ValueError):
+            _OPENED[named] = None
+    return _OPENED[named]
+
+
+_OPENED: dict[str, IO[str] | None] = {}
+
+
+def _write(stream: IO[str], text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, and the work goes on
+        stream.write(text)
+        stream.flush()
