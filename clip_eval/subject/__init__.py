@@ -6,6 +6,7 @@ model is first loaded, never at import: the plugin is part of every pytest run.
 
 from __future__ import annotations
 
+from clip_eval.subject.calls import MOST_CALLS, Call
 from clip_eval.subject.loading import LoadingReport
 from clip_eval.subject.problems import attention_problem, compiler_problem, device_problem
 from clip_eval.subject.releases import (
@@ -28,6 +29,8 @@ from clip_eval.subject.subject import Subject, precision_of, tensor_of
 __all__ = [
     "CLASSIFIER",
     "MODEL_CLASSES",
+    "MOST_CALLS",
+    "Call",
     "LoadingReport",
     "Subject",
     "attention_problem",

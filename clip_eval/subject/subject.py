@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from clip_eval.checkpoint import Checkpoint
 from clip_eval.rounding import Precision
+from clip_eval.subject.calls import Call, kept
 from clip_eval.subject.loading import LoadingReport, complete, report_of
 from clip_eval.subject.releases import canonical_name, quiet, tower_of
 
@@ -28,12 +30,14 @@ class Subject:
         dtype: "float32", "bfloat16" or "float16"; always passed on explicitly.
         device: a torch device, "cpu" or "cuda:0".
         attention: "eager", "sdpa" or another implementation, None for the library's default.
+        calls: takes each call, with its answer; None where nobody wants them.
     """
 
     checkpoint: Checkpoint
     dtype: str
     device: str = "cpu"
     attention: str | None = None
+    calls: deque[Call] | None = field(default=None, repr=False)
     _models: dict[str, Any] = field(default_factory=dict, repr=False)
     _processors: dict[Any, Any] = field(default_factory=dict, repr=False)
     _reports: dict[str, LoadingReport] = field(default_factory=dict, repr=False)
@@ -110,8 +114,14 @@ class Subject:
         import torch
 
         model = self.model(model_class)
+        given: dict[str, Any] = {}
+        if self.calls is not None:
+            given = {name: kept(value) for name, value in keywords.items()}
         with _attending(model, attention), torch.set_grad_enabled(gradients):
-            return (model if method == "forward" else getattr(model, method))(*arguments, **keywords)
+            answer = (model if method == "forward" else getattr(model, method))(*arguments, **keywords)
+        if self.calls is not None:
+            self.calls.append(Call(model_class, method, arguments, given, attention, gradients, answer))
+        return answer
 
     def gradients(self, model_class: str, scalar: Any) -> Iterator[tuple[str, Any]]:
         """Yield (canonical name, gradient) for every parameter: a tensor, or None where none reaches it.
