@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clip_eval.budgets import Budget
 from clip_eval.measurement import Measurement
 
-__all__ = ["Compare", "Expected", "Mismatch", "Numbers", "agrees", "to_array"]
+__all__ = ["EXACT_RULE", "Compare", "Expected", "Mismatch", "Numbers", "agrees", "to_array"]
 
 EXACT_RULE = "exactly equal"
 

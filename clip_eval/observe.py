@@ -12,7 +12,7 @@ from PIL import Image
 
 from clip_eval.config import ClipConfig
 from clip_eval.probes import Batch, batch_of
-from clip_eval.subject import Subject, transformers_release
+from clip_eval.subject import Call, Subject, transformers_release
 
 __all__ = ["Clip", "Part", "Question", "present_fields", "tensors_of"]
 
@@ -175,6 +175,20 @@ class Clip:
             if _shares_memory(tensor, observed)
         )
         return max(parts, key=lambda part: (part.tensor is observed, part.tensor.shape == observed.shape), default=None)
+
+    def call_of(self, observed: Any) -> tuple[Call, str, Any] | None:
+        """Return the last call that was kept whose answer holds a tensor, or what it is a view of, with the dotted name
+        of it in the answer and itself; None where there is none, or none are kept.
+        """
+        if not hasattr(observed, "untyped_storage"):
+            return None
+        found = (
+            (call, path.removeprefix("."), tensor)
+            for call in reversed(self.subject.calls or ())
+            for path, tensor in tensors_of(call.answer, "").items()
+            if _shares_memory(tensor, observed)
+        )
+        return next(found, None)
 
     def images(self, count: int) -> Mapping[str, NDArray[Any]]:
         """Return the keywords of the first `count` images."""

@@ -6,16 +6,18 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from clip_eval.compare import Numbers, to_array
+from clip_eval.compare import EXACT_RULE, Numbers, to_array
 from clip_eval.errors import OutputError
 from clip_eval.files import new_directory
-from clip_eval.observe import Clip, Part
+from clip_eval.observe import Clip, Part, Question
 
 __all__ = ["bundle_name", "remove_bundles", "write_bundle"]
 
@@ -36,10 +38,10 @@ import transformers
 
 here = Path(__file__).parent
 inputs = {{name: torch.tensor(value, device={device!r}) for name, value in np.load(here / "inputs.npz").items()}}
-model = transformers.{model_class}.from_pretrained({loading}).to({device!r})
-with torch.no_grad():
+{forms}model = transformers.{model_class}.from_pretrained({loading}).to({device!r})
+with torch.{grad}():
     output = model{method}({arguments})
-observed = {observed}.double().cpu().numpy()
+observed = {observed}.detach().double().cpu().numpy()
 value, bound, counts = np.load(here / "expected.npz").values()
 error = np.where(counts, np.abs(observed - value), 0)
 excess = np.nan_to_num(error / np.maximum(bound, 1e-300), nan=np.inf)
@@ -75,14 +77,14 @@ def write_bundle(directory: Path, name: str, *, title: str, numbers: Numbers | N
         numbers: what was compared; None where that was no array.
         clip: the observations.
     """
-    part = None if numbers is None else clip.part(numbers.observed)
-    script = None if part is None or numbers is None else _script(part, numbers, title, clip)
+    shown = None if numbers is None else _shown(clip, numbers)
+    script = None if shown is None or numbers is None else _script(shown, numbers, title, clip)
     files: Mapping[str, Any] = {
         _NOTE: f"{title}\n\nNo bundle: what was compared is not a tensor that one call returned.\n"
     }
-    if script is not None and part is not None and numbers is not None:
+    if script is not None and shown is not None and numbers is not None:
         files = {
-            "inputs.npz": dict(part.question.inputs),
+            "inputs.npz": dict(shown.part.question.inputs),
             "expected.npz": _expected(numbers),
             "observed.npz": {"value": to_array(numbers.observed)},
             _SCRIPT: script,
@@ -110,8 +112,60 @@ def _expected(numbers: Numbers) -> dict[str, Any]:
     return {"value": numbers.expected.value, "bound": numbers.expected.bound, "counts": counts}
 
 
-def _script(part: Part, numbers: Numbers, title: str, clip: Clip) -> str | None:
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A part of an answer, how its inputs lay in memory, as lines of the script, and whether gradients were on."""
+
+    part: Part
+    forms: tuple[str, ...] = ()
+    gradients: bool = False
+
+
+def _shown(clip: Clip, numbers: Numbers) -> _Shown | None:
+    """The call whose answer holds what was observed: one that is kept for all checks, or one that the check made.
+
+    What is compared bit for bit with another call is about both, and one alone shows nothing.
+    """
+    part = clip.part(numbers.observed)
+    if part is not None:
+        return _Shown(part)
+    found = None if numbers.expected.rule == EXACT_RULE else clip.call_of(numbers.observed)
+    if found is None or found[0].arguments:
+        return None
+    call, path, tensor = found
+    tensors = {name: value for name, value in call.keywords.items() if hasattr(value, "detach")}
+    options = {name: value for name, value in call.keywords.items() if name not in tensors}
+    question = Question(
+        call.model_class,
+        call.method,
+        {name: _array(value) for name, value in tensors.items()},
+        {**options, **({"attention": call.attention} if call.attention else {})},
+    )
+    forms = tuple(line for name, value in tensors.items() for line in _forms(name, value))
+    return _Shown(Part(question, path, tensor), forms, call.gradients)
+
+
+def _array(tensor: Any) -> NDArray[Any]:
+    """A tensor's values in its own dtype where NumPy has it, else in float32, which holds bfloat16 exactly."""
+    held = tensor.detach().to("cpu")
+    return np.ascontiguousarray((held.float() if str(held.dtype) == "torch.bfloat16" else held).numpy())
+
+
+def _forms(name: str, tensor: Any) -> Iterator[str]:
+    """Lines that give an input the dtype, the layout and the gradient that it had."""
+    place = f"inputs[{name!r}]"
+    if str(tensor.dtype) == "torch.bfloat16":
+        yield f"{place} = {place}.to({tensor.dtype})"
+    if not tensor.is_contiguous():
+        size = f"{tuple(tensor.shape)}, {tuple(tensor.stride())}"
+        yield f"{place} = {place}.new_empty_strided({size}).copy_({place})"
+    if tensor.requires_grad:
+        yield f"{place}.requires_grad_()"
+
+
+def _script(shown: _Shown, numbers: Numbers, title: str, clip: Clip) -> str | None:
     """The script; None where what was compared is another view of the tensor, or an option cannot be written down."""
+    part = shown.part
     question, subject = part.question, clip.subject
     view = _view(part.tensor, numbers.observed)
     options = {name: value for name, value in question.options.items() if name != "attention"}
@@ -123,6 +177,8 @@ def _script(part: Part, numbers: Numbers, title: str, clip: Clip) -> str | None:
     return _TEMPLATE.format(
         title=title.replace('"""', "'''").replace("\\", "/"),
         device=subject.device,
+        forms="".join(f"{line}\n" for line in shown.forms),
+        grad="enable_grad" if shown.gradients else "no_grad",
         model_class=question.model_class,
         loading=", ".join(loading),
         method="" if question.method == "forward" else f".{question.method}",
@@ -137,7 +193,10 @@ def _view(tensor: Any, observed: Any) -> str | None:
 
     if layout(tensor) == layout(observed):
         return ""
-    return ".T" if tensor.ndim == 2 and layout(tensor.T) == layout(observed) else None
+    if tensor.ndim == 2 and layout(tensor.T) == layout(observed):
+        return ".T"
+    rows = observed.shape[0] if observed.ndim else 0
+    return f"[:{rows}]" if tensor.ndim and layout(tensor[:rows]) == layout(observed) else None
 
 
 def _expression(path: str) -> str:

@@ -4,6 +4,7 @@ first asked for.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property
@@ -90,9 +91,10 @@ class Session:
     @cached_property
     def subject(self) -> Subject:
         """The candidate as transformers loads it."""
-        from clip_eval.subject import Subject
+        from clip_eval.subject import MOST_CALLS, Call, Subject
 
-        return Subject(self.checkpoint, self.dtype, self.settings.device, self.settings.attention)
+        calls: deque[Call] | None = None if self.settings.repro is None else deque(maxlen=MOST_CALLS)
+        return Subject(self.checkpoint, self.dtype, self.settings.device, self.settings.attention, calls)
 
     @cached_property
     def library(self) -> Library | None:

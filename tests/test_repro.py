@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from small_clip import write_small_clip
 
-from clip_eval.compare import Compare, Expected, Mismatch, Numbers
+from clip_eval.compare import EXACT_RULE, Compare, Expected, Mismatch, Numbers
 from clip_eval.repro import bundle_name, remove_bundles, write_bundle
 from clip_eval.session import Session
 from clip_eval.settings import Settings
@@ -59,6 +60,43 @@ def test_a_transpose_is_shown_too(session: Session, tmp_path: Path) -> None:
     numbers = Numbers(out.logits_per_text.T, expected, None)
     write_bundle(tmp_path, "one", title="what", numbers=numbers, clip=session.clip)
     assert _run(tmp_path / "one" / "repro.py").returncode == 0
+
+
+@pytest.mark.parametrize(("shift", "code"), [(0.0, 0), (1.0, 1)])
+def test_a_call_of_the_check_itself_is_shown(session: Session, tmp_path: Path, shift: float, code: int) -> None:
+    """A call with tensors of another layout, tracked for gradients, is written down with both; so is a part of rows."""
+    subject = session.clip.subject
+    subject.calls = deque()
+    try:
+        pixels = subject.tensors(session.clip.images(2))["pixel_values"]  # (images, channels, side, side)
+        given = pixels.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2).requires_grad_()
+        out = subject.call("CLIPVisionModel", pixel_values=given, gradients=True)
+        given.data.zero_()  # what a check does to its inputs afterwards does not matter
+        expected = session.oracle.vision(images=1).pooler_output
+        numbers = Numbers(out.pooler_output[:1], replace(expected, value=expected.value + shift), None)
+        write_bundle(tmp_path, "one", title="what", numbers=numbers, clip=session.clip)
+    finally:
+        subject.calls = None
+    script = (tmp_path / "one" / "repro.py").read_text()
+    assert "new_empty_strided((2, 3, " in script
+    assert "requires_grad_()" in script
+    assert "enable_grad" in script
+    assert "output.pooler_output[:1]" in script
+    assert _run(tmp_path / "one" / "repro.py").returncode == code
+
+
+def test_two_calls_beside_each_other_leave_a_note(session: Session, tmp_path: Path) -> None:
+    """What is compared bit for bit with another call is shown by neither alone."""
+    subject = session.clip.subject
+    subject.calls = deque()
+    try:
+        out = subject.run("CLIPVisionModel", session.clip.images(1))
+        value = np.zeros(out.pooler_output.shape)  # (images, width)
+        numbers = Numbers(out.pooler_output, Expected(value, value, EXACT_RULE), None)
+        line = write_bundle(tmp_path, "one", title="what", numbers=numbers, clip=session.clip)
+    finally:
+        subject.calls = None
+    assert line.startswith("none:")
 
 
 def test_what_no_call_returned_leaves_a_note(session: Session, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ model is first loaded, never at import: the plugin is part of every pytest run.
 
 from __future__ import annotations
 
+from clip_eval.subject.calls import MOST_CALLS, Call
 from clip_eval.subject.loading import LoadingReport
 from clip_eval.subject.problems import (
     attention_problem,
@@ -36,6 +37,8 @@ __all__ = [
     "BUILDERS",
     "CLASSIFIER",
     "MODEL_CLASSES",
+    "MOST_CALLS",
+    "Call",
     "LoadingReport",
     "Subject",
     "attention_problem",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from clip_eval.checkpoint import Checkpoint
 from clip_eval.errors import CheckpointError, Finding, NotAskable
 from clip_eval.rounding import Precision
+from clip_eval.subject.calls import Call, kept
 from clip_eval.subject.findings import loading_finding
 from clip_eval.subject.loading import LoadingReport, complete, report_of, said, unlike_shapes
 from clip_eval.subject.processors import Processors
@@ -33,6 +35,7 @@ class Subject:
         attention: "eager", "sdpa" or another implementation, None for the library's default.
         like: the candidate, where this is a tiny model of its kind: a class that loads neither is the candidate's
             finding, told once.
+        calls: takes each call, with its answer; None where nobody wants them.
     """
 
     checkpoint: Checkpoint
@@ -40,6 +43,7 @@ class Subject:
     device: str = "cpu"
     attention: str | None = None
     like: Subject | None = field(default=None, repr=False)
+    calls: deque[Call] | None = field(default=None, repr=False)
     _models: dict[str, Any] = field(default_factory=dict, repr=False)
     _reports: dict[str, LoadingReport] = field(default_factory=dict, repr=False)
     _processors: Processors | None = field(default=None, repr=False)
@@ -147,8 +151,14 @@ class Subject:
         import torch
 
         model = self.model(model_class)
+        given: dict[str, Any] = {}
+        if self.calls is not None:
+            given = {name: kept(value) for name, value in keywords.items()}
         with _attending(model, attention), torch.set_grad_enabled(gradients):
-            return (model if method == "forward" else getattr(model, method))(*arguments, **keywords)
+            answer = (model if method == "forward" else getattr(model, method))(*arguments, **keywords)
+        if self.calls is not None:
+            self.calls.append(Call(model_class, method, arguments, given, attention, gradients, answer))
+        return answer
 
     def gradients(self, model_class: str, scalar: Any) -> Iterator[tuple[str, Any]]:
         """Yield (canonical name, gradient) for every parameter: a tensor, or None where none reaches it.
