@@ -94,7 +94,7 @@ class Session:
         from clip_eval.subject import MOST_CALLS, Call, Subject
 
         calls: deque[Call] | None = None if self.settings.repro is None else deque(maxlen=MOST_CALLS)
-        return Subject(self.checkpoint, self.dtype, self.settings.device, self.settings.attention, calls)
+        return Subject(self.checkpoint, self.dtype, self.settings.device, self.settings.attention, calls=calls)
 
     @cached_property
     def library(self) -> Library | None:
