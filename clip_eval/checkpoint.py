@@ -20,6 +20,7 @@ from clip_eval.config import (
     absent_fields,
     parse_config,
     reading_notes,
+    shown,
     standalone_text,
     standalone_vision,
 )
@@ -27,9 +28,9 @@ from clip_eval.errors import CheckpointError
 from clip_eval.files import read_json
 from clip_eval.fingerprints import Fingerprints
 from clip_eval.inventory import check_inventory
-from clip_eval.places import Place, is_directory, is_file, local_directory, locate, names_in
+from clip_eval.places import Place, is_directory, is_file, local_directory, locate, names_in, refuse_other_kinds
 from clip_eval.processor_files import look_at_processor_files
-from clip_eval.tensor_names import listed
+from clip_eval.tensor_names import listed, shown_name
 from clip_eval.tensors import TensorEntry, Weights, read_header
 
 __all__ = [
@@ -206,10 +207,11 @@ def shard_file(index_file: Path, shard: str) -> Path:
         CheckpointError: it leads elsewhere, or is missing.
     """
     if shard in ("", "..") or Path(shard).name != shard:
-        raise CheckpointError(f"the index names {shard!r}, which is no file beside it", where=index_file)
+        what = f"the index names {shown(shard)}, which is no file beside it"
+        raise CheckpointError(what, where=index_file, fix=_COPY_AGAIN)
     file = index_file.with_name(shard)
-    if not file.is_file():
-        raise CheckpointError(f"the shard {shard} is missing", where=index_file.parent, fix=_COPY_AGAIN)
+    if not is_file(file):
+        raise CheckpointError(f"the shard {shown_name(shard)} is missing", where=index_file.parent, fix=_COPY_AGAIN)
     return file
 
 
@@ -288,6 +290,7 @@ def _refuse_without_weights(path: Path) -> NoReturn:
                 where=path,
                 fix=f"Convert it first: clip-eval convert {shlex.quote(str(path))} --out DIR",
             )
+    refuse_other_kinds(path)
     others = [name for name in names if name.endswith((".safetensors", ".h5", ".msgpack", ".bin", ".pt", ".ckpt"))]
     instead = f", only {', '.join(others[:3])}" if others else ""
     raise CheckpointError(
@@ -302,7 +305,7 @@ def _sharded(index_file: Path) -> dict[str, TensorEntry]:
         for name, entry in read_header(shard_file(index_file, shard)).items():
             if places.get(name) != shard:
                 raise CheckpointError(
-                    f"{shard} holds {name}, and the index says otherwise", where=index_file, fix=_COPY_AGAIN
+                    f"{shard} holds {shown_name(name)}, and the index says otherwise", where=index_file, fix=_COPY_AGAIN
                 )
             found[name] = entry
     if lost := [name for name in places if name not in found]:

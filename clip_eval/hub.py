@@ -31,6 +31,7 @@ TEXT_FILES = (
 ALLOWED_FILES = (*TEXT_FILES, "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
 """Patterns of what is downloaded."""
 
+_OTHERS = {"adapter_config.json": "an adapter of PEFT", "open_clip_config.json": "one of open_clip"}
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*)/([A-Za-z0-9_][\w.-]*)(?:@(\w[\w./-]*))?", re.ASCII)
 _TRANSPORTS = ("h11", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3")
 
@@ -171,6 +172,17 @@ def _without_safetensors(hub_id: HubId, revision: str) -> CheckpointError:
             where=pinned,
             fix=f"Convert it first: hf download {hub_id.repository} --revision {revision} --local-dir COPY, then "
             "clip-eval convert COPY --out DIR",
+        )
+    what = next((what for marker, what in _OTHERS.items() if marker in names), None)
+    if what is not None and "config.json" not in names:
+        return CheckpointError(f"the repository is {what}", where=pinned, fix="Name a CLIP of transformers")
+    inside = sorted({name.rpartition("/")[0] for name in names if name.endswith("/model.safetensors")})
+    if inside:
+        directories = ", ".join(inside[:3])
+        return CheckpointError(
+            f"the repository has its weights in {directories}, and none beside it",
+            where=pinned,
+            fix=f"Download it, hf download {hub_id.repository} --revision {revision} --local-dir COPY, and name COPY",
         )
     return CheckpointError(
         "the repository has no model.safetensors", where=pinned, fix="Name one saved by save_pretrained"

@@ -18,6 +18,10 @@ __all__ = ["Dimension", "check_inventory", "expected_tensors"]
 _LAYER = re.compile(r"(text|vision)_model\.encoder\.layers\.(\d+)\.", re.ASCII)
 
 
+# Names and shapes of this many are made in a tenth of a second.
+_MOST_LAYERS = 2000
+
+
 @dataclass(frozen=True, slots=True)
 class Dimension:
     """One axis of a tensor: its length, and the config fields that it follows from, dotted name to value."""
@@ -30,7 +34,16 @@ def expected_tensors(config: ClipConfig) -> dict[str, tuple[Dimension, ...]]:
     """The axes of every tensor of a full CLIPModel, by canonical name.
 
     Source: Radford et al. 2021 (arXiv 2103.00020), section 2.4; names as CLIPModel stores them.
+
+    Raises:
+        CheckpointError: the config asks for more layers than any file could hold tensors of.
     """
+    for section, tower in (("text_config", config.text), ("vision_config", config.vision)):
+        if tower.num_hidden_layers > _MOST_LAYERS:
+            what = (
+                f"{section}.num_hidden_layers is {tower.num_hidden_layers}, more than the {_MOST_LAYERS} that are read"
+            )
+            raise CheckpointError(what, where="the config", fix="Correct it: the largest CLIPs have 48")
     projection = Dimension(config.projection_dim, {"projection_dim": config.projection_dim})
     text, vision = _dimensions("text_config", config.text), _dimensions("vision_config", config.vision)
     vocabulary, positions = (text[name] for name in ("vocab_size", "max_position_embeddings"))

@@ -16,7 +16,7 @@ from typing import NoReturn
 from clip_eval.errors import CheckpointError, UsageError
 from clip_eval.files import read_json, read_text
 
-__all__ = ["Place", "is_directory", "is_file", "local_directory", "locate", "names_in"]
+__all__ = ["Place", "is_directory", "is_file", "local_directory", "locate", "names_in", "refuse_other_kinds"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _RUN_STEP = re.compile(r"checkpoint-[0-9]{1,12}", re.ASCII)
@@ -65,7 +65,7 @@ def local_directory(path: Path) -> Path:
     """
     if is_directory(path):
         return path.absolute()
-    if is_file(path) or path.is_symlink():
+    if _exists(path):
         raise CheckpointError(
             "a checkpoint is a directory, and this is a file", where=path, fix=f"Name its directory, {path.parent}"
         )
@@ -89,6 +89,13 @@ def is_directory(path: Path) -> bool:
     """Whether a directory is there; no error where a name is longer than any directory's."""
     try:
         return path.is_dir()
+    except OSError:
+        return False
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
     except OSError:
         return False
 
@@ -215,7 +222,12 @@ def _cut(text: str) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def _refuse(path: Path) -> NoReturn:
+def refuse_other_kinds(path: Path) -> None:
+    """Refuse a directory whose own files say that it is an adapter, or a checkpoint of another library.
+
+    Raises:
+        CheckpointError: says what it is, and what to do.
+    """
     names = names_in(path)
     if _PEFT in names:
         raise CheckpointError(
@@ -229,6 +241,11 @@ def _refuse(path: Path) -> NoReturn:
             where=path,
             fix="Convert it to the format of transformers, or name the converted repository: most have one",
         )
+
+
+def _refuse(path: Path) -> NoReturn:
+    refuse_other_kinds(path)
+    names = names_in(path)
     what = "the directory has no config.json" if names else "the directory is empty"
     weights = [name for name in ("model.safetensors", "pytorch_model.bin") if name in names]
     fix = (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from clip_eval.errors import CheckpointError
 
-__all__ = ["listed", "refuse_foreign_names"]
+__all__ = ["listed", "refuse_foreign_names", "shown_name"]
 
 _NAMED_AT_MOST = 5
 _LONGEST_NAME = 100
@@ -89,12 +89,13 @@ def refuse_foreign_names(files: Mapping[str, Path], *, where: Path) -> None:
 
 def listed(names: Sequence[str]) -> str:
     """Names for a message, at most five and then a count: `2 tensors (a, b)`."""
-    shown = ", ".join(map(_shown, names[:_NAMED_AT_MOST]))
+    shown = ", ".join(map(shown_name, names[:_NAMED_AT_MOST]))
     more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
     return f"{len(names)} {'tensor' if len(names) == 1 else 'tensors'} ({shown}{more})"
 
 
-def _shown(name: str) -> str:
+def shown_name(name: str) -> str:
+    """A name from a file for a message: escaped where it cannot be printed, in at most 100 characters."""
     text = name if name.isprintable() else ascii(name)
     return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 3]}..."
 
@@ -110,7 +111,7 @@ def _refuse_wrapped(files: Mapping[str, Path], where: Path) -> None:
     inner = next((found[0][1:] for found in map(_INNER.search, files) if found), None)
     if prefixes not in ([], [""]):
         if len(prefixes) > 1:
-            names = ", ".join(f"{_shown(prefix)}." if prefix else "none" for prefix in prefixes[:_NAMED_AT_MOST])
+            names = ", ".join(f"{shown_name(prefix)}." if prefix else "none" for prefix in prefixes[:_NAMED_AT_MOST])
             what = f"the names of the tensors begin with different prefixes ({names}), as if several models were in it"
             raise CheckpointError(what, where=where, fix="Save the one that is meant by save_pretrained")
         _refuse_prefix(f"{prefixes[0]}.", files, where)
@@ -128,7 +129,7 @@ def _refuse_prefix(prefix: str, files: Mapping[str, Path], where: Path) -> None:
         makers.remove(_WRAPPERS["model"])
     made = f", put there by {' and '.join(makers)}" if makers else ""
     raise CheckpointError(
-        f"{who} of a tensor begins with {_shown(prefix)} before CLIP's own{made}",
+        f"{who} of a tensor begins with {shown_name(prefix)} before CLIP's own{made}",
         where=where,
         fix=_renamed(f"n.removeprefix({json.dumps(prefix)})", prefix, files),
     )
@@ -138,7 +139,7 @@ def _renamed(renamed: str, part: str, files: Mapping[str, Path]) -> str:
     """How to take a part of the names off: a command where the weights are one safetensors file."""
     places = set(files.values())
     if len(places) > 1 or any(file.suffix != ".safetensors" for file in places) or not part.isprintable():
-        return f"Save the model inside the wrapper by save_pretrained, or take {_shown(part)} off every name"
+        return f"Save the model inside the wrapper by save_pretrained, or take {shown_name(part)} off every name"
     file = places.pop()
     code = (
         f'import os; from safetensors.torch import load_file, save_file; f = "{file.name}"; save_file({{{renamed}: t '

@@ -202,7 +202,7 @@ class TestPlaces:
     def test_nearest_name_is_a_checkpoint(self, saved: Path, tmp_path: Path) -> None:
         """A name beside it that is no checkpoint is not recommended."""
         (tmp_path / "clip").mkdir()
-        assert "nearest" not in refusal(tmp_path / "clp")
+        assert "The nearest name" not in refusal(tmp_path / "clp")
         shutil.copy(saved / "config.json", tmp_path / "clip")
         assert f"The nearest name is {tmp_path / 'clip'}" in refusal(tmp_path / "clp")
 
@@ -394,11 +394,19 @@ class TestShards:
         (sharded / "model-00001-of-00001.safetensors").unlink()
         assert "the shard model-00001-of-00001.safetensors is missing" in refusal(sharded)
 
-    @pytest.mark.parametrize("name", ["../clip/model.safetensors", "/etc/passwd", "", ".."])
+    @pytest.mark.parametrize("name", ["../clip/model.safetensors", "/etc/passwd", "", "..", "a/" * 5000])
     def test_shard_elsewhere_is_refused(self, sharded: Path, name: str) -> None:
         """An index cannot lead out of its directory."""
         edit_json(sharded / "model.safetensors.index.json", lambda index: index["weight_map"].update(logit_scale=name))
         assert "which is no file beside it" in refusal(sharded)
+
+    @pytest.mark.parametrize("name", ["a" * 5000, "\0", "a\nb"])
+    def test_shard_of_any_name_is_missing(self, sharded: Path, name: str) -> None:
+        """A name that no file can have is the name of a missing one, and is cut and escaped in the message."""
+        edit_json(sharded / "model.safetensors.index.json", lambda index: index["weight_map"].update(logit_scale=name))
+        message = refusal(sharded)
+        assert "is missing" in message
+        assert len(message) < 400 + len(str(sharded))
 
     def test_index_that_disagrees_is_refused(self, sharded: Path) -> None:
         """A tensor that the index forgets, or promises in vain, is named."""

@@ -174,6 +174,7 @@ def test_absent_fields_are_named() -> None:
     ("raw", "expected"),
     [
         ({"model_type": "siglip"}, "this is a siglip checkpoint, not a CLIP"),
+        ({"model_type": "vision-text-dual-encoder"}, "this is a vision-text-dual-encoder checkpoint, not a CLIP"),
         ({"model_type": "clip_text_model"}, "one tower of a CLIP"),
         ({}, "no model_type"),
         (raw_config() | {"text_config": 3}, "text_config is 3, not an object"),

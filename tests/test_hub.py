@@ -88,6 +88,10 @@ def machine(files: dict[str, bytes], tmp_path: Path) -> Iterator[Machine]:
         "org/clip": Repository({"main": SECOND, "v1": FIRST}, {FIRST: older, SECOND: {**files, **extra}}),
         "org/pickled": Repository({"main": FIRST}, {FIRST: {**text, "pytorch_model.bin": b"pickle"}}),
         "org/empty": Repository({"main": FIRST}, {FIRST: {"README.md": b""}}),
+        "org/inside": Repository(
+            {"main": FIRST}, {FIRST: {"modules.json": b"[]", "0_CLIPModel/model.safetensors": b"weights"}}
+        ),
+        "org/adapter": Repository({"main": FIRST}, {FIRST: {"adapter_config.json": b"{}"}}),
         "org/gated": Repository({"main": FIRST}, {FIRST: files}, gated=True),
         "org/broken": Repository({"main": FIRST}, {FIRST: files}, broken=True),
         "org/cut": Repository({"main": FIRST}, {FIRST: files}, cut=True),
@@ -184,6 +188,8 @@ def test_local_directory_wins(machine: Machine, files: dict[str, bytes]) -> None
         ("org/broken", "the hub answered with 503: org/broken"),
         ("org/cut", "the download failed ("),
         ("org/empty", f"the repository has no model.safetensors: org/empty@{FIRST}"),
+        ("org/inside", f"the repository has its weights in 0_CLIPModel, and none beside it: org/inside@{FIRST}"),
+        ("org/adapter", "the repository is an adapter of PEFT: org/adapter"),
         ("org/na--me", "this is no valid name of a repository: org/na--me"),
     ],
 )

@@ -110,12 +110,11 @@ def two_end_tokens(directory: Path) -> None:
 
 
 def image_between_patches(directory: Path) -> None:
-    """Images of 35 pixels in patches of 8, whose last three rows and columns no patch sees; ids that no model reads."""
+    """Images of 35 pixels in patches of 8, whose last three rows and columns no patch sees."""
     shutil.copytree(CHECKPOINT, directory)
 
     def enlarge(config: dict[str, Any]) -> None:
         config["vision_config"]["image_size"] = 35
-        config["text_config"].update(bos_token_id=99999, pad_token_id=-1)
 
     edit_json(directory / "config.json", enlarge)
     sizes = {"size": {"shortest_edge": 35}, "crop_size": {"height": 35, "width": 35}}
