@@ -41,7 +41,7 @@ What `clip_eval/__init__.py` loads in a function is no import of its layer: it h
 NOTHING_OF_THE_PACKAGE = (
     *("_unpickle", "budgets", "deviations", "errors", "foreign", "hard_texts", "measurement", "paths", "schemas"),
 )
-ORACLE_MAY_IMPORT = {"config", "errors", "foreign"}
+ORACLE_MAY_IMPORT = {"config", "errors"}
 MAY_LOAD_TORCH = {"_unpickle", "bench", "throughput"}
 """A program of its own, and modules of torch, which are imported when they are timed."""
 
