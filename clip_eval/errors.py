@@ -35,8 +35,8 @@ class ClipEvalError(Exception):
     def __init__(self, what: str, *, where: object = None, fix: str | None = None) -> None:
         self.what = _readable(what)
         self.where = None if where is None else _readable(str(where))
-        self.fix = fix
-        parts = [what if where is None else f"{what}: {where}", fix]
+        self.fix = None if fix is None else _readable(fix)
+        parts = [self.what if where is None else f"{self.what}: {self.where}", self.fix]
         super().__init__(" ".join(f"{part.rstrip('.')}." for part in parts if part))
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -73,7 +73,8 @@ _KEY_PARTS = 32
 # No float holds more digits, and Python writes no integer of more than 4,300.
 _DIGITS = 300
 
-_PART = r"(?:[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*')"
+# Not from within a word, or a text of one long word would be looked through from each of its letters.
+_PART = r"(?:(?<![A-Za-z0-9_-])[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*')"
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _LONG_KEY = re.compile(rf"{_PART}(?:[ \t]*\.[ \t]*{_PART}){{{_KEY_PARTS}}}")
 _KINDS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,10 @@ def test_unreadable_json_is_refused(damaged: Path) -> None:
         (lambda data: data["tensors"].pop(TENSOR), "the pack's tensors are not those of its config"),
         (lambda data: data["checkpoint"]["config"]["text"].pop("hidden_size"), "tensors are not those of its config"),
         (lambda data: data["checkpoint"]["config"]["text"].update(depth=3), "the pack's config has another form"),
+        (lambda data: data["checkpoint"]["config"]["text"].update(num_hidden_layers=10**9), "more layers than the"),
+        (lambda data: data["checkpoint"]["config"]["text"].update(hidden_size=-32), "text.hidden_size is -32"),
+        (lambda data: data["checkpoint"]["config"]["vision"].update(patch_size=0), "vision.patch_size is 0"),
+        (lambda data: data["checkpoint"]["config"].update(projection_dim=24.0), "projection_dim is 24.0"),
         (lambda data: data["record"].update(attention="sdpa"), "with sdpa attention, which it does not approve"),
         (lambda data: data["files"].pop(RECORD), f"states no sha256 of {RECORD}"),
         (lambda data: data["environments"].append(data["environments"][0]), "approves an environment twice"),
@@ -163,9 +168,18 @@ def test_missing_and_changed_files_are_refused(damaged: Path) -> None:
         (lambda arrays: arrays.pop("inputs.interior_mask"), "lacks inputs.interior_mask"),
         (
             lambda arrays: arrays.update({"errors.loss": np.zeros(2, np.float32)}),
-            "errors.loss is not float32, or has not the shape",
+            "errors.loss has the shape (2,), and the model's has ()",
         ),
-        (lambda arrays: arrays["outputs.text_embeds"].fill(np.nan), "a NaN or an infinity in outputs.text_embeds"),
+        (lambda arrays: arrays["inputs.input_ids"].__setitem__((0, 1), -1), "inputs.input_ids holds the token id -1"),
+        (lambda arrays: arrays["inputs.input_ids"].__setitem__((0, 1), 10**6), "holds the token id 1000000"),
+        (lambda arrays: arrays["inputs.interior_mask"].fill(2), "inputs.interior_mask is no mask of 0 and 1"),
+        (lambda arrays: arrays.update({"inputs.pixel_values": np.zeros((), np.float32)}), "which are no 5 images"),
+        (lambda arrays: arrays["inputs.pixel_values"].fill(np.inf), "inputs.pixel_values holds a NaN or an infinity"),
+        (
+            lambda arrays: arrays.update({"inputs.input_ids": arrays["inputs.input_ids"].astype(np.int32)}),
+            "inputs.input_ids is int32, not int64",
+        ),
+        (lambda arrays: arrays["outputs.text_embeds"].fill(np.nan), "outputs.text_embeds holds a NaN or an infinity"),
         (
             lambda arrays: arrays.update({"inputs.pixel_values": np.zeros((5, 3, 8, 8), np.float32)}),
             "holds images of 3 x 8 x 8",
@@ -180,6 +194,14 @@ def test_a_record_that_cannot_be_compared_is_refused(
     edit(arrays)
     reseal(damaged, RECORD, save(arrays))
     assert expected in refusal(damaged)
+
+
+@pytest.mark.parametrize("name", ["pack.json", RECORD])
+def test_a_pipe_in_place_of_a_file_is_refused(damaged: Path, name: str) -> None:
+    """To open a named pipe would be to wait for ever."""
+    (damaged / name).unlink()
+    os.mkfifo(damaged / name)
+    assert "it is a named pipe, not a regular file" in refusal(damaged)
 
 
 @pytest.mark.parametrize("content", [b"[]", b"{}"])

@@ -59,7 +59,8 @@ def open_pack(path: str | Path) -> Pack:
     manifest = _manifest(directory, sealing)
     contents = {name: _content(directory / name, sealed) for name, sealed in manifest["files"].items()}
     checkpoint = manifest["checkpoint"]
-    config = _config(checkpoint["config"], directory, tensors=len(manifest["tensors"]))
+    tensors = {name: _tensor(entry) for name, entry in manifest["tensors"].items()}
+    config = _config(checkpoint["config"], tensors, directory)
     arrays = _arrays(directory / manifest["record"]["file"], contents, config)
     pack = Pack(
         source=checkpoint["source"],
@@ -67,7 +68,7 @@ def open_pack(path: str | Path) -> Pack:
         config=config,
         fingerprints=Fingerprints(**checkpoint["fingerprints"]),
         settings=checkpoint.get("settings", {}),
-        tensors={name: _tensor(entry) for name, entry in manifest["tensors"].items()},
+        tensors=tensors,
         environments={
             _environment(entry, directory): _approved(entry, directory, contents) for entry in manifest["environments"]
         },
@@ -189,18 +190,22 @@ def _arrays(file: Path, contents: Mapping[str, bytes], config: ClipConfig) -> di
     return cast("dict[str, NDArray[Any]]", arrays)
 
 
-def _config(stated: Mapping[str, Any], directory: Path, *, tensors: int) -> ClipConfig:
+def _config(stated: Mapping[str, Any], tensors: Mapping[str, PackedTensor], directory: Path) -> ClipConfig:
+    """The config, which must be that of the tensors. Its sizes are looked at before anything of such a size is made."""
     try:
         config = ClipConfig(
             **{**stated, "text": TextConfig(**stated["text"]), "vision": VisionConfig(**stated["vision"])}
         )
-        if fault_found := config_fault(config, tensors):
-            raise TypeError(fault_found)
-        return config
+        if absurd := config_fault(config, len(tensors)):
+            raise TypeError(absurd)
     except TypeError as problem:
         raise PackError(
             f"the pack's config has another form ({problem})", where=directory / MANIFEST, fix=_RESTORE
         ) from problem
+    expected = {name: tuple(axis.size for axis in axes) for name, axes in expected_tensors(config).items()}
+    if {name: tensor.shape for name, tensor in tensors.items()} != expected:
+        raise PackError("the pack's tensors are not those of its config", where=directory / MANIFEST, fix=_RESTORE)
+    return config
 
 
 def _tensor(entry: Mapping[str, Any]) -> PackedTensor:
@@ -257,9 +262,6 @@ def _speeds(directory: Path, contents: Mapping[str, bytes]) -> tuple[Speed, ...]
 
 def _check_whole(pack: Pack, directory: Path, *, stated: int) -> None:
     """What a schema cannot say: the parts of a pack belong together."""
-    expected = {name: tuple(axis.size for axis in axes) for name, axes in expected_tensors(pack.config).items()}
-    if {name: tensor.shape for name, tensor in pack.tensors.items()} != expected:
-        raise PackError("the pack's tensors are not those of its config", where=directory / MANIFEST, fix=_RESTORE)
     if len(pack.environments) < stated:
         raise PackError("the pack approves an environment twice", where=directory / MANIFEST, fix=_RESTORE)
     if pack.recorded_in not in pack.environments:

@@ -19,7 +19,7 @@ from clip_eval.config import ACTIVATIONS, ClipConfig
 from clip_eval.foreign import shown
 from clip_eval.probes import MOST_ROWS
 
-__all__ = ["array_fault", "config_fault", "input_fault", "output_fault"]
+__all__ = ["array_fault", "config_fault", "input_fault", "output_fault", "output_shapes"]
 
 Array = NDArray[Any]
 
@@ -103,7 +103,7 @@ def output_fault(arrays: Mapping[str, Array], names: tuple[str, ...], config: Cl
         names: of the outputs.
         config: of the approved model.
     """
-    shapes = _output_shapes(config, arrays[_IDS].shape[1])
+    shapes = output_shapes(config, arrays[_IDS].shape[1])
     for name in names:
         for kind in ("outputs", "errors"):
             found = arrays[f"{kind}.{name}"].shape
@@ -113,7 +113,7 @@ def output_fault(arrays: Mapping[str, Array], names: tuple[str, ...], config: Cl
     return None
 
 
-def _output_shapes(config: ClipConfig, tokens: int) -> dict[str, tuple[int, ...]]:
+def output_shapes(config: ClipConfig, tokens: int) -> dict[str, tuple[int, ...]]:
     """Shape of each output by name, without the mask that it was asked for with."""
     text, vision, projection = config.text, config.vision, config.projection_dim
     positions = (vision.image_size // vision.patch_size) ** 2 + 1

@@ -44,6 +44,7 @@ __all__ = ["Shards", "open_shards", "split_of"]
 
 _COUNT, _TYPE, _SPLIT = "nshards.txt", "dataset_type.txt", "test"
 _IMAGES = ("webp", "png", "jpg", "jpeg")
+_NAMED_AT_MOST = 3
 _TYPES = ("classification", "retrieval", "multilabel")
 _NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
 _HIDDEN = re.compile(r"(?:.*/)?\.[^/]*", re.DOTALL)
@@ -214,9 +215,11 @@ def _shards(split: Path) -> tuple[Path, ...]:
     file, count = split / _COUNT, entries[0]
     if len(entries) > 1 or not (count.isascii() and count.isdigit()) or int(count[:9]) < 1:
         raise LibraryError(f"{count!r} is no number of shards", where=file, fix="Write how many tar files there are")
-    expected = [split / f"{number}.tar" for number in range(int(count[:9]))]
+    # The number can be any: only so many files are looked for that the first missing ones can be named.
+    expected = [split / f"{number}.tar" for number in range(min(int(count[:9]), len(found) + _NAMED_AT_MOST))]
     differ = sorted({path.name for path in found} ^ {path.name for path in expected})
     if differ:
-        what = f"{_COUNT} says {count}, from 0.tar on, and there are {len(found)}; {', '.join(differ[:3])} differ"
+        named = ", ".join(differ[:_NAMED_AT_MOST])
+        what = f"{_COUNT} says {count}, from 0.tar on, and there are {len(found)}; {named} differ"
         raise LibraryError(what, where=split, fix=f"Bring the missing shards, or correct {_COUNT}")
     return tuple(expected)

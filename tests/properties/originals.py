@@ -1,0 +1,155 @@
+"""One small sound file of each kind that this package reads, made without torch and transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from library.drawn import write_library
+from library.packed import write_shards
+from PIL import Image
+from report.sample import failing_record
+from safetensors.numpy import save_file
+from small_clip import MERGES, small_config, tokenizer_vocabulary
+
+from clip_eval.baseline.outputs import OUTPUT_NAMES
+from clip_eval.baseline.pack import Approved, Environment, Pack, PackedTask, PackedTensor, Recorded
+from clip_eval.baseline.soundness import output_shapes
+from clip_eval.baseline.writing import write_pack
+from clip_eval.config import parse_config
+from clip_eval.fingerprints import Fingerprints
+from clip_eval.inventory import expected_tensors
+from clip_eval.probes import make_batch
+from clip_eval.run_record import dump
+from clip_eval.speeds import Conditions, Ratio, Speed
+
+__all__ = ["write_originals"]
+
+_ACCEPTED = """
+[[accepted]]
+id = "CLIPModel.get_text_features()"
+before = "Tensor model (texts, projection)"
+after = "BaseModelOutputWithPooling: last_hidden_state"
+reason = "Our code reads pooler_output since commit 1234"
+expires = 2027-01-31
+
+[[accepted]]
+id = "config.x"
+before = "1"
+after = "2"
+reason = "wanted"
+"""
+_POLICY = 'require = ["baseline", "throughput"]\n\n[throughput]\nleast_efficiency = 0.6\n'
+_PIXELS = {
+    "crop_size": {"height": 32, "width": 32}, "do_center_crop": True, "do_convert_rgb": True, "do_normalize": True,
+    "do_rescale": True, "do_resize": True, "image_mean": [0.48, 0.45, 0.4], "image_std": [0.26, 0.26, 0.27],
+    "image_processor_type": "CLIPImageProcessor", "resample": 3, "rescale_factor": 0.00392,
+    "size": {"shortest_edge": 32},
+}  # fmt: skip
+
+
+def write_originals(root: Path) -> None:
+    """Write `clip` (whole) and `shards` (with an index), `pack`, two datasets, `folders`, and the single files."""
+    raw = _config()
+    tensors = _tensors(raw)
+    for name in ("clip", "shards"):
+        _write_clip(root / name, raw)
+    save_file(tensors, root / "clip/model.safetensors")
+    _write_shards(root / "shards", tensors)
+    _write_pack(root / "pack", raw)
+    write_library(root / "manifest")
+    write_shards(root / "tars")
+    for label in ("red_cat", "blue_dog"):
+        (root / "folders" / label).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(root / "folders" / label / "0.png")
+        _write(root / "folders" / label / "0.txt", "a caption\nanother\n")
+    _write(root / "folders/classnames.txt", "dog\ncat\n")
+    _write(root / "folders/zeroshot_classification_templates.txt", "a {c}.\nthe {c}.\n")
+    _write(root / "accepted.toml", _ACCEPTED)
+    _write(root / "policy.toml", _POLICY)
+    _write(root / "run.json", dump(failing_record()))
+    _write(root / "asked.jsonl", 'Mira/red_100.png\n{"path": "Mira/red_101.jpg", "given": {"user": "Mira"}}\n')
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
+
+
+def _write_json(file: Path, value: object) -> None:
+    _write(file, json.dumps(value))
+
+
+def _config() -> dict[str, Any]:
+    layers = {"num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
+    config = small_config(text_config=layers, vision_config={**layers, "image_size": 16, "patch_size": 8})
+    return {"model_type": "clip", "architectures": ["CLIPModel"], "logit_scale_init_value": 2.6592, **config}
+
+
+def _tensors(raw: dict[str, Any]) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    expected = expected_tensors(parse_config(raw, where="config.json"))
+    shapes = {name: tuple(axis.size for axis in axes) for name, axes in expected.items()}
+    return {name: generator.normal(size=shape).astype(np.float16) for name, shape in shapes.items()}
+
+
+def _write_clip(directory: Path, raw: dict[str, Any]) -> None:
+    directory.mkdir()
+    _write_json(directory / "config.json", raw)
+    _write_json(directory / "preprocessor_config.json", _PIXELS)
+    vocabulary = tokenizer_vocabulary()
+    added = {token: vocabulary[token] for token in ("<|startoftext|>", "<|endoftext|>")}
+    flags = {"normalized": False, "special": True, "single_word": False, "lstrip": False, "rstrip": False}
+    _write_json(directory / "vocab.json", vocabulary)
+    _write(directory / "merges.txt", "\n".join(("#version: 0.2", *MERGES)) + "\n")
+    _write_json(directory / "special_tokens_map.json", {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>"})
+    decoder = {str(number): {"content": token, **flags} for token, number in added.items()}
+    settings = {"model_max_length": 16, "unk_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    _write_json(directory / "tokenizer_config.json", {"added_tokens_decoder": decoder, **settings})
+    tokens = [{"content": token, "id": number, **flags} for token, number in added.items()]
+    model = {"type": "BPE", "vocab": vocabulary, "merges": [merge.split(" ") for merge in MERGES]}
+    ends = {"type": "RobertaProcessing", "sep": list(added.items())[1], "cls": next(iter(added.items()))}
+    _write_json(directory / "tokenizer.json", {"added_tokens": tokens, "model": model, "post_processor": ends})
+
+
+def _write_shards(directory: Path, tensors: dict[str, np.ndarray]) -> None:
+    places = {name: f"model-0000{1 + number % 2}-of-00002.safetensors" for number, name in enumerate(tensors)}
+    for shard in set(places.values()):
+        save_file({name: tensors[name] for name in tensors if places[name] == shard}, directory / shard)
+    _write_json(directory / "model.safetensors.index.json", {"metadata": {}, "weight_map": places})
+
+
+def _write_pack(directory: Path, raw: dict[str, Any]) -> None:
+    config = parse_config(raw, where="config.json")
+    environment = Environment("5.23.0", "eager")
+    inputs = make_batch(config)
+    shapes = output_shapes(config, inputs.input_ids.shape[1])
+    zeros = {name: np.zeros(shapes[name.removesuffix("_interior_mask")], np.float32) for name in OUTPUT_NAMES}
+    digest = "0" * 64
+    provenance = {"device": "cpu", "recorded": "2026-11-23T20:52:28+00:00", "transformers": "5.23.0"}
+    surface = {"CLIPModel.forward": {"fields": ["loss", "logits"], "type": "CLIPOutput"}, "config.a": 3, "b": None}
+    conditions = Conditions(
+        cpu="a", cores=2, gpu=None, torch="2.13.0", dtype="float32", attention="eager", threads=1, trial=1
+    )
+    speed = Speed(conditions=conditions, transformers="5.23.0", recorded="2026", ratios={"image": Ratio(1.0, 0.9, 1.1)})
+    pack = Pack(
+        source="clip",
+        revision=None,
+        config=config,
+        fingerprints=Fingerprints(digest, digest, digest, None),
+        tensors={
+            name: PackedTensor(
+                tuple(axis.size for axis in axes), "float16", dict.fromkeys(("bfloat16", "float16", "float32"), digest)
+            )
+            for name, axes in expected_tensors(config).items()
+        },
+        environments={environment: Approved(surface, provenance)},
+        recorded_in=environment,
+        inputs=inputs,
+        outputs={name: Recorded(value, value) for name, value in zeros.items()},
+        tasks={"zero_shot_top1": PackedTask(digest, {"1": True, "2": False})},
+        settings={"checkpoint.tokenizer.model_max_length": 16},
+        speeds=(speed,),
+    )
+    write_pack(directory, pack)
