@@ -69,6 +69,7 @@ _OUTPUTS: Sequence[tuple[str, tuple[str, ...]]] = (
 
 _READS = re.compile(r"\bids\b|input_ids|offsets|special tokens|attention_mask|words|tokens")
 _CLASSES = re.compile(r"\b(?:Auto|CLIP)(?:Processor|Tokenizer(?:Fast)?|ImageProcessor(?:Fast|Pil)?)\b")
+_TELLING = 16  # characters of a message that no other error has by chance
 _COUNT = re.compile(r"^number of .*?(hidden.states|attentions)")
 
 
@@ -82,7 +83,7 @@ def attributed(checks: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
     """
     failed = sorted((check for check in checks if check.outcome == "failed" and not check.because), key=directness)
     found: dict[str, str] = {}
-    for rule in (_same_module, _compared_with_the_reference, _same_reading, _same_pixels, _same_count):
+    for rule in (_same_words, _same_module, _compared_with_the_reference, _same_reading, _same_pixels, _same_count):
         for lead, follower in rule(failed, frozenset(found)):
             if lead != follower:
                 found.setdefault(follower, lead)
@@ -113,6 +114,16 @@ def _root(name: str, found: Mapping[str, str]) -> str:
     while found[name] in found:
         name = found[name]
     return found[name]
+
+
+def _same_words(failed: Sequence[CheckResult], taken: frozenset[str]) -> _Pairs:
+    """What the library raises to a check, and what a finding says that it raises, are one."""
+    findings = [(check.name, check.reason) for check in failed if check.id in _DIRECT and check.reason]
+    for check in failed:
+        lines = (check.detail or "").splitlines()
+        raised = next((line[1:].strip() for line in lines if line.startswith("E ")), "")
+        if len(raised) >= _TELLING and _failing(check) is None:
+            yield from ((lead, check.name) for lead, reason in findings if raised in reason)
 
 
 def _same_module(failed: Sequence[CheckResult], taken: frozenset[str]) -> _Pairs:

@@ -385,7 +385,7 @@ def _undecided(evidence: Sequence[_Evidence]) -> tuple[str, ...]:
 
 def _unjudged(item: _Evidence) -> str:
     extent = " in full" if item.merits or item.failures else ""
-    return f"{item.name.capitalize()} could not be judged{extent}: {', '.join(item.unjudged)}."
+    return f"{item.name.capitalize()} could not be judged{extent}: {', '.join(item.gaps + item.doubts)}."
 
 
 def _merits(evidence: Sequence[_Evidence]) -> tuple[str, ...]:

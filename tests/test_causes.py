@@ -120,6 +120,24 @@ def test_another_class_that_reads_wrong_is_another_cause() -> None:
     assert set(because([one, two, padded]).values()) == {None}
 
 
+def test_what_raises_the_same_follows_from_the_finding() -> None:
+    """A check that a library's message ends, and the finding that quotes it, are one; another message is another."""
+    lead = sample.check(
+        "processor.every_class_builds_one",
+        outcome="failed",
+        case="AutoTokenizer",
+        measurements=(),
+        reason="AutoTokenizer builds nothing: ValueError: the merges cannot be read: clip.",
+    )
+    same, other = (
+        sample.check(
+            "tokenizer.part_of_the_files_is_enough", case=case, outcome="failed", measurements=(), detail=detail
+        )
+        for case, detail in (("a", "x = 1\nE   ValueError: the merges cannot be read"), ("b", "E   KeyError: 'merges'"))
+    )
+    assert because([same, other, lead]) == {same.name: lead.name, other.name: None, lead.name: None}
+
+
 def test_what_is_not_an_id_fails_for_itself() -> None:
     """Keys and dtypes do not follow from ids."""
     read = ids("tokenizer.token_ids_follow_the_rules", "AutoProcessor")

@@ -12,10 +12,12 @@ import pytest
 from packaging.version import Version
 from small_clip import write_small_clip
 
+from clip_eval.baseline.spelling import attempt
 from clip_eval.checkpoint import open_checkpoint
 from clip_eval.errors import CheckpointError, Finding, NotAskable
 from clip_eval.small_model import small_subject
 from clip_eval.subject import BUILDERS, Subject, transformers_release
+from clip_eval.suite.processing import raised
 
 TEXT = "CLIPTextModelWithProjection"
 FINDING = f"weights.every_weight_is_loaded[{TEXT}]"
@@ -185,3 +187,18 @@ def test_a_part_that_is_not_there_is_no_finding(base: Path, tmp_path: Path) -> N
     with pytest.raises(Exception) as caught:
         subject.processor("AutoImageProcessor")
     assert not isinstance(caught.value, NotAskable)
+
+
+@pytest.mark.parametrize("taking", [raised, attempt], ids=["raised", "attempt"])
+def test_what_cannot_be_asked_is_no_answer(taking: Callable[[Callable[[], str]], str]) -> None:
+    """Where an exception is the answer, being unable to ask is none; any other exception is."""
+
+    def refused() -> str:
+        raise NotAskable("nothing is loaded", finding=FINDING)
+
+    def answered() -> str:
+        raise ValueError
+
+    with pytest.raises(NotAskable):
+        taking(refused)
+    assert "ValueError" in taking(answered)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from clip_eval import budgets
 from clip_eval.compare import Compare, to_array
-from clip_eval.errors import NotAskable
+from clip_eval.errors import CheckpointError, NotAskable
 from clip_eval.observe import Clip
 from clip_eval.oracle.pixels import Passes, PixelSettings, Spare, Transparency, preprocess
 from clip_eval.outcomes import Evidence
@@ -145,7 +145,12 @@ def pixel_settings(clip: Clip, evidence: Evidence) -> PixelSettings:
     """Return what the checkpoint's files tell the image processor to do; the check is not run where there are none."""
     if not clip.subject.checkpoint.has_image_processor:
         evidence.not_run("the checkpoint has no image processor (preprocessor_config.json)")
-    return PixelSettings.from_directory(clip.subject.checkpoint.path)
+    try:
+        return PixelSettings.from_directory(clip.subject.checkpoint.path)
+    except CheckpointError:
+        # A file that the library cannot read either is the finding of the check that says so.
+        clip.subject.processor("AutoImageProcessor")
+        raise
 
 
 def with_factor(settings: PixelSettings, factor: float) -> PixelSettings:
