@@ -51,8 +51,8 @@ def config_fault(config: ClipConfig, tensors: int) -> str | None:
 def _is_sound(kind: str, name: str, value: object) -> bool:
     if value is None:
         return kind.endswith("| None")
-    if kind.startswith("int"):
-        return type(value) is int and (0 if name.endswith("_id") else 1) <= value < _LARGEST
+    if kind.startswith("int"):  # published configs say -1 for "no such token"
+        return type(value) is int and (-1 if name.endswith("_id") else 1) <= value < _LARGEST
     if kind == "float":
         return type(value) in (int, float) and math.isfinite(value) and (value > 0 or name != "layer_norm_eps")  # type: ignore[arg-type, operator]
     return name != "hidden_act" or value in ACTIVATIONS
