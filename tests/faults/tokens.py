@@ -34,6 +34,7 @@ SHORT_ENOUGH = "tokenizer.truncated_texts_fit_the_model"
 UNCUT = "tokenizer.processors_cut_no_text_unasked"
 EMBEDDED = "tokenizer.every_id_has_an_embedding"
 DISTINCT = "tokenizer.distinct_texts_have_distinct_ids"
+LATER = "token_batches.rows_can_be_padded_later"
 PADDED = "token_batches.padding_follows_the_rules"
 TRUNCATED = "token_batches.truncation_follows_the_rules"
 LONG = "token_batches.long_texts_are_truncated_to_the_models_length"
@@ -93,6 +94,73 @@ def digits_stay_together(patch: MonkeyPatch) -> None:
 def punctuation_stands_alone(patch: MonkeyPatch) -> None:
     """Each sign of a run of punctuation is a piece of its own."""
     _spoil_backends(patch, lambda backend: _divide(backend, PATTERN.replace(r"[^\s\p{L}\p{N}]+", r"[^\s\p{L}\p{N}]")))
+
+
+@in_transformers(IDS)
+def the_letter_s_is_a_space(patch: MonkeyPatch) -> None:
+    """The pattern of spaces has lost its backslash: runs of the letter s become a space."""
+    _spoil_backends(patch, lambda backend: _space(backend, "s+", " "))
+
+
+@in_transformers(IDS)
+def backslashes_are_spaces(patch: MonkeyPatch) -> None:
+    """The pattern of spaces takes a backslash too, as where it was escaped twice."""
+    _spoil_backends(patch, lambda backend: _space(backend, r"[\s\\]+", " "))
+
+
+@in_transformers(IDS)
+def plus_signs_are_spaces(patch: MonkeyPatch) -> None:
+    """The pattern of spaces takes a plus sign too, as where it stands inside of the class."""
+    _spoil_backends(patch, lambda backend: _space(backend, r"[\s+]", " "))
+
+
+@in_transformers(IDS)
+def spaces_are_deleted(patch: MonkeyPatch) -> None:
+    """Runs of space are replaced by nothing, so that words grow together."""
+    _spoil_backends(patch, lambda backend: _space(backend, r"\s+", ""))
+
+
+@in_transformers(IDS)
+def signs_take_the_space_after_them(patch: MonkeyPatch) -> None:
+    """Punctuation is divided by a class that lacks space, so that a sign takes the space beside it."""
+    _spoil_backends(patch, lambda backend: _divide(backend, PATTERN.replace(r"[^\s\p{L}", r"[^\p{L}")))
+
+
+@in_transformers(IDS)
+def signs_are_divided_at_the_letter_s(patch: MonkeyPatch) -> None:
+    """The class of punctuation has its backslash taken for itself: it is left out of every text."""
+    _spoil_backends(patch, lambda backend: _divide(backend, PATTERN.replace(r"[^\s\p{L}", r"[^\s\\\p{L}")))
+
+
+@in_transformers(IDS)
+def letters_are_ascii(patch: MonkeyPatch) -> None:
+    """Letters are a to z: others are dropped, or stand among signs."""
+    _spoil_backends(patch, lambda backend: _divide(backend, PATTERN.replace(r"[\p{L}]+", "[a-z]+")))
+
+
+@in_transformers(IDS)
+def one_ending_is_forgotten(patch: MonkeyPatch) -> None:
+    """The ending 've is no longer a piece of its own; the other six are."""
+    _spoil_backends(patch, lambda backend: _divide(backend, PATTERN.replace("'ve|", "")))
+
+
+@in_transformers(IDS)
+def tokens_in_a_text_lose_their_signs(patch: MonkeyPatch) -> None:
+    """What stands between the signs of a special token is one with them: <|a|> is a single piece."""
+    _spoil_backends(patch, lambda backend: _divide(backend, rf"<\|[^|]*\|>|{PATTERN}"))
+
+
+@in_transformers(PARTS)
+def built_by_hand_it_has_another_unknown_token(patch: MonkeyPatch) -> None:
+    """A tokenizer that is built by hand takes an unknown token of its own, which gets an id beyond the vocabulary."""
+    import transformers
+
+    for owner in (transformers.CLIPTokenizer, transformers.CLIPTokenizerFast):
+
+        def init(original: Any, self: Any, *args: Any, unk_token: Any = "<unknown>", **kwargs: Any) -> None:
+            original(self, *args, unk_token=unk_token, **kwargs)
+
+        wrap(patch, owner, "__init__", init)
 
 
 @in_transformers(IDS)
@@ -423,6 +491,19 @@ def padding_is_zero(patch: MonkeyPatch) -> None:
     _change_tensors(patch, lambda ids, mask: (ids * mask, mask))
 
 
+@in_transformers(LATER)
+def rows_padded_later_have_no_mask(patch: MonkeyPatch) -> None:
+    """pad() of rows that were not padded marks every token as real."""
+    from transformers import PreTrainedTokenizerBase
+
+    def pad(original: Any, self: Any, rows: Any, *args: Any, **kwargs: Any) -> Any:
+        padded = original(self, rows, *args, **kwargs)
+        padded["attention_mask"] = padded["attention_mask"] * 0 + 1
+        return padded
+
+    wrap(patch, PreTrainedTokenizerBase, "pad", pad)
+
+
 @in_transformers(PADDED)
 def mask_is_all_ones(patch: MonkeyPatch) -> None:
     """The attention mask hides no padding."""
@@ -678,6 +759,14 @@ def _normalize(backend: Any, *steps: str) -> None:
     spaces = normalizers.Replace(Regex(r"\s+"), " ")
     made = [spaces if step == "Spaces" else getattr(normalizers, step)() for step in steps]
     backend.normalizer = normalizers.Sequence(made)
+
+
+def _space(backend: Any, pattern: str, content: str) -> None:
+    """Replace the normaliser by CLIP's with another pattern or content for runs of space."""
+    from tokenizers import Regex, normalizers
+
+    spaces = normalizers.Replace(Regex(pattern), content)
+    backend.normalizer = normalizers.Sequence([normalizers.NFC(), spaces, normalizers.Lowercase()])
 
 
 def _divide(backend: Any, pattern: str) -> None:
