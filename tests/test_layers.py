@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "recomputed teacher",
         "calling checks convert expect slope subject",
         "forcing observe outcomes",
-        "looks token_routes",
+        "looks pixel_settings token_routes",
         "baseline localise repro tasks throughput",
         "session small_model",
         "hermetic provenance suite",

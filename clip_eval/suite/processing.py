@@ -15,6 +15,7 @@ from clip_eval.compare import Compare, to_array
 from clip_eval.observe import Clip
 from clip_eval.oracle.pixels import Passes, PixelSettings, Spare, Transparency, preprocess
 from clip_eval.outcomes import Evidence
+from clip_eval.pixel_settings import settings_of
 from clip_eval.subject import resizes_with_torchvision
 
 __all__ = ["ROUTES", "Levels", "Pixels", "Route", "pixel_settings", "pixels_of", "raised", "with_factor"]
@@ -144,7 +145,7 @@ def pixel_settings(clip: Clip, evidence: Evidence) -> PixelSettings:
     """Return what the checkpoint's files tell the image processor to do; the check is not run where there are none."""
     if not clip.subject.checkpoint.has_image_processor:
         evidence.not_run("the checkpoint has no image processor (preprocessor_config.json)")
-    return PixelSettings.from_directory(clip.subject.checkpoint.path)
+    return settings_of(clip.subject.checkpoint)
 
 
 def with_factor(settings: PixelSettings, factor: float) -> PixelSettings:
