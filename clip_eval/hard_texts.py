@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["HARD_TEXTS", "ODD_TEXTS", "HardText", "around"]
+__all__ = ["HARD_TEXTS", "ODD_TEXTS", "PATTERN_TEXTS", "HardText", "around"]
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 
@@ -144,6 +144,73 @@ HARD_TEXTS: tuple[HardText, ...] = tuple(
     )
 )
 """Texts for every tokenizer. Special tokens in another letter case are apart: there, files and releases decide."""
+
+PATTERN_TEXTS: tuple[HardText, ...] = tuple(
+    HardText(*entry)
+    for entry in (
+        # Each is read otherwise by a pattern in which one character is taken for another
+        ("backslashes", r"\ a\b \\ \s \s+ C:\dir\s\d", "a class such as \\s whose backslash is taken for itself"),
+        (
+            "the-letter-s",
+            "s ss miss the s's +s s+ 's",
+            "a class \\s whose backslash is lost, so that the letter is space",
+        ),
+        ("plus-signs", "a+b 1+1 s+ ++ + a +", "a repetition that is taken for itself"),
+        ("brackets-and-braces", r"[\p{L}]+ [\p{N}] [^\s\p{L}\p{N}]+ {L} p{N} ^s [a] (?i)", "classes spelled out"),
+        (
+            "bars-and-stops",
+            "a|b ||| 's|'t|'re .* a.b $ ^a",
+            "alternatives and wild cards that are taken for themselves",
+        ),
+        (
+            "letters-of-class-names",
+            "p L N l n pL pN LN dw DW SW",
+            "letters that a broken class would take out of words",
+        ),
+        # The class of a character decides where a text is cut
+        (
+            "letters-beside-all-else",
+            "a1a!a_a\u0301!é1é!я1я!日1日!",
+            "each boundary of letter, number, mark and sign, twice",
+        ),
+        (
+            "runs-of-numbers",
+            "1212 \u0661\u0662\u0661\u0662 ½½ ⅧⅧ ²² 1½1",
+            "digits and other numbers stand alone in a run",
+        ),
+        ("runs-of-letters", "ab ba abab éé яя あああ", "letters stay together, of every script"),
+        ("runs-of-signs", "-- !! ?!?! ・・ €€ \u0301\u0301 ☃☃", "signs stay together, marks among them"),
+        (
+            "runs-of-space",
+            "a  b \t\t c\n\n\nd \u3000\u3000e  ",
+            "a run is one space, of every kind, and none is left over",
+        ),
+        # Endings, one by one: the vocabulary has merges over an apostrophe or not
+        ("ending-s", "dog's 's 'S ''s x's9 s'", "cut off whatever stands around it"),
+        ("ending-t", "don't 't 'T ''t x't9 t'", "cut off whatever stands around it"),
+        ("ending-re", "they're 're 'RE ''re x're9 re' r'e 'r", "two letters, and one alone is none"),
+        ("ending-ve", "we've 've 'VE ''ve x've9 ve' v'e 'v", "two letters, and one alone is none"),
+        ("ending-m", "I'm 'm 'M ''m x'm9 m'", "cut off whatever stands around it"),
+        ("ending-ll", "we'll 'll 'LL ''ll x'll9 ll' l'l 'l", "two letters, and one alone is none"),
+        ("ending-d", "he'd 'd 'D ''d x'd9 d'", "cut off whatever stands around it"),
+        (
+            "endings-of-long-s",
+            "it'\u017f dog'\u017fs '\u017f",
+            "the long s is an s where letter case is ignored, and none else",
+        ),
+        # Marks of the vocabulary and of special tokens
+        ("marks-of-tokens", "<| |> <|a|> a<|b|>c <||> |<>| <|start|> <|end|>", "the signs around special tokens"),
+        (
+            "halves-of-tokens",
+            "<|startoftext startoftext|> <|endoftext endoftext|> <startoftext>",
+            "a name without its signs",
+        ),
+        ("tokens-in-pieces", "<|start oftext|> <|endof\ntext|> < | endoftext | >", "a name with space in it"),
+        ("ends-of-words", "</w>a a</w>b w /w <w> </W>", "the mark of a word's end, whole and in part"),
+        ("byte-marks", "Ġ Ġa aĠ ĠĠ Ċa Âa Ã©", "the characters that stand for bytes"),
+    )
+)
+"""Texts that look like the patterns of tokenizers themselves. The rules settle each, so packs do not record them."""
 
 ODD_TEXTS: tuple[HardText, ...] = tuple(
     HardText(*entry)

@@ -18,14 +18,8 @@ __all__ = ["LARGEST_SIDE_PX", "look_at_processor_files"]
 LARGEST_SIDE_PX = 4096
 """The largest side that pictures can be resized or cropped to, four times that of the largest CLIP."""
 
-_READ_ALWAYS = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "chat_template.json",
-)
+_PICTURES = ("preprocessor_config.json", "processor_config.json")
+_READ_ALWAYS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "chat_template.json", *_PICTURES)
 _OVERRULED = ("special_tokens_map.json", "added_tokens.json")
 _DEEPEST = 64  # containers in containers: seven in the files of real tokenizers
 _COPY_AGAIN = "Copy it again from where it came"
@@ -56,7 +50,8 @@ def look_at_processor_files(directory: Path) -> tuple[str, ...]:
                 notes.append(_ignored(name, problem))
     for name, content in found.items():
         _check_ids(_ids(name, content), where=directory / name)
-        _check_sides(content, where=directory / name)
+    for name in _PICTURES:
+        _check_sides(found.get(name, {}), where=directory / name)
     return tuple(notes)
 
 

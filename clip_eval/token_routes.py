@@ -23,7 +23,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from clip_eval.errors import CheckpointError, NotAskable
-from clip_eval.hard_texts import HARD_TEXTS, around
+from clip_eval.hard_texts import HARD_TEXTS, PATTERN_TEXTS, around
 from clip_eval.observe import Clip
 from clip_eval.oracle.tokens import BytePairEncoder, TokenBatch
 from clip_eval.oracle.words import clean_like_python
@@ -169,7 +169,7 @@ def all_texts(encoder: BytePairEncoder) -> tuple[str, ...]:
     settled = [token.content for token in encoder.added if not token.named_twice]
     cased = [text for token in settled for text in (f"a {token.upper()} b", f"x{token.title()}y")]
     written = [text for token in encoder.added for text in around(token.content)]
-    return (*(hard.text for hard in HARD_TEXTS), *written, *cased)
+    return (*(hard.text for hard in (*HARD_TEXTS, *PATTERN_TEXTS)), *written, *cased)
 
 
 def obstacle(clip: Clip, route: str) -> str | None:

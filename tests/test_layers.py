@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "recomputed teacher",
         "calling checks classified convert expect slope subject watched",
         "forcing observe outcomes",
-        "looks token_routes",
+        "looks pixel_settings token_routes",
         "baseline localise repro tasks throughput",
         "session small_model",
         "hermetic keywords provenance suite",

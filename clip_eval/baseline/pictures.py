@@ -23,6 +23,7 @@ from clip_eval.errors import NotAskable, UsageError
 from clip_eval.measurement import Json
 from clip_eval.observe import Clip
 from clip_eval.oracle.pixels import Passes, PixelSettings, preprocess
+from clip_eval.pixel_settings import settings_of
 from clip_eval.subject import resizes_with_torchvision
 
 __all__ = ["observe_pictures"]
@@ -166,7 +167,7 @@ def observe_pictures(clip: Clip) -> dict[str, Json]:
         raise
     except Exception as error:  # whatever the library raises is what a user sees
         return {"image_processor": f"raises {type(error).__name__}"}
-    reader = _Reader(clip, PixelSettings.from_directory(path), processor)
+    reader = _Reader(clip, settings_of(clip.subject.checkpoint), processor)
     found: dict[str, Json] = {}
     for group, spelled in _groups(reader).items():
         found[f"{group}[*]"] = {name: entry.text for name, entry in spelled.items()}

@@ -21,6 +21,8 @@ _SPACES = regex.compile(r"\s+")
 _CLIP_PIECES = regex.compile(
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
+# The tokenizer written in Python ignores letter case in this pattern: 'ſ is an ending there, as is 's.
+_PYTHON_PIECES = regex.compile(_CLIP_PIECES.pattern, regex.IGNORECASE)
 # The byte-level step of the tokenizers library divides each piece once more; only a literal <|endoftext|> has seams.
 _BYTE_LEVEL_WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}+|[^\s\p{L}\p{N}]+")
 _WORD_CHARACTER = r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]"
@@ -74,7 +76,7 @@ def clean_like_python(text: str) -> str:
 
 def divide_like_python(text: str) -> Iterator[str]:
     """The words of a cleaned text in order: a special token that stands in it by now is one word."""
-    yield from _CLIP_PIECES.findall(text)
+    yield from _PYTHON_PIECES.findall(text)
 
 
 def _is_deleted(char: str) -> bool:

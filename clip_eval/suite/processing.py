@@ -12,10 +12,11 @@ from PIL import Image
 
 from clip_eval import budgets
 from clip_eval.compare import Compare, to_array
-from clip_eval.errors import CheckpointError, NotAskable
+from clip_eval.errors import NotAskable
 from clip_eval.observe import Clip
 from clip_eval.oracle.pixels import Passes, PixelSettings, Spare, Transparency, preprocess
 from clip_eval.outcomes import Evidence
+from clip_eval.pixel_settings import settings_of, settings_problem
 from clip_eval.subject import resizes_with_torchvision
 
 __all__ = ["ROUTES", "Levels", "Pixels", "Route", "pixel_settings", "pixels_of", "raised", "with_factor"]
@@ -145,12 +146,10 @@ def pixel_settings(clip: Clip, evidence: Evidence) -> PixelSettings:
     """Return what the checkpoint's files tell the image processor to do; the check is not run where there are none."""
     if not clip.subject.checkpoint.has_image_processor:
         evidence.not_run("the checkpoint has no image processor (preprocessor_config.json)")
-    try:
-        return PixelSettings.from_directory(clip.subject.checkpoint.path)
-    except CheckpointError:
+    if settings_problem(clip.subject.checkpoint):
         # A file that the library cannot read either is the finding of the check that says so.
         clip.subject.processor("AutoImageProcessor")
-        raise
+    return settings_of(clip.subject.checkpoint)
 
 
 def with_factor(settings: PixelSettings, factor: float) -> PixelSettings:

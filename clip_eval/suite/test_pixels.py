@@ -14,6 +14,7 @@ from clip_eval.errors import UsageError
 from clip_eval.observe import Clip
 from clip_eval.oracle.pixels import Passes, PixelSettings, Transparency, preprocess
 from clip_eval.outcomes import Evidence
+from clip_eval.pixel_settings import settings_problem
 from clip_eval.probes import make_pictures
 from clip_eval.subject import has_torchvision, provides
 from clip_eval.suite.processing import ROUTES, Pixels, pixels_of, raised
@@ -27,6 +28,20 @@ TRANSPARENT = tuple(name for name, entry in MODES.items() if entry.transparent)
 def pixels(clip: Clip, compare: Compare, evidence: Evidence) -> Pixels:
     """The image processor as a check asks it."""
     return pixels_of(clip, compare, evidence)
+
+
+def test_settings_can_be_followed(clip: Clip, compare: Compare, evidence: Evidence) -> None:
+    """The image processor's files say what can be done: sizes in pixels, a known filter, three means and deviations."""
+    if not clip.subject.checkpoint.has_image_processor:
+        evidence.not_run("the checkpoint has no image processor (preprocessor_config.json)")
+    problem = settings_problem(clip.subject.checkpoint)
+    if problem is not None:
+        compare.fail(
+            problem.what,
+            (problem.fix or "settings that can be followed").rstrip("."),
+            name="what preprocessor_config.json or processor_config.json says",
+        )
+    compare.equal(problem is None, True, name="the image processor's settings can be followed")
 
 
 @pytest.mark.parametrize("route", ROUTES)

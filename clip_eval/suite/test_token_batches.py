@@ -75,6 +75,16 @@ def test_padding_follows_the_rules(clip: Clip, compare: Compare, encoder: BytePa
         compare.equal(observed["attention_mask"], expected.attention_mask, name=f"attention_mask by {route}")
 
 
+def test_rows_can_be_padded_later(clip: Clip, compare: Compare, encoder: BytePairEncoder) -> None:
+    """tokenizer.pad(), which data loaders call, makes of plain rows what padding=True makes of their texts."""
+    for route in _tokenizers(clip):
+        tokenizer, rows = clip.subject.processor(route), _call(clip, route, SHORT)
+        expected = expected_batch(encoder, route, SHORT, padding=True)
+        observed = clip.subject.process(tokenizer.pad, dict(rows), return_tensors="np")
+        compare.equal(observed["input_ids"], expected.input_ids, name=f"input_ids padded later by {route}")
+        compare.equal(observed["attention_mask"], expected.attention_mask, name=f"mask padded later by {route}")
+
+
 @pytest.mark.parametrize("case", TRUNCATION)
 def test_truncation_follows_the_rules(clip: Clip, compare: Compare, encoder: BytePairEncoder, case: str) -> None:
     """Truncation cuts a text to the length asked for, else the model's, end token last; without it nothing is cut.

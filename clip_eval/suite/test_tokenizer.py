@@ -9,7 +9,7 @@ import pytest
 from clip_eval.compare import Compare
 from clip_eval.config import LEGACY_BOS_TOKEN_ID, LEGACY_EOS_TOKEN_ID
 from clip_eval.deviations import Deviations
-from clip_eval.hard_texts import HARD_TEXTS
+from clip_eval.hard_texts import HARD_TEXTS, PATTERN_TEXTS
 from clip_eval.observe import Clip
 from clip_eval.oracle.tokens import BytePairEncoder
 from clip_eval.outcomes import Evidence
@@ -29,6 +29,7 @@ from clip_eval.token_routes import (
     like_python,
     obstacle,
     require_whole_texts,
+    tokenizer_by,
     tokenizer_of,
     with_special_tokens_in_any_case,
 )
@@ -80,10 +81,19 @@ def test_token_ids_follow_the_rules(
 def test_part_of_the_files_is_enough(
     clip: Clip, compare: Compare, encoder: BytePairEncoder, deviations: Deviations, evidence: Evidence, way: str
 ) -> None:
-    """A tokenizer made of some of the files, by position, by keyword or from a directory, does what those files say."""
+    """A tokenizer made of some of the files, by position, by keyword or from a directory, does what those files say.
+
+    Its begin, end, unknown and padding token are theirs too, CLIP's own where they name none.
+    """
     if reason := PARTS[way].obstacle(clip):
         evidence.not_applicable(reason)
-    _same_ids(clip, compare, way, _rules(encoder_of(clip, way), deviations, PARTS[way].class_name))
+    rules, class_name = encoder_of(clip, way), PARTS[way].class_name
+    _same_ids(clip, compare, way, _rules(rules, deviations, class_name))
+    if not class_name.startswith("PreTrained"):
+        tokenizer = tokenizer_by(clip, way)
+        observed = {role: getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "unk", "pad")}
+        expected = {"bos": rules.bos_id, "eos": rules.eos_id, "unk": rules.unk_id, "pad": rules.pad_id}
+        compare.equal(observed, expected, name=f"ids of the special tokens by {way}")
 
 
 @pytest.mark.parametrize("route", ["AutoProcessor", "CLIPTokenizer", "CLIPTokenizerFast"])
@@ -285,7 +295,8 @@ def _rules(encoder: BytePairEncoder, deviations: Deviations, class_name: str) ->
 def _plain_texts(encoder: BytePairEncoder) -> list[str]:
     """Hard texts in which no added token stands: decoding spaces those as releases please."""
     added = {token.id for token in encoder.added}
-    return [hard.text for hard in HARD_TEXTS if not added & set(encoder.inner(hard.text))]
+    texts = [hard.text for hard in (*HARD_TEXTS, *PATTERN_TEXTS)]
+    return [text for text in texts if not added & set(encoder.inner(text))]
 
 
 def _same_ids(clip: Clip, compare: Compare, route: str, rules: BytePairEncoder) -> None:

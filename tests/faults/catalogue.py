@@ -15,6 +15,7 @@ from faults import (
     making,
     options,
     outputs,
+    patterns,
     persistence,
     pixel_inputs,
     pixels,
@@ -22,6 +23,7 @@ from faults import (
     refused,
     rows,
     surface,
+    token_files,
     tokens,
     towers,
     weights,
@@ -39,6 +41,8 @@ _MODULES = (
     config,
     processor,
     tokens,
+    token_files,
+    patterns,
     rows,
     invariants,
     localisation,
@@ -64,7 +68,7 @@ FAULTS: tuple[Fault, ...] = tuple(
 _PROCESSING = frozenset({"pixels", "pixel_inputs", "pixel_options", "processor", "tokenizer", "token_batches"})
 """The chapters on image processors and tokenizers, which no fault of the models reaches."""
 
-_OF_PROCESSING = (processor, tokens, pixels, pixel_inputs)
+_OF_PROCESSING = (processor, tokens, token_files, patterns, pixels, pixel_inputs)
 """The modules whose faults reach nothing else: the other chapters make their inputs without transformers."""
 
 _OF_MODELS = (

@@ -427,6 +427,12 @@ def crop_does_not_fit_the_model(directory: Path) -> None:
     edit_json(directory / "preprocessor_config.json", lambda data: data.update(crop_size={"height": 24, "width": 24}))
 
 
+@in_file("pixels.settings_can_be_followed")
+def size_is_a_word(directory: Path) -> None:
+    """The size in the image processor's file is no number of pixels."""
+    edit_json(directory / "preprocessor_config.json", lambda data: data.update(size="large"))
+
+
 @in_file(SURFACE, baseline=True)
 def mean_of_the_file_changes(directory: Path) -> None:
     """The image processor's file subtracts another mean than the approved release: library and reference agree on

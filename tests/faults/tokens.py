@@ -28,12 +28,10 @@ DECODED = "tokenizer.decoding_gives_the_words_back"
 TIDIED = "tokenizer.tidied_text_has_no_space_before_punctuation"
 VOCABULARY = "tokenizer.vocabulary_is_that_of_the_files"
 FITS = "tokenizer.tokens_fit_the_model"
-FOLLOWED = "tokenizer.files_can_be_followed"
-POOLED = "tokenizer.no_token_moves_the_pooling"
 SHORT_ENOUGH = "tokenizer.truncated_texts_fit_the_model"
-UNCUT = "tokenizer.processors_cut_no_text_unasked"
 EMBEDDED = "tokenizer.every_id_has_an_embedding"
 DISTINCT = "tokenizer.distinct_texts_have_distinct_ids"
+LATER = "token_batches.rows_can_be_padded_later"
 PADDED = "token_batches.padding_follows_the_rules"
 TRUNCATED = "token_batches.truncation_follows_the_rules"
 LONG = "token_batches.long_texts_are_truncated_to_the_models_length"
@@ -56,43 +54,43 @@ PATTERN = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[
 @in_transformers(IDS)
 def case_is_kept(patch: MonkeyPatch) -> None:
     """Texts are not lower-cased, so capitals fall apart into bytes that training never saw."""
-    _spoil_backends(patch, lambda backend: _normalize(backend, "NFC", "Spaces"))
+    spoil_backends(patch, lambda backend: _normalize(backend, "NFC", "Spaces"))
 
 
 @in_transformers(IDS)
 def texts_are_not_composed(patch: MonkeyPatch) -> None:
     """Accents that come as characters of their own stay so: NFC is left out."""
-    _spoil_backends(patch, lambda backend: _normalize(backend, "Spaces", "Lowercase"))
+    spoil_backends(patch, lambda backend: _normalize(backend, "Spaces", "Lowercase"))
 
 
 @in_transformers(IDS)
 def texts_are_composed_too_far(patch: MonkeyPatch) -> None:
     """NFKC instead of NFC: ligatures, full width and raised digits become plain letters."""
-    _spoil_backends(patch, lambda backend: _normalize(backend, "NFKC", "Spaces", "Lowercase"))
+    spoil_backends(patch, lambda backend: _normalize(backend, "NFKC", "Spaces", "Lowercase"))
 
 
 @in_transformers(IDS)
 def accents_are_stripped(patch: MonkeyPatch) -> None:
     """Texts lose their accents, as BERT's tokenizer does it."""
-    _spoil_backends(patch, lambda backend: _normalize(backend, "NFD", "StripAccents", "Spaces", "Lowercase"))
+    spoil_backends(patch, lambda backend: _normalize(backend, "NFD", "StripAccents", "Spaces", "Lowercase"))
 
 
 @in_transformers(IDS)
 def contractions_stay_whole(patch: MonkeyPatch) -> None:
     """The endings 's, 't, 're and so on are no longer pieces of their own."""
-    _spoil_backends(patch, lambda backend: _divide(backend, PATTERN.replace("'s|'t|'re|'ve|'m|'ll|'d|", "")))
+    spoil_backends(patch, lambda backend: divide(backend, PATTERN.replace("'s|'t|'re|'ve|'m|'ll|'d|", "")))
 
 
 @in_transformers(IDS)
 def digits_stay_together(patch: MonkeyPatch) -> None:
     """A number is one piece, not one a digit."""
-    _spoil_backends(patch, lambda backend: _divide(backend, PATTERN.replace(r"[\p{N}]|", r"[\p{N}]+|")))
+    spoil_backends(patch, lambda backend: divide(backend, PATTERN.replace(r"[\p{N}]|", r"[\p{N}]+|")))
 
 
 @in_transformers(IDS)
 def punctuation_stands_alone(patch: MonkeyPatch) -> None:
     """Each sign of a run of punctuation is a piece of its own."""
-    _spoil_backends(patch, lambda backend: _divide(backend, PATTERN.replace(r"[^\s\p{L}\p{N}]+", r"[^\s\p{L}\p{N}]")))
+    spoil_backends(patch, lambda backend: divide(backend, PATTERN.replace(r"[^\s\p{L}\p{N}]+", r"[^\s\p{L}\p{N}]")))
 
 
 @in_transformers(IDS)
@@ -104,19 +102,19 @@ def a_space_is_put_before_the_text(patch: MonkeyPatch) -> None:
         first = backend.pre_tokenizer[0]
         backend.pre_tokenizer = pre_tokenizers.Sequence([first, pre_tokenizers.ByteLevel(add_prefix_space=True)])
 
-    _spoil_backends(patch, spoil)
+    spoil_backends(patch, spoil)
 
 
 @in_transformers(IDS)
 def words_have_no_end(patch: MonkeyPatch) -> None:
     """The end-of-word mark is left out, so that every word ends in the pieces of a beginning."""
-    _spoil_backends(patch, lambda backend: setattr(backend.model, "end_of_word_suffix", ""))
+    spoil_backends(patch, lambda backend: setattr(backend.model, "end_of_word_suffix", ""))
 
 
 @in_transformers(IDS)
 def merging_is_random(patch: MonkeyPatch) -> None:
     """BPE dropout, meant for training, is left on."""
-    _spoil_backends(patch, lambda backend: setattr(backend.model, "dropout", 0.3))
+    spoil_backends(patch, lambda backend: setattr(backend.model, "dropout", 0.3))
 
 
 @in_transformers(IDS)
@@ -191,19 +189,19 @@ def python_tokenizer_loses_ideographs(patch: MonkeyPatch) -> None:
 @in_transformers(IDS)
 def end_token_is_missing(patch: MonkeyPatch) -> None:
     """Token ids end before the EOS; pooling then finds none."""
-    _spoil_backends(patch, lambda backend: _surround(backend, f"{BOS} $A"))
+    spoil_backends(patch, lambda backend: _surround(backend, f"{BOS} $A"))
 
 
 @in_transformers(IDS)
 def begin_token_is_missing(patch: MonkeyPatch) -> None:
     """Token ids begin with the first word."""
-    _spoil_backends(patch, lambda backend: _surround(backend, f"$A {EOS}"))
+    spoil_backends(patch, lambda backend: _surround(backend, f"$A {EOS}"))
 
 
 @in_transformers(IDS)
 def ends_change_places(patch: MonkeyPatch) -> None:
     """A text begins with the EOS and ends with the BOS."""
-    _spoil_backends(patch, lambda backend: _surround(backend, f"{EOS} $A {BOS}"))
+    spoil_backends(patch, lambda backend: _surround(backend, f"{EOS} $A {BOS}"))
 
 
 @in_transformers(IDS)
@@ -284,37 +282,6 @@ def vocabulary_forgets_added_tokens(patch: MonkeyPatch) -> None:
 def length_is_unlimited(directory: Path) -> None:
     """The tokenizer's file names no model_max_length, so truncation=True cuts nothing."""
     edit_json(directory / "tokenizer_config.json", lambda data: data.pop("model_max_length", None))
-
-
-@in_file(SHORT_ENOUGH)
-def length_is_beyond_the_models(directory: Path) -> None:
-    """The tokenizer's file has a model_max_length that is one token more than the model takes."""
-    edit_json(directory / "tokenizer_config.json", lambda data: data.update(model_max_length=78))
-
-
-@in_file(UNCUT)
-def truncation_is_saved_with_the_tokenizer(directory: Path) -> None:
-    """tokenizer.json was saved with truncation to nine tokens: a processor cuts every text to that."""
-    saved = {"direction": "Right", "max_length": 9, "strategy": "LongestFirst", "stride": 0}
-    edit_json(directory / "tokenizer.json", lambda data: data.update(truncation=saved))
-
-
-@in_file(POOLED)
-def added_tokens_move_the_pooling(directory: Path) -> None:
-    """The config's eos_token_id is the old 2, and a token was added after the end token: texts are pooled at that."""
-    edit_json(directory / "config.json", lambda data: data["text_config"].update(eos_token_id=2))
-
-
-@in_file(FOLLOWED)
-def a_merge_is_of_unknown_symbols(directory: Path) -> None:
-    """A merge joins symbols that the vocabulary does not have."""
-    edit_json(directory / "tokenizer.json", lambda data: data["model"]["merges"].append(["zz", "qq"]))
-
-
-@in_file(FOLLOWED)
-def an_added_token_has_an_id_far_away(directory: Path) -> None:
-    """The id of an added token is not the next after the others: the tokenizers library gives it that all the same."""
-    edit_json(directory / "tokenizer.json", lambda data: data["added_tokens"][-1].update(id=9000))
 
 
 @in_file(FITS)
@@ -421,6 +388,19 @@ def copies_decode_bytes(patch: MonkeyPatch) -> None:
 def padding_is_zero(patch: MonkeyPatch) -> None:
     """Padding is token 0, an exclamation mark, not the padding token."""
     _change_tensors(patch, lambda ids, mask: (ids * mask, mask))
+
+
+@in_transformers(LATER)
+def rows_padded_later_have_no_mask(patch: MonkeyPatch) -> None:
+    """pad() of rows that were not padded marks every token as real."""
+    from transformers import PreTrainedTokenizerBase
+
+    def pad(original: Any, self: Any, rows: Any, *args: Any, **kwargs: Any) -> Any:
+        padded = original(self, rows, *args, **kwargs)
+        padded["attention_mask"] = padded["attention_mask"] * 0 + 1
+        return padded
+
+    wrap(patch, PreTrainedTokenizerBase, "pad", pad)
 
 
 @in_transformers(PADDED)
@@ -680,7 +660,7 @@ def _normalize(backend: Any, *steps: str) -> None:
     backend.normalizer = normalizers.Sequence(made)
 
 
-def _divide(backend: Any, pattern: str) -> None:
+def divide(backend: Any, pattern: str) -> None:
     """Divide texts by another pattern, and leave each piece whole after that."""
     from tokenizers import Regex, pre_tokenizers
 
@@ -711,7 +691,8 @@ def _spoil_tokenizers(patch: MonkeyPatch, change: Callable[[Any], object], *, ba
     patch.setattr(PreTrainedTokenizerBase, "from_pretrained", classmethod(load))
 
 
-def _spoil_backends(patch: MonkeyPatch, change: Callable[[Any], object]) -> None:
+def spoil_backends(patch: MonkeyPatch, change: Callable[[Any], object]) -> None:
+    """Let `change` spoil the `tokenizers` backend of each tokenizer that `from_pretrained` makes."""
     _spoil_tokenizers(patch, lambda tokenizer: change(tokenizer.backend_tokenizer), backend=True)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tokenizers.pre_tokenizers import ByteLevel
 
 from clip_eval.errors import CheckpointError, UsageError
-from clip_eval.hard_texts import HARD_TEXTS
+from clip_eval.hard_texts import HARD_TEXTS, PATTERN_TEXTS
 from clip_eval.oracle.tokens import AddedToken, BytePairEncoder, normalize
 from clip_eval.oracle.words import clean_like_python
 from clip_eval.token_routes import like_python
@@ -433,14 +433,16 @@ def test_hard_strings_give_the_ids_of_the_tokenizer_written_in_python(checkpoint
     """The same list as for the other tokenizer, and the hard texts of the suite."""
     tokenizer = transformers.CLIPTokenizer.from_pretrained(checkpoint)
     encoder = like_python(BytePairEncoder.from_directory(checkpoint))
-    texts = [text for text in HARD_STRINGS if "\u0345" not in text] + [hard.text for hard in HARD_TEXTS]
+    texts = [text for text in HARD_STRINGS if "\u0345" not in text] + [
+        hard.text for hard in (*HARD_TEXTS, *PATTERN_TEXTS)
+    ]
     observed = {text: tokenizer(text)["input_ids"] for text in texts}
     assert {text: ids for text, ids in observed.items() if ids != encoder.encode(text)} == {}
 
 
 def test_the_hard_texts_of_the_suite_give_the_ids_of_the_library(checkpoint: Path) -> None:
     """Those that a checkpoint is asked for."""
-    assert_same_ids(checkpoint, [hard.text for hard in HARD_TEXTS])
+    assert_same_ids(checkpoint, [hard.text for hard in (*HARD_TEXTS, *PATTERN_TEXTS)])
 
 
 def test_texts_of_one_length_need_no_padding(checkpoint: Path) -> None:
