@@ -6,6 +6,7 @@ imports no torch, and outlives whatever a hostile file does to that loader.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -21,9 +22,12 @@ from clip_eval.foreign import read_bytes
 from clip_eval.hub import TEXT_FILES
 from clip_eval.interpreters import clean_environment
 from clip_eval.inventory import check_inventory
+from clip_eval.progress import Progress
 from clip_eval.tensors import read_header
 
 __all__ = ["convert"]
+
+_MB, _LONG_BYTES, _LOOK_S = 10**6, 10**8, 0.5
 
 
 def convert(source: Path, out: Path) -> Checkpoint:
@@ -72,9 +76,7 @@ def _pickles(source: Path) -> list[Path]:
 def _unpickle(pickles: list[Path], weights: Path) -> None:
     """Run the child, in a directory without modules that it could import by mistake."""
     command = [sys.executable, "-m", "clip_eval._unpickle", str(weights), *map(str, pickles)]
-    child = subprocess.run(
-        command, cwd=weights.parent, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
+    child = _followed(command, weights, total_bytes=sum(file.stat().st_size for file in pickles))
     if child.returncode == 0:
         return
     try:
@@ -89,6 +91,28 @@ def _unpickle(pickles: list[Path], weights: Path) -> None:
     if kind == "output":
         raise OutputError(what, where=where, fix="Name another place")
     raise CheckpointError(what, where=where, fix="Get the weights again, as safetensors if there are any")
+
+
+def _followed(command: list[str], weights: Path, *, total_bytes: int) -> subprocess.CompletedProcess[bytes]:
+    """Run the child and tell how much of the weights it has written, where that takes a while."""
+    shown = Progress(f"MB of {weights.name}", total_bytes // _MB) if total_bytes > _LONG_BYTES else None
+    with subprocess.Popen(
+        command, cwd=weights.parent, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as child:  # fmt: skip
+        try:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    output, errors = child.communicate(timeout=_LOOK_S)
+                    return subprocess.CompletedProcess(command, child.returncode, output, errors)
+                if shown is not None:
+                    written = weights.stat().st_size if weights.exists() else 0
+                    shown.doing("writing" if written else "reading")
+                    shown.reach(written // _MB)
+        finally:
+            child.kill()
+            if shown is not None:
+                shown.close()
 
 
 def _environment() -> dict[str, str]:

@@ -15,7 +15,6 @@ __all__ = ["Follower"]
 
 _DOING = {
     "throughput": "timing the model",
-    "baseline": "comparing with the baseline",
     "zero_shot": "scoring the library",
     "compiled": "compiling the model",
 }
@@ -27,29 +26,38 @@ class Follower:
     def __init__(self, subject: str) -> None:
         self._subject = subject
         self._progress: Progress | None = None
-        self._hides_letters = False
+        self._hides_letters = self._loaded = False
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Now it is known how much there is to do."""
         self._progress = Progress(f"checks of {self._subject}", len(session.items))
         live = self._progress.is_live and os.isatty(1)
         self._hides_letters = live or self._progress.shares(1)
+        if self._hides_letters:  # nor pytest's percentage, which has no option at this time
+            reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+            reporter._show_progress_info = False
         self._progress.doing("loading the model and the reference")
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """The next check's chapter is what is being done; the first one loads the model."""
-        if self._progress is not None and self._progress.done:
+        """The next check's chapter is what is being done."""
+        if self._progress is not None and self._loaded:
             chapter = Path(nodeid.partition("::")[0]).stem.removeprefix("test_")
             self._progress.doing(_DOING.get(chapter, f"checking {chapter.replace('_', ' ')}"))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """The first check that was not skipped has loaded the model, which says nothing of how long the others take."""
+        if self._progress is not None and not self._loaded and report.when == "call" and not report.skipped:
+            self._loaded = True
+            self._progress.settle()
 
     def pytest_runtest_logfinish(self) -> None:
         """One more check is done."""
         if self._progress is not None:
             self._progress.step()
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
-        """The last thing that takes time; then the line makes room for the verdict."""
+        """The last thing that takes time; then, within the reporter's own hook, the line makes room for the verdict."""
         try:
             if self._progress is not None:
                 self._progress.doing("writing the reports")

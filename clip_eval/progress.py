@@ -73,7 +73,8 @@ class Progress:
     def __init__(self, what: str, total: int) -> None:
         self.what, self.total, self.done = what, total, 0
         self._stream = _stream()
-        self._start = self._told = time.monotonic()
+        self._told = self._since = time.monotonic()
+        self._before = 0
         self._doing = ""
         self._bar: Any = None
         if self.is_live:
@@ -81,7 +82,13 @@ class Progress:
 
             # Refreshed by hand, once a step: no thread runs beside what is timed.
             self._bar = tqdm(
-                total=total, file=self._stream, leave=False, dynamic_ncols=True, bar_format=_LIVE, mininterval=0
+                desc=what,
+                total=total,
+                file=self._stream,
+                leave=False,
+                dynamic_ncols=True,
+                bar_format=_LIVE,
+                mininterval=0,
             )
         elif self._stream is not None:
             _write(self._stream, f"clip-eval: {total} {what}\n")
@@ -103,9 +110,17 @@ class Progress:
             self._doing = text
             self._show()
 
+    def settle(self) -> None:
+        """What was done until now says nothing of how long the rest takes."""
+        self._before, self._since = self.done, time.monotonic()
+
     def step(self) -> None:
         """One more is done."""
-        self.done += 1
+        self.reach(self.done + 1)
+
+    def reach(self, done: int) -> None:
+        """So many are done."""
+        self.done = done
         self._show()
 
     def close(self) -> None:
@@ -116,7 +131,7 @@ class Progress:
 
     def _show(self) -> None:
         now = time.monotonic()
-        left = seconds_left(self.done, self.total, now - self._start)
+        left = seconds_left(self.done - self._before, self.total - self._before, now - self._since)
         if self._bar is not None:
             self._bar.n = self.done
             self._bar.set_description_str(self._doing or self.what, refresh=False)
@@ -131,7 +146,7 @@ class Progress:
 
 def seconds_left(done: int, total: int, elapsed_s: float) -> str:
     """Return about how long the rest takes, in words; empty while nobody can say."""
-    if done < total * _SURE_AFTER or not done or done >= total:
+    if done < max(total * _SURE_AFTER, 1) or done >= total:
         return ""
     left_s = elapsed_s / done * (total - done)
     return f"about {left_s / 60:.0f} min left" if left_s >= 90 else f"about {max(left_s, 1):.0f} s left"

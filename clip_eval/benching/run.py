@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from clip_eval.benching.record import Bench, Compiled, Configuration
 from clip_eval.checkpoint import open_checkpoint
 from clip_eval.expect import Oracle
 from clip_eval.interpreters import require_clip_eval
+from clip_eval.progress import seconds_left
 from clip_eval.provenance import facts
 from clip_eval.session import Session
 from clip_eval.settings import Settings
@@ -104,15 +106,19 @@ def _tried(options: Options, say: Callable[[str], None]) -> Iterator[Tried]:
     settings = Settings(model=options.model, device=options.device, throughput=False)
     stored = Session(settings).dtype
     dtypes = options.dtypes or tuple(dict.fromkeys((stored, "bfloat16")))
+    attentions = options.attentions or (None, "eager")
     oracles: dict[str, Oracle] = {}
     known: set[str] = set()
-    for dtype in dtypes:
-        for attention in options.attentions or (None, "eager"):
-            session = Session(replace(settings, dtype=dtype, attention=attention))
-            if (name := f"{dtype} {session.clip.attention}") not in known:
-                known.add(name)
-                oracles.setdefault(dtype, session.oracle)
-                yield Tried(session, _configuration(session, oracles[dtype], options, say))
+    start, total = time.perf_counter(), len(dtypes) * len(attentions)
+    for done, (dtype, attention) in enumerate(itertools.product(dtypes, attentions)):
+        left = seconds_left(done, total, time.perf_counter() - start)
+        named = f"{dtype} {attention or 'with the default attention'}"
+        say(f"{named}: configuration {done + 1} of {total}{f', {left}' if left else ''}")
+        session = Session(replace(settings, dtype=dtype, attention=attention))
+        if (name := f"{dtype} {session.clip.attention}") not in known:
+            known.add(name)
+            oracles.setdefault(dtype, session.oracle)
+            yield Tried(session, _configuration(session, oracles[dtype], options, say))
 
 
 def _configuration(session: Session, oracle: Oracle, options: Options, say: Callable[[str], None]) -> Configuration:
