@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from clip_eval.option_values import DTYPE_NAMES, a_dtype, a_name, a_place
+from clip_eval.settings import require_utf8
 
 __all__ = ["bench"]
 
@@ -69,6 +70,7 @@ def bench(
     from clip_eval.files import writable_directory
 
     where = writable_directory(out or _DEFAULT_OUT)
+    require_utf8((checkpoint, named["against"]))
     for name in {checkpoint, named["against"] or checkpoint}:
         open_checkpoint(name)  # before torch is loaded, which takes seconds
 
