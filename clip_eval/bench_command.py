@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from clip_eval.option_values import DTYPE_NAMES, a_dtype, a_name, a_place
+from clip_eval.settings import require_utf8
 
 __all__ = ["bench"]
 
@@ -70,6 +71,7 @@ def bench(
     from clip_eval.run_folder import clear, owned
 
     where = writable_directory(out or _DEFAULT_OUT)
+    require_utf8((checkpoint, named["against"]))
     for name in {checkpoint, named["against"] or checkpoint}:
         open_checkpoint(name)  # before torch is loaded, which takes seconds
 

@@ -52,8 +52,9 @@ def main() -> None:
 
 
 def _complain(message: str, code: int) -> NoReturn:
-    """One paragraph on stderr."""
-    click.echo(_wrapped(f"clip-eval: {message}"), err=True)
+    """One paragraph on stderr; bytes of a name that are no UTF-8 are shown by their numbers."""
+    shown = message.encode(errors="backslashreplace").decode()
+    click.echo(_wrapped(f"clip-eval: {shown}"), err=True)
     sys.exit(code)
 
 

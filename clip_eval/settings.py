@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from clip_eval.errors import UsageError
 from clip_eval.measurement import Json
 from clip_eval.nearest import DTYPE_ALIASES, listed
 
-__all__ = ["DTYPES", "REPORTS", "Settings", "named", "require_dtype"]
+__all__ = ["DTYPES", "REPORTS", "Settings", "named", "require_dtype", "require_utf8"]
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -63,6 +64,18 @@ def require_dtype(dtype: object) -> None:
         raise UsageError(f"there is no dtype {dtype!r} to run in", fix=listed(dtype, DTYPES, DTYPE_ALIASES))
 
 
+def require_utf8(values: Iterable[object]) -> None:
+    """Raise UsageError unless every text of `values` can be written to a report.
+
+    Names on disk may hold bytes that are no UTF-8, which Python keeps as surrogates.
+    """
+    for value in values:
+        if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+            shown = value.encode("utf-8", "backslashreplace").decode()
+            fix = "Rename it, or name a symbolic link to it"
+            raise UsageError("a name that is not UTF-8 cannot be written to a report", where=shown, fix=fix)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The options of one run.
@@ -84,7 +97,7 @@ class Settings:
         out: directory for the reports; None writes none.
 
     Raises:
-        UsageError: the dtype is none of `DTYPES`; the nearest is named.
+        UsageError: the dtype is none of `DTYPES`; the nearest is named. Or a name is not UTF-8.
     """
 
     model: str
@@ -105,6 +118,7 @@ class Settings:
     def __post_init__(self) -> None:
         if self.dtype is not None:
             require_dtype(self.dtype)
+        require_utf8(self.arguments().values())
 
     def arguments(self) -> dict[str, Json]:
         """Return every option with its value, for the run record."""

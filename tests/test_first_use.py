@@ -137,6 +137,14 @@ def test_a_name_that_no_file_can_have_is_refused(run: Run, value: str) -> None:
     assert_refused(run("gate", value), "CHECKPOINT", "too long")
 
 
+@pytest.mark.parametrize("command", ["gate", "record --out new", "bench"])
+@pytest.mark.usefixtures("nothing_runs")
+def test_a_name_that_is_not_utf8_is_refused_before_the_run(run: Run, command: str) -> None:
+    """No report could hold it: that is said at once and not by a traceback after the run."""
+    name, *options = command.split()
+    assert_refused(run(name, "caf\udce9/my-clip", *options), "not UTF-8", "caf\\udce9/my-clip", "symbolic link")
+
+
 @pytest.mark.parametrize("arguments", ["", "path"])
 def test_a_command_alone_shows_its_help(run: Run, arguments: str) -> None:
     """`clip-eval` alone, and a group of commands alone, show what there is, with exit code 0."""

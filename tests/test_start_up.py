@@ -67,3 +67,14 @@ def test_the_parent_of_a_gate_needs_no_torch(tmp_path: Path) -> None:
     """What the user named is looked at before the child starts, without torch and transformers."""
     code = "import clip_eval.hermetic, clip_eval.checkpoint, clip_eval.library, clip_eval.baseline"
     assert not {"torch", "transformers"} & set(loaded(code, tmp_path))
+
+
+@pytest.mark.parametrize("options", ["", ", attention='sdpa'", ", device='cpu', dtype='float16'"])
+def test_the_look_before_a_gate_needs_no_torch(tmp_path: Path, options: str) -> None:
+    """Where no device or attention is named that could be missing, the parent looks at everything without torch."""
+    model = Path(__file__).parents[1] / "fixtures" / "shapes-clip"
+    code = (
+        "from clip_eval.session import Session; from clip_eval.settings import Settings; "
+        f"Session(Settings(model={str(model)!r}{options})).look()"
+    )
+    assert not {"torch", "transformers"} & set(loaded(code, tmp_path))

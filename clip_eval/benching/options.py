@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from clip_eval.errors import UsageError
 from clip_eval.measurement import Json, plain
-from clip_eval.settings import require_dtype
+from clip_eval.settings import require_dtype, require_utf8
 
 __all__ = ["Options"]
 
@@ -43,6 +43,7 @@ class Options:
     def __post_init__(self) -> None:
         for dtype in self.dtypes:
             require_dtype(dtype)
+        require_utf8((self.model, self.against, self.against_python))
         if not self.devices:
             raise UsageError("no device is named", fix="Name one, such as cpu")
         if self.most_rows is not None and self.most_rows < 1:
