@@ -25,6 +25,7 @@ __all__ = [
 
 _SHOWN = 3  # names in one sentence; the report lists them all
 _NAME = 120  # characters of what was measured, which may quote a text
+_SENTENCE = 200  # characters of what a check or the library says
 _PARAGRAPH = 600  # characters of a finding, which names file, field, values and remedy
 
 # In the order in which they are told; a change belongs to the first that fits.
@@ -76,12 +77,14 @@ def gaps(checks: Sequence[CheckResult]) -> tuple[str, ...]:
     skipped = _groups(left, key=lambda check: (cause(check), check.because))
     return (
         *(f"Ended in an error ({_clause(why)}): {_checks(group)}." for why, group in crashed.items()),
-        *(f"Not run ({_clause(why)}{_unsaid(name)}): {_checks(group)}." for (why, name), group in skipped.items()),
+        *(f"Not run ({_missing(why, name)}): {_checks(group)}." for (why, name), group in skipped.items()),
     )
 
 
-def _unsaid(name: str | None) -> str:
-    return f"; {name}, which would say why, did not fail" if name else ""
+def _missing(why: str, because: str | None) -> str:
+    if because is None:
+        return _clause(why)
+    return f"{_line(why, limit=_PARAGRAPH).rstrip('.')}; {because}, which would say why, did not fail"
 
 
 def failed_names(checks: Iterable[CheckResult]) -> frozenset[str]:
@@ -132,7 +135,7 @@ def _deviations(excused: Mapping[str, Sequence[CheckResult]]) -> list[str]:
 def cause(check: CheckResult) -> str:
     """Why a check did not pass, in one line: its reason, else the assertion in its detail, else its outcome."""
     if check.reason:
-        return _line(check.reason)
+        return _line(check.reason, limit=_PARAGRAPH if check.because else _SENTENCE)
     lines = [line for line in (check.detail or "").splitlines() if line.strip()]
     asserted = [line[1:].strip() for line in lines if line.startswith("E ")]
     return _line((asserted or lines[-1:] or ["no reason was given"])[0])
@@ -296,6 +299,6 @@ def _clause(text: str | None) -> str:
     return _line(text or "no reason was given").rstrip(".")
 
 
-def _line(text: str, *, limit: int = 200) -> str:
+def _line(text: str, *, limit: int = _SENTENCE) -> str:
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[: limit - 4]} ..."

@@ -150,7 +150,8 @@ def names_in_memory_change(patch: MonkeyPatch) -> None:
 
     def state_dict(self: Any, *args: Any, **kwargs: Any) -> Any:
         state = original(self, *args, **kwargs)
-        if type(self).__name__ == "CLIPTextModel" and not args and not kwargs:
+        loaded = not self.training  # loading itself goes by the names of the file
+        if type(self).__name__ == "CLIPTextModel" and loaded and not args and not kwargs:
             name = next(name for name in state if name.endswith("position_embedding.weight"))
             state[name.replace("position_embedding.weight", "position_ids")] = torch.arange(77)[None]
         return state
