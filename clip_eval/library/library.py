@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,8 +146,10 @@ def open_library(path: str | Path) -> Library:
         LibraryError: no such directory, none of the formats, or settings that make no sense.
     """
     root = Path(path).absolute()
-    if not root.is_dir():
-        raise LibraryError("this is a file" if root.exists() else "there is no such library", where=path, fix=_FORMATS)
+    if not os.path.isdir(root):  # noqa: PTH112 - a Path raises for a name that is too long
+        raise LibraryError(
+            "this is a file" if os.path.exists(root) else "there is no such library", where=path, fix=_FORMATS
+        )
     return Library(root, _source(root))
 
 
