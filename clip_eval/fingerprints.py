@@ -242,7 +242,7 @@ def _backend_form(file: Path) -> dict[str, Any]:
     try:
         model: Any = raw["model"]
         added: Any = raw.get("added_tokens", [])
-        tokens = {**model["vocab"], **{token["content"]: token["id"] for token in added}}
+        tokens = {**model["vocab"], **{str(token["content"]): token["id"] for token in added}}
         merges = [merge.split(" ") if isinstance(merge, str) else list(merge) for merge in model["merges"]]
     except (KeyError, TypeError, AttributeError):
         return _unreadable(raw)

@@ -32,6 +32,7 @@ from clip_eval.tensors import read_header
 Read = Callable[[Path], object]
 
 READERS: dict[str, Read] = {
+    "dataset": open_library,
     "acceptances": read_acceptances,
     "json": lambda file: read_json(file, error=CheckpointError),
     "pack": open_pack,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,8 +147,8 @@ def open_library(path: str | Path) -> Library:
         LibraryError: no such directory, none of the formats, or settings that make no sense.
     """
     root = Path(path).absolute()
-    if not root.is_dir():
-        if root.exists():
+    if not os.path.isdir(root):  # noqa: PTH112 - a Path raises for a name that is too long
+        if os.path.exists(root):
             raise LibraryError("this is a file, and a library is a directory", where=path, fix=_FORMATS)
         raise LibraryError("there is no such library", where=path, fix=beside(path, _FORMATS))
     return Library(root, _source(root))

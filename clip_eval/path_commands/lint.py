@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +61,7 @@ def lint(
         raise UsageError("there is no TEMPLATE", fix="Give TEMPLATE and --records, or --library")
     else:
         rule = compiled(template)
-    if root is not None and not root.is_dir():
+    if root is not None and not os.path.isdir(root):  # noqa: PTH112 - a Path raises for a name that is too long
         fix = beside(root, "Name the directory that the files are below")
         raise LibraryError("there is no such directory", where=root, fix=fix)
     linter = LibraryLinter(rule, root=root, extension=allowed(extension))
