@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -131,3 +134,35 @@ def test_nothing_recorded_is_an_error(tmp_path: Path) -> None:
         record_with(program(tmp_path, "print('not recorded, the gate says fail'); sys.exit(1)"), "m", tmp_path / "p")
     with pytest.raises(UsageError, match="cannot be started"):
         record_with(str(tmp_path / "none"), "m", tmp_path / "p")
+
+
+WAITS = """
+import signal, time
+def interrupted(*_):
+    Path(sys.argv[6]).write_text("ended by itself")
+    sys.exit(2)
+signal.signal(signal.SIGINT, interrupted)
+Path(sys.argv[6]).write_text("ready")
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX systems do")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_recording_ends_by_itself(tmp_path: Path, number: int) -> None:
+    """Ctrl-C, and a request to stop, reach the other interpreter, which is waited for: its own child would go on."""
+    running = (
+        "import signal, sys; from pathlib import Path; from clip_eval.interpreters import record_with\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "try:\n    record_with(sys.argv[1], 'm', Path(sys.argv[2]))\nexcept KeyboardInterrupt:\n    sys.exit(2)"
+    )
+    pack = tmp_path / "pack"
+    command = [sys.executable, "-c", running, program(tmp_path, WAITS), str(pack)]
+    with subprocess.Popen(command, env=child_environment()) as parent:
+        for _ in range(600):
+            if pack.exists() and pack.read_text(encoding="utf-8") == "ready":
+                break
+            time.sleep(0.05)
+        parent.send_signal(number)
+        assert parent.wait(timeout=60) == 2
+    assert pack.read_text(encoding="utf-8") == "ended by itself"
