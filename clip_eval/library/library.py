@@ -148,7 +148,9 @@ def open_library(path: str | Path) -> Library:
     root = Path(path).absolute()
     if not os.path.isdir(root):  # noqa: PTH112 - a Path raises for a name that is too long
         raise LibraryError(
-            "this is a file" if os.path.exists(root) else "there is no such library", where=path, fix=_FORMATS
+            "this is a file" if os.path.isfile(root) else "there is no such library",  # noqa: PTH113 - as above
+            where=path,
+            fix=_FORMATS,
         )
     return Library(root, _source(root))
 
