@@ -148,7 +148,7 @@ def open_library(path: str | Path) -> Library:
     """
     root = Path(path).absolute()
     if not os.path.isdir(root):  # noqa: PTH112 - a Path raises for a name that is too long
-        if os.path.exists(root):  # noqa: PTH110
+        if os.path.isfile(root):  # noqa: PTH113 - as above
             raise LibraryError("this is a file, and a library is a directory", where=path, fix=_FORMATS)
         raise LibraryError("there is no such library", where=path, fix=beside(path, _FORMATS))
     return Library(root, _source(root))

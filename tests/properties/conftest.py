@@ -25,7 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, and take it for the profile of its name where tests are chosen by it."""
     # Hypothesis keeps a tree of all examples, and looking through it for garbage takes a fifth of the time.
     gc.set_threshold(200_000, 50, 100)
-    config.addinivalue_line("markers", "thorough: properties of paths; `-m thorough` tries each on 100,000 examples")
+    config.addinivalue_line("markers", "thorough: properties; `-m thorough` tries each on 100,000 examples")
     if config.getoption("markexpr", "") == "thorough":
         settings.load_profile("thorough")
 

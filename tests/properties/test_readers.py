@@ -234,8 +234,9 @@ def attempt(name: str, number: int, root: Path) -> str | None:
         _check_sentence(problem)
         return str(problem)
     except BaseException as problem:
-        problem.add_note(f"{name} {number}: {file} was {mutant[:2_000]!r}")
-        raise
+        if not isinstance(problem, Exception):
+            raise
+        raise AssertionError(f"{name} {number}: {problem!r}; {file} was {mutant[:2_000]!r}") from problem
     finally:
         (root / file).write_bytes(ORIGINALS[file])
     taken_s = time.process_time() - begin
