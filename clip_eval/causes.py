@@ -43,6 +43,9 @@ _DIRECT = (
     "tokenizer",
     "pixels.pixels_match_the_oracle",
     "pixels",
+    "token_batches",
+    "pixel_inputs",
+    "pixel_options",
 )
 """Checks and chapters that look at a thing itself, the most direct first. The others look at it through something else:
 threads, gradients, another order, a pack.
