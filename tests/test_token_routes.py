@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from small_clip import write_small_clip
 
 from clip_eval.checkpoint import open_checkpoint
+from clip_eval.errors import NotAskable
 from clip_eval.observe import Clip
 from clip_eval.oracle.tokens import AddedToken
 from clip_eval.probes import make_batch
 from clip_eval.subject import Subject
 from clip_eval.token_routes import (
+    FOLLOWED,
+    LOADED,
     PARTS,
+    UNCUT,
     all_texts,
     encoder_of,
+    expected_batch,
+    expected_rows,
+    files_problem,
     ids_by,
     is_python,
+    require_whole_texts,
     tokenizer_by,
     tokenizer_of,
     with_special_tokens_in_any_case,
@@ -83,6 +92,56 @@ def test_the_tokenizer_of_a_processor_is_found(clip: Clip) -> None:
     assert tokenizer_of(tokenizer) is tokenizer
     processor = clip.subject.processor("AutoProcessor")
     assert tokenizer_of(processor) is processor.tokenizer
+
+
+def saved_with(directory: Path, **options: object) -> Clip:
+    """A checkpoint whose tokenizer.json was saved with truncation or padding."""
+    clip = clip_on(write_small_clip(directory))
+    path = clip.subject.checkpoint.path / "tokenizer.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **options}), encoding="utf-8")
+    return clip
+
+
+CUT = {"direction": "Left", "max_length": 16, "strategy": "LongestFirst", "stride": 0}
+
+
+@pytest.mark.parametrize("route", LOADED)
+def test_a_saved_length_cuts_what_a_processor_reads(tmp_path: Path, route: str) -> None:
+    """And nothing that a tokenizer reads by itself; the side is that of both, but for the one written in Python."""
+    clip = saved_with(tmp_path / "clip", truncation=CUT)
+    encoder, text = encoder_of(clip), " ".join("a cat dog red blue" * 9)
+    if is_python(route):
+        pytest.skip("it needs vocab.json and merges.txt")
+    require_whole_texts(clip, route, encoder)
+    call = clip.subject.processor(route)
+    for options in ({}, {"truncation": True}, {"truncation": True, "max_length": 7}, {"truncation": False}):
+        observed = clip.subject.process(call, text=[text, "a"], **options)["input_ids"]
+        assert [list(row) for row in observed] == expected_rows(encoder, route, [text, "a"], **options), options
+    padded = clip.subject.process(call, text=[text, "a"], padding="max_length", truncation=True)["input_ids"]
+    expected = expected_batch(encoder, route, [text, "a"], padding="max_length", truncation=True)
+    assert [list(row) for row in padded] == expected.input_ids.tolist()
+
+
+def test_a_saved_length_that_is_not_the_models_leaves_processors_unjudged(tmp_path: Path) -> None:
+    """One check says so; the others refer to it. A fixed padding is a length too."""
+    clip = saved_with(tmp_path / "clip", padding={"strategy": {"Fixed": 9}, "direction": "Right"})
+    encoder = encoder_of(clip)
+    assert encoder.saved_length == 9
+    require_whole_texts(clip, "AutoTokenizer", encoder)
+    with pytest.raises(NotAskable) as caught:
+        require_whole_texts(clip, "AutoProcessor", encoder)
+    assert caught.value.finding == UNCUT
+
+
+def test_rules_that_cannot_be_read_cannot_be_asked_for(tmp_path: Path) -> None:
+    """The check of the files says what is wrong, the others refer to it."""
+    clip = saved_with(tmp_path / "clip", truncation={**CUT, "max_length": -3})
+    problem = files_problem(clip)
+    assert problem is not None
+    assert problem.what == "it is saved with the length -3"
+    with pytest.raises(NotAskable) as caught:
+        encoder_of(clip)
+    assert caught.value.finding == FOLLOWED
 
 
 def _fields(encoder: object) -> dict[str, object]:

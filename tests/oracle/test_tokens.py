@@ -482,6 +482,8 @@ BROKEN = {
     "eos has no text": {"tokenizer_config.json": '{"eos_token": {"normalized": true}}'},
     "the limit is text": {"tokenizer_config.json": '{"model_max_length": "77"}'},
     "the limit is 1": {"tokenizer_config.json": '{"model_max_length": 1}'},
+    "an added token has an id far away": {"added_tokens.json": '{"<x>": 9000}'},
+    "the saved length is text": {"tokenizer.json": '{"truncation": {"max_length": "9"}}'},
     "the padding side is up": {"tokenizer_config.json": '{"padding_side": "up"}'},
     "the decoder is a list": {"tokenizer_config.json": '{"added_tokens_decoder": [1]}'},
     "the decoder names no id": {"tokenizer_config.json": '{"added_tokens_decoder": {"x": {"content": "a"}}}'},
