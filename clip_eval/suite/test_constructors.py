@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,38 @@ from clip_eval.suite.making import IMAGE_ARGUMENTS, TEXT_ARGUMENTS, as_plain, sa
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
 TEXTS = ("ab cab", "q", "x<|endoftext|> y", "z <|startoftext|>")
 
+DEFAULTS: Mapping[str, object] = {
+    "do_resize": True,
+    "size": {"shortest_edge": 224},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": 224, "width": 224},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "do_convert_rgb": True,
+}
+"""What the documentation of CLIPImageProcessor says it does without arguments."""
+
+every_image_processor = pytest.mark.parametrize(
+    "name", ["CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil"]
+)
 every_tokenizer = pytest.mark.parametrize("name", TOKENIZERS)
 
 
-@pytest.mark.parametrize("name", ["CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil"])
+@every_image_processor
+def test_settings_of_pictures_by_default(clip: Clip, compare: Compare, evidence: Evidence, name: str) -> None:
+    """An image processor made without arguments has the documented settings, those of OpenAI's CLIP."""
+    if not provides(name):
+        evidence.not_applicable(f"no {name} can be used here")
+    made = clip.subject.made(name)
+    for field, value in DEFAULTS.items():
+        compare.equal(as_plain(getattr(made, field)), value, name=f"{field} of {name} by default")
+
+
+@every_image_processor
 def test_settings_of_pictures_are_kept(
     clip: Clip, compare: Compare, evidence: Evidence, tmp_path: Path, name: str
 ) -> None:

@@ -18,6 +18,7 @@ SECTIONS = "configs.sections_may_be_configs"
 TOWERS = "configs.a_config_of_two_towers"
 NOT_GIVEN = "configs.a_section_that_is_not_given"
 OLDER = "configs.older_sections_are_laid_over"
+DEFAULTS = "constructors.settings_of_pictures_by_default"
 PICTURES = "constructors.settings_of_pictures_are_kept"
 TEXTS = "constructors.settings_of_texts_are_kept"
 OBJECTS = "constructors.special_tokens_may_be_objects"
@@ -154,6 +155,17 @@ def older_sections_are_dropped(patch: MonkeyPatch) -> None:
         original(self, *args, **kwargs)
 
     wrap(patch, transformers.CLIPConfig, "__init__", init)
+
+
+@in_transformers(DEFAULTS)
+def a_default_of_pictures_changes(patch: MonkeyPatch) -> None:
+    """CLIPImageProcessor made without arguments does not normalise."""
+    import transformers
+
+    def init(original: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **{"do_normalize": False, **kwargs})
+
+    wrap(patch, transformers.CLIPImageProcessor, "__init__", init)
 
 
 @in_transformers(PICTURES)
