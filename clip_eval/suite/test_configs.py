@@ -22,9 +22,9 @@ _TOWER: Mapping[str, Any] = {
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "hidden_act": "gelu",
-    "layer_norm_eps": 1e-6,
+    "layer_norm_eps": 0.125,
     "attention_dropout": 0.25,
-    "initializer_range": 0.03,
+    "initializer_range": 0.5,
     "initializer_factor": 2.0,
 }
 _TEXT: Mapping[str, Any] = {
