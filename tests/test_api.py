@@ -98,7 +98,7 @@ def test_a_wrong_argument_of_gate_is_a_clip_eval_error(model: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("function", [api.gate, api.record, api.bench])
-@pytest.mark.parametrize("checkpoint", [None, 3, b"clip", "", sys.stdin, ["clip"]], ids=repr)
+@pytest.mark.parametrize("checkpoint", [None, 3, b"clip", "", sys.stdin, ["clip"]], ids=lambda value: type(value).__name__)
 @pytest.mark.usefixtures("nothing_runs")
 def test_a_checkpoint_of_another_type_is_refused(function: Callable[..., Any], checkpoint: Any) -> None:
     """Nothing, a number, bytes, an open file: the message says what is taken and what this is."""
