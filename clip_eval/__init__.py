@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from clip_eval.version import __version__
+
 if TYPE_CHECKING:
     from clip_eval.api import bench, gate, record
     from clip_eval.errors import (
@@ -34,7 +36,6 @@ __all__ = [
     "record",
 ]
 
-__version__ = "0.1.0"
 
 _COMMANDS = ("bench", "gate", "record")
 

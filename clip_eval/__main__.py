@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from clip_eval.cli import main
+from clip_eval.cli.main import main
 
 main()

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clip_eval.errors import OutputError, UsageError
-from clip_eval.files import read_text, writable_directory
-from clip_eval.hermetic import DEFAULT_OUT, run_gate
-from clip_eval.keywords import require_match
-from clip_eval.run_record import RunRecord, load
-from clip_eval.settings import Settings, named
+from clip_eval.files.read_write import read_text, writable_directory
+from clip_eval.run.hermetic_pytest import DEFAULT_OUT, run_gate
+from clip_eval.run.keywords import require_match
+from clip_eval.run.settings import Settings
+from clip_eval.user_values import named
+from clip_eval.verdict.run_record import RunRecord, load
 
 if TYPE_CHECKING:
-    from clip_eval.approval import Approval
-    from clip_eval.benching import Bench
+    from clip_eval.run.approval import Approval
+    from clip_eval.throughput.bench import Bench
 
 __all__ = ["bench", "gate", "record"]
 
@@ -68,7 +69,7 @@ def gate(
     Returns:
         What is in run.json: `verdict` ("pass", "fail" or "inconclusive"), `headline`, `reasons` (most important first),
         `scope`, `checks` (each with `id`, `case`, `outcome`, `measurements`), `surface_changes`, `tasks`, `throughput`,
-        `provenance`; see `clip_eval.run_record.RunRecord`.
+        `provenance`; see `clip_eval.verdict.run_record.RunRecord`.
 
     Raises:
         ClipEvalError: something that was named cannot be read, written or used here, or the test process died.
@@ -128,7 +129,7 @@ def record(
     Raises:
         ClipEvalError: something that was named cannot be read, written or used here, or the test process died.
     """
-    from clip_eval.approval import record as approve
+    from clip_eval.run.approval import record as approve
 
     settings = Settings(
         model=named(checkpoint, "checkpoint"),
@@ -178,12 +179,12 @@ def bench(
 
     Returns:
         What is in bench.json: `configurations`, `recommendations`, `comparisons`, `compiled`, `at_once`, `notes`,
-        `provenance`; see `clip_eval.benching.Bench`.
+        `provenance`; see `clip_eval.throughput.bench.Bench`.
 
     Raises:
         ClipEvalError: something that was named cannot be read, written or used here.
     """
-    from clip_eval.benching import Options, run_bench, write_bench
+    from clip_eval.throughput.bench import Options, run_bench, write_bench
 
     options = Options(
         model=named(checkpoint, "checkpoint"),

@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from clip_eval.checks import is_of_suite
 from clip_eval.errors import ClipEvalError
-from clip_eval.outcomes import Evidence
 from clip_eval.progress import is_handed_on
-from clip_eval.settings import Settings, named
+from clip_eval.run.declared_checks import is_of_suite
+from clip_eval.run.evidence import Evidence
+from clip_eval.run.settings import Settings
+from clip_eval.user_values import named
 
 if TYPE_CHECKING:
     from clip_eval.baseline import Baseline
-    from clip_eval.compare import Compare
-    from clip_eval.deviations import Deviations
-    from clip_eval.expect import Oracle
-    from clip_eval.observe import Clip
-    from clip_eval.session import Session
+    from clip_eval.oracle.expected.outputs import Oracle
+    from clip_eval.run.session import Session
+    from clip_eval.subject.observations import Clip
+    from clip_eval.verdict.compare import Compare
+    from clip_eval.verdict.deviations import Deviations
 
 __all__ = ["baseline", "clip", "clip_session", "compare", "deviations", "evidence", "oracle"]
 
@@ -59,9 +60,9 @@ def pytest_configure(config: pytest.Config) -> None:
     model = config.getoption("--clip-model", default=None)
     if model is None:
         return
-    from clip_eval import keywords
-    from clip_eval.recorder import Recorder
-    from clip_eval.session import Session
+    from clip_eval.run import keywords
+    from clip_eval.run.pytest_hooks import Recorder
+    from clip_eval.run.session import Session
 
     try:
         session = Session(_settings(config, model))
@@ -73,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(recorder, "clip-eval-recorder")
     config.pluginmanager.register(keywords, "clip-eval-keywords")
     if is_handed_on():
-        from clip_eval.following import Follower
+        from clip_eval.run.progress_hooks import Follower
 
         config.pluginmanager.register(Follower(Path(model).name), "clip-eval-follower")
 
@@ -102,21 +103,21 @@ def clip_session(pytestconfig: pytest.Config) -> Session:
 @pytest.fixture
 def clip(clip_session: Session, evidence: Evidence) -> Clip:
     """The subject under test: `clip.forward(images=3, texts=5)` and the like, each answer made once a session."""
-    if problem := clip_session.device_problem or clip_session.attention_problem:
+    if problem := clip_session.candidate.device_problem or clip_session.candidate.attention_problem:
         evidence.not_run(problem)
-    return clip_session.clip
+    return clip_session.candidate.clip
 
 
 @pytest.fixture
 def oracle(clip_session: Session) -> Oracle:
     """What the subject should return, from the float64 reference, with the bound of every element."""
-    return clip_session.oracle
+    return clip_session.candidate.oracle
 
 
 @pytest.fixture
 def compare(evidence: Evidence) -> Compare:
     """Judge an observation: `compare.equal`, `compare.close`, `compare.within`."""
-    from clip_eval.compare import Compare
+    from clip_eval.verdict.compare import Compare
 
     return Compare(evidence.measurement)
 
@@ -124,8 +125,8 @@ def compare(evidence: Evidence) -> Compare:
 @pytest.fixture
 def deviations(clip_session: Session, evidence: Evidence) -> Deviations:
     """The known deviations of the installed transformers release."""
-    from clip_eval.deviations import Deviations
     from clip_eval.subject import transformers_release
+    from clip_eval.verdict.deviations import Deviations
 
     return Deviations(transformers_release(), evidence.deviation)
 

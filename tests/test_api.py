@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import nothing_starts
-from gating import smallest_clip
+from support.commands import nothing_starts
+from support.gating import smallest_clip
 
 import clip_eval
-from clip_eval import api, approval, benching
-from clip_eval.cli import cli
+from clip_eval import api
+from clip_eval.cli.main import cli
 from clip_eval.errors import ClipEvalError, UsageError
-from clip_eval.settings import Settings
+from clip_eval.run import approval
+from clip_eval.run.settings import Settings
+from clip_eval.throughput import bench as benching
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +45,8 @@ def test_every_public_name_is_there() -> None:
 
 def test_a_command_stays_a_function_after_its_modules_are_loaded() -> None:
     """No module of the package takes the name of a public function."""
-    program = (
-        "import clip_eval, clip_eval.benching, clip_eval.approval, clip_eval.cli; print(clip_eval.bench.__module__)"
-    )
+    modules = "clip_eval, clip_eval.throughput.bench, clip_eval.run.approval, clip_eval.cli.main"
+    program = f"import {modules}; print(clip_eval.bench.__module__)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["clip_eval.api"]
 
@@ -98,7 +99,9 @@ def test_a_wrong_argument_of_gate_is_a_clip_eval_error(model: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("function", [api.gate, api.record, api.bench])
-@pytest.mark.parametrize("checkpoint", [None, 3, b"clip", "", sys.stdin, ["clip"]], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "checkpoint", [None, 3, b"clip", "", sys.stdin, ["clip"]], ids=lambda value: type(value).__name__
+)
 @pytest.mark.usefixtures("nothing_runs")
 def test_a_checkpoint_of_another_type_is_refused(function: Callable[..., Any], checkpoint: Any) -> None:
     """Nothing, a number, bytes, an open file: the message says what is taken and what this is."""

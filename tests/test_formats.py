@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from clip_eval.acceptances import draft, read_acceptances
 from clip_eval.baseline import open_pack
-from clip_eval.library import open_library
+from clip_eval.dataset import open_library
 from clip_eval.paths import PathTemplate
-from clip_eval.policy import read_policy
-from clip_eval.run_record import SCOPES, RunRecord, SurfaceChange
+from clip_eval.verdict.acceptances import draft, read_acceptances
+from clip_eval.verdict.policy import read_policy
+from clip_eval.verdict.run_record import SCOPES, RunRecord, SurfaceChange
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "FORMATS.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clip_eval.nearest import DTYPE_ALIASES, beside, listed, nearest, nearest_path
-from clip_eval.settings import DTYPES
+from clip_eval.user_values import DTYPES
 
 
 @pytest.mark.parametrize(

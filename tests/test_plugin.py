@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gating import outcomes, plain_gate, run_record, smallest_clip
+from support.gating import outcomes, plain_gate, run_record, smallest_clip
 
-from clip_eval.checks import declared_checks
-from clip_eval.run_folder import owned
-from clip_eval.settings import REPORTS
+from clip_eval.files.folder_lock import owned
+from clip_eval.run.declared_checks import declared_checks
+from clip_eval.run.settings import REPORTS
 
 pytest_plugins = ["pytester"]
 
@@ -142,7 +142,7 @@ def test_a_checkpoint_that_changes_is_not_judged(pytester: pytest.Pytester, base
 
 OWN_TESTS = """
     import numpy as np
-    from clip_eval.compare import Mismatch
+    from clip_eval.verdict.compare import Mismatch
     import pytest
 
     def test_own_logits(clip, oracle, compare):

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from clip_eval import progress
-from clip_eval.interpreters import child_environment
+from clip_eval.processes import child_environment
 from clip_eval.progress import Progress, handed_on, is_handed_on, say, seconds_left
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="descriptors are handed on as POSIX systems do")

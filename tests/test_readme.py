@@ -14,10 +14,10 @@ from typing import Any
 import click
 import pytest
 import yaml
-from commands import Run, running
+from support.commands import Run, running
 
 import clip_eval
-from clip_eval.cli import cli
+from clip_eval.cli.main import cli
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -52,20 +52,22 @@ def test_the_installed_plugin_is_found_and_shows_its_options(tmp_path: Path) -> 
     for name in ("model", "baseline", "library", "dtype", "device", "attn", "new-weights", "no-throughput", "out"):
         assert f"--clip-{name}" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "clip_eval.settings" in imported, "the plugin imports it"
+    assert "clip_eval.run.settings" in imported, "the plugin imports it"
     assert not imported & {"torch", "transformers"}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["checks"], ["gate", "--help"]], ids=" ".join)
 def test_the_command_line_answers_without_torch(tmp_path: Path, arguments: list[str]) -> None:
     """Help, version and the list of checks need nothing heavy."""
-    code = f"from clip_eval.cli import main; sys.argv[1:] = {arguments!r}; main()"
+    code = f"from clip_eval.cli.main import main; sys.argv[1:] = {arguments!r}; main()"
     assert loaded(code, tmp_path) == []
 
 
 def test_the_parent_of_a_gate_needs_no_torch(tmp_path: Path) -> None:
     """What the user named is looked at before the child starts, without torch and transformers."""
-    code = "import clip_eval.hermetic, clip_eval.checkpoint, clip_eval.library, clip_eval.baseline"
+    code = (
+        "import clip_eval.run.hermetic_pytest, clip_eval.checkpoint.checkpoint, clip_eval.dataset, clip_eval.baseline"
+    )
     assert not {"torch", "transformers"} & set(loaded(code, tmp_path))
 
 
@@ -74,7 +76,7 @@ def test_the_look_before_a_gate_needs_no_torch(tmp_path: Path, options: str) -> 
     """Where no device or attention is named that could be missing, the parent looks at everything without torch."""
     model = Path(__file__).parents[1] / "fixtures" / "shapes-clip"
     code = (
-        "from clip_eval.session import Session; from clip_eval.settings import Settings; "
+        "from clip_eval.run.session import Session; from clip_eval.run.settings import Settings; "
         f"Session(Settings(model={str(model)!r}{options})).look()"
     )
     assert not {"torch", "transformers"} & set(loaded(code, tmp_path))

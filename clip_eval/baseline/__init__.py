@@ -9,7 +9,7 @@ answers to an evaluation set, and `throughput.json` how fast the release was on 
 from __future__ import annotations
 
 from clip_eval.baseline.comparison import Baseline
+from clip_eval.baseline.open_pack import open_pack
 from clip_eval.baseline.pack import Environment, Pack, PackedTask, PackedTensor
-from clip_eval.baseline.reading import open_pack
 
 __all__ = ["Baseline", "Environment", "Pack", "PackedTask", "PackedTensor", "open_pack"]

@@ -8,18 +8,23 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from clip_eval.baseline.changes import change, changes
-from clip_eval.baseline.outputs import BY_NAME
 from clip_eval.baseline.pack import Environment, Pack, PackedTensor
-from clip_eval.baseline.surface import observe_surface
-from clip_eval.checkpoint import Checkpoint
-from clip_eval.compare import Expected
-from clip_eval.config import ClipConfig
-from clip_eval.expect import Oracle
-from clip_eval.fingerprints import config_fingerprint, image_processor_fields, output_options, tokenizer_fields
-from clip_eval.measurement import Json, plain
-from clip_eval.observe import Clip
-from clip_eval.run_record import SurfaceChange
+from clip_eval.baseline.recorded_outputs import BY_NAME
+from clip_eval.baseline.surface.diff import change, changes
+from clip_eval.baseline.surface.snapshot import observe_surface
+from clip_eval.checkpoint.checkpoint import Checkpoint
+from clip_eval.checkpoint.config import ClipConfig
+from clip_eval.checkpoint.fingerprints import (
+    config_fingerprint,
+    image_processor_fields,
+    output_options,
+    tokenizer_fields,
+)
+from clip_eval.oracle.expected.outputs import Oracle
+from clip_eval.subject.observations import Clip
+from clip_eval.verdict.compare import Expected
+from clip_eval.verdict.plain_values import Json, plain
+from clip_eval.verdict.run_record import SurfaceChange
 
 __all__ = [
     "Baseline",
@@ -83,7 +88,7 @@ class Baseline:
         candidate inside its budget exceeds it.
 
         Args:
-            name: one of `clip_eval.baseline.outputs.OUTPUT_NAMES`.
+            name: one of `clip_eval.baseline.recorded_outputs.OUTPUT_NAMES`.
         """
         recorded, reference = self.pack.outputs[name], BY_NAME[name].expect(self.oracle)
         error = recorded.error.astype(np.float64)  # the output's shape

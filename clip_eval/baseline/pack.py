@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from packaging.version import Version
 
-from clip_eval.config import ClipConfig
+from clip_eval.checkpoint.config import ClipConfig
+from clip_eval.checkpoint.fingerprints import Fingerprints
 from clip_eval.errors import PackError
-from clip_eval.fingerprints import Fingerprints
-from clip_eval.measurement import Json
-from clip_eval.probes import Batch
-from clip_eval.speeds import Speed
+from clip_eval.probes.batches import Batch
+from clip_eval.throughput.ratio import Speed
+from clip_eval.verdict.plain_values import Json
 
 __all__ = ["SCHEMA_VERSION", "Approved", "Environment", "Pack", "PackedTask", "PackedTensor", "Recorded", "Surface"]
 
@@ -108,7 +108,7 @@ class Pack:
         environments: every approved environment, by release, then attention.
         recorded_in: the environment that made the numeric record.
         inputs: what the model was given.
-        outputs: what it returned, by name (see `clip_eval.baseline.outputs`).
+        outputs: what it returned, by name (see `clip_eval.baseline.recorded_outputs`).
         tasks: task name to answers; empty where the pack was recorded without an evaluation set.
         settings: what its other files say, by the id that a change of it has; empty in packs that state digests only.
         speeds: how fast it was, one entry a machine and release; empty where nobody asked for it.

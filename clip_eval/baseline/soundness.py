@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.baseline.outputs import IMAGES, TEXTS
-from clip_eval.config import ACTIVATIONS, ClipConfig
-from clip_eval.foreign import shown
-from clip_eval.probes import MOST_ROWS
+from clip_eval.baseline.recorded_outputs import IMAGES, TEXTS
+from clip_eval.checkpoint.config import ACTIVATIONS, ClipConfig
+from clip_eval.files.untrusted import shown
+from clip_eval.probes.batches import MOST_ROWS
 
 __all__ = ["array_fault", "config_fault", "input_fault", "output_fault", "output_shapes"]
 

@@ -8,7 +8,7 @@ This folder imports nothing of the rest of the package, and neither NumPy nor to
 
 from __future__ import annotations
 
-from clip_eval.paths.assume import NOTHING, USUAL, Assumptions
+from clip_eval.paths.cleaning import clean, fold
 from clip_eval.paths.errors import (
     AmbiguousPath,
     ExtensionError,
@@ -19,11 +19,11 @@ from clip_eval.paths.errors import (
     SearchError,
     TemplateError,
 )
-from clip_eval.paths.kinds import DIGITS, ID, ORDER, PIXIV, TAGS, TEXT, Glue, Kind, choice, flag
+from clip_eval.paths.fields import DIGITS, ID, ORDER, PIXIV, TAGS, TEXT, Glue, Kind, choice, flag
 from clip_eval.paths.lint import Checked, Clash, Finding, Linter, PathRegistry
+from clip_eval.paths.parsing.assumptions import NOTHING, USUAL, Assumptions
 from clip_eval.paths.render import EXTENSIONS
 from clip_eval.paths.template import PathTemplate
-from clip_eval.paths.text import clean, fold
 
 __all__ = [
     "DIGITS",

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from clip_eval.paths.cleaning import SEGMENT_BYTES, clean, finish, size_bytes
 from clip_eval.paths.errors import TemplateError, nearest
-from clip_eval.paths.kinds import Kind
-from clip_eval.paths.text import SEGMENT_BYTES, clean, finish, size_bytes
+from clip_eval.paths.fields import Kind
 
 __all__ = ["SEPARATORS", "Segment", "Slot", "compile_template"]
 

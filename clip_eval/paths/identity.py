@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clip_eval.paths.cleaning import fold
 from clip_eval.paths.grammar import Segment
-from clip_eval.paths.text import fold
 
 __all__ = ["identifies"]
 

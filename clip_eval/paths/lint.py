@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
 
+from clip_eval.paths.cleaning import fold
 from clip_eval.paths.errors import PathError
+from clip_eval.paths.fields import Kind
 from clip_eval.paths.grammar import Segment
-from clip_eval.paths.kinds import Kind
 from clip_eval.paths.render import dotted, join_names, place, write_texts
-from clip_eval.paths.text import fold
 
 __all__ = ["Checked", "Clash", "Finding", "Linter", "PathRegistry"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from clip_eval.paths.cleaning import SEGMENT_BYTES, clean, finish, is_clean, size_bytes
 from clip_eval.paths.errors import ExtensionError, RecordError, nearest
+from clip_eval.paths.fields import Clean, Kind
 from clip_eval.paths.grammar import Segment
-from clip_eval.paths.kinds import Clean, Kind
 from clip_eval.paths.shorten import shorten
-from clip_eval.paths.text import SEGMENT_BYTES, clean, finish, is_clean, size_bytes
 
 __all__ = ["EXTENSIONS", "Name", "dotted", "fitted", "join_names", "place", "write_texts"]
 

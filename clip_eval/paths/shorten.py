@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from clip_eval.paths.cleaning import ELLIPSIS, cut, finish, head_length, size_bytes
 from clip_eval.paths.errors import LengthError
 from clip_eval.paths.grammar import Segment, Slot
-from clip_eval.paths.text import ELLIPSIS, cut, finish, head_length, size_bytes
 
 __all__ = ["shorten"]
 

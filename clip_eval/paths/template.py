@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from clip_eval.paths import lint as linting
-from clip_eval.paths.assume import NOTHING, Assumptions
 from clip_eval.paths.errors import AmbiguousPath, MismatchError, RecordError, SearchError, TemplateError, nearest
+from clip_eval.paths.fields import PIXIV, Kind
 from clip_eval.paths.grammar import Segment, compile_template
 from clip_eval.paths.identity import identifies
-from clip_eval.paths.kinds import PIXIV, Kind
-from clip_eval.paths.parse import PathReader
-from clip_eval.paths.readback import standing_texts
-from clip_eval.paths.reading import Known
+from clip_eval.paths.parsing.assumptions import NOTHING, Assumptions
+from clip_eval.paths.parsing.path_reader import PathReader
+from clip_eval.paths.parsing.pieces import standing_texts
+from clip_eval.paths.parsing.segment_reader import Known
 from clip_eval.paths.render import dotted, join_names, place, write_texts
 
 __all__ = ["PathTemplate"]

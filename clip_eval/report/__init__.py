@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clip_eval.report.failure import terminal_failure
+from clip_eval.report.failure_text import terminal_failure
 from clip_eval.report.html import render_html
 from clip_eval.report.junit import render_junit
 from clip_eval.report.markdown import render_markdown

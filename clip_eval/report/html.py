@@ -6,12 +6,14 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING
 
-from clip_eval.deviations import declared_deviation
-from clip_eval.measurement import Json, format_number, worst
-from clip_eval.reasons import by_area, by_cause, cause, deviating
-from clip_eval.report import figures, text
-from clip_eval.report.failure import failure_lines
-from clip_eval.run_record import RunRecord
+from clip_eval.report import bars as figures
+from clip_eval.report import text
+from clip_eval.report.failure_text import failure_lines
+from clip_eval.verdict.deviations import declared_deviation
+from clip_eval.verdict.measurement import format_number, worst
+from clip_eval.verdict.plain_values import Json
+from clip_eval.verdict.reasons import by_area, by_cause, cause, deviating
+from clip_eval.verdict.run_record import RunRecord
 
 if TYPE_CHECKING:
     from jinja2 import Environment

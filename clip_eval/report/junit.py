@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from clip_eval.measurement import Measurement, format_number
-from clip_eval.reasons import cause
-from clip_eval.report.failure import terminal_failure
+from clip_eval.report.failure_text import terminal_failure
 from clip_eval.report.text import by_chapter, clean, clip, error_against_bound, index_text
-from clip_eval.run_record import CheckResult, RunRecord, SurfaceChange, TaskResult, ThroughputResult
+from clip_eval.verdict.measurement import Measurement, format_number
+from clip_eval.verdict.reasons import cause
+from clip_eval.verdict.run_record import CheckResult, RunRecord, SurfaceChange, TaskResult, ThroughputResult
 
 __all__ = ["render_junit"]
 

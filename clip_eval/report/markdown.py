@@ -6,12 +6,12 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-from clip_eval.acceptances import draft
-from clip_eval.measurement import format_number
-from clip_eval.reasons import by_area, by_cause
-from clip_eval.report.failure import failure_lines
+from clip_eval.report.failure_text import failure_lines
 from clip_eval.report.text import OUTCOME_WORDS, clip, count_outcomes, scope_words, title
-from clip_eval.run_record import CheckResult, RunRecord, SubjectInfo, SurfaceChange
+from clip_eval.verdict.acceptances import draft
+from clip_eval.verdict.measurement import format_number
+from clip_eval.verdict.reasons import by_area, by_cause
+from clip_eval.verdict.run_record import CheckResult, RunRecord, SubjectInfo, SurfaceChange
 
 __all__ = ["render_markdown"]
 

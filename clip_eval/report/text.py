@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clip_eval.measurement import Measurement, format_number, worst
-from clip_eval.run_record import CheckOutcome, CheckResult, RunRecord, Scope, ScopeEntry
+from clip_eval.verdict.measurement import Measurement, format_number, worst
+from clip_eval.verdict.run_record import CheckOutcome, CheckResult, RunRecord, Scope, ScopeEntry
 
 __all__ = [
     "OUTCOME_WORDS",

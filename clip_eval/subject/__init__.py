@@ -6,15 +6,15 @@ model is first loaded, never at import: the plugin is part of every pytest run.
 
 from __future__ import annotations
 
-from clip_eval.subject.calls import MOST_CALLS, Call
-from clip_eval.subject.loading import LoadingReport
-from clip_eval.subject.problems import (
+from clip_eval.subject.availability import (
     attention_problem,
     compiler_problem,
     device_problem,
     require_attention,
     require_device,
 )
+from clip_eval.subject.calls import MOST_CALLS, Call
+from clip_eval.subject.loading import LoadingReport
 from clip_eval.subject.processors import BUILDERS
 from clip_eval.subject.releases import (
     CLASSIFIER,

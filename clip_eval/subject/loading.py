@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from clip_eval.checkpoint import Checkpoint
+from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.errors import CheckpointError
 from clip_eval.subject.releases import belongs_to, canonical_name, quiet
 

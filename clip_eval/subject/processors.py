@@ -15,9 +15,9 @@ from typing import Any
 
 from packaging.version import Version
 
-from clip_eval.checkpoint import Checkpoint
+from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.errors import CheckpointError, ClipEvalError, Finding, NotAskable
-from clip_eval.files import read_json
+from clip_eval.files.read_write import read_json
 from clip_eval.subject.loading import said
 from clip_eval.subject.releases import provides, quiet, transformers_release
 

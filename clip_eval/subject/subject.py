@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 from numpy.typing import NDArray
 
-from clip_eval.checkpoint import Checkpoint
+from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.errors import CheckpointError, Finding, NotAskable
-from clip_eval.rounding import Precision
+from clip_eval.oracle.precision import Precision
 from clip_eval.subject.calls import Call, kept
 from clip_eval.subject.findings import loading_finding
 from clip_eval.subject.loading import LoadingReport, complete, report_of, said, unlike_shapes

@@ -22,10 +22,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from clip_eval.measurement import Json
-from clip_eval.run_record import TaskResult, TrialOutcome
 from clip_eval.tasks.statistics import PairedChange, paired_change
 from clip_eval.tasks.zero_shot import NAME, ZeroShotScores
+from clip_eval.verdict.plain_values import Json
+from clip_eval.verdict.run_record import TaskResult, TrialOutcome
 
 __all__ = ["LOSS_MARGIN", "SIGNIFICANCE", "Judgement", "against_chance", "against_reference", "judge"]
 

@@ -15,12 +15,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_eval.dataset import Decoded, Library, Record, ZeroShot, decoded
+from clip_eval.embedding.embed import embed_images, embed_texts, unit
 from clip_eval.errors import LibraryError
-from clip_eval.library import Decoded, Library, Record, ZeroShot, decoded
-from clip_eval.measurement import Json
 from clip_eval.subject import Subject
-from clip_eval.tasks.embeddings import embed_images, embed_texts, unit
 from clip_eval.tasks.statistics import Interval, wilson_interval
+from clip_eval.verdict.plain_values import Json
 
 __all__ = ["NAME", "Answer", "ZeroShotScores", "score_zero_shot"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from clip_eval.machine import cores, cpu_model
-from clip_eval.observe import Clip
-from clip_eval.speeds import Conditions
 from clip_eval.subject import precision_of
+from clip_eval.subject.environment import cores, cpu_model
+from clip_eval.subject.observations import Clip
+from clip_eval.throughput.ratio import Conditions
 
 __all__ = ["THREADS", "conditions_of"]
 

@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 
 from scipy.stats import binom
 
-from clip_eval.speeds import Ratio
 from clip_eval.throughput.clock import Call, Stopwatch, undisturbed
+from clip_eval.throughput.ratio import Ratio
 
 __all__ = [
     "AGAINST_PACK",

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from clip_eval.config import ClipConfig, TextConfig, VisionConfig
-from clip_eval.inventory import expected_tensors
+from clip_eval.checkpoint.config import ClipConfig, TextConfig, VisionConfig
+from clip_eval.checkpoint.expected_tensors import expected_tensors
 
 __all__ = ["Ceilings", "Roof", "Work", "ceilings", "copy_rate", "image_operations", "product_rate", "roof",
            "text_operations", "work"]  # fmt: skip

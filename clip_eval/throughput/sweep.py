@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from clip_eval.compare import Expected, agrees
-from clip_eval.expect import Oracle
-from clip_eval.probes import Batch
-from clip_eval.speeds import Ratio
+from clip_eval.oracle.expected.outputs import Oracle
+from clip_eval.probes.batches import Batch
 from clip_eval.subject import Subject, projected_features, transformers_release
 from clip_eval.throughput.clock import clock_of
 from clip_eval.throughput.memory import peak_mb
 from clip_eval.throughput.paired import Turns, measure
+from clip_eval.throughput.ratio import Ratio
 from clip_eval.throughput.roofline import Binding, Ceilings, roof, work
 from clip_eval.throughput.trial import Trial, make_trial
+from clip_eval.verdict.compare import Expected, agrees
 
 __all__ = ["Point", "batch_sweep", "lengths", "point", "saturated", "stays_within_budget"]
 

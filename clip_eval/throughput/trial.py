@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.measurement import Json
-from clip_eval.probes import Batch
-from clip_eval.run_record import ThroughputResult
-from clip_eval.speeds import Judgement
+from clip_eval.probes.batches import Batch
 from clip_eval.subject import Subject
-from clip_eval.throughput.floor import Floor
-from clip_eval.throughput.gpu import is_launch_bound, replayed
+from clip_eval.throughput.cuda import is_launch_bound, replayed
 from clip_eval.throughput.paired import CONFIDENCE, Paired
+from clip_eval.throughput.plain_forward import Floor
+from clip_eval.throughput.ratio import Judgement
 from clip_eval.throughput.roofline import work
+from clip_eval.verdict.plain_values import Json
+from clip_eval.verdict.run_record import ThroughputResult
 
 __all__ = ["KINDS", "Trial", "full_texts", "make_trial", "repeated_images", "throughput_result", "untimed"]
 

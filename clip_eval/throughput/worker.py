@@ -1,6 +1,6 @@
 """A program for another process: times a checkpoint there, a JSON line a request and a JSON line an answer.
 
-`clip_eval.throughput.elsewhere` starts it and says what to do: "load" a checkpoint, make a "trial", "time" one call of
+`worker_client` starts it and says what to do: "load" a checkpoint, make a "trial", "time" one call of
 it, or count the rows of a "rate". Between requests it waits in a read, so that it takes nothing from the side that is
 timed. What libraries print goes to stderr.
 """
@@ -16,14 +16,14 @@ import traceback
 from collections.abc import Callable
 from typing import IO, Any
 
-from clip_eval import __version__
-from clip_eval.checkpoint import open_checkpoint
-from clip_eval.observe import Clip
-from clip_eval.probes import make_batch
+from clip_eval.checkpoint.checkpoint import open_checkpoint
+from clip_eval.probes.batches import make_batch
 from clip_eval.subject import Subject
+from clip_eval.subject.observations import Clip
 from clip_eval.throughput.clock import clock_of, hold_heap, undisturbed
-from clip_eval.throughput.gpu import finish
+from clip_eval.throughput.cuda import finish
 from clip_eval.throughput.trial import Trial, make_trial
+from clip_eval.version import __version__
 
 __all__ = ["Worker", "inputs_digest", "serve"]
 

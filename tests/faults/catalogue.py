@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clip_eval.checks import declared_checks
+from clip_eval.run.declared_checks import declared_checks
 from faults import (
     calling,
     classes,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from small_clip import write_small_clip
+from support.small_clip import write_small_clip
 
 from faults.files import edit_json, edit_tensors, make_legacy
 from faults.watch import CHECKPOINT

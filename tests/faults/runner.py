@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from clip_eval.checks import SUITE
-from clip_eval.expect import Oracle
-from clip_eval.run_record import RunRecord
-from clip_eval.session import Session
+from clip_eval.oracle.expected.outputs import Oracle
+from clip_eval.run.declared_checks import SUITE
+from clip_eval.run.session import Session
+from clip_eval.verdict.run_record import RunRecord
 
 __all__ = ["Run", "Runner"]
 
@@ -85,7 +85,7 @@ def _settle() -> None:
 
 
 def _arguments(checkpoint: Path, options: tuple[str, ...], chapters: Iterable[str]) -> list[str]:
-    files = [str(SUITE / f"test_{name}.py") for name in sorted(chapters)] or [str(SUITE)]
+    files = [str(path) for name in sorted(chapters) for path in SUITE.rglob(f"test_{name}.py")] or [str(SUITE)]
     plugins = [*(("-p", name) for name in _NEEDED), *(("-p", f"no:{name}") for name in _SPARED)]
     asked = ("--clip-no-throughput", "--clip-model", str(checkpoint), *options)
     return [*files, *_HERMETIC, *(part for pair in plugins for part in pair), *asked]
@@ -103,7 +103,7 @@ class _Keeper:
         recorder = config.pluginmanager.get_plugin("clip-eval-recorder")
         if recorder is not None:  # a refused checkpoint has none
             session: Session = recorder.session
-            session.__dict__["oracle"] = self.oracles.setdefault(_reference(session), session.oracle)
+            session.__dict__["oracle"] = self.oracles.setdefault(_reference(session), session.candidate.oracle)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: Any) -> None:
@@ -112,5 +112,5 @@ class _Keeper:
 
 def _reference(session: Session) -> tuple[str, ...]:
     """What the reference depends on."""
-    prints = session.checkpoint.fingerprints()
-    return (prints.weights, prints.config, session.dtype, session.settings.device)
+    prints = session.candidate.checkpoint.fingerprints()
+    return (prints.weights, prints.config, session.candidate.dtype, session.settings.device)

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from clip_eval.checks import declared_checks
+from clip_eval.run.declared_checks import declared_checks
 from clip_eval.subject import transformers_release
 from faults.catalogue import ESSENTIAL, FAULTS, KINDS
 from faults.fault import Fault

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from clip_eval.run_record import load
+from clip_eval.verdict.run_record import load
 from faults.catalogue import by_id
 from faults.watch import Watch
 

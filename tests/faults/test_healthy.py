@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clip_eval.settings import DTYPES
+from clip_eval.user_values import DTYPES
 from faults.healthy import VARIANTS, Variant
 from faults.runner import Run, Runner
 from faults.watch import CHECKPOINT, largest_ratios

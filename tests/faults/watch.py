@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clip_eval.approval import build_pack
-from clip_eval.baseline.writing import write_pack
-from clip_eval.measurement import Measurement
-from clip_eval.run_record import CheckResult, RunRecord
-from clip_eval.session import Session
-from clip_eval.settings import Settings
+from clip_eval.baseline.write_pack import write_pack
+from clip_eval.run.approval import build_pack
+from clip_eval.run.session import Session
+from clip_eval.run.settings import Settings
+from clip_eval.verdict.measurement import Measurement
+from clip_eval.verdict.run_record import CheckResult, RunRecord
 from faults.fault import Fault
 from faults.runner import Runner
 

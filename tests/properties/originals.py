@@ -7,23 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from library.drawn import write_library
-from library.packed import write_shards
 from PIL import Image
-from report.sample import failing_record
 from safetensors.numpy import save_file
-from small_clip import MERGES, small_config, tokenizer_vocabulary
+from support.datasets import write_library
+from support.sample_records import failing_record
+from support.shards import write_shards
+from support.small_clip import MERGES, small_config, tokenizer_vocabulary
 
-from clip_eval.baseline.outputs import OUTPUT_NAMES
 from clip_eval.baseline.pack import Approved, Environment, Pack, PackedTask, PackedTensor, Recorded
+from clip_eval.baseline.recorded_outputs import OUTPUT_NAMES
 from clip_eval.baseline.soundness import output_shapes
-from clip_eval.baseline.writing import write_pack
-from clip_eval.config import parse_config
-from clip_eval.fingerprints import Fingerprints
-from clip_eval.inventory import expected_tensors
-from clip_eval.probes import make_batch
-from clip_eval.run_record import dump
-from clip_eval.speeds import Conditions, Ratio, Speed
+from clip_eval.baseline.write_pack import write_pack
+from clip_eval.checkpoint.config import parse_config
+from clip_eval.checkpoint.expected_tensors import expected_tensors
+from clip_eval.checkpoint.fingerprints import Fingerprints
+from clip_eval.probes.batches import make_batch
+from clip_eval.throughput.ratio import Conditions, Ratio, Speed
+from clip_eval.verdict.run_record import dump
 
 __all__ = ["write_originals"]
 

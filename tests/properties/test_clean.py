@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_eval.paths import clean, fold
-from clip_eval.paths.text import ELLIPSIS, cut, finish, narrow, size_bytes, unfinished
+from clip_eval.paths.cleaning import ELLIPSIS, cut, finish, narrow, size_bytes, unfinished
 
 from . import reference
 from .strategies import ANY_TEXT

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clip_eval.paths import USUAL, AmbiguousPath, MismatchError, PathTemplate, SearchError
-from clip_eval.paths.text import ELLIPSIS
+from clip_eval.paths.cleaning import ELLIPSIS
 
 from .reference import attempt, first_records
 from .strategies import ANY_TEXT, APART, ID_TEMPLATES, RECORDS, RULE, SHORT_RECORDS, SHORT_TEXT, TEMPLATES, records

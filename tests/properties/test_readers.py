@@ -16,25 +16,25 @@ from random import Random
 import pytest
 from hypothesis import settings
 
-from clip_eval.acceptances import read_acceptances
-from clip_eval.baseline.changes import changes
-from clip_eval.baseline.reading import open_pack
-from clip_eval.checkpoint import open_checkpoint, read_config
-from clip_eval.errors import ClipEvalError, UsageError
-from clip_eval.files import read_text
-from clip_eval.fingerprints import (
+from clip_eval.baseline.open_pack import open_pack
+from clip_eval.baseline.surface.diff import changes
+from clip_eval.checkpoint.checkpoint import open_checkpoint, read_config
+from clip_eval.checkpoint.fingerprints import (
     image_processor_fields,
     image_processor_fingerprint,
     tokenizer_fields,
     tokenizer_fingerprint,
 )
-from clip_eval.library import decoded, open_library
-from clip_eval.oracle.pixels import PixelSettings
-from clip_eval.oracle.tokens import BytePairEncoder
-from clip_eval.path_commands.answers import asked_lines
-from clip_eval.policy import read_policy
-from clip_eval.run_record import load
-from clip_eval.tensors import read_header, value_chunks
+from clip_eval.checkpoint.tensor_files import read_header, value_chunks
+from clip_eval.cli.path.answers import asked_lines
+from clip_eval.dataset import decoded, open_library
+from clip_eval.errors import ClipEvalError, UsageError
+from clip_eval.files.read_write import read_text
+from clip_eval.oracle.preprocessing.image_processor import PixelSettings
+from clip_eval.oracle.preprocessing.tokenizer import BytePairEncoder
+from clip_eval.verdict.acceptances import read_acceptances
+from clip_eval.verdict.policy import read_policy
+from clip_eval.verdict.run_record import load
 
 from .mutation import Mutate, any_bytes, json_text, lines_of_json, safetensors_file, tar_file, toml_text
 from .originals import write_originals

@@ -17,7 +17,7 @@ from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 
 from clip_eval.paths import PIXIV, LengthError, PathTemplate, RecordError, TemplateError, fold
-from clip_eval.paths.text import ELLIPSIS
+from clip_eval.paths.cleaning import ELLIPSIS
 
 from . import reference
 from .reference import attempt

@@ -10,7 +10,7 @@ import pathvalidate
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clip_eval.paths.text import finish
+from clip_eval.paths.cleaning import finish
 
 from . import reference
 from .strategies import DEVICES, EXTENSION, NASTY, RECORDS, TEMPLATES

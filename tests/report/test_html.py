@@ -9,12 +9,12 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 
 import pytest
+from support import sample_records as sample
 
-from clip_eval.deviations import declared_deviation
 from clip_eval.report import render_html
-from clip_eval.report.figures import BOUND_PERCENT, error_bar, interval_bar
-from clip_eval.run_record import RunRecord
-from report import sample
+from clip_eval.report.bars import BOUND_PERCENT, error_bar, interval_bar
+from clip_eval.verdict.deviations import declared_deviation
+from clip_eval.verdict.run_record import RunRecord
 
 RECORDS = [sample.passing_record, sample.failing_record, sample.inconclusive_record]
 VOID = {"meta", "br", "hr", "img", "input", "link"}

@@ -9,10 +9,10 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import sample_records as sample
 
 from clip_eval.report import render_junit
-from clip_eval.run_record import RunRecord
-from report import sample
+from clip_eval.verdict.run_record import RunRecord
 
 RECORDS = [sample.passing_record, sample.failing_record, sample.inconclusive_record]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from clip_eval.acceptances import draft
+from support import sample_records as sample
+
 from clip_eval.report import render_markdown
-from clip_eval.report.failure import failure_lines
-from report import sample
+from clip_eval.report.failure_text import failure_lines
+from clip_eval.verdict.acceptances import draft
 
 
 def table_rows(text: str, heading: str) -> list[str]:

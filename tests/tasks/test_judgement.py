@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clip_eval.library import ZeroShot
+from clip_eval.dataset import ZeroShot
 from clip_eval.tasks.judgement import against_chance, against_reference, judge
 from clip_eval.tasks.zero_shot import Answer, ZeroShotScores
 

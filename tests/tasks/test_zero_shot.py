@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from library.drawn import SETTINGS, records, write_library
 from PIL import Image
-from small_clip import write_small_clip
+from support.datasets import SETTINGS, records, write_library
+from support.small_clip import write_small_clip
 
-from clip_eval.checkpoint import open_checkpoint
+from clip_eval.checkpoint.checkpoint import open_checkpoint
+from clip_eval.dataset import open_library
+from clip_eval.dataset.settings import ZeroShot
+from clip_eval.embedding.embed import embed_images, embed_texts, unit
 from clip_eval.errors import LibraryError
-from clip_eval.library import open_library
-from clip_eval.library.settings import ZeroShot
 from clip_eval.subject import Subject
-from clip_eval.tasks.embeddings import embed_images, embed_texts, unit
 from clip_eval.tasks.zero_shot import ZeroShotScores, score_zero_shot
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"

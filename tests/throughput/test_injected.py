@@ -11,15 +11,15 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from throughput.stand_ins import Benchmark
+from support.timing_stand_ins import Benchmark
 
 from clip_eval.baseline import Pack
-from clip_eval.compare import Compare, Mismatch
-from clip_eval.outcomes import Evidence
-from clip_eval.session import Session
-from clip_eval.settings import Settings
-from clip_eval.suite import test_throughput as chapter
-from clip_eval.throughput.entry import measured_speed
+from clip_eval.run.evidence import Evidence
+from clip_eval.run.session import Session
+from clip_eval.run.settings import Settings
+from clip_eval.suite.release import test_throughput as chapter
+from clip_eval.throughput.pack_entry import measured_speed
+from clip_eval.verdict.compare import Compare, Mismatch
 
 MODEL = Path(__file__).parents[2] / "fixtures" / "shapes-clip"
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def pack() -> Pack:
     """A pack that knows how fast the shipped checkpoint is here, today."""
-    clip = Session(Settings(model=str(MODEL))).clip
+    clip = Session(Settings(model=str(MODEL))).candidate.clip
     return cast("Pack", SimpleNamespace(speeds=(measured_speed(clip),), config=clip.config))
 
 
@@ -63,7 +63,9 @@ def test_a_slow_down_of_30_per_cent_fails(pack: Pack, kind: str, monkeypatch: py
     monkeypatch.setattr(encoder(), "forward", slower)
     session, evidence = against(pack), Evidence([])
     with pytest.raises(Mismatch, match="times as long"):
-        chapter.test_forward_is_timed(Benchmark(), session.clip, session, evidence, Compare(evidence.measurement), kind)
+        chapter.test_forward_is_timed(
+            Benchmark(), session.candidate.clip, session, evidence, Compare(evidence.measurement), kind
+        )
 
 
 @pytest.mark.parametrize("kind", ["images", "texts", "pairs"])
@@ -77,12 +79,16 @@ def test_a_leak_of_8_mb_a_call_fails(kind: str, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(encoder(), "forward", leaking)
     with pytest.raises(Mismatch, match="MB that a call keeps"):
-        chapter.test_calls_keep_no_memory(Session(Settings(model=str(MODEL))).clip, Compare(lambda _: None), kind)
+        chapter.test_calls_keep_no_memory(
+            Session(Settings(model=str(MODEL))).candidate.clip, Compare(lambda _: None), kind
+        )
 
 
 @pytest.mark.parametrize("kind", ["images", "texts", "pairs"])
 def test_an_unchanged_checkpoint_passes(pack: Pack, kind: str) -> None:
     """The same checkpoint a moment later is as fast as the pack says, or not decided, and keeps no memory."""
     session, evidence = against(pack), Evidence([])
-    chapter.test_calls_keep_no_memory(session.clip, Compare(evidence.measurement), kind)
-    chapter.test_forward_is_timed(Benchmark(), session.clip, session, evidence, Compare(evidence.measurement), kind)
+    chapter.test_calls_keep_no_memory(session.candidate.clip, Compare(evidence.measurement), kind)
+    chapter.test_forward_is_timed(
+        Benchmark(), session.candidate.clip, session, evidence, Compare(evidence.measurement), kind
+    )

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from clip_eval.budgets import kept_memory
 from clip_eval.throughput import memory
 from clip_eval.throughput.memory import kept_mb
+from clip_eval.verdict.budgets import kept_memory
 
 
 def of_readings(patch: pytest.MonkeyPatch, values: Callable[[int], tuple[int, int]]) -> float:

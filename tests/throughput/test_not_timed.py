@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_clip import write_small_clip
-from throughput.suite_run import run_suite
+from support.small_clip import write_small_clip
+from support.suite_run import run_suite
 
 TIMED = "throughput.forward_is_timed"
 

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from throughput.published import SHAPES
+from timing.published import SHAPES
 from torch.utils.flop_counter import FlopCounterMode
 
-from clip_eval.config import ClipConfig, TextConfig, VisionConfig
+from clip_eval.checkpoint.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.throughput import roofline
-from clip_eval.throughput.roofline import (
-    Ceilings,
-    Roof,
-    Work,
-    ceilings,
-    image_operations,
-    roof,
-    text_operations,
-    work,
-)
+from clip_eval.throughput.roofline import Ceilings, Roof, Work, ceilings, image_operations, roof, text_operations, work
 
 VIT_B_32 = SHAPES["vit-b-32"]
 every_shape = pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES)
@@ -69,8 +60,8 @@ def test_a_pair_is_an_image_and_a_text_and_all_logits() -> None:
 @every_shape
 def test_counts_agree_with_torch(config: ClipConfig) -> None:
     """Torch's counter sees the same operations in the floor, within 1 %, on tensors without data."""
-    from clip_eval.inventory import expected_tensors
-    from clip_eval.throughput.floor import Floor
+    from clip_eval.checkpoint.expected_tensors import expected_tensors
+    from clip_eval.throughput.plain_forward import Floor
 
     weights = {
         name: torch.empty([axis.size for axis in axes], device="meta")

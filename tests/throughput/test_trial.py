@@ -8,14 +8,14 @@ from typing import cast
 
 import numpy as np
 import pytest
-from small_clip import write_small_clip
-from throughput.stand_ins import found
+from support.small_clip import write_small_clip
+from support.timing_stand_ins import found
 
-from clip_eval.checkpoint import open_checkpoint
-from clip_eval.config import ClipConfig, TextConfig, VisionConfig
-from clip_eval.probes import Batch, make_batch
-from clip_eval.speeds import in_one_run
+from clip_eval.checkpoint.checkpoint import open_checkpoint
+from clip_eval.checkpoint.config import ClipConfig, TextConfig, VisionConfig
+from clip_eval.probes.batches import Batch, make_batch
 from clip_eval.subject import Subject, projected_features, transformers_release
+from clip_eval.throughput.ratio import in_one_run
 from clip_eval.throughput.trial import KINDS, Trial, make_trial, throughput_result, untimed
 
 

@@ -1,0 +1,148 @@
+"""The outputs that a pack records: how each is observed, what the reference says of it, where it stands in the network.
+
+Few, but elementwise: the states that each tower ends in, pooled states, features, embeddings, logits, the loss. Inner
+hidden states are left to the contract checks, which hold every one of them against the oracle. The questions are those
+that other checks ask too, so that a gate pays for hardly any further forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_eval.oracle.expected.exact import Reference
+from clip_eval.subject import projected_features
+from clip_eval.subject.observations import Clip
+from clip_eval.verdict.compare import to_array
+
+__all__ = ["BY_NAME", "OUTPUTS", "OUTPUT_NAMES", "Output", "record_value"]
+
+IMAGES, TEXTS, PAIRS = 3, 5, 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One recorded output.
+
+    Attributes:
+        name: what reports and the pack call it.
+        observe: the subject's value.
+        expect: its right value: an array of the exact reference, one with the bound of every element of the oracle.
+        module: the module that a difference points at.
+        where: elements that count, broadcast to the output's shape; all where it is None.
+    """
+
+    name: str
+    observe: Callable[[Clip], Any]
+    expect: Callable[[Reference], Any]
+    module: str | None = None
+    where: Callable[[Clip], NDArray[np.bool_]] | None = None
+
+
+def record_value(value: Any) -> NDArray[np.float32]:
+    """Return an observed tensor as packs hold it: float32, the same shape."""
+    return to_array(value).astype(np.float32)
+
+
+def _text(mask: str) -> tuple[Output, ...]:
+    """Under the interior mask the pooled state is enough: a mask that is dropped shows there."""
+    suffix = "" if mask == "padding" else f"_{mask}_mask"
+    # With hidden states: the reference checks ask for the interior mask in this form, and the answer is shared.
+    options = {} if mask == "padding" else {"output_hidden_states": True}
+    pooled = Output(
+        name=f"text_pooler_output{suffix}",
+        observe=lambda clip: clip.text_model(texts=TEXTS, mask=mask, **options).pooler_output,
+        expect=lambda reference: reference.text(texts=TEXTS, mask=mask).pooler_output,
+        module="text_model",
+    )
+    if mask != "padding":
+        return (pooled,)
+    state = Output(
+        name="text_last_hidden_state",
+        observe=lambda clip: clip.text_model(texts=TEXTS).last_hidden_state,
+        expect=lambda reference: reference.text(texts=TEXTS).last_hidden_state,
+        module="text_model",
+        where=lambda clip: clip.real(TEXTS)[:, :, None],  # (texts, tokens, 1)
+    )
+    return state, pooled
+
+
+def _head(mask: str) -> tuple[Output, ...]:
+    modules = {
+        "text_embeds": "text_projection",
+        "image_embeds": "visual_projection",
+        "logits_per_text": "logit_scale",
+        "logits_per_image": "logit_scale",
+    }
+    return tuple(_head_output(name, module, mask) for name, module in modules.items())
+
+
+def _head_output(name: str, module: str, mask: str) -> Output:
+    return Output(
+        name=name if mask == "padding" else f"{name}_{mask}_mask",
+        observe=lambda clip: clip.forward(images=IMAGES, texts=TEXTS, mask=mask)[name],
+        expect=lambda reference: getattr(reference.forward(images=IMAGES, texts=TEXTS, mask=mask), name),
+        module=module,
+    )
+
+
+_VISION = (
+    Output(
+        name="image_last_hidden_state",
+        observe=lambda clip: clip.vision_model(images=IMAGES).last_hidden_state,
+        expect=lambda reference: reference.vision(images=IMAGES).last_hidden_state,
+        module="vision_model",
+    ),
+    Output(
+        name="image_pooler_output",
+        observe=lambda clip: clip.vision_model(images=IMAGES).pooler_output,
+        expect=lambda reference: reference.vision(images=IMAGES).pooler_output,
+        module="vision_model.post_layernorm",
+    ),
+)
+
+_FEATURES = (
+    Output(
+        name="text_features",
+        observe=lambda clip: projected_features(clip.text_features(texts=TEXTS), clip.release),
+        expect=lambda reference: reference.text(texts=TEXTS).projected,
+        module="text_projection",
+    ),
+    Output(
+        name="image_features",
+        observe=lambda clip: projected_features(clip.image_features(images=IMAGES), clip.release),
+        expect=lambda reference: reference.vision(images=IMAGES).projected,
+        module="visual_projection",
+    ),
+)
+
+
+_LOSS = (
+    Output(
+        name="loss",
+        observe=lambda clip: clip.forward(images=PAIRS, texts=PAIRS, return_loss=True).loss,
+        expect=lambda reference: reference.forward(images=PAIRS, texts=PAIRS).loss,
+    ),
+)
+
+OUTPUTS: Mapping[str, tuple[Output, ...]] = MappingProxyType(
+    {
+        "vision_tower": _VISION,
+        "text_tower": _text("padding"),
+        "text_tower_interior_mask": _text("interior"),
+        "features": _FEATURES,
+        "head": _head("padding"),
+        "head_interior_mask": _head("interior"),
+        "loss": _LOSS,
+    }
+)
+"""Part of the model to its recorded outputs, along the network."""
+
+BY_NAME: Mapping[str, Output] = MappingProxyType({output.name: output for part in OUTPUTS.values() for output in part})
+
+OUTPUT_NAMES = tuple(BY_NAME)

@@ -1,0 +1,47 @@
+"""CLIPForImageClassification as users take it apart: what the class says of itself, and what it adds to its tower."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from clip_eval.baseline.surface.formatting import attempt, spelled
+from clip_eval.baseline.surface.models import attributes_of, facts_of
+from clip_eval.checkpoint.checkpoint import open_checkpoint
+from clip_eval.subject import CLASSIFIER, Subject
+from clip_eval.subject.observations import Clip
+from clip_eval.subject.tiny_clip import classifier_of, write_stand_in
+from clip_eval.verdict.plain_values import Json
+
+__all__ = ["observe_classifier"]
+
+
+def observe_classifier(clip: Clip) -> dict[str, Json]:
+    """Return what the class says of itself and consists of beside the tower, shown on a tiny model."""
+    with TemporaryDirectory(prefix="clip-eval-") as directory:
+        place, like = Path(directory), clip.subject
+        write_stand_in(place, like.checkpoint, "float32")
+        small = Subject(open_checkpoint(place), like.dtype, like.device, like.attention)
+        model = classifier_of(place / "three", small, labels=3).model(CLASSIFIER)
+        told = attributes_of({CLASSIFIER: model}) | facts_of(clip, {CLASSIFIER: model})
+        return {
+            f"{CLASSIFIER}.*": {name: told[name] for name in sorted(told)},
+            f"{CLASSIFIER}.parameters()": [name for name, _ in model.named_parameters() if _is_own(name)],
+            f"{CLASSIFIER}.named_modules()[*]": {
+                path or "itself": type(module).__name__ for path, module in model.named_modules() if _is_own(path)
+            },
+            f"{CLASSIFIER}(labels).classifier[*]": {
+                str(labels): attempt(_head, small, place / f"labels-{labels}", labels) for labels in (0, 1)
+            },
+        }
+
+
+def _is_own(path: str) -> bool:
+    """Not inside of the tower, which has classes of its own."""
+    return not path.startswith("vision_model.")
+
+
+def _head(small: Subject, place: Path, labels: int) -> str:
+    model: Any = classifier_of(place, small, labels=labels).model(CLASSIFIER)
+    return f"{type(model.classifier).__name__}, num_labels {spelled(model.num_labels)}"

@@ -1,0 +1,123 @@
+"""Loaded models as users take them apart: modules, parameters, attributes; and what a model says of itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from clip_eval.baseline.surface.diff import ABSENT
+from clip_eval.baseline.surface.formatting import agreed, attempt, spelled
+from clip_eval.checkpoint.config import TextConfig, VisionConfig
+from clip_eval.subject import MODEL_CLASSES, canonical_name
+from clip_eval.subject.observations import Clip
+from clip_eval.verdict.plain_values import Json
+
+__all__ = ["attributes_of", "facts_of", "observe_models"]
+
+_WHOLE, _ACTIVATION = "CLIPModel", ".activation_fn"
+_LAYER = re.compile(r"(?<=\.layers\.)\d+(?=\.|$)")
+_FACTS = (
+    "_no_split_modules",
+    "_supports_attention_backend",
+    "_supports_flash_attn",
+    "_supports_flex_attn",
+    "_supports_sdpa",
+    "base_model_prefix",
+    "config_class",
+    "dummy_inputs",
+    "generation_config",
+    "input_modalities",
+    "is_gradient_checkpointing",
+    "main_input_name",
+    "supports_gradient_checkpointing",
+    "training",
+)
+_ASKED: Mapping[str, Callable[[Any, Clip], str]] = {
+    "base_model": lambda model, clip: type(model.base_model).__name__,
+    "can_generate()": lambda model, clip: spelled(model.can_generate()),
+    "config": lambda model, clip: type(model.config).__name__,
+    "device": lambda model, clip: f"{type(model.device).__name__} {model.device.type}",
+    "dtype": lambda model, clip: "model" if str(model.dtype) == f"torch.{clip.dtype}" else str(model.dtype),
+    "get_input_embeddings()": lambda model, clip: type(model.get_input_embeddings()).__name__,
+    "get_output_embeddings()": lambda model, clip: type(model.get_output_embeddings()).__name__,
+    "num_parameters()": lambda model, clip: _counted(model),
+    "requires_grad": lambda model, clip: _listed({spelled(weight.requires_grad) for weight in model.parameters()}),
+    "tensors": lambda model, clip: _listed({type(tensor).__name__ for tensor in model.state_dict().values()}),
+}
+
+
+def observe_models(clip: Clip) -> dict[str, Json]:
+    """Return what each model class is made of, by name, and what every one of them says of itself."""
+    models = {name: clip.subject.model(name) for name in MODEL_CLASSES}
+    found: dict[str, Json] = {}
+    for name, model in models.items():
+        names = {canonical_name(path, name): None for path, _ in model.named_parameters()}
+        found[f"{name}.state_dict()"] = sorted(_collapsed(clip, name, model.state_dict()))
+        found[f"{name}.parameters()"] = _collapsed(clip, name, names)
+        found[f"{name}.named_modules()[*]"] = _modules(clip, name, model)
+    return {**found, "model.*": facts_of(clip, models), "vars(model)[*]": attributes_of(models)}
+
+
+def facts_of(clip: Clip, models: Mapping[str, Any]) -> dict[str, Json]:
+    """Return what models say of themselves by name: once where all say the same, else what each says."""
+    asked: dict[str, Callable[..., str]] = {**{name: partial(_fact, name) for name in _FACTS}, **_ASKED}
+    return {
+        fact: agreed({name: attempt(ask, model, clip) for name, model in models.items()}) for fact, ask in asked.items()
+    }
+
+
+def _fact(name: str, model: Any, clip: Clip) -> str:
+    return spelled(getattr(model, name))
+
+
+def attributes_of(models: Mapping[str, Any]) -> dict[str, Json]:
+    """Return what instances hold beside modules, such as projection_dim and logit_scale, by its type."""
+    held = {name: {**vars(model), **dict(model.named_parameters(recurse=False))} for name, model in models.items()}
+    names = {key for values in held.values() for key in values if not key.startswith("_")}
+    return {
+        key: agreed({name: type(values[key]).__name__ if key in values else ABSENT for name, values in held.items()})
+        for key in sorted(names)
+    }
+
+
+def _collapsed(clip: Clip, model_class: str, names: Iterable[str]) -> list[str]:
+    """Names in order; one that occurs in every layer takes one line, with * for the layer's number."""
+    numbers: dict[str, list[str]] = {}
+    for name in names:
+        numbers.setdefault(_LAYER.sub("*", name, count=1), []).extend(_LAYER.findall(name)[:1])
+    found = []
+    for name, layers in numbers.items():
+        complete = layers in ([], [str(layer) for layer in range(_tower(clip, model_class, name).num_hidden_layers)])
+        found.append(name if complete else name.replace("*", f"{{{','.join(layers)}}}", 1))
+    return found
+
+
+def _tower(clip: Clip, model_class: str, name: str) -> TextConfig | VisionConfig:
+    """The tower that a weight belongs to: its prefix says so, and where releases leave that out, the class."""
+    prefixed = name.startswith(("text_model.", "vision_model."))
+    is_text = name.startswith("text_model.") if prefixed else "Text" in model_class
+    return clip.config.text if is_text else clip.config.vision
+
+
+def _modules(clip: Clip, model_class: str, model: Any) -> dict[str, Json]:
+    """Path to class of every module and buffer; layers that are alike take one line each."""
+    paths: dict[str, list[str]] = {}
+    for path, module in (*model.named_modules(), *model.named_buffers()):
+        paths.setdefault(type(module).__name__, []).append(path)
+    return {
+        path or "itself": kind
+        for kind, held in sorted(paths.items())
+        for path in _collapsed(clip, model_class, held)
+        # The config names the activation, and one class shows what the library makes of that.
+        if model_class == _WHOLE or not path.endswith(_ACTIVATION)
+    }
+
+
+def _counted(model: Any) -> str:
+    return "all" if model.num_parameters() == sum(weight.numel() for weight in model.parameters()) else "not all"
+
+
+def _listed(texts: Iterable[str]) -> str:
+    return ", ".join(sorted(texts))

@@ -1,0 +1,143 @@
+"""Writing packs: sorted text that reads well in a pull request, and files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import textwrap
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from clip_eval.baseline.pack import SCHEMA_VERSION, Approved, Environment, Pack
+from clip_eval.files.read_write import new_directory, write_bytes
+from clip_eval.throughput.ratio import Speed
+from clip_eval.verdict.plain_values import plain
+
+__all__ = ["MANIFEST", "RECORD", "SPEEDS", "TASKS", "add_environment", "add_speed", "record_arrays", "write_pack"]
+
+MANIFEST = "pack.json"
+RECORD = "record.safetensors"
+TASKS = "tasks.json"
+SPEEDS = "throughput.json"
+
+
+def write_pack(directory: Path, pack: Pack) -> None:
+    """Write a new pack.
+
+    Raises:
+        OutputError: the directory exists and is not empty, or cannot be written.
+    """
+    files = _files(pack)
+    manifest = _manifest(pack, files)
+    with new_directory(directory) as target:
+        for name, data in files.items():
+            (target / name).write_bytes(data)
+        (target / MANIFEST).write_bytes(manifest)
+
+
+def add_environment(directory: Path, pack: Pack, environment: Environment, approved: Approved) -> None:
+    """Approve one more environment in an existing pack. The manifest is replaced last: until then nothing has changed.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    grown = replace(pack, environments={**pack.environments, environment: approved})
+    files = _files(grown)
+    write_bytes(directory / environment.file, files[environment.file])
+    write_bytes(directory / MANIFEST, _manifest(grown, files))
+
+
+def add_speed(directory: Path, pack: Pack, speed: Speed) -> None:
+    """Add how fast the approved release is on one more machine. The manifest is replaced last.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    grown = replace(pack, speeds=(*pack.speeds, speed))
+    files = _files(grown)
+    write_bytes(directory / SPEEDS, files[SPEEDS])
+    write_bytes(directory / MANIFEST, _manifest(grown, files))
+
+
+def record_arrays(pack: Pack) -> dict[str, NDArray[Any]]:
+    """Return the numeric record by name in the file: `inputs.NAME`, `outputs.NAME` and `errors.NAME`."""
+    arrays: dict[str, NDArray[Any]] = {f"inputs.{name}": value for name, value in asdict(pack.inputs).items()}
+    for name, recorded in pack.outputs.items():
+        arrays[f"outputs.{name}"] = recorded.value
+        arrays[f"errors.{name}"] = recorded.error
+    # Not ascontiguousarray, which gives the scalar loss an axis.
+    return {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
+
+
+def _files(pack: Pack) -> dict[str, bytes]:
+    """Every file but the manifest, by name. The same pack always gives the same bytes."""
+    surfaces = {environment.file: _json(entry.surface) for environment, entry in pack.environments.items()}
+    tasks = {TASKS: _json({name: asdict(task) for name, task in pack.tasks.items()})} if pack.tasks else {}
+    speeds = {SPEEDS: _json([asdict(speed) for speed in pack.speeds])} if pack.speeds else {}
+    return {RECORD: save(record_arrays(pack)), **surfaces, **tasks, **speeds}
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _manifest(pack: Pack, files: Mapping[str, bytes]) -> bytes:
+    made_in = pack.recorded_in
+    data = {
+        "checkpoint": {
+            "config": asdict(pack.config),
+            "fingerprints": asdict(pack.fingerprints),
+            "revision": pack.revision,
+            **({"settings": pack.settings} if pack.settings else {}),
+            "source": pack.source,
+        },
+        "environments": [
+            {
+                "attention": environment.attention,
+                "provenance": entry.provenance,
+                "surface": environment.file,
+                "transformers": environment.transformers,
+            }
+            for environment, entry in sorted(pack.environments.items(), key=lambda item: _order(item[0]))
+        ],
+        "files": {
+            name: {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
+            for name, content in files.items()
+        },
+        "record": {"attention": made_in.attention, "file": RECORD, "transformers": made_in.transformers},
+        "schema_version": SCHEMA_VERSION,
+        "tensors": {
+            name: {**tensor.digests, "dtype": tensor.dtype, "shape": tensor.shape}
+            for name, tensor in pack.tensors.items()
+        },
+    }
+    return _text(data).encode()
+
+
+def _order(environment: Environment) -> tuple[Any, str]:
+    return environment.version, environment.attention
+
+
+def _text(data: Mapping[str, Any]) -> str:
+    """JSON, indented and sorted, but one line a tensor: a list of weights is read, and compared, by lines."""
+    entries = (
+        f"  {json.dumps(name)}: {_rows(data[name]) if name == 'tensors' else _tree(data[name])}"
+        for name in sorted(data)
+    )
+    return "{\n" + ",\n".join(entries) + "\n}\n"
+
+
+def _tree(value: object) -> str:
+    text = json.dumps(plain(value), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return textwrap.indent(text, "  ").lstrip()
+
+
+def _rows(tensors: Mapping[str, Any]) -> str:
+    rows = (f"    {json.dumps(name)}: {json.dumps(plain(tensors[name]), sort_keys=True)}" for name in sorted(tensors))
+    return "{\n" + ",\n".join(rows) + "\n  }"

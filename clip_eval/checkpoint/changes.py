@@ -1,0 +1,106 @@
+"""What was judged is what was fingerprinted: the files of a checkpoint, looked at before a run and again after it.
+
+The cheap look is at what the file system says of a file: where it lies, its size and its times. Only where that differs
+is the content compared, since a copy of the same bytes laid in its place, a new link to it, or another name of a
+blob in the hub's cache changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from clip_eval.checkpoint.hub import ALLOWED_FILES, TEXT_FILES
+from clip_eval.errors import ClipEvalError
+
+__all__ = ["Identity", "Watched", "identities", "watch"]
+
+_TEXT_BYTES = 1 << 26
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the file system says of a file, through symbolic links. What is written to or replaced gets another."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    modified_ns: int
+    changed_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A checkpoint as it was at the start of a run.
+
+    Attributes:
+        checkpoint: with its fingerprints, taken then.
+        before: name of each file that is read to what the file system said of it.
+        texts: name of each text file to the sha256 of its bytes.
+    """
+
+    checkpoint: Checkpoint
+    before: Mapping[str, Identity]
+    texts: Mapping[str, str | None]
+
+    def changed(self) -> tuple[str, ...]:
+        """Return the names of the files whose content is another now, that are gone, or that have appeared."""
+        now = identities(self.checkpoint)
+        suspects = sorted(name for name in {*self.before, *now} if self.before.get(name) != now.get(name))
+        weights = [name for name in suspects if name not in TEXT_FILES]
+        same_weights = not weights or self._same_weights()
+        return tuple(
+            name
+            for name in suspects
+            if not (name in now and name in self.before)
+            or (not same_weights if name in weights else _digest(self.checkpoint.path / name) != self.texts[name])
+        )
+
+    def _same_weights(self) -> bool:
+        try:
+            return open_checkpoint(self.checkpoint.path).digests() == self.checkpoint.digests()
+        except (ClipEvalError, OSError):
+            return False
+
+
+def watch(checkpoint: Checkpoint) -> Watched:
+    """Look at a checkpoint before it is judged. Takes its fingerprints, which reads every tensor once.
+
+    Raises:
+        CheckpointError: a file of it cannot be read, or is damaged.
+    """
+    before = identities(checkpoint)
+    texts = {name: _digest(checkpoint.path / name) for name in before if name in TEXT_FILES}
+    checkpoint.fingerprints()
+    return Watched(checkpoint, before, texts)
+
+
+def identities(checkpoint: Checkpoint) -> dict[str, Identity]:
+    """Return what the file system says of each file of a checkpoint that is there and that a loader reads."""
+    names = {file.name for pattern in ALLOWED_FILES for file in checkpoint.path.glob(pattern)}
+    names |= {entry.file.name for entry in checkpoint.tensors.values()}
+    found = {name: _identity(checkpoint.path / name) for name in sorted(names)}
+    return {name: identity for name, identity in found.items() if identity is not None}
+
+
+def _identity(file: Path) -> Identity | None:
+    try:
+        seen = file.stat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(seen.st_mode):
+        return None
+    return Identity(seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+
+
+def _digest(file: Path) -> str | None:
+    """The sha256 of the file's bytes; None where it cannot be read, which equals no digest of a file that was read."""
+    try:
+        with file.open("rb") as handle:
+            return hashlib.sha256(handle.read(_TEXT_BYTES)).hexdigest()
+    except OSError:
+        return None

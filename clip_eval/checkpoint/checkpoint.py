@@ -1,0 +1,321 @@
+"""A checkpoint as it lies on disk: config, tensors, processor files, fingerprints, and why it is refused. No torch.
+
+Only safetensors are read: weights are data, and a pickle is a program.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+from clip_eval.checkpoint import fingerprints, hub
+from clip_eval.checkpoint.config import (
+    ClipConfig,
+    TextConfig,
+    VisionConfig,
+    absent_fields,
+    parse_config,
+    reading_notes,
+    shown,
+    standalone_text,
+    standalone_vision,
+)
+from clip_eval.checkpoint.expected_tensors import check_inventory
+from clip_eval.checkpoint.fingerprints import Fingerprints
+from clip_eval.checkpoint.locate import (
+    Place,
+    is_directory,
+    is_file,
+    local_directory,
+    locate,
+    names_in,
+    refuse_other_kinds,
+)
+from clip_eval.checkpoint.processor_files import look_at_processor_files
+from clip_eval.checkpoint.tensor_files import TensorEntry, Weights, read_header
+from clip_eval.checkpoint.tensor_names import listed, shown_name
+from clip_eval.errors import CheckpointError
+from clip_eval.files.read_write import read_json
+
+__all__ = [
+    "Checkpoint",
+    "ConfigFile",
+    "local_directory",
+    "open_checkpoint",
+    "read_config",
+    "shard_file",
+    "shard_places",
+]
+
+# Buffers in files that were written before transformers 4.31: the numbers 0, 1, 2, ..., which no release reads.
+_IGNORED = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_WIDTHS = {"bfloat16": 16, "float16": 16, "float32": 32, "float64": 64}
+_KEEP_BYTES = 1 << 29
+_COPY_AGAIN = "Copy or download the checkpoint again"
+_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A config.json: what it says, and as it is."""
+
+    parsed: ClipConfig
+    raw: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """A full CLIP on disk whose config and tensors agree.
+
+    Attributes:
+        path: the directory, absolute.
+        source: what the user named: a path or a hub id.
+        revision: commit of the hub's repository; None for a local directory outside of the hub's cache.
+        config: what `CLIPModel` runs with, complete.
+        raw_config: config.json as it is.
+        tensors: canonical name to place on disk.
+        notes: what a reader of a report should know of the files and what is no failure, a sentence each.
+    """
+
+    path: Path
+    source: str
+    revision: str | None
+    config: ClipConfig
+    raw_config: Mapping[str, object]
+    tensors: Mapping[str, TensorEntry]
+    notes: tuple[str, ...] = ()
+    _cache: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def dtype(self) -> str:
+        """The stored dtype: bfloat16, float16, float32 or float64; where tensors differ, one that holds them all."""
+        stored = {entry.dtype for entry in self.tensors.values()}
+        return "float32" if stored == {"bfloat16", "float16"} else max(stored, key=lambda dtype: _WIDTHS[dtype])
+
+    @property
+    def standalone_text(self) -> TextConfig:
+        """The text tower's config as the standalone classes read it; its `projection_dim` is what one projects to.
+
+        Raises:
+            CheckpointError: they cannot read it.
+        """
+        return standalone_text(self.raw_config, where=str(self.path / "config.json"))
+
+    @property
+    def standalone_vision(self) -> VisionConfig:
+        """The same of the vision tower.
+
+        Raises:
+            CheckpointError: they cannot read it.
+        """
+        return standalone_vision(self.raw_config, where=str(self.path / "config.json"))
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether there are the files of a tokenizer."""
+        return fingerprints.has_tokenizer(self.path)
+
+    @property
+    def has_image_processor(self) -> bool:
+        """Whether there are image processor settings."""
+        return fingerprints.has_image_processor(self.path)
+
+    def weights(self, dtype: str) -> Weights:
+        """All tensors by canonical name: values rounded to `dtype` (to nearest, ties to even), held in float64.
+
+        Tensors are read when asked for, and the first half gibibyte of them is kept.
+
+        Args:
+            dtype: bfloat16, float16 or float32; float64 for the values as they are stored.
+        """
+        key = f"weights {dtype}"
+        if key not in self._cache:
+            self._cache[key] = Weights(self.tensors, dtype, keep_bytes=_KEEP_BYTES)
+        weights: Weights = self._cache[key]
+        return weights
+
+    def digests(self, dtype: str = "float32") -> Mapping[str, str]:
+        """Canonical name to digest of the values rounded to `dtype`, sha256 in hexadecimal.
+
+        Two checkpoints hold the same weights up to rounding when their digests for the narrower stored dtype are equal.
+
+        Args:
+            dtype: bfloat16, float16 or float32.
+        """
+        key = f"digests {dtype}"
+        if key not in self._cache:
+            self._cache[key] = {name: fingerprints.tensor_digest(entry, dtype) for name, entry in self.tensors.items()}
+        digests: Mapping[str, str] = self._cache[key]
+        return digests
+
+    def fingerprints(self) -> Fingerprints:
+        """Digests of weights, config, tokenizer and image processor; reads every tensor once.
+
+        Raises:
+            CheckpointError: a file of the tokenizer or of the image processor is damaged.
+        """
+        if "fingerprints" not in self._cache:
+            self._cache["fingerprints"] = Fingerprints(
+                weights=fingerprints.weights_fingerprint(self.tensors, self.digests()),
+                config=fingerprints.config_fingerprint(self.config, self.raw_config),
+                tokenizer=fingerprints.tokenizer_fingerprint(self.path),
+                image_processor=fingerprints.image_processor_fingerprint(self.path),
+            )
+        found: Fingerprints = self._cache["fingerprints"]
+        return found
+
+
+def open_checkpoint(source: str | Path) -> Checkpoint:
+    """Find a checkpoint and check that it is a full CLIP whose files are sound. Values are not looked at.
+
+    Args:
+        source: a directory, or a hub id `org/name` or `org/name@revision`, which is downloaded. An existing path wins,
+            and a text of that form is a path, too, where a directory `org` exists. A directory that says by its own
+            files where in it a CLIP lies stands for that one.
+
+    Raises:
+        CheckpointError: nothing there, another architecture, damaged files, or config and tensors that disagree.
+        UsageError: several checkpoints there; they are named.
+    """
+    place = _located(source)
+    path = place.path
+    config = read_config(path)
+    tensors, scale_note = _scalar_scale(_tensors(path))
+    check_inventory(tensors, config.parsed, absent=absent_fields(config.raw), where=path)
+    notes = (place.note, *reading_notes(config.raw, where="config.json"), scale_note, *look_at_processor_files(path))
+    said = tuple(note for note in notes if note is not None)
+    return Checkpoint(path, str(source), place.revision, config.parsed, config.raw, tensors, said)
+
+
+def read_config(directory: Path) -> ConfigFile:
+    """The checked config.json of a checkpoint directory.
+
+    Raises:
+        CheckpointError: there is none, it is not JSON, or not a CLIP's.
+    """
+    file = directory / "config.json"
+    if not is_file(file):
+        raise CheckpointError("the directory has no config.json", where=directory, fix="Name a checkpoint directory")
+    _refuse_mark(file)
+    raw = read_json(file, error=CheckpointError)
+    if not isinstance(raw, dict):
+        raise CheckpointError("the config is not a JSON object", where=file, fix=_COPY_AGAIN)
+    return ConfigFile(parse_config(raw, where=str(file)), raw)
+
+
+def shard_file(index_file: Path, shard: str) -> Path:
+    """A file that an index of shards names. It must lie beside the index: another name could reach any file.
+
+    Raises:
+        CheckpointError: it leads elsewhere, or is missing.
+    """
+    if shard in ("", "..") or Path(shard).name != shard:
+        what = f"the index names {shown(shard)}, which is no file beside it"
+        raise CheckpointError(what, where=index_file, fix=_COPY_AGAIN)
+    file = index_file.with_name(shard)
+    if not is_file(file):
+        raise CheckpointError(f"the shard {shown_name(shard)} is missing", where=index_file.parent, fix=_COPY_AGAIN)
+    return file
+
+
+def shard_places(index_file: Path) -> dict[str, str]:
+    """The weight_map of an index of shards: tensor name to file name.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    index = read_json(index_file, error=CheckpointError)
+    places = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise CheckpointError("the index has no weight_map of names to files", where=index_file, fix=_COPY_AGAIN)
+    return places
+
+
+def _located(source: str | Path) -> Place:
+    path = Path(source)
+    named = hub.parse_hub_id(source) if isinstance(source, str) else None
+    if is_file(path) or is_directory(path) or named is None or is_directory(Path(named.organisation)):
+        return locate(path)
+    snapshot = hub.download(named)
+    return Place(snapshot.path, snapshot.revision)
+
+
+def _refuse_mark(file: Path) -> None:
+    """A mark of the encoding at the beginning of the file: all releases from 4.57 to 5.23 refuse it as no JSON."""
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(3)
+    except OSError:
+        return  # read_json says why
+    encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+    if encoding is not None:
+        code = (
+            f'from pathlib import Path; p = Path("{file.name}"); '
+            f'p.write_bytes(p.read_text(encoding="{encoding}").encode())'
+        )
+        raise CheckpointError(
+            "the file begins with a byte order mark, and transformers refuses it as no valid JSON",
+            where=file,
+            fix=f"Save it as UTF-8 without the mark: python -c {shlex.quote(code)} in its directory does",
+        )
+
+
+def _scalar_scale(tensors: dict[str, TensorEntry]) -> tuple[dict[str, TensorEntry], str | None]:
+    """`logit_scale` as a scalar where the file has one number in a row and the installed release takes it out.
+
+    transformers 4 loads it by torch's load_state_dict, which does so; from 5.0 on the shapes must agree.
+    """
+    scale = tensors.get("logit_scale")
+    release = version("transformers")
+    if scale is None or scale.shape != (1,) or int(release.partition(".")[0]) >= 5:
+        return tensors, None
+    note = f"logit_scale has shape (1,) in {scale.file.name}: transformers {release} reads its number, 5.0 refuses it."
+    return {**tensors, "logit_scale": replace(scale, shape=())}, note
+
+
+def _tensors(path: Path) -> dict[str, TensorEntry]:
+    """Every tensor by canonical name, from model.safetensors or, where that is missing, from the index's shards."""
+    if (path / "model.safetensors").is_file():
+        found = read_header(path / "model.safetensors")
+    elif (path / "model.safetensors.index.json").is_file():
+        found = _sharded(path / "model.safetensors.index.json")
+    else:
+        _refuse_without_weights(path)
+    return {name: entry for name, entry in found.items() if name not in _IGNORED}
+
+
+def _refuse_without_weights(path: Path) -> NoReturn:
+    names = names_in(path)
+    for pickle in _PICKLES:
+        if pickle in names:
+            raise CheckpointError(
+                f"the checkpoint has its weights only in {pickle}, a format that can run code when it is read",
+                where=path,
+                fix=f"Convert it first: clip-eval convert {shlex.quote(str(path))} --out DIR",
+            )
+    refuse_other_kinds(path)
+    others = [name for name in names if name.endswith((".safetensors", ".h5", ".msgpack", ".bin", ".pt", ".ckpt"))]
+    instead = f", only {', '.join(others[:3])}" if others else ""
+    raise CheckpointError(
+        f"the checkpoint has no model.safetensors{instead}", where=path, fix="Save it with CLIPModel.save_pretrained"
+    )
+
+
+def _sharded(index_file: Path) -> dict[str, TensorEntry]:
+    places = shard_places(index_file)
+    found: dict[str, TensorEntry] = {}
+    for shard in sorted(set(places.values())):
+        for name, entry in read_header(shard_file(index_file, shard)).items():
+            if places.get(name) != shard:
+                raise CheckpointError(
+                    f"{shard} holds {shown_name(name)}, and the index says otherwise", where=index_file, fix=_COPY_AGAIN
+                )
+            found[name] = entry
+    if lost := [name for name in places if name not in found]:
+        raise CheckpointError(f"{places[lost[0]]} lacks {listed(lost)}", where=index_file, fix=_COPY_AGAIN)
+    return found

@@ -1,0 +1,378 @@
+"""The values that a CLIP runs with, from its config.json, checked and complete. Imports nothing but the errors.
+
+Field names, meanings and defaults are those of the documented `CLIPConfig`, `CLIPTextConfig` and `CLIPVisionConfig`
+(https://huggingface.co/docs/transformers/model_doc/clip). Which value counts is decided by the loading rules, the same
+in transformers 4.57 to 5.23. `CLIPModel` lays `text_config_dict`, where a file has it, over `text_config`, with the
+defaults of what it leaves out; a class of one tower reads `text_config` alone. So it is with the vision tower.
+
+A default is taken only where a wrong one would be noticed: sizes are compared with the tensors by
+`clip_eval.checkpoint.checkpoint`; attention heads, which no tensor's shape can tell, must be stated.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NoReturn
+
+from clip_eval.errors import CheckpointError
+
+__all__ = [
+    "ACTIVATIONS",
+    "LEGACY_BOS_TOKEN_ID",
+    "LEGACY_EOS_TOKEN_ID",
+    "ClipConfig",
+    "TextConfig",
+    "VisionConfig",
+    "absent_fields",
+    "parse_config",
+    "reading_notes",
+    "shown",
+    "standalone_text",
+    "standalone_vision",
+]
+
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "selu", "silu")
+"""The values of `hidden_act` that the oracle can compute: the documented five, and two more that transformers knows."""
+
+LEGACY_EOS_TOKEN_ID = 2
+"""What configs say that were written before the end-of-text id was corrected: texts are pooled at their largest id."""
+
+LEGACY_BOS_TOKEN_ID = 0
+"""What such configs say of the begin-of-text id. Nothing reads it."""
+
+_TEXT, _VISION = "text_config", "vision_config"
+_MODEL_TYPES = {_TEXT: "clip_text_model", _VISION: "clip_vision_model"}
+_CLASSES = {
+    _TEXT: "CLIPTextModel and CLIPTextModelWithProjection",
+    _VISION: "CLIPVisionModel and CLIPVisionModelWithProjection",
+}
+
+# No tensor has a longer axis, and products of such sizes are still printed in a moment.
+_LARGEST = 2**40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextConfig:
+    """The text tower. Sizes are counts; `TextConfig()` is the documented default (the text tower of ViT-B/32)."""
+
+    hidden_size: int = 512
+    intermediate_size: int = 2048
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 8
+    max_position_embeddings: int = 77
+    vocab_size: int = 49408
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+    bos_token_id: int | None = 49406
+    eos_token_id: int = 49407
+    pad_token_id: int | None = 1
+    projection_dim: int = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisionConfig:
+    """The vision tower. `image_size` and `patch_size` are in pixels; `VisionConfig()` is the documented default."""
+
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    image_size: int = 224
+    patch_size: int = 32
+    num_channels: int = 3
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+    projection_dim: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ClipConfig:
+    """Both towers and what joins them.
+
+    `projection_dim` is the model's own. The towers' fields of that name are read only by the standalone classes with a
+    projection, and published checkpoints exist in which they disagree.
+    """
+
+    text: TextConfig
+    vision: VisionConfig
+    projection_dim: int = 512
+    logit_scale_init_value: float = 2.6592
+
+
+def parse_config(raw: Mapping[str, object], *, where: str) -> ClipConfig:
+    """The config that `CLIPModel` runs with, from the mapping that config.json holds.
+
+    Args:
+        raw: the parsed config.json.
+        where: the file's name, for error messages.
+
+    Raises:
+        CheckpointError: another architecture, a field of the wrong type or range, or a missing field whose default
+            would be a guess.
+    """
+    _require_clip(raw, where)
+    text_stated, vision_stated = (_nested(raw, section, where) for section in (_TEXT, _VISION))
+    text = TextConfig(**_read(TextConfig, text_stated, where, _TEXT))
+    vision = VisionConfig(**_read(VisionConfig, vision_stated, where, _VISION))
+    _check_heads(_TEXT, text, text_stated, where)
+    _check_heads(_VISION, vision, vision_stated, where)
+    _check_eos(text, text_stated, where)
+    _check_patches(vision, vision_stated, where)
+    default = ClipConfig(text, vision)
+    return ClipConfig(
+        text,
+        vision,
+        _size(raw.get("projection_dim", default.projection_dim), "projection_dim", where),
+        _number(raw.get("logit_scale_init_value", default.logit_scale_init_value), "logit_scale_init_value", where),
+    )
+
+
+def standalone_text(raw: Mapping[str, object], *, where: str) -> TextConfig:
+    """The text tower's config as `CLIPTextModel` and `CLIPTextModelWithProjection` read it from a full CLIP's file.
+
+    Its `projection_dim` is what the second class projects to; `CLIPModel` projects to its own.
+
+    Args:
+        raw: a mapping that `parse_config` accepts.
+        where: the file's name, for error messages.
+
+    Raises:
+        CheckpointError: these classes cannot read it.
+    """
+    stated = _alone(raw, _TEXT, where)
+    text = TextConfig(**_read(TextConfig, stated, where, _TEXT))
+    _check_heads(_TEXT, text, stated, where)
+    return text
+
+
+def standalone_vision(raw: Mapping[str, object], *, where: str) -> VisionConfig:
+    """The same of the vision tower, for `CLIPVisionModel` and `CLIPVisionModelWithProjection`.
+
+    Raises:
+        CheckpointError: these classes cannot read it.
+    """
+    stated = _alone(raw, _VISION, where)
+    vision = VisionConfig(**_read(VisionConfig, stated, where, _VISION))
+    _check_heads(_VISION, vision, stated, where)
+    return vision
+
+
+def absent_fields(raw: Mapping[str, object]) -> frozenset[str]:
+    """Fields that config.json leaves to their defaults, as dotted names such as ``text_config.hidden_size``.
+
+    Args:
+        raw: a mapping that `parse_config` accepts.
+    """
+    absent = {name for name in ("projection_dim", "logit_scale_init_value") if name not in raw}
+    for section, kind in ((_TEXT, TextConfig), (_VISION, VisionConfig)):
+        stated = _nested(raw, section, "config.json")
+        absent |= {f"{section}.{field.name}" for field in fields(kind) if field.name not in stated}
+    return frozenset(absent)
+
+
+def reading_notes(raw: Mapping[str, object], *, where: str) -> tuple[str, ...]:
+    """What a reader should know of the values that count where the file seems to say others, a sentence each.
+
+    Args:
+        raw: a mapping that `parse_config` accepts.
+        where: the file's name, for the sentences.
+    """
+    config = parse_config(raw, where=where)
+    found = [*_tower_notes(raw, _TEXT, config.text, where), *_tower_notes(raw, _VISION, config.vision, where)]
+    if "eos_token_id" not in _nested(raw, _TEXT, where) and config.text.vocab_size != TextConfig().vocab_size:
+        found.append(
+            f"{where}: text_config has no eos_token_id, so texts are pooled at its default, "
+            f"{config.text.eos_token_id}, in a vocabulary of {config.text.vocab_size} tokens."
+        )
+    return tuple(found)
+
+
+def shown(value: object) -> str:
+    """A value from a file for a message: as Python writes it, in at most 40 characters; of nested ones the outside."""
+    text = reprlib.repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _tower_notes(
+    raw: Mapping[str, object], section: str, nested: TextConfig | VisionConfig, where: str
+) -> tuple[str, ...]:
+    if raw.get(section) is None and raw.get(f"{section}_dict") is None:
+        state = "null" if section in raw else "absent"
+        return (f"{where}: {section} is {state}, so CLIPModel takes the default of each of its fields.",)
+    try:
+        alone = (standalone_text if section == _TEXT else standalone_vision)(raw, where=where)
+    except CheckpointError as problem:
+        return (f"{where}: {_CLASSES[section]} read {section} alone, and cannot: {problem.what}.",)
+    names = [name.name for name in fields(nested) if getattr(nested, name.name) != getattr(alone, name.name)]
+    if not names:
+        return ()
+    stated = _alone(raw, section, where)
+    here = _listed([f"{name} {_value(name, alone, stated)}" for name in names])
+    there = _listed([f"{getattr(nested, name)}" for name in names])
+    return (
+        f"{where}: {section} says {here}, and CLIPModel runs with {there}, since {section}_dict is laid over it "
+        f"with the defaults of what it leaves out; {_CLASSES[section]} read {section} alone.",
+    )
+
+
+def _listed(parts: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+
+
+def _refuse(what: str, where: str, *, fix: str = "Correct it, or copy the checkpoint again") -> NoReturn:
+    raise CheckpointError(what, where=where, fix=fix)
+
+
+def _require_clip(raw: Mapping[str, object], where: str) -> None:
+    model_type = raw.get("model_type")
+    if model_type == "clip":
+        return
+    if model_type is None:
+        fix = 'Add "model_type": "clip" to it if it is one'
+        _refuse("the config has no model_type, so nothing says that this is a CLIP", where, fix=fix)
+    kind = model_type if isinstance(model_type, str) and model_type.replace("-", "_").isidentifier() else None
+    name = kind if kind and len(kind) <= 40 else shown(model_type)
+    if model_type in _MODEL_TYPES.values():
+        _refuse(f"this is a {name} checkpoint, one tower of a CLIP", where, fix="Name the full CLIPModel it is part of")
+    _refuse(f"this is a {name} checkpoint, not a CLIP", where, fix="Name a checkpoint whose model_type is clip")
+
+
+def _nested(raw: Mapping[str, object], section: str, where: str) -> Mapping[str, object]:
+    """The tower's stated fields as `CLIPModel` takes them; a field that is not among them has its default.
+
+    What is laid over the section is a whole config of the tower's class, so that none of the fields known here is taken
+    from below. Without either every field has its default.
+    """
+    below, above = _fields(raw, section, where), _fields(raw, f"{section}_dict", where)
+    return (below or {}) if above is None else above
+
+
+def _alone(raw: Mapping[str, object], section: str, where: str) -> Mapping[str, object]:
+    """The tower's stated fields as its standalone classes take them.
+
+    From a file without the section they read a nested object of their model_type, or else the whole file.
+    """
+    if section in raw and _fields(raw, section, where) is None:
+        _refuse(f"{section} is null", where)
+    chosen = _fields(raw, section, where) or ({} if section in raw else raw)
+    own = _MODEL_TYPES[section]
+    if chosen.get("model_type", own) != own:
+        nested = [value for value in chosen.values() if isinstance(value, Mapping) and value.get("model_type") == own]
+        chosen = nested[-1] if nested else chosen
+    return chosen
+
+
+def _fields(raw: Mapping[str, object], key: str, where: str) -> Mapping[str, object] | None:
+    value = raw.get(key)
+    if value is not None and not isinstance(value, Mapping):
+        _refuse(f"{key} is {shown(value)}, not an object of fields", where)
+    return value
+
+
+def _read(
+    kind: type[TextConfig | VisionConfig], values: Mapping[str, object], where: str, section: str
+) -> dict[str, Any]:
+    stated = [field.name for field in fields(kind) if field.name in values]
+    return {name: _READERS.get(name, _size)(values[name], f"{section}.{name}", where) for name in stated}
+
+
+def _integer(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _size(value: object, name: str, where: str) -> int:
+    size = _integer(value)
+    if size is None or not 1 <= size <= _LARGEST:
+        _refuse(f"{name} is {shown(value)}, not a positive integer{_digits(size)}", where)
+    return size
+
+
+def _token(value: object, name: str, where: str) -> int:
+    token = _integer(value)
+    if token is None or not 0 <= token <= _LARGEST:
+        _refuse(f"{name} is {shown(value)}, not a token id{_digits(token)}", where)
+    return token
+
+
+def _unread_token(value: object, name: str, where: str) -> int | None:
+    """An id that no model reads: any integer does, such as the -1 of other libraries."""
+    token = _integer(value)
+    if value is not None and (token is None or abs(token) > _LARGEST):
+        _refuse(f"{name} is {shown(value)}, not a token id{_digits(token)}", where)
+    return token
+
+
+def _digits(number: int | None) -> str:
+    return "" if number is None or abs(number) <= _LARGEST else f" of at most {len(str(_LARGEST))} digits"
+
+
+def _number(value: object, name: str, where: str) -> float:
+    try:
+        number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        _refuse(f"{name} is {shown(value)}, not a finite number", where)
+    return number
+
+
+def _epsilon(value: object, name: str, where: str) -> float:
+    epsilon = _number(value, name, where)
+    if epsilon <= 0 or not isinstance(value, float):
+        _refuse(f"{name} is {shown(value)}, not a positive floating-point number, such as 1e-5", where)
+    return epsilon
+
+
+def _activation(value: object, name: str, where: str) -> str:
+    if not isinstance(value, str) or value not in ACTIVATIONS:
+        _refuse(f"{name} is {shown(value)}, which is none of {', '.join(ACTIVATIONS)}", where)
+    return value
+
+
+def _check_heads(section: str, tower: TextConfig | VisionConfig, stated: Mapping[str, object], where: str) -> None:
+    default = type(tower)()
+    if "num_attention_heads" not in stated and tower.hidden_size != default.hidden_size:
+        _refuse(
+            f"{section} has no num_attention_heads, and its default of {default.num_attention_heads} belongs to a "
+            f"hidden_size of {default.hidden_size}, not {tower.hidden_size}",
+            where,
+            fix="State num_attention_heads: the tensors do not show it",
+        )
+    if tower.hidden_size % tower.num_attention_heads:
+        _refuse(
+            f"{section}.hidden_size {_value('hidden_size', tower, stated)} is not a multiple of its "
+            f"{tower.num_attention_heads} attention heads",
+            where,
+        )
+
+
+def _check_patches(vision: VisionConfig, stated: Mapping[str, object], where: str) -> None:
+    if vision.image_size < vision.patch_size:
+        image, patch = (_value(name, vision, stated) for name in ("image_size", "patch_size"))
+        _refuse(f"vision_config.image_size {image} is smaller than patch_size {patch}: no patch fits", where)
+
+
+def _value(name: str, tower: TextConfig | VisionConfig, stated: Mapping[str, object]) -> str:
+    return f"{getattr(tower, name)}" if name in stated else f"(absent, so {getattr(tower, name)})"
+
+
+def _check_eos(text: TextConfig, stated: Mapping[str, object], where: str) -> None:
+    if text.eos_token_id >= text.vocab_size:
+        _refuse(
+            f"text_config.eos_token_id {_value('eos_token_id', text, stated)} is no token of a vocabulary of "
+            f"vocab_size {_value('vocab_size', text, stated)}",
+            where,
+            fix="State the tokenizer's end-of-text id: texts are pooled where it stands",
+        )
+
+
+_READERS: Mapping[str, Callable[[object, str, str], Any]] = {
+    "hidden_act": _activation,
+    "layer_norm_eps": _epsilon,
+    "bos_token_id": _unread_token,
+    "eos_token_id": _token,
+    "pad_token_id": _unread_token,
+}

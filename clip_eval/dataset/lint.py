@@ -1,0 +1,166 @@
+"""What is wrong with the files of a library that a path template names: in its manifest, on its disk, and between both.
+
+Records and findings are a stream; of each path a digest is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from clip_eval.dataset.json_lines import Line
+from clip_eval.dataset.manifest import MANIFEST, SETTINGS
+from clip_eval.dataset.record import file_problem, printable
+from clip_eval.paths import PathTemplate
+from clip_eval.paths.lint import FindingKind
+
+__all__ = ["KINDS", "Flaw", "FlawKind", "LibraryLinter"]
+
+FlawKind = Literal[FindingKind, "no record", "missing file", "unnamed file", "unreadable folder"]
+KINDS: tuple[FlawKind, ...] = (
+    *("no record", "no path", "same path", "same file", "file and folder", "shortened"),
+    *("missing file", "unnamed file", "unreadable folder"),
+)
+"""All kinds, in the order in which a record or file can have them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flaw:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: one of `KINDS`.
+        line: of the manifest, from 1; None for what only the disk holds.
+        id: of the record, where it has one.
+        path: of the file, relative to the root; None where the record has none.
+        what: a clause of which the path is the subject.
+        other_line: line of the earlier record of a clash; None for other kinds.
+    """
+
+    kind: FlawKind
+    line: int | None
+    id: str | None
+    path: str | None
+    what: str
+    other_line: int | None = None
+
+
+class LibraryLinter:
+    """Looks at a manifest line by line, then for files that no line named.
+
+    Attributes:
+        records: lines so far.
+        files: files found on disk so far.
+    """
+
+    def __init__(self, template: PathTemplate, *, root: Path | None = None, extension: str | None = None) -> None:
+        """Begin without a record.
+
+        Args:
+            template: the naming rule.
+            root: where the files are; None to leave the disk alone.
+            extension: of records that name none.
+        """
+        self._linter = template.linter(noun="line")
+        self._root = root
+        self._extension = extension
+        self.records = 0
+        self.files = 0
+
+    def check(self, line: Line) -> Iterator[Flaw]:
+        """Yield what is wrong with one line, also with regard to the lines before it."""
+        self.records += 1
+        fields = line.fields
+        if fields is None:
+            yield Flaw(kind="no record", line=line.number, id=None, path=None, what=str(line.problem))
+            return
+        name = _id(fields)
+        extension = fields.get("extension", self._extension)
+        if extension is not None and not isinstance(extension, str):
+            yield Flaw(kind="no path", line=line.number, id=name, path=None, what="field 'extension' must be text")
+            return
+        checked = self._linter.check(fields, number=line.number, extension=extension)
+        for found in checked.findings:
+            yield Flaw(
+                kind=found.kind, line=line.number, id=name, path=found.path, what=found.what, other_line=found.other
+            )
+        if checked.path is not None and self._root is not None:
+            problem = file_problem(f"{self._root}/{checked.path}")
+            if problem is not None:
+                yield Flaw(
+                    kind="missing file", line=line.number, id=name, path=checked.path, what=f"is not there: {problem}"
+                )
+
+    def check_files(self, *, apart: Collection[Path] = ()) -> Iterator[Flaw]:
+        """Yield the files below the root that no line named, folder by folder, in the order of names.
+
+        Hidden files and folders, a manifest and settings at the root, and the files `apart` are none of the library's.
+        """
+        by_inode = {status.st_ino: file for file in apart if (status := _status(file)) is not None}
+        folders = [] if self._root is None else [self._root]
+        while folders:
+            folder = folders.pop()
+            try:
+                with os.scandir(folder) as entries:
+                    found = sorted(entries, key=lambda entry: entry.name)
+            except OSError as problem:
+                yield self._unreadable(folder, problem)
+                continue
+            shown = [entry for entry in found if not self._is_apart(folder, entry, by_inode)]
+            for entry in shown:
+                if not entry.is_dir(follow_symlinks=False):
+                    yield from self._check_file(folder / entry.name)
+            folders += [folder / entry.name for entry in reversed(shown) if entry.is_dir(follow_symlinks=False)]
+
+    def _is_apart(self, folder: Path, entry: os.DirEntry[str], by_inode: Mapping[int, Path]) -> bool:
+        if entry.name.startswith(".") or (folder == self._root and entry.name in (MANIFEST, SETTINGS)):
+            return True
+        other = by_inode.get(entry.inode())
+        return other is not None and _same_file(folder / entry.name, other)
+
+    def _unreadable(self, folder: Path, problem: OSError) -> Flaw:
+        assert self._root is not None
+        path = printable(folder.relative_to(self._root).as_posix())
+        what = f"cannot be listed: {problem.strerror}"
+        return Flaw(kind="unreadable folder", line=None, id=None, path=path, what=what)
+
+    def _check_file(self, file: Path) -> Iterator[Flaw]:
+        assert self._root is not None
+        self.files += 1
+        path = file.relative_to(self._root).as_posix()
+        held = self._linter.registry.holds(path)
+        if held == "as it is" or (held == "in other letters" and _has_other_letters(file)):
+            return
+        what = "is named by no record"
+        if held:
+            what += "; one names a path that differs only by letter case, normalisation or invisible characters"
+        yield Flaw(kind="unnamed file", line=None, id=None, path=printable(path), what=what)
+
+
+def _id(fields: Mapping[str, object]) -> str | None:
+    name = fields.get("id")
+    return name if isinstance(name, str) else None
+
+
+def _has_other_letters(file: Path) -> bool:
+    """Return whether the file system finds `file` under a name in other letters, too."""
+    name = file.name
+    others = {name.swapcase(), unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)} - {name}
+    return any(_same_file(file, file.with_name(other)) for other in others)
+
+
+def _status(file: Path) -> os.stat_result | None:
+    with suppress(OSError):
+        return file.stat()
+    return None
+
+
+def _same_file(file: Path, other: Path) -> bool:
+    with suppress(OSError):
+        return os.path.samefile(file, other)  # noqa: PTH121 - as Path.samefile, one way or the other
+    return False

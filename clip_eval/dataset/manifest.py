@@ -1,0 +1,130 @@
+"""A manifest of records and a path template that names their image files: `manifest.jsonl` beside `library.toml`.
+
+A line of the manifest is a JSON object. `id` and `extension` are required; `label`, `caption`, `tags_transl_only` and
+`group` are read where they are there; the path template takes its fields from the same object. A label comes from here
+and from nowhere else: file names are never looked at.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from clip_eval.dataset.json_lines import Line, read_lines
+from clip_eval.dataset.record import Piece, Record, Sample, read_file
+from clip_eval.dataset.settings import LibrarySettings, ZeroShot
+from clip_eval.errors import LibraryError
+from clip_eval.files.untrusted import opened
+from clip_eval.paths.errors import PathError
+
+__all__ = ["MANIFEST", "SETTINGS", "Manifest", "read_record"]
+
+MANIFEST, SETTINGS = "manifest.jsonl", "library.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The records of a manifest.
+
+    Attributes:
+        root: the library's directory.
+        settings: what its library.toml says.
+    """
+
+    root: Path
+    settings: LibrarySettings
+
+    @property
+    def zero_shot(self) -> ZeroShot | None:
+        """The zero-shot task; None where library.toml sets none."""
+        return self.settings.zero_shot
+
+    def samples(self, *, images: bool) -> Iterator[Sample]:
+        """Yield the lines in their order, with one in memory at a time.
+
+        Raises:
+            LibraryError: the manifest cannot be read.
+        """
+        file = self.root / MANIFEST
+        try:
+            with opened(file) as lines:
+                for line in read_lines(lines):
+                    yield self._sample(line, images)
+        except OSError as problem:
+            raise LibraryError(f"the manifest cannot be read ({problem.strerror})", where=file) from problem
+
+    def files(self) -> Iterator[Piece]:
+        """Yield the settings, the manifest and every image file, in order."""
+        yield Piece(self.root / SETTINGS)
+        yield Piece(self.root / MANIFEST)
+        for sample in self.samples(images=False):
+            if sample.record is not None:
+                yield Piece(self.root / sample.record.path)
+
+    def _sample(self, line: Line, images: bool) -> Sample:
+        where = f"line {line.number} of {MANIFEST}"
+        try:
+            record = read_record(line, self.settings)
+        except ValueError as problem:
+            return Sample(where, None, None, str(problem))
+        return read_file(record.path, record, f"{self.root}/{record.path}", images=images)
+
+
+def read_record(line: Line, settings: LibrarySettings) -> Record:
+    """Return the record of one line.
+
+    Args:
+        line: as it was read.
+        settings: of the library. With a zero-shot task every record needs a label out of its classes.
+
+    Raises:
+        ValueError: the line is no record; the message says why, in a clause.
+    """
+    if line.fields is None:
+        raise ValueError(line.problem)
+    fields = line.fields
+    texts = {key: _text(fields, key) for key in ("id", "extension", "label", "caption", "group")}
+    for key in ("id", "extension"):
+        if not texts[key]:
+            raise ValueError(f"`{key}` is missing")
+    if settings.zero_shot is not None:
+        _check_label(texts["label"], settings.zero_shot)
+    try:
+        path = settings.template.render(fields, extension=texts["extension"])
+    except PathError as problem:
+        raise ValueError(f"the template makes no path of it ({problem})") from problem
+    captions = _captions(texts["caption"], fields.get("tags_transl_only"))
+    return Record(id=texts["id"] or "", path=path, label=texts["label"], captions=captions, group=texts["group"])
+
+
+def _captions(caption: str | None, tags: object) -> tuple[str, ...]:
+    """The caption, or the tags in one line where there is none."""
+    texts = [tag for tag in tags if isinstance(tag, str) and tag] if isinstance(tags, list) else []
+    text = caption or ", ".join(texts)
+    # Programs that cut a text may leave half of a character of UTF-16, which no tokenizer takes.
+    return (text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"),) if text else ()
+
+
+def _text(fields: Mapping[str, object], key: str) -> str | None:
+    value = fields.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"`{key}` is no text")
+    if value and key != "caption" and not value.isascii() and _is_torn(value):
+        raise ValueError(f"`{key}` holds half of a character, {value!r}")
+    return value
+
+
+def _is_torn(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _check_label(label: str | None, task: ZeroShot) -> None:
+    """A record without an answer would drop out of the score."""
+    if label is None:
+        raise ValueError("`label` is missing, and [zero_shot] asks for one")
+    if label not in task.classes:
+        near = difflib.get_close_matches(label, task.classes, n=1)
+        hint = f"; the nearest is {near[0]!r}" if near else ""
+        raise ValueError(f"the label {label!r} is not one of zero_shot.classes{hint}")

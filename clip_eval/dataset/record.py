@@ -1,0 +1,114 @@
+"""One record of an evaluation set, and how it was found: with its image, or with the reason why there is none."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from clip_eval.files.untrusted import read_bytes
+
+__all__ = [
+    "LARGEST_IMAGE_BYTES",
+    "LARGEST_TEXT_BYTES",
+    "Piece",
+    "Record",
+    "Sample",
+    "file_problem",
+    "printable",
+    "read_file",
+    "too_large",
+]
+
+# Pillow warns of images above 89 megapixels; without compression they have three bytes each.
+LARGEST_IMAGE_BYTES = 3 * 89_478_485
+LARGEST_TEXT_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One image and what is known of it.
+
+    Attributes:
+        id: unique in its library.
+        path: of the image, relative to the library, with "/" between segments; in a shard, the shard and the member.
+        label: its class; None where the library gives none.
+        captions: descriptions, none where the library gives none.
+        group: records of one group, such as pages of a work, are not independent; None where the library gives none.
+    """
+
+    id: str
+    path: str
+    label: str | None
+    captions: tuple[str, ...]
+    group: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What was found in one place of a library. Nothing is left out: what cannot be read is a sample with a problem.
+
+    Attributes:
+        where: the place, relative to the library, as a person would look for it.
+        record: None where not even that can be read.
+        image: the bytes of the image file; None where they were not asked for or cannot be read.
+        problem: why there is no record or no image, a clause; None where nothing is wrong.
+    """
+
+    where: str
+    record: Record | None
+    image: bytes | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A file of a library.
+
+    Attributes:
+        file: where it is.
+        name: what its name says of its records, such as their class; "" where no name says anything.
+    """
+
+    file: Path
+    name: str = ""
+
+
+def file_problem(path: str) -> str | None:
+    """Return why `path` cannot be read as an image file, a clause; None where it can. The file is not opened."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a Path interns every name, and there may be millions
+    except (OSError, ValueError) as problem:  # ValueError: a NUL in the name
+        return getattr(problem, "strerror", None) or str(problem)
+    if not stat.S_ISREG(status.st_mode):
+        return "it is no file"  # to open a named pipe would be to wait for ever
+    return too_large(status.st_size, LARGEST_IMAGE_BYTES)
+
+
+def printable(name: str) -> str:
+    """Return a name that may hold bytes that are no UTF-8 as text that can be printed and written to a report."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def too_large(size_bytes: int, limit_bytes: int) -> str | None:
+    """Return the problem of a file that is larger than the limit, a clause; None where it is not."""
+    return f"it has {size_bytes:,} bytes, and {limit_bytes:,} are the most" if size_bytes > limit_bytes else None
+
+
+def read_file(where: str, record: Record, path: str, *, images: bool) -> Sample:
+    """Return the sample of a record whose image is the file `path`.
+
+    Args:
+        where: the place that the sample names.
+        record: what is known of the image.
+        path: of the image file.
+        images: whether the bytes are wanted; otherwise it is only looked whether the file is there.
+    """
+    problem = file_problem(path)
+    if problem is None and images:
+        try:
+            return Sample(where, record, read_bytes(path, limit_bytes=LARGEST_IMAGE_BYTES), None)
+        except OSError as error:
+            problem = error.strerror or str(error)
+    return Sample(where, record, None, problem)

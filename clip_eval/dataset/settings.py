@@ -1,0 +1,104 @@
+"""`library.toml`: how a library's files are named, and which tasks it sets.
+
+`template` is the naming rule of the image files, below the library's directory. The table `[zero_shot]`, which may be
+left out, holds `classes` (their names) and `prompts` (wordings with one `{}` where the class goes).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from clip_eval.errors import LibraryError
+from clip_eval.files.untrusted import REVIEWED_BYTES, parse_toml, read_bytes, shown
+from clip_eval.paths import PathTemplate
+from clip_eval.paths.errors import TemplateError
+
+__all__ = ["LibrarySettings", "ZeroShot", "read_settings"]
+
+_PLACE = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroShot:
+    """A zero-shot classification task.
+
+    Attributes:
+        classes: the class names, each once; a record's label is one of them.
+        prompts: wordings, each with one `{}` for the class.
+    """
+
+    classes: tuple[str, ...]
+    prompts: tuple[str, ...]
+
+    def texts(self) -> list[str]:
+        """Return classes x prompts texts, all prompts of a class in a row."""
+        return [prompt.replace(_PLACE, name) for name in self.classes for prompt in self.prompts]
+
+
+@dataclass(frozen=True, slots=True)
+class LibrarySettings:
+    """What library.toml says; `zero_shot` is None where the library sets no such task."""
+
+    template: PathTemplate
+    zero_shot: ZeroShot | None
+
+
+def read_settings(file: Path) -> LibrarySettings:
+    """Read a library.toml.
+
+    Raises:
+        LibraryError: the file cannot be read, is not TOML, or says something that makes no sense; the key is named.
+    """
+    try:
+        raw = parse_toml(read_bytes(file, limit_bytes=REVIEWED_BYTES).decode())
+    except OSError as problem:
+        fix = f"Name a library: a directory with a {file.name} that can be read"
+        raise LibraryError(f"the settings cannot be read ({problem.strerror})", where=file, fix=fix) from problem
+    except ValueError as problem:  # not TOML, or not UTF-8
+        raise LibraryError(f"the settings are not TOML ({problem})", where=file, fix="Correct that place") from problem
+    return LibrarySettings(_template(raw, file), _zero_shot(raw, file))
+
+
+def _template(raw: Mapping[str, object], file: Path) -> PathTemplate:
+    text = raw.get("template")
+    if not isinstance(text, str):
+        _refuse("`template` is missing or no text", file, 'Add the naming rule of the files, such as template = "{id}"')
+    try:
+        return PathTemplate(text)
+    except TemplateError as problem:
+        raise LibraryError(f"`template` is wrong: {problem}", where=file, fix="Correct the template") from problem
+
+
+def _zero_shot(raw: Mapping[str, object], file: Path) -> ZeroShot | None:
+    table = raw.get("zero_shot")
+    if table is None:
+        return None
+    if not isinstance(table, Mapping):
+        _refuse("`zero_shot` is not a table", file, "Write it as [zero_shot] with `prompts` and `classes`")
+    task = ZeroShot(classes=_texts(table, "classes", file), prompts=_texts(table, "prompts", file))
+    if len(task.classes) < 2:
+        _refuse("`zero_shot.classes` has one class only", file, "Name at least two: one alone is always right")
+    for prompt in task.prompts:
+        if prompt.count(_PLACE) != 1:
+            _refuse(
+                f"the prompt {shown(prompt)} does not have one {_PLACE}", file, f"Put one {_PLACE} where the class goes"
+            )
+    return task
+
+
+def _texts(table: Mapping[str, object], key: str, file: Path) -> tuple[str, ...]:
+    value = table.get(key)
+    if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
+        _refuse(f"`zero_shot.{key}` is not a list of texts", file, f'Write it as {key} = ["...", "..."]')
+    for item, count in Counter(value).items():
+        if count > 1:
+            _refuse(f"`zero_shot.{key}` holds {shown(item)} twice", file, "Keep one of them")
+    return tuple(value)
+
+
+def _refuse(what: str, file: Path, fix: str) -> NoReturn:
+    raise LibraryError(what, where=file, fix=fix)

@@ -1,0 +1,225 @@
+"""WebDataset shards in the layout of CLIP_benchmark.
+
+```
+LIBRARY/
+    classnames.txt                           for classification
+    zeroshot_classification_templates.txt    for classification
+    dataset_type.txt                         "classification" (the default), "retrieval" or "multilabel"
+    test/
+        nshards.txt                          2
+        0.tar                                s0000000.webp s0000000.cls s0000001.webp s0000001.cls ...
+        1.tar
+```
+
+Members of one sample stand one after the other, with one name up to the first dot. `.cls` holds the number of the
+class, `.txt` one caption a line. Hidden members are left out. Without nshards.txt every tar file is a shard. The
+library may also be named by the folder of its shards.
+
+Source: CLIP_benchmark, `clip_benchmark/webdataset_builder.py` and `clip_benchmark/datasets/builder.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from clip_eval.dataset.prompts import CLASS_NAMES, TEMPLATES, read_entries, zero_shot_task
+from clip_eval.dataset.record import (
+    LARGEST_IMAGE_BYTES,
+    LARGEST_TEXT_BYTES,
+    Piece,
+    Record,
+    Sample,
+    printable,
+    too_large,
+)
+from clip_eval.dataset.settings import ZeroShot
+from clip_eval.dataset.tar_members import Member, Unreadable, members
+from clip_eval.errors import LibraryError
+
+__all__ = ["Shards", "open_shards", "split_of"]
+
+_COUNT, _TYPE, _SPLIT = "nshards.txt", "dataset_type.txt", "test"
+_IMAGES = ("webp", "png", "jpg", "jpeg")
+_NAMED_AT_MOST = 3
+_TYPES = ("classification", "retrieval", "multilabel")
+_NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
+_HIDDEN = re.compile(r"(?:.*/)?\.[^/]*", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """The records of tar files.
+
+    Attributes:
+        root: the library's directory; paths are relative to it.
+        folder: of the text files.
+        shards: the tar files, in order.
+        kind: what dataset_type.txt says.
+        classes: names by number; None where the library names none.
+        zero_shot: the task to tell the classes apart; None where none is set.
+    """
+
+    root: Path
+    folder: Path
+    shards: tuple[Path, ...]
+    kind: str
+    classes: tuple[str, ...] | None
+    zero_shot: ZeroShot | None
+
+    def samples(self, *, images: bool) -> Iterator[Sample]:
+        """Yield the samples of every shard in order, with one in memory at a time."""
+        for shard in self.shards:
+            path = shard.relative_to(self.root).as_posix()
+            try:
+                with members(shard) as found:
+                    shown = (member for member in found if not _HIDDEN.fullmatch(member.name))
+                    for key, of_one in groupby(shown, key=_key):
+                        yield from self._samples(path, key, list(of_one), images)
+            except OSError as problem:
+                yield Sample(path, None, None, problem.strerror or str(problem))
+
+    def files(self) -> Iterator[Piece]:
+        """Yield the text files that are there and every shard, in order."""
+        names = (CLASS_NAMES, TEMPLATES, _TYPE)
+        yield from (Piece(self.folder / name, name) for name in names if (self.folder / name).exists())
+        yield from map(Piece, self.shards)
+
+    def _samples(self, shard: str, key: str | None, found: list[Member], images: bool) -> Iterator[Sample]:
+        if key is None:
+            for member in found:
+                where = f"{shard}: {printable(member.name)}" if member.name else shard
+                yield Sample(where, None, None, member.problem or "it belongs to no sample, for its name has no dot")
+            return
+        where = f"{shard}: {printable(key)}"
+        try:
+            yield self._sample(shard, key, _by_ending(found), images)
+        except Unreadable as problem:
+            yield Sample(where, None, None, str(problem))
+
+    def _sample(self, shard: str, key: str, found: Mapping[str, Member], images: bool) -> Sample:
+        image = next((found[ending] for ending in _IMAGES if ending in found), None)
+        if image is None:
+            raise Unreadable(f"it has no image ({', '.join(_IMAGES)})")
+        record = Record(
+            id=printable(f"{shard.rpartition('/')[2].removesuffix('.tar')}/{key}"),
+            path=f"{shard}/{image.name}",
+            label=self._label(found),
+            captions=_captions(found, required=self.kind == "retrieval"),
+            group=None,
+        )
+        where = f"{shard}: {printable(image.name)}"
+        problem = image.problem or too_large(image.size_bytes, LARGEST_IMAGE_BYTES)
+        if problem is None and images:
+            try:
+                return Sample(where, record, image.read(LARGEST_IMAGE_BYTES), None)
+            except Unreadable as error:
+                problem = str(error)
+        return Sample(where, record, None, problem)
+
+    def _label(self, found: Mapping[str, Member]) -> str | None:
+        if self.kind != "classification":
+            return None
+        text = _text(found, "cls")
+        if text is None:
+            raise Unreadable("it has no .cls")
+        if not (text.isascii() and text.isdigit()):
+            raise Unreadable(f"its .cls holds {text[:40]!r}, which is no number of a class")
+        if self.classes is None:
+            return text
+        if len(text) > 9 or int(text) >= len(self.classes):
+            raise Unreadable(f"its .cls holds {text[:40]}, and {CLASS_NAMES} has {len(self.classes)} classes from 0")
+        return self.classes[int(text)]
+
+
+def _key(member: Member) -> str | None:
+    """The name that members of one sample share; None for what belongs to none."""
+    found = _NAME.fullmatch(member.name)
+    return None if found is None else found[1]
+
+
+def _by_ending(found: list[Member]) -> dict[str, Member]:
+    by_ending: dict[str, Member] = {}
+    for member in found:
+        match = _NAME.fullmatch(member.name)
+        ending = match[2].lower() if match else ""
+        if ending in by_ending:
+            raise Unreadable(f"it has two members .{ending}")
+        by_ending[ending] = member
+    return by_ending
+
+
+def _text(found: Mapping[str, Member], ending: str) -> str | None:
+    member = found.get(ending)
+    if member is None:
+        return None
+    try:
+        return member.read(LARGEST_TEXT_BYTES).decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise Unreadable(f"its .{ending} is not UTF-8") from None
+    except Unreadable as problem:
+        raise Unreadable(f"its .{ending}: {problem}") from problem
+
+
+def _captions(found: Mapping[str, Member], *, required: bool) -> tuple[str, ...]:
+    captions = tuple(line.strip() for line in (_text(found, "txt") or "").split("\n") if line.strip())
+    if required and not captions:
+        raise Unreadable("it has no caption, in .txt")
+    return captions
+
+
+def split_of(root: Path) -> Path | None:
+    """Return the folder of shards that `root` holds: its `test`, or itself; None where neither has shards."""
+    return next((folder for folder in (root / _SPLIT, root) if _has_shards(folder)), None)
+
+
+def _has_shards(folder: Path) -> bool:
+    return (folder / _COUNT).is_file() or (folder.is_dir() and any(folder.glob("*.tar")))
+
+
+def open_shards(root: Path, split: Path) -> Shards:
+    """Open a folder of shards; no shard is read yet. Text files lie in its parent, or in the folder itself.
+
+    Args:
+        root: the library's directory: `split` or its parent.
+        split: what `split_of` found.
+
+    Raises:
+        LibraryError: shards are missing, or a text file makes no sense.
+    """
+    names = (CLASS_NAMES, TEMPLATES, _TYPE)
+    folder = next((place for place in (split, split.parent) if any((place / name).is_file() for name in names)), split)
+    kind = _dataset_type(folder / _TYPE)
+    classes = read_entries(folder / CLASS_NAMES) if kind == "classification" else None
+    task = None if classes is None else zero_shot_task(classes, folder)
+    return Shards(root, folder, _shards(split), kind, classes, task)
+
+
+def _dataset_type(file: Path) -> str:
+    entries = read_entries(file)
+    kind = _TYPES[0] if entries is None else entries[0].lower()
+    if kind not in _TYPES:
+        raise LibraryError(f"{kind!r} is no type of a dataset", where=file, fix=f"Write one of {', '.join(_TYPES)}")
+    return kind
+
+
+def _shards(split: Path) -> tuple[Path, ...]:
+    """Return the shards in the order of their numbers, after comparing them with nshards.txt where it is there."""
+    found = sorted(split.glob("*.tar"), key=lambda path: (not path.stem.isdecimal(), path.stem.zfill(20)))
+    entries = read_entries(split / _COUNT)
+    if entries is None:
+        return tuple(found)
+    file, count = split / _COUNT, entries[0]
+    if len(entries) > 1 or not (count.isascii() and count.isdigit()) or int(count[:9]) < 1:
+        raise LibraryError(f"{count!r} is no number of shards", where=file, fix="Write how many tar files there are")
+    # The number can be any: only so many files are looked for that the first missing ones can be named.
+    expected = [split / f"{number}.tar" for number in range(min(int(count[:9]), len(found) + _NAMED_AT_MOST))]
+    differ = sorted({path.name for path in found} ^ {path.name for path in expected})
+    if differ:
+        named = ", ".join(differ[:_NAMED_AT_MOST])
+        what = f"{_COUNT} says {count}, from 0.tar on, and there are {len(found)}; {named} differ"
+        raise LibraryError(what, where=split, fix=f"Bring the missing shards, or correct {_COUNT}")
+    return tuple(expected)

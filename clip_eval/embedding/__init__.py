@@ -1,0 +1,3 @@
+"""Images and texts to embeddings."""
+
+from __future__ import annotations

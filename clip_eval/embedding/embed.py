@@ -1,0 +1,71 @@
+"""Embeddings of images and texts through a subject and its own processor, as unit vectors in float64.
+
+Features are read in the subject's dtype and normalised in float64, so that a score does not depend on who divides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_eval.errors import LibraryError
+from clip_eval.subject import Subject, projected_features, transformers_release
+from clip_eval.verdict.compare import to_array
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["embed_images", "embed_texts", "unit"]
+
+_TEXTS_AT_ONCE = 64
+
+
+def embed_images(subject: Subject, images: Sequence[Image]) -> NDArray[np.float64]:
+    """Return unit embeddings, (images, projection); a row is NaN where the subject returned NaN or infinity.
+
+    Args:
+        subject: a checkpoint with an image processor.
+        images: in any mode and size, at least one; they make one batch.
+    """
+    batch = subject.process(subject.processor(), images=list(images), return_tensors="pt")
+    return _features(subject, "get_image_features", {"pixel_values": batch["pixel_values"].numpy()})
+
+
+def embed_texts(subject: Subject, texts: Sequence[str]) -> NDArray[np.float64]:
+    """Return unit embeddings, (texts, projection); a row is NaN where the subject returned NaN or infinity.
+
+    Args:
+        subject: a checkpoint with a tokenizer.
+        texts: at least one; 64 make a batch, padded to its longest.
+
+    Raises:
+        LibraryError: a text has more tokens than the model has positions. Cut off, it would be another text.
+    """
+    batches = [texts[start : start + _TEXTS_AT_ONCE] for start in range(0, len(texts), _TEXTS_AT_ONCE)]
+    return np.concatenate([_features(subject, "get_text_features", _tokens(subject, batch)) for batch in batches])
+
+
+def unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the vectors, (..., width), at length 1; NaN where a vector is not finite or has length 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
+
+
+def _tokens(subject: Subject, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
+    batch = subject.process(subject.processor(), text=list(texts), padding=True, return_tensors="pt")
+    lengths = batch["attention_mask"].numpy().sum(axis=1)  # (texts,)
+    longest, positions = int(lengths.argmax()), subject.checkpoint.config.text.max_position_embeddings
+    if lengths[longest] > positions:
+        raise LibraryError(
+            f"the text {texts[longest]!r} has {lengths[longest]} tokens, and the model takes {positions}",
+            fix="Shorten the prompt or the name of the class",
+        )
+    return {name: batch[name].numpy() for name in ("input_ids", "attention_mask")}  # (texts, tokens)
+
+
+def _features(subject: Subject, method: str, inputs: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
+    features = projected_features(subject.run("CLIPModel", inputs, method=method), transformers_release())
+    return unit(to_array(features))  # (rows, projection)

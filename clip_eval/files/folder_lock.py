@@ -1,0 +1,260 @@
+"""A folder of reports belongs to one run at a time, and what is in it is of that run or nothing.
+
+The owner holds a lock file in the folder with `flock`: the kernel gives it back when the last process that inherited it
+is gone, whatever it died of, so that no leftover file blocks anybody. A child of the run inherits the lock, which
+lock libraries do not offer: a gate whose parent is killed still owns its folder until its child is gone, too. Where the
+system or the file system knows no such locks, the file itself is the lock; it then says whom to look for, and on the
+same machine a dead owner counts as gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from clip_eval.errors import OutputError
+from clip_eval.files.read_write import writable_directory
+
+__all__ = ["LOCK", "Lease", "clear", "owned", "reserved"]
+
+LOCK = ".clip-eval.lock"
+"""The lock file's name."""
+
+_TOKEN = "CLIP_EVAL_RUN"
+_PATIENCE_S, _PAUSE_S = 5.0, 0.05
+_TAKEN = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)
+_NAMED = {"pid": "process", "host": "on", "started": "since"}
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a run hands to its child, which then owns the same folders.
+
+    Attributes:
+        token: says which run this is.
+        descriptors: the locks, for `pass_fds`.
+    """
+
+    token: str
+    descriptors: tuple[int, ...]
+
+    def environment(self) -> dict[str, str]:
+        """Return the variable that tells the child whose it is."""
+        return {_TOKEN: self.token}
+
+
+@contextlib.contextmanager
+def owned(*directories: str | Path, patience_s: float = 0.0) -> Iterator[Lease]:
+    """The folders belong to this run in the block; those that were made for it and stay empty go again.
+
+    A folder that this process's parent owns, and handed on with `Lease.environment`, is this run's already.
+
+    Args:
+        directories: folders; the same one may be named twice.
+        patience_s: how long to wait for a folder that another run owns, in seconds.
+
+    Raises:
+        OutputError: another run owns a folder, or it cannot be written.
+    """
+    token = os.environ.get(_TOKEN) or secrets.token_hex(16)
+    with contextlib.ExitStack() as stack:
+        targets = {writable_directory(directory) for directory in directories}
+        held = [stack.enter_context(_held(target / LOCK, token, patience_s)) for target in sorted(targets)]
+        yield Lease(token, tuple(descriptor for descriptor in held if descriptor is not None))
+
+
+@contextlib.contextmanager
+def reserved(path: str | Path) -> Iterator[None]:
+    """A path that is still to be made belongs to this run in the block; the lock file lies beside it.
+
+    Raises:
+        OutputError: another run is about to make it, or it cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    writable_directory(target)
+    with _held(target.with_name(f".{target.name}{LOCK}"), secrets.token_hex(16), 0.0):
+        yield
+
+
+def clear(directory: Path, names: Collection[str]) -> None:
+    """Remove the files of an earlier run, whole ones and those that a killed process left half-written.
+
+    Args:
+        directory: owned by this run.
+        names: of the files.
+
+    Raises:
+        OutputError: one of them cannot be removed; the others may be gone.
+    """
+    try:
+        for name in names:
+            for file in (directory / name, *directory.glob(f".{name}.{'?' * 16}.tmp")):
+                file.unlink(missing_ok=True)
+    except OSError as problem:
+        what = f"a report of an earlier run cannot be removed ({problem.strerror})"
+        raise OutputError(what, where=problem.filename or directory, fix="Name another directory") from problem
+
+
+@contextlib.contextmanager
+def _held(file: Path, token: str, patience_s: float) -> Iterator[int | None]:
+    """The descriptor of the lock; None where the parent has it."""
+    made = [step for step in file.parents if not step.exists()]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if _holder(file).get("token") == token:
+        yield None
+        return
+    descriptor = _taken(file, patience_s)
+    try:
+        _sign(descriptor, token)
+        yield descriptor
+    finally:
+        with contextlib.suppress(OSError):  # a file that stays is no lock
+            file.unlink()
+        os.close(descriptor)
+        for step in made:
+            with contextlib.suppress(OSError):  # it has something in it, as it should
+                step.rmdir()
+
+
+def _taken(file: Path, patience_s: float) -> int:
+    """Take the lock, or refuse and say who has it."""
+    end = time.monotonic() + patience_s
+    while True:
+        descriptor = _attempt(file)
+        if descriptor is not None:
+            return descriptor
+        if time.monotonic() >= end:
+            raise _refusal(file)
+        time.sleep(_PAUSE_S)
+
+
+def _attempt(file: Path) -> int | None:
+    """One try. A file that another run removed meanwhile locks nothing, so whoever gets its lock tries again."""
+    for _ in range(int(_PATIENCE_S / _PAUSE_S)):
+        try:
+            descriptor = _opened(file)
+        except FileNotFoundError:  # a run that has just ended took the folder away
+            file.parent.mkdir(parents=True, exist_ok=True)
+            continue
+        except OSError as problem:
+            reason = (problem.strerror or str(problem)).lower()
+            raise OutputError(f"the lock file cannot be used ({reason})", where=file, fix="Remove it") from problem
+        free = _locked(descriptor, file)
+        if free and _is_still(descriptor, file):
+            return descriptor
+        os.close(descriptor)
+        if not free:
+            return None
+    return None
+
+
+def _opened(file: Path) -> int:
+    """Open the lock file, or make it. One that may only be read, left by another user, can be locked and replaced."""
+    flags = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        return os.open(file, os.O_RDWR | os.O_CREAT | flags, 0o644)
+    except PermissionError:
+        descriptor = os.open(file, os.O_RDONLY | flags)
+    try:
+        if _locked(descriptor, file) and _is_still(descriptor, file):
+            file.unlink()
+            return os.open(file, os.O_RDWR | os.O_CREAT | flags, 0o644)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _locked(descriptor: int, file: Path) -> bool:
+    """Lock the open file if nobody else has; where there are no locks, ask what the file says of its owner."""
+    found = _flock(descriptor)
+    return not _lives(_holder(file)) if found is None else found
+
+
+def _flock(descriptor: int) -> bool | None:
+    """Whether the lock was free and is taken now; None where the system or the file system knows no such locks."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as problem:
+        return False if problem.errno in _TAKEN else None
+    return True
+
+
+def _is_still(descriptor: int, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), file.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _sign(descriptor: int, token: str) -> None:
+    """Say who owns the folder, for whoever is refused. A full disk keeps nobody from owning it."""
+    started = datetime.now(tz=timezone.utc).isoformat(timespec="seconds")
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": started, "token": token}
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps(holder).encode())
+
+
+def _holder(file: Path) -> dict[str, object]:
+    """What a lock file says; nothing where there is none, or it is no such file."""
+    try:
+        if not file.is_file():
+            return {}
+        with file.open("rb") as handle:
+            found = json.loads(handle.read(1 << 12))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _lives(holder: dict[str, object]) -> bool:
+    """Whether the owner may still be running: on another machine, or where it cannot be asked, it may."""
+    pid = holder.get("pid")
+    if not isinstance(pid, int) or pid <= 0:
+        return False
+    if holder.get("host") != socket.gethostname() or os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _refusal(file: Path) -> OutputError:
+    holder = _holder(file)
+    known = ", ".join(f"{word} {holder[key]}" for key, word in _NAMED.items() if holder.get(key))
+    stale = "" if _knows_locks(file) else f"; if that run is gone, remove {file}"
+    return OutputError(
+        f"another run is writing there{f' ({known})' if known else ''}",
+        where=file.parent,
+        fix=f"Name another directory, or wait until it has ended{stale}",
+    )
+
+
+def _knows_locks(file: Path) -> bool:
+    try:
+        descriptor = os.open(file, os.O_RDONLY)
+    except OSError:
+        return True  # it has just ended
+    try:
+        return _flock(descriptor) is not None
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,226 @@
+"""Reading and writing files: a file is there whole or not at all.
+
+Every write goes to a temporary name beside its target, is flushed to the disk, and is renamed. What cannot be written
+is an `OutputError` with the path and the system's reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from clip_eval.errors import ClipEvalError, OutputError
+from clip_eval.files import untrusted as foreign
+from clip_eval.nearest import beside
+
+__all__ = [
+    "lacks_room",
+    "new_directory",
+    "read_json",
+    "read_text",
+    "replacing",
+    "writable_directory",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
+
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+_COPY_AGAIN = "Copy it again from where it came"
+
+
+def writable_directory(path: str | Path) -> Path:
+    """The absolute path, once it is shown that files can be written there; call it before long work.
+
+    Missing directories are made for the trial and removed again: nothing is left behind, whatever happens.
+
+    Raises:
+        OutputError: the directory cannot be made, is a file, or takes no files.
+    """
+    target = _resolved(path)
+    with _output_errors("the directory cannot be written", target), _made(target, keep=False):
+        with (trial := _temporary_beside(target / "trial")).open("xb"):
+            pass
+        trial.unlink()
+    return target
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[BinaryIO]:
+    """A binary file that takes the place of `path` when the block ends well, and vanishes when it does not.
+
+    Missing parent directories are made. An OSError in the block counts as a failure to write.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    target = _resolved(path)
+    temporary = _temporary_beside(target)
+    with _output_errors("the file cannot be written", target), _made(target.parent, keep=True):
+        try:
+            with temporary.open("xb") as handle:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync(target.parent)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Replace the file's content, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with replacing(path) as handle:
+        handle.write(data)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Replace the file's content by `text` in UTF-8, line ends as they are; half of a character as its escape.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"))
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Replace the file's content by `value` as JSON, indented by two spaces, in the order of its keys.
+
+    Raises:
+        OutputError: the file cannot be written.
+        TypeError: something in `value` has no form in JSON.
+        ValueError: a float in `value` is not finite; JSON has no word for it, so the caller must choose one.
+    """
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def new_directory(path: str | Path) -> Iterator[Path]:
+    """A temporary directory that becomes `path` when the block ends well, and vanishes when it does not.
+
+    An OSError in the block counts as a failure to write: problems with what is read there need an error of their own.
+
+    Raises:
+        OutputError: `path` exists and is not an empty directory, or cannot be written.
+    """
+    target = _resolved(path)
+    with _output_errors("the directory cannot be written", target), _made(target.parent, keep=True):
+        if target.is_dir() and any(target.iterdir()):
+            raise OutputError("the directory is not empty", where=target, fix="Name a new directory")
+        writable_directory(target)
+        temporary = _temporary_beside(target)
+        try:
+            temporary.mkdir()
+            yield temporary
+            for written in (*temporary.rglob("*"), temporary):
+                _sync(written)
+            temporary.replace(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        _sync(target.parent)
+
+
+def read_text(path: str | Path, *, error: type[ClipEvalError], limit_bytes: int | None = None) -> str:
+    """The text of a regular file, which must be UTF-8; every line ends in a line feed.
+
+    Args:
+        path: links are followed.
+        error: what to raise.
+        limit_bytes: the largest size; None for that of files of this name (see `clip_eval.files.untrusted`).
+
+    Raises:
+        error: there is no such file, it is no regular file or too large, or it cannot be read as text.
+    """
+    try:
+        text = foreign.read_bytes(path, limit_bytes=limit_bytes).decode()
+    except OSError as problem:
+        fix = beside(path, "Name a file that is there and can be read")
+        raise error(f"the file cannot be read ({_reason(problem)})", where=path, fix=fix) from problem
+    except UnicodeDecodeError as problem:
+        raise error("the file is not UTF-8 text", where=path, fix=_COPY_AGAIN) from problem
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_json(path: str | Path, *, error: type[ClipEvalError]) -> object:
+    """The file's JSON value, nested at most 100 deep, without integers that no float could hold.
+
+    Raises:
+        error: as `read_text`, or it is not such JSON; the message says where in the file.
+    """
+    text = read_text(path, error=error)
+    try:
+        return foreign.parse_json(text)
+    except ValueError as problem:
+        raise error(f"the file is not JSON ({problem})", where=path, fix=_COPY_AGAIN) from problem
+
+
+def lacks_room(problem: BaseException) -> bool:
+    """Whether an error, or what it followed from, is a full disk or quota; libraries say it in words of their own."""
+    chain: BaseException | None = problem
+    while chain is not None:
+        if isinstance(chain, OSError) and chain.errno in _NO_ROOM:
+            return True
+        if type(chain).__name__ == "SafetensorError" and any(
+            f"(os error {number})" in str(chain) for number in _NO_ROOM
+        ):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return False
+
+
+def _resolved(path: str | Path) -> Path:
+    """Through symbolic links, so that a rename replaces what a link points to and not the link."""
+    return Path(os.path.realpath(path))
+
+
+def _temporary_beside(target: Path) -> Path:
+    return target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.tmp")
+
+
+def _reason(problem: OSError) -> str:
+    return (problem.strerror or type(problem).__name__).lower()
+
+
+@contextlib.contextmanager
+def _output_errors(what: str, target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        fix = "Make room there, or name another place" if lacks_room(problem) else "Name another place"
+        raise OutputError(f"{what} ({_reason(problem)})", where=target, fix=fix) from problem
+
+
+@contextlib.contextmanager
+def _made(directory: Path, *, keep: bool) -> Iterator[None]:
+    """The directory exists in the block; what had to be made for it goes again on failure, or always unless `keep`."""
+    missing = [step for step in (directory, *directory.parents) if not os.path.lexists(step)]
+    kept = False
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        yield
+        kept = keep
+    finally:
+        for step in () if kept else missing:
+            with contextlib.suppress(OSError):
+                step.rmdir()
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or directory: a rename lasts through a power cut only then. Only POSIX can do it to a directory."""
+    if os.name == "posix":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,3 @@
+"""Expected values with the bound of every element."""
+
+from __future__ import annotations

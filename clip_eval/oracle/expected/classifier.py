@@ -1,0 +1,68 @@
+"""What CLIPForImageClassification should return: logits from pixels, the loss from its own logits; with bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_eval.checkpoint.config import VisionConfig
+from clip_eval.checkpoint.dtypes import round_values
+from clip_eval.oracle import EXACT, Arithmetic, vision_tower
+from clip_eval.oracle.model.classifier import class_logits, cross_entropy, multi_label_loss, squared_error
+from clip_eval.oracle.precision import Precision
+from clip_eval.oracle.rounding import RoundingArithmetic, spread, tile
+from clip_eval.verdict.budgets import COPIES, SIGMAS, STEP_COPIES, STEP_SIGMAS
+from clip_eval.verdict.compare import Expected
+
+__all__ = ["LOSSES", "expected_classes", "expected_loss"]
+
+Array = NDArray[np.float64]
+
+LOSSES: Mapping[str, Callable[..., Array]] = {
+    "regression": squared_error,
+    "single_label_classification": cross_entropy,
+    "multi_label_classification": multi_label_loss,
+}
+"""The loss of each problem_type."""
+
+
+def expected_classes(
+    weights: Mapping[str, Array], config: VisionConfig, pixel_values: NDArray[np.float32], precision: Precision
+) -> Expected:
+    """Return the logits of images, (images, labels): value, and the bound that rounding explains.
+
+    Args:
+        weights: of the vision tower and the classifier, canonical name -> float64, rounded to the subject's dtype.
+        config: the tower's shape.
+        pixel_values: (images, channels, side, side); rounded to the subject's dtype here.
+        precision: how the subject computes.
+    """
+    pixels = round_values(pixel_values, precision.dtype).astype(np.float64)  # (images, channels, side, side)
+
+    def run(images: Array, arithmetic: Arithmetic) -> Array:
+        states = vision_tower(weights, config, images, arithmetic=arithmetic)
+        return class_logits(weights, states.last_hidden_state, arithmetic=arithmetic)
+
+    exact = run(pixels, EXACT)  # (images, labels)
+    noisy = run(tile(pixels, COPIES), RoundingArithmetic(precision, COPIES))  # (copies * images, labels)
+    rule = f"{SIGMAS:g} sigma of {precision.dtype} rounding, amplified by this model"
+    return Expected(exact, SIGMAS * spread(exact, noisy, COPIES), rule)
+
+
+def expected_loss(problem: str, logits: Array, labels: NDArray[np.generic], precision: Precision) -> Expected:
+    """Return the loss of logits, (): value, and the bound that a few operations explain.
+
+    Args:
+        problem: a name of `LOSSES`.
+        logits: (images, labels) float64, as the subject returned them.
+        labels: as the loss takes them, exact in the subject's dtype.
+        precision: how the subject computes.
+    """
+    loss = LOSSES[problem]
+    generators = [np.random.Generator(np.random.PCG64(seed)) for seed in range(STEP_COPIES)]
+    noisy = [loss(logits, labels, arithmetic=RoundingArithmetic(precision, 1, each)) for each in generators]
+    exact = loss(logits, labels)  # ()
+    rule = f"{problem} loss from logits: {STEP_SIGMAS:g} sigma of {precision.dtype} rounding"
+    return Expected(exact, STEP_SIGMAS * spread(exact, np.stack(noisy), STEP_COPIES), rule)

@@ -1,0 +1,83 @@
+"""The reference without bounds: what a pack's values are measured against when they are recorded.
+
+`outputs.Oracle` gives the same values, but also runs the model several times over to bound rounding. A gate needs
+those bounds; a record, of a release that has just passed the gate, does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_eval.checkpoint.config import ClipConfig
+from clip_eval.oracle import Contrast, TowerStates, contrast, text_tower, vision_tower
+from clip_eval.probes.batches import Batch
+
+__all__ = ["ExactReference", "Reference"]
+
+
+class Reference(Protocol):
+    """What is asked for an output's right value: arrays here, arrays with bounds of the oracle."""
+
+    def vision(self, *, images: int) -> Any:
+        """Return the states of the vision tower for the first `images` images."""
+
+    def text(self, *, texts: int, mask: str = "padding") -> Any:
+        """Return the states of the text tower for the first `texts` texts."""
+
+    def forward(self, *, images: int, texts: int, mask: str = "padding") -> Any:
+        """Return the contrastive head for the first `images` and `texts`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExactState:
+    """What a tower ends in: (rows, positions, width), (rows, width) and (rows, projection), float64."""
+
+    last_hidden_state: NDArray[np.float64]
+    pooler_output: NDArray[np.float64]
+    projected: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ExactReference:
+    """The values of the oracle in float64, each tower run once.
+
+    Args:
+        weights: canonical name to float64 array.
+        config: the checkpoint's config.
+        batch: the inputs.
+    """
+
+    weights: Mapping[str, NDArray[np.float64]]
+    config: ClipConfig
+    batch: Batch
+    _towers: dict[str, TowerStates] = field(default_factory=dict, repr=False)
+
+    def vision(self, *, images: int) -> ExactState:
+        """Return the states of the vision tower for the first `images` images."""
+        return self._rows("vision", images)
+
+    def text(self, *, texts: int, mask: str = "padding") -> ExactState:
+        """Return the states of the text tower for the first `texts` texts."""
+        return self._rows(mask, texts)
+
+    def forward(self, *, images: int, texts: int, mask: str = "padding") -> Contrast:
+        """Return the contrastive head for the first `images` and `texts`."""
+        text, vision = self.text(texts=texts, mask=mask), self.vision(images=images)
+        return contrast(text.projected, vision.projected, self.weights["logit_scale"])
+
+    def _rows(self, which: str, count: int) -> ExactState:
+        if which not in self._towers:
+            self._towers[which] = self._run(which)
+        states = self._towers[which]
+        assert states.projected is not None, "a full CLIP checkpoint has both projections"
+        return ExactState(states.last_hidden_state[:count], states.pooler_output[:count], states.projected[:count])
+
+    def _run(self, which: str) -> TowerStates:
+        if which == "vision":
+            return vision_tower(self.weights, self.config.vision, self.batch.pixel_values.astype(np.float64))
+        return text_tower(self.weights, self.config.text, self.batch.input_ids, self.batch.mask(which))

@@ -1,0 +1,337 @@
+"""What a subject should return: the oracle's values with the bound that rounding allows each element.
+
+One oracle run over the largest batch serves every row count, since rows do not depend on each other; results are kept
+for the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_eval.checkpoint.config import ClipConfig
+from clip_eval.checkpoint.dtypes import round_values
+from clip_eval.oracle import Arithmetic, Contrast, Tap, TowerStates, contrast, text_tower, vision_tower
+from clip_eval.oracle.expected.modules import ExpectedModules, expect_modules
+from clip_eval.oracle.model.text_tower import pooled_positions
+from clip_eval.oracle.precision import Precision
+from clip_eval.oracle.rounding import RoundingArithmetic, error_variance, pooled_deviation, spread, tile
+from clip_eval.probes.batches import SEED, Batch, resized_batch
+from clip_eval.verdict.budgets import COPIES, FORCED_SIGMAS, SIGMAS, SMALLEST_NORMAL
+from clip_eval.verdict.compare import Expected
+
+__all__ = ["ExpectedContrast", "ExpectedTower", "Oracle"]
+
+Array = NDArray[np.float64]
+
+_LARGE_BYTES = 2**26
+"""Expected values of all modules of a tower are kept if they are smaller; of larger ones only the last asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedTower:
+    """What a tower should return; see `clip_eval.oracle.TowerStates` for shapes."""
+
+    hidden_states: tuple[Expected, ...]
+    attentions: tuple[Expected, ...]
+    last_hidden_state: Expected
+    pooler_output: Expected
+    projected: Expected
+
+    def rows(self, count: int) -> ExpectedTower:
+        """Return the first `count` rows."""
+        return ExpectedTower(
+            tuple(state[:count] for state in self.hidden_states),
+            tuple(weights[:count] for weights in self.attentions),
+            self.last_hidden_state[:count],
+            self.pooler_output[:count],
+            self.projected[:count],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedContrast:
+    """What the contrastive head should return; `loss` only where there are as many images as texts."""
+
+    text_embeds: Expected
+    image_embeds: Expected
+    logits_per_text: Expected
+    logits_per_image: Expected
+    loss: Expected | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Tower:
+    """A judged tower, and its projections in every perturbed run, (copies, rows, projection), which the head goes on
+    with.
+    """
+
+    expected: ExpectedTower
+    projected: Array
+
+
+@dataclass(frozen=True, slots=True)
+class _RowErrors:
+    """Error variances of one row, in the order of `_arrays`, and its projections, (copies, projection)."""
+
+    variances: list[Array]
+    projected: Array
+
+
+@dataclass(slots=True)
+class Oracle:
+    """Expected values for one checkpoint, precision and batch.
+
+    Args:
+        weights: canonical name -> float64 array, already rounded to the subject's dtype.
+        config: the checkpoint's config.
+        precision: how the subject computes.
+        batch: the inputs. Pixels are rounded to the subject's dtype here, as the model does on entry.
+        interpolate: images may have another size than the model's; its position embeddings are interpolated.
+    """
+
+    weights: Mapping[str, Array]
+    config: ClipConfig
+    precision: Precision
+    batch: Batch
+    interpolate: bool = False
+    _towers: dict[str, _Tower] = field(default_factory=dict, repr=False)
+    _heads: dict[tuple[int, int, str], ExpectedContrast] = field(default_factory=dict, repr=False)
+    _modules: dict[str, ExpectedModules] = field(default_factory=dict, repr=False)
+    _projections: dict[str, ExpectedModules] = field(default_factory=dict, repr=False)
+    _resized: dict[tuple[int, int, int, int | None], Oracle] = field(default_factory=dict, repr=False)
+
+    def on(self, batch: Batch) -> Oracle:
+        """Return the expected values of the same weights, config and precision on another batch."""
+        return Oracle(self.weights, self.config, self.precision, batch)
+
+    def resized(self, *, images: int, height: int, width: int, layers: int | None = None) -> Oracle:
+        """Return the expected values for the first `images` images in another size, with interpolate_pos_encoding.
+
+        The inputs are those of its `batch`.
+
+        Args:
+            images: at most as many as the batch holds.
+            height: of the images, in pixels.
+            width: of the images, in pixels.
+            layers: of the vision tower, its first ones; all by default. Without any, only embeddings are computed.
+        """
+        key = (images, height, width, layers)
+        if key not in self._resized:
+            batch = resized_batch(self.batch, images=images, height=height, width=width)
+            depth = self.config.vision.num_hidden_layers if layers is None else layers
+            config = replace(self.config, vision=replace(self.config.vision, num_hidden_layers=depth))
+            self._resized[key] = Oracle(self.weights, config, self.precision, batch, interpolate=True)
+        return self._resized[key]
+
+    @property
+    def rule(self) -> str:
+        """The name of the budget behind every bound here."""
+        return f"{SIGMAS:g} sigma of {self._kind} rounding, amplified by this model"
+
+    @property
+    def _kind(self) -> str:
+        tf32 = ", TF32" if self.precision.tf32_products or self.precision.tf32_convolution else ""
+        return f"{self.precision.dtype}{tf32}"
+
+    def vision(self, *, images: int) -> ExpectedTower:
+        """Return what the vision tower should give for the first `images` images."""
+        return self._tower("vision").expected.rows(images)
+
+    def text(self, *, texts: int, mask: str = "padding") -> ExpectedTower:
+        """Return what the text tower should give for the first `texts` texts; only positions whose mask is 1 count."""
+        return self._tower(mask).expected.rows(texts)
+
+    def forward(self, *, images: int, texts: int, mask: str = "padding") -> ExpectedContrast:
+        """Return what the contrastive head should give for the first `images` and `texts`."""
+        key = (images, texts, mask)
+        if key not in self._heads:
+            self._heads[key] = self._head(images, texts, mask)
+        return self._heads[key]
+
+    def modules(self, which: str) -> ExpectedModules:
+        """Return what each module of a tower should be given and give when all are given exact values.
+
+        Args:
+            which: "vision", or for texts the mask, "padding" or "interior".
+        """
+        if which not in self._modules:
+            self._drop_large()
+            rows = len(self.batch.pixel_values if which == "vision" else self.batch.input_ids)
+            made = expect_modules(
+                lambda arithmetic, chosen, copies, tap: self._run(which, arithmetic, chosen, copies, tap),
+                rows=rows,
+                precision=self.precision,
+                rule=f"{FORCED_SIGMAS:g} sigma of {self._kind} rounding in one module",
+            )
+            self._modules[which] = made
+            self._projections[which] = made.of("visual_projection" if which == "vision" else "text_projection")
+        return self._modules[which]
+
+    def projection(self, which: str) -> ExpectedModules:
+        """Return what the projection of a tower should be given and give, of `modules(which)`."""
+        if which not in self._projections:
+            self.modules(which)
+        return self._projections[which]
+
+    def head(self, *, images: int, texts: int, mask: str) -> ExpectedContrast:
+        """Return what the contrastive head should give for exact projections, rounded to the subject's dtype."""
+        projected = (
+            self._projected("text_projection", mask, texts),
+            self._projected("visual_projection", "vision", images),
+        )
+        scale = self.weights["logit_scale"]  # ()
+        copies = [contrast(*projected, scale, arithmetic=self._arithmetic(seed)) for seed in range(COPIES)]
+        return self._expected_head(contrast(*projected, scale), copies)
+
+    def _projected(self, name: str, which: str, rows: int) -> Array:
+        return self.projection(which).made(name)[:rows].astype(np.float64)  # (rows, projection)
+
+    def _drop_large(self) -> None:
+        self._modules = {name: made for name, made in self._modules.items() if made.size_bytes < _LARGE_BYTES}
+
+    def _tower(self, which: str) -> _Tower:
+        if which not in self._towers:
+            self._towers[which] = self._judged_tower(which)
+        return self._towers[which]
+
+    def _judged_tower(self, which: str) -> _Tower:
+        exact = self._run(which, Arithmetic(), slice(None), 1)
+        scales = self._scales(exact)
+        rows = [self._row_errors(which, exact, scales, row) for row in range(len(exact.pooler_output))]
+        variances = [np.concatenate(parts) for parts in zip(*(row.variances for row in rows), strict=True)]
+        expected = [
+            self._bounded(value, variance, scale)
+            for value, variance, scale in zip(_arrays(exact), variances, scales, strict=True)
+        ]
+        projected = np.stack([row.projected for row in rows], axis=1)  # (copies, rows, projection)
+        return _Tower(_tower_of(expected, len(exact.hidden_states)), projected)
+
+    def _row_errors(self, which: str, exact: TowerStates, scales: list[Array | None], row: int) -> _RowErrors:
+        """Perturbed runs of one row: the copies of a whole batch of large images would fill the memory.
+
+        Of a text only what comes up to its last token that counts; no token of a causal tower depends on later ones.
+        """
+        arithmetic = RoundingArithmetic(self.precision, COPIES, np.random.Generator(np.random.PCG64([SEED, row])))
+        end = None if which == "vision" else self._end(which, row)
+        noisy = self._run(which, arithmetic, slice(row, row + 1), COPIES, tokens=end)
+        variances = []
+        for value, perturbed, scale in zip(_arrays(exact), _arrays(noisy), scales, strict=True):
+            mine = value[row : row + 1]  # (1, ...)
+            unit = None if scale is None else _first_tokens(scale[row : row + 1], end)  # (1, ...)
+            variance = error_variance(_first_tokens(mine, end), perturbed, COPIES, scale=unit)  # (1, ...)
+            variances.append(_all_tokens(variance, mine.shape))
+        return _RowErrors(variances, _projected(noisy))
+
+    def _end(self, which: str, row: int) -> int:
+        """How many tokens of a text come up to the last one that counts, or that stands for the text."""
+        counting = int(np.flatnonzero(self.batch.mask(which)[row])[-1])
+        pooled = int(pooled_positions(self.batch.input_ids[row : row + 1], self.config.text.eos_token_id)[0])
+        return max(counting, pooled) + 1
+
+    def _run(
+        self,
+        which: str,
+        arithmetic: Arithmetic,
+        rows: slice,
+        copies: int,
+        tap: Tap | None = None,
+        tokens: int | None = None,
+    ) -> TowerStates:
+        if which == "vision":
+            rounded = round_values(
+                self.batch.pixel_values[rows], self.precision.dtype
+            )  # (images, channels, height, width)
+            pixel_values = tile(rounded.astype(np.float64), copies)  # (copies * images, channels, height, width)
+            return vision_tower(
+                self.weights,
+                self.config.vision,
+                pixel_values,
+                arithmetic=arithmetic,
+                tap=tap,
+                interpolate=self.interpolate,
+            )
+        input_ids = tile(self.batch.input_ids[rows, :tokens], copies)  # (copies * texts, tokens)
+        attention_mask = tile(self.batch.mask(which)[rows, :tokens], copies)  # (copies * texts, tokens)
+        return text_tower(self.weights, self.config.text, input_ids, attention_mask, arithmetic=arithmetic, tap=tap)
+
+    def _scales(self, exact: TowerStates) -> list[Array | None]:
+        """What errors are proportional to: attention weights to themselves, the rest to nothing in particular."""
+        smallest = SMALLEST_NORMAL[self.precision.dtype]
+        maps: list[Array | None] = [weights + smallest for weights in exact.attentions]  # (rows, heads, query, key)
+        return [*(None for _ in exact.hidden_states), *maps, None, None, None]
+
+    def _bounded(self, value: Array, variance: Array, scale: Array | None) -> Expected:
+        deviation = pooled_deviation(variance)  # the shape of value
+        if scale is not None:
+            deviation = np.where(
+                value > 0, deviation * scale, 0.0
+            )  # (rows, heads, query, key), masked weights are exactly 0
+        return Expected(value, SIGMAS * deviation, self.rule)
+
+    def _expected(self, exact: Array, noisy: Array) -> Expected:
+        return Expected(exact, SIGMAS * spread(exact, noisy, COPIES), self.rule)
+
+    def _head(self, images: int, texts: int, mask: str) -> ExpectedContrast:
+        text, vision = self._tower(mask), self._tower("vision")
+        scale = self.weights["logit_scale"]  # ()
+        exact = contrast(text.expected.projected.value[:texts], vision.expected.projected.value[:images], scale)
+        copies = [
+            contrast(t[:texts], v[:images], scale, arithmetic=self._arithmetic(seed))
+            for seed, (t, v) in enumerate(zip(text.projected, vision.projected, strict=True))
+        ]
+        return self._expected_head(exact, copies)
+
+    def _arithmetic(self, seed: int) -> RoundingArithmetic:
+        return RoundingArithmetic(self.precision, 1, np.random.Generator(np.random.PCG64(seed)))
+
+    def _expected_head(self, exact: Contrast, copies: list[Contrast]) -> ExpectedContrast:
+        logits = self._expected(exact.logits_per_text, np.concatenate([copy.logits_per_text for copy in copies]))
+        loss = None
+        if exact.loss is not None:
+            noisy = np.array([copy.loss for copy in copies], dtype=np.float64)  # (copies,)
+            loss = self._expected(np.asarray(exact.loss), noisy)
+        return ExpectedContrast(
+            self._expected(exact.text_embeds, np.concatenate([copy.text_embeds for copy in copies])),
+            self._expected(exact.image_embeds, np.concatenate([copy.image_embeds for copy in copies])),
+            logits,
+            logits.transposed,
+            loss,
+        )
+
+
+def _first_tokens(value: Array, count: int | None) -> Array:
+    """The first tokens of states (texts, tokens, width) and of attention maps (texts, heads, query, key)."""
+    if value.ndim == 4:
+        return value[:, :, :count, :count]
+    return value[:, :count] if value.ndim == 3 else value
+
+
+def _all_tokens(variance: Array, shape: tuple[int, ...]) -> Array:
+    """Fill up to all tokens: those that do not count have the errors of the last one that does, and hide each other."""
+    if variance.shape == shape:
+        return variance
+    missing = [(0, whole - part) for whole, part in zip(shape, variance.shape, strict=True)]
+    if variance.ndim != 4:
+        return np.pad(variance, missing, mode="edge")  # (1, tokens, width)
+    queries = np.pad(variance, [*missing[:3], (0, 0)], mode="edge")  # (1, heads, query, key that counts)
+    return np.pad(queries, [(0, 0)] * 3 + missing[3:])  # (1, heads, query, key)
+
+
+def _projected(states: TowerStates) -> Array:
+    assert states.projected is not None, "a full CLIP checkpoint has both projections"
+    return states.projected
+
+
+def _arrays(states: TowerStates) -> list[Array]:
+    pooled = (states.last_hidden_state, states.pooler_output, _projected(states))
+    return [*states.hidden_states, *states.attentions, *pooled]
+
+
+def _tower_of(expected: list[Expected], hidden_states: int) -> ExpectedTower:
+    """The inverse of `_arrays`."""
+    *states, last, pooled, projected = expected
+    return ExpectedTower(tuple(states[:hidden_states]), tuple(states[hidden_states:]), last, pooled, projected)

@@ -1,0 +1,3 @@
+"""CLIP's tokenizer and image processor, from their files, without transformers."""
+
+from __future__ import annotations

@@ -1,0 +1,63 @@
+"""What a reader of paths may assume about records: a path alone rarely tells where a text ends and the next begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from clip_eval.paths.fields import compiled
+from clip_eval.paths.grammar import Segment
+
+__all__ = ["NOTHING", "USUAL", "Assumptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assumptions:
+    """What is known of all records of a library. Parsing under a wrong assumption can return a wrong record.
+
+    Args:
+        present: fields that always have a value.
+        together: groups of fields of which all or none have a value.
+        whole: fields that take as much of the path as they can: what follows one could not be a part of it.
+    """
+
+    present: frozenset[str] = frozenset()
+    together: tuple[frozenset[str], ...] = ()
+    whole: frozenset[str] = frozenset()
+
+    def names(self) -> frozenset[str]:
+        """Return all fields that are named."""
+        return self.present.union(self.whole, *self.together)
+
+    def hold(self, segments: Sequence[Segment], texts: Mapping[str, str]) -> bool:
+        """Return whether a record with `texts`, by field, as they stand in its path, is as assumed."""
+        has = {name for name, text in texts.items() if text}
+        known = [group & texts.keys() for group in self.together]
+        if not has.issuperset(self.present & texts.keys()) or any(group & has not in (set(), group) for group in known):
+            return False
+        return not any(
+            self._is_torn(segment, index, texts) for segment in segments for index in range(len(segment.slots))
+        )
+
+    def _is_torn(self, segment: Segment, index: int, texts: Mapping[str, str]) -> bool:
+        """Return whether the text of slot `index` could go on with the text of a slot directly after it."""
+        slot = segment.slots[index]
+        if slot.name not in self.whole or not texts[slot.name]:
+            return False
+        touching = takewhile(lambda after: not after.before_empty, segment.slots[index + 1 :])
+        after = next((after for after in touching if texts[after.name]), None)
+        if after is None or after.before:
+            return False
+        return compiled(slot.kind.pattern).fullmatch(texts[slot.name] + texts[after.name][0]) is not None
+
+
+NOTHING = Assumptions()
+
+# For pixiv libraries. The last assumption is wrong for a series whose title begins with a digit: such digits are then
+# taken for the last ones of the number of the series.
+USUAL = Assumptions(
+    present=frozenset({"user"}),
+    together=(frozenset({"series_id", "series_title", "series_order"}),),
+    whole=frozenset({"series_id"}),
+)

@@ -1,0 +1,299 @@
+"""Running this very package in another process, and in another interpreter."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import site
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from clip_eval.errors import ProcessError, UsageError
+from clip_eval.progress import HandedOn
+from clip_eval.version import __version__
+
+__all__ = [
+    "ChildEnd",
+    "child_environment",
+    "clean_environment",
+    "memory_file",
+    "record_with",
+    "require_clip_eval",
+    "run_to_the_end",
+    "said",
+]
+
+# Python's own variables (https://docs.python.org/3/using/cmdline.html#environment-variables) that a child does not get.
+# Kept are those that say
+# - where modules lie: PYTHONPATH, PYTHONHOME, PYTHONUSERBASE, PYTHONNOUSERSITE, PYTHONSAFEPATH, PYTHONPLATLIBDIR,
+#   PYTHONEXECUTABLE; without them the child may not start, or imports other packages than this process;
+# - where bytecode goes: PYTHONPYCACHEPREFIX, PYTHONDONTWRITEBYTECODE;
+# - how text is encoded and shown: PYTHONUTF8, PYTHONIOENCODING, PYTHONCOERCECLOCALE, PYTHON_COLORS, PYTHONUNBUFFERED;
+# - what the interpreter has of the machine: PYTHON_CPU_COUNT, PYTHON_GIL, PYTHON_JIT;
+# and PYTHONHASHSEED, which makes a run repeatable, and PYTHONFAULTHANDLER, which says where one crashed.
+_CLEARED = frozenset(
+    (
+        *("PYTHONINSPECT", "PYTHONSTARTUP"),  # after the run a prompt waits, and the exit code is lost
+        *("PYTHONOPTIMIZE", "PYTHONINTMAXSTRDIGITS"),  # no asserts; other numbers are read: another program
+        *("PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONWARNDEFAULTENCODING"),  # libraries' warnings become errors or noise
+        *("PYTHONMALLOC", "PYTHONMALLOCSTATS", "PYTHONTRACEMALLOC"),  # slower memory: what is timed is not the model
+        *("PYTHONPERFSUPPORT", "PYTHON_PERF_JIT_SUPPORT", "PYTHONPROFILEIMPORTTIME"),  # slower, and noise on stderr
+        *("PYTHONVERBOSE", "PYTHONDEBUG", "PYTHONDUMPREFS", "PYTHONDUMPREFSFILE", "PYTHONTHREADDEBUG"),  # noise
+        *("PYTHONBREAKPOINT", "PYTHON_PRESITE", "PYTHONASYNCIODEBUG"),  # code of a debugging session
+        *("PYTHONCASEOK",),  # modules of another spelling are imported
+    )
+)
+
+
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment without what would change how a child's Python or pytest behaves."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith("PYTEST_") and name not in _CLEARED
+    }
+
+
+def child_environment(python: str = sys.executable) -> dict[str, str]:
+    """Return the environment for a child that runs `-m clip_eval` in any working directory, quietly.
+
+    Relative entries of PYTHONPATH become absolute. Where this package runs from a source tree, the tree comes first; an
+    installed package is the business of the interpreter that runs the child. Idle threads of torch sleep, unless
+    OMP_WAIT_POLICY says otherwise: where they spin, a gate beside one busy process takes three times as long.
+
+    Args:
+        python: the interpreter that the child runs; another one than this has its standard library elsewhere.
+    """
+    kept = clean_environment()
+    if python != sys.executable:
+        kept.pop("PYTHONHOME", None)
+    path = [str(Path(entry).absolute()) for entry in kept.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    here = str(Path(__file__).resolve().parents[1])
+    if here not in (*site.getsitepackages(), site.getusersitepackages()):  # run from a source tree
+        path.insert(0, here)
+    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    return {"OMP_WAIT_POLICY": "passive", **kept, **quiet, "PYTHONPATH": os.pathsep.join(path)}
+
+
+# Runs on any Python since 2.7; what it is asked for is found, not imported, which takes seconds.
+_QUESTION = """
+import json, re, sys
+found = {"python": list(sys.version_info[:2]), "version": None, "missing": []}
+try:
+    from importlib.util import find_spec
+    spec = find_spec("clip_eval")
+    if spec is not None and spec.origin:
+        said = open(spec.origin.replace("__init__.py", "version.py")).read()
+        found["version"] = re.search("__version__ *= *.([0-9A-Za-z.+!-]*)", said).group(1)
+    found["missing"] = [name for name in sys.argv[1:] if find_spec(name) is None]
+except Exception:
+    found["version"] = None
+print("clip-eval:" + json.dumps(found))
+"""
+_NEEDED = (
+    "click", "huggingface_hub", "jinja2", "jsonschema", "numpy", "packaging", "PIL", "pytest", "pytest_benchmark",
+    "regex", "safetensors", "scipy", "torch", "transformers",
+)  # fmt: skip
+_LEAST_PYTHON = (3, 10)
+_ANSWER_S, _ANSWER_BYTES = 60.0, 1 << 16  # a first start from a network drive is slow
+
+
+def require_clip_eval(python: str) -> None:
+    """Ask an interpreter, within seconds, whether the same clip-eval can run there.
+
+    Raises:
+        UsageError: there is no such program, it is no Python, too old, or without this release of clip-eval and what it
+            needs; the message says how to install it.
+    """
+    answer = _answer(python)
+    if answer is None:
+        fix = "Name the Python of an environment in which clip-eval is installed"
+        raise UsageError("this program is no Python that can be asked", where=python, fix=fix)
+    install = f"Run {shlex.quote(python)} -m pip install clip-eval=={__version__}"
+    if tuple(answer["python"]) < _LEAST_PYTHON:
+        found = ".".join(map(str, answer["python"]))
+        raise UsageError(f"the interpreter is Python {found}, and clip-eval needs 3.10", where=python)
+    if answer["version"] is None:
+        raise UsageError("the interpreter has no clip-eval", where=python, fix=install)
+    if answer["version"] != __version__:
+        here = __version__
+        raise UsageError(
+            f"the interpreter has clip-eval {answer['version']}, and this is {here}", where=python, fix=install
+        )
+    if missing := answer["missing"]:
+        what = f"the interpreter lacks {', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''}"
+        raise UsageError(what, where=python, fix=install)
+
+
+def _answer(python: str) -> dict[str, Any] | None:
+    """What the interpreter says of itself; None where it does not answer as a Python does."""
+    try:
+        asked = subprocess.Popen(
+            [python, "-c", _QUESTION, *_NEEDED], env=child_environment(python),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (OSError, ValueError) as problem:
+        raise _not_started(python, problem) from problem
+    patience = threading.Timer(_ANSWER_S, asked.kill)
+    patience.start()
+    try:
+        assert asked.stdout is not None
+        said = asked.stdout.read(_ANSWER_BYTES).decode(errors="replace")
+    finally:
+        patience.cancel()
+        asked.kill()
+        asked.communicate()
+    answers = [line for line in said.splitlines() if line.startswith("clip-eval:")]
+    try:
+        found = json.loads(answers[-1].removeprefix("clip-eval:")) if answers else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def record_with(python: str, model: str, pack: Path, *options: str, stream: HandedOn | None = None) -> None:
+    """Record a pack with another interpreter: what the release in its environment does is the baseline then.
+
+    Args:
+        python: the interpreter's executable, in whose environment the same clip-eval is installed.
+        model: a checkpoint directory or hub id.
+        pack: a new directory.
+        options: of `clip-eval record`.
+        stream: where it says how far it is; None for nowhere.
+
+    Raises:
+        UsageError: the interpreter cannot be started.
+        ProcessError: it recorded nothing; the message holds its last words.
+        KeyboardInterrupt: the user interrupted it; it has ended.
+    """
+    stream = stream or HandedOn()
+    command = [python, "-m", "clip_eval", "record", model, "--out", str(pack), *options]
+    with memory_file() as errors, memory_file() as output:
+        try:
+            ended = run_to_the_end(
+                command,
+                environment={**child_environment(python), **stream.environment()},
+                errors=errors,
+                output=output,
+                descriptors=stream.descriptors,
+            )
+        except OSError as problem:
+            raise _not_started(python, problem) from problem
+        words = said(output) or said(errors)
+    if ended.interrupted:
+        raise KeyboardInterrupt
+    if ended.code:
+        raise ProcessError(
+            f"the other interpreter recorded no baseline ({' '.join(words.split())[:600]})", where=python
+        )
+
+
+def _not_started(python: str, problem: OSError | ValueError) -> UsageError:
+    reason = getattr(problem, "strerror", None) or str(problem)
+    fix = "Name the Python of an environment in which clip-eval is installed"
+    return UsageError(f"the interpreter cannot be started ({reason})", where=python, fix=fix)
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnd:
+    """How a child ended: its exit code, negative for a signal, and whether the user interrupted it."""
+
+    code: int
+    interrupted: bool
+
+
+def run_to_the_end(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    errors: IO[bytes],
+    output: IO[bytes] | None,
+    directory: str | None = None,
+    descriptors: Sequence[int] = (),
+) -> ChildEnd:
+    """Run a child until it ends by itself.
+
+    It has a session of its own, so that Ctrl-C reaches it once, from here: it then writes what it has and ends by
+    itself. A shell that starts jobs in the background makes them, and so the child, deaf to it; the child must hear.
+
+    Args:
+        command: program and arguments.
+        environment: the child's.
+        errors: takes what it writes to stderr.
+        output: takes what it writes to stdout; None for this process's.
+        directory: its working directory; None for this process's.
+        descriptors: files that it inherits, where the system knows such.
+
+    Raises:
+        OSError: the program cannot be started.
+    """
+    interrupted = False
+    with _stopped_like_interrupted():
+        with _hearing():
+            child = subprocess.Popen(
+                command, cwd=directory, env=dict(environment), stdout=output, stderr=errors, start_new_session=True,
+                pass_fds=tuple(descriptors) if os.name == "posix" else (),
+            )  # fmt: skip
+        with child:
+            try:
+                while (code := _wait(child)) is None:
+                    interrupted = True
+            finally:
+                child.kill()  # a child that has ended takes no notice
+    return ChildEnd(code, interrupted)
+
+
+def memory_file() -> IO[bytes]:
+    """A file for what a child says; in memory where the system has such files, so that a full disk can be told."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("clip-eval"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def said(file: IO[bytes]) -> str:
+    """Return what a child wrote."""
+    file.seek(0)
+    return file.read().decode(errors="replace").strip()
+
+
+@contextlib.contextmanager
+def _hearing() -> Iterator[None]:
+    """What ignores a signal hands that on to a child, so in the block the interrupt is not ignored."""
+    deaf = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if deaf:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if deaf:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _wait(child: subprocess.Popen[bytes]) -> int | None:
+    """The child's exit code; None once it was interrupted, and has to be waited for again."""
+    try:
+        return child.wait()
+    except KeyboardInterrupt:
+        if os.name == "posix":  # elsewhere a console interrupts all its processes
+            child.send_signal(signal.SIGINT)
+        return None
+
+
+@contextlib.contextmanager
+def _stopped_like_interrupted() -> Iterator[None]:
+    """A request to stop (SIGTERM) counts as Ctrl-C in the block: nobody else would tell the child."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python handles signals in the main thread only
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

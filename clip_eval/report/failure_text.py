@@ -1,0 +1,97 @@
+"""How one failure speaks: promise, worst element, error against bound, first module that diverges, how to rerun it."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from dataclasses import dataclass
+from typing import Literal
+
+from clip_eval.report.text import clip, error_against_bound, index_text
+from clip_eval.verdict.measurement import Measurement, format_number, worst
+from clip_eval.verdict.reasons import cause
+from clip_eval.verdict.run_record import CheckResult
+
+__all__ = [
+    "FailureLine",
+    "failure_lines",
+    "terminal_failure",
+]
+
+_LABEL_COLUMNS = 10
+_WORDS = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*"|['"])+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureLine:
+    """One of the five lines. A failure that measured nothing has its cause in place of the worst element; one that may
+    follow from another names that, too.
+    """
+
+    label: Literal["promise", "worst", "cause", "error", "diverges", "because", "rerun"]
+    text: str
+
+
+def failure_lines(check: CheckResult) -> tuple[FailureLine, ...]:
+    """The lines that apply to the check, in their fixed order; five where all do, and one more for a consequence."""
+    measurement = worst(item for item in check.measurements if not item.passed)
+    told = [FailureLine(label="cause", text=clip(_cause(check), limit=600))]
+    lines = (
+        FailureLine(label="promise", text=_promise(check)),
+        *(told if measurement is None else _measured(measurement)),
+        FailureLine(label="diverges", text=clip(check.diverges_at or "")),
+        FailureLine(label="because", text=f"may follow from {clip(check.because)}" if check.because else ""),
+        FailureLine(label="rerun", text=clip(check.rerun or "", limit=2000)),
+    )
+    return tuple(line for line in lines if line.text)
+
+
+def terminal_failure(check: CheckResult, *, width: int = 80) -> str:
+    """The five lines of a failed check for a terminal of `width` columns; a command is continued with backslashes.
+
+    A module path, a file name or a quoted argument wider than the terminal stays whole, so that it can be copied.
+    """
+    return "\n".join(_wrapped(line, width=width) for line in failure_lines(check))
+
+
+def _cause(check: CheckResult) -> str:
+    """A reason in full: it names file, field, values and remedy."""
+    return check.reason or cause(check)
+
+
+def _promise(check: CheckResult) -> str:
+    instead = f" (asserted instead: declared deviation {check.deviation})" if check.deviation else ""
+    return clip(f"{check.promise}{instead}", limit=400)
+
+
+def _measured(measurement: Measurement) -> list[FailureLine]:
+    element = f"{clip(measurement.name)}{index_text(measurement.worst_index)}"
+    worst_text = f"{element}: observed {clip(measurement.observed)}, expected {clip(measurement.expected)}"
+    return [FailureLine(label="worst", text=worst_text), FailureLine(label="error", text=_error(measurement))]
+
+
+def _error(measurement: Measurement) -> str:
+    if measurement.required is None or measurement.error is None:
+        return error_against_bound(measurement)
+    return f"{error_against_bound(measurement)}; a bound of {format_number(measurement.required)} would have passed"
+
+
+def _wrapped(line: FailureLine, *, width: int) -> str:
+    margin = " " * _LABEL_COLUMNS
+    if line.label == "rerun":
+        rows = _command_rows(line.text, width=width - _LABEL_COLUMNS)
+    else:
+        rows = textwrap.wrap(line.text, width - _LABEL_COLUMNS, break_long_words=line.label in ("worst", "cause"))
+    return f"{line.label:<{_LABEL_COLUMNS}}" + f"\n{margin}".join(rows)
+
+
+def _command_rows(command: str, *, width: int) -> list[str]:
+    """The command cut between its arguments, never inside quotes."""
+    rows: list[str] = []
+    for word in _WORDS.findall(command):
+        # Two columns are kept for the continuation mark.
+        if rows and len(rows[-1]) + 1 + len(word) <= width - 2:
+            rows[-1] += f" {word}"
+        else:
+            rows.append(word)
+    return [f"{row} \\" for row in rows[:-1]] + rows[-1:]

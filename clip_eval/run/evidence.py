@@ -1,0 +1,88 @@
+"""What one check leaves behind, as properties of its pytest item: one JSON string each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from clip_eval.verdict.measurement import Measurement
+from clip_eval.verdict.plain_values import plain
+from clip_eval.verdict.run_record import CheckOutcome, SurfaceChange, TaskResult, ThroughputResult
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["PROPERTY_PREFIX", "Evidence"]
+
+PROPERTY_PREFIX = "clip_eval."
+"""Begins the names of the properties that evidence travels in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one check leaves behind besides passing or failing; `properties` is the pytest item's list."""
+
+    properties: list[tuple[str, object]]
+
+    def in_suite(self, name: str) -> None:
+        """Record that this is test FILE::FUNCTION[CASE] of the suite."""
+        self._leave("test", json.dumps(name))
+
+    def measurement(self, measurement: Measurement) -> None:
+        """Record a judged number."""
+        self._leave("measurement", measurement.to_json())
+
+    def diverges_at(self, module: str) -> None:
+        """Record the first module that diverges."""
+        self._leave("diverges_at", json.dumps(module))
+
+    def deviation(self, identity: str) -> None:
+        """Record that a declared deviation was asserted instead of the contract."""
+        self._leave("deviation", json.dumps(identity))
+
+    def note(self, sentence: str) -> None:
+        """Record what a reader should know and what is no failure."""
+        self._leave("note", json.dumps(sentence))
+
+    def reason(self, sentence: str) -> None:
+        """Record why the check fails, where no measurement says it."""
+        self._leave("reason", json.dumps(sentence))
+
+    def surface_change(self, change: SurfaceChange) -> None:
+        """Record a difference against the pack's surface."""
+        self._leave("surface_change", json.dumps(asdict(change)))
+
+    def task(self, result: TaskResult) -> None:
+        """Record a task score."""
+        self._leave("task", json.dumps(plain(asdict(result))))
+
+    def throughput(self, result: ThroughputResult) -> None:
+        """Record a speed ratio."""
+        self._leave("throughput", json.dumps(plain(asdict(result))))
+
+    def not_run(self, reason: str, *, because: str | None = None) -> NoReturn:
+        """Leave the check undecided: something it needs is missing, and the run cannot pass without it.
+
+        Args:
+            reason: what is missing.
+            because: name of the check that fails for the same cause.
+        """
+        self._skip("not_run", reason, because)
+
+    def not_applicable(self, reason: str) -> NoReturn:
+        """Say that the promise does not concern this subject; nothing is missing."""
+        self._skip("not_applicable", reason)
+
+    def _leave(self, kind: str, text: str) -> None:
+        self.properties.append((PROPERTY_PREFIX + kind, text))
+
+    def leave_not_run(self, reason: str, *, because: str | None = None) -> None:
+        """As `not_run`, for a hook: the report is the caller's to change."""
+        self._leave("skip", json.dumps({"outcome": "not_run", "reason": reason, "because": because}))
+
+    def _skip(self, outcome: CheckOutcome, reason: str, because: str | None = None) -> NoReturn:
+        import pytest
+
+        self._leave("skip", json.dumps({"outcome": outcome, "reason": reason, "because": because}))
+        pytest.skip(reason)

@@ -1,0 +1,319 @@
+"""The hooks of a run with --clip-model: gather outcomes, decide, write reports, let the exit code say it."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import shlex
+import sys
+import textwrap
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from clip_eval.checkpoint.changes import Watched, watch
+from clip_eval.errors import ClipEvalError, NotAskable, OutputError
+from clip_eval.files.folder_lock import clear, owned
+from clip_eval.files.read_write import lacks_room, write_text
+from clip_eval.report import render_html, render_junit, render_markdown, terminal_failure
+from clip_eval.run.declared_checks import Case, declared_checks, find_case, is_of_suite
+from clip_eval.run.evidence import Evidence
+from clip_eval.run.results import Outcomes, name_in_suite
+from clip_eval.run.session import Session
+from clip_eval.run.settings import REPORTS
+from clip_eval.verdict.causes import attributed
+from clip_eval.verdict.decide import Asked, DeclaredCheck, complete, decide
+from clip_eval.verdict.run_record import CheckResult, RunRecord, dump
+
+if TYPE_CHECKING:
+    from clip_eval.verdict.compare import Mismatch
+
+__all__ = ["Recorder"]
+
+_INCONCLUSIVE = 10
+
+
+class Recorder:
+    """One per process. On xdist workers it only explains mismatches and hands over; the controller owns the record."""
+
+    def __init__(self, session: Session, config: pytest.Config) -> None:
+        self.session = session
+        self.config = config
+        self.outcomes = Outcomes(session.settings.rerun)
+        self.record: RunRecord | None = None
+        self._started = time.time()
+        self._collected: list[str] = []
+        self._announced: list[str] = []
+        self._deselected: list[str] = []
+        self._facts: dict[str, Any] = {}
+        self._folders = contextlib.ExitStack()
+        self._unwritten: OutputError | None = None
+        self._watched: Watched | None = None
+
+    def prepare(self) -> None:
+        """Own the folders, empty them, and look at everything the user named before long work. Raises ClipEvalError."""
+        if self._is_worker:
+            return  # the controller has looked
+        try:
+            self._own_folders()
+            self.session.look()
+            self._watched = watch(self.session.candidate.checkpoint)
+        except BaseException:
+            self._folders.close()
+            raise
+
+    def _own_folders(self) -> None:
+        out, repro = self.session.settings.out, self.session.settings.repro
+        self._folders.enter_context(owned(*(folder for folder in (out, repro) if folder is not None)))
+        if out is not None:
+            clear(out, REPORTS)
+        if repro is not None:
+            from clip_eval.run.repro import remove_bundles
+
+            remove_bundles(Path(repro))
+
+    def pytest_unconfigure(self) -> None:
+        """The folders are others' again."""
+        self._folders.close()
+
+    @property
+    def _is_worker(self) -> bool:
+        return hasattr(self.config, "workerinput")
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, None, None]:
+        """Mark the suite's tests before any other plugin can drop one.
+
+        A node id does not tell them from a user's: outside of the root directory it holds no more than a file's name.
+        """
+        for item in items:
+            if is_of_suite(item.path):
+                Evidence(item.user_properties).in_suite(_name(item))
+                self._collected.append(_name(item))
+        return (yield)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Under xdist the workers collect; this is known even of those that do not live to hand over."""
+        self._announced += [nodeid for nodeid in ids if self._may_be_of_suite(nodeid)]
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        """A deselected check was not run, and the run cannot pass without it."""
+        self._deselected += [_name(item) for item in items if is_of_suite(item.path)]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """A mismatch speaks in five lines instead of a traceback, a finding in its paragraph."""
+        from clip_eval.verdict.compare import Mismatch
+
+        error = None if call.excinfo is None else call.excinfo.value
+        if isinstance(error, NotAskable):
+            Evidence(item.user_properties).leave_not_run(str(error), because=error.finding)
+        elif isinstance(error, ClipEvalError) and call.when == "call":
+            Evidence(item.user_properties).reason(str(error))
+        full = error is not None and lacks_room(error)
+        if full:
+            Evidence(item.user_properties).leave_not_run(f"the check found no room on the disk: {error}")
+        if isinstance(error, Mismatch) and (module := self._located(error)):
+            Evidence(item.user_properties).diverges_at(module)
+        report = yield
+        if full or isinstance(error, NotAskable):
+            report.outcome, report.longrepr = "skipped", (str(item.path), 0, f"Skipped: {error}")
+        elif isinstance(error, ClipEvalError) and call.when == "call":
+            report.longrepr = terminal_failure(self._explained(item, report))
+        if isinstance(error, Mismatch):
+            result = self._explained(item, report)
+            report.longrepr = "\n".join([terminal_failure(result), *self._bundled(error, result)])
+        return report
+
+    def _explained(self, item: pytest.Item, report: pytest.TestReport) -> CheckResult:
+        """The result behind a failed check; a user's own test speaks as those of the suite do."""
+        case = self._case(report)
+        if case is not None:
+            return self.outcomes.result(report, case)
+        rerun = shlex.join(["pytest", report.nodeid, *self.session.settings.pytest_options()])
+        return replace(self.outcomes.result(report, Case(_own_check(item))), rerun=rerun)
+
+    def _bundled(self, error: Mismatch, result: CheckResult) -> list[str]:
+        """Leave what shows the failure without pytest, where that was asked for, and say where it is."""
+        from clip_eval.run.repro import bundle_name, write_bundle
+
+        if self.session.settings.repro is None:
+            return []
+        name = bundle_name(result.id, result.case)
+        title = f"{result.id}{f'[{result.case}]' if result.case else ''}: {error.measurement.name}"
+        directory = Path(self.session.settings.repro).absolute()
+        line = write_bundle(directory, name, title=title, numbers=error.numbers, clip=self.session.candidate.clip)
+        return [f"{'repro':<10}{line}"]
+
+    def _located(self, error: Mismatch) -> str | None:
+        """The cause before the place: a defect of a module is seen in everything after it."""
+        observed = None if error.numbers is None else error.numbers.observed
+        try:
+            return self.session.candidate.localiser.first_divergence(error.diverges_at, observed)
+        except Exception:  # a subject may be too broken to be asked again; the place where it showed then stands
+            return error.diverges_at
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Gather results; under xdist the controller sees every worker's report."""
+        case = self._case(report)
+        if case is not None:
+            self.outcomes.add(report, case)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over what an xdist worker knows and no report carries; a dead worker hands over nothing."""
+        handover = getattr(node, "workeroutput", {})
+        self._collected += handover.get("clip_eval.collected", [])
+        self._deselected += handover.get("clip_eval.deselected", [])
+        self._facts = handover.get("clip_eval.facts") or self._facts
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Decide, write the reports, and let the exit code say it."""
+        from clip_eval.subject.environment import facts
+
+        if self._is_worker:
+            output = session.config.workeroutput  # type: ignore[attr-defined]
+            output["clip_eval.collected"] = self._collected
+            output["clip_eval.deselected"] = self._deselected
+            output["clip_eval.facts"] = facts(self.session.candidate)
+        elif self._suite_took_part and session.exitstatus != pytest.ExitCode.USAGE_ERROR:
+            self._facts = self._facts or facts(self.session.candidate)
+            self._finish(session)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """The verdict and its reasons, last."""
+        if self.record is None:
+            return
+        terminalreporter.section("clip-eval")
+        for line in self._closing_lines(self.record):
+            terminalreporter.write_line(line)
+        if self._unwritten is not None:
+            sys.stderr.write(f"ERROR: {self._unwritten}\n")
+
+    def _finish(self, session: pytest.Session) -> None:
+        self.record = self._record()
+        try:
+            if self.session.settings.out is not None:
+                _write_reports(self.record, self.session.settings.out)
+        except OutputError as error:
+            self._unwritten, session.exitstatus = error, error.exit_code
+            return
+        code = int(session.exitstatus)
+        if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+            own_tests_failed = code == pytest.ExitCode.TESTS_FAILED and self.record.verdict == "pass"
+            verdicts = {"pass": int(own_tests_failed), "fail": 1, "inconclusive": _INCONCLUSIVE}
+            session.exitstatus = verdicts[self.record.verdict]
+
+    def _record(self) -> RunRecord:
+        settings = self.session.settings
+        declared = declared_checks()
+        checks = attributed(complete(self._results(), declared=declared))
+        decision = decide(
+            checks=checks,
+            declared=declared,
+            surface_changes=self.outcomes.surface_changes,
+            tasks=self.outcomes.tasks,
+            throughput=self.outcomes.throughput,
+            asked=Asked(
+                baseline=settings.baseline is not None,
+                tasks=settings.library is not None,
+                throughput=settings.throughput,
+            ),
+            new_weights=settings.new_weights,
+            required=self.session.policy.require,
+            changed=() if self._watched is None else self._watched.changed(),
+        )
+        return RunRecord(
+            started=datetime.fromtimestamp(self._started, tz=timezone.utc).isoformat(timespec="seconds"),
+            duration_s=round(time.time() - self._started, 3),
+            arguments=settings.arguments(),
+            verdict=decision.verdict,
+            headline=decision.headline,
+            reasons=decision.reasons,
+            scope=decision.scope,
+            provenance=self._facts["provenance"],
+            candidate=self.session.candidate.info(self._facts["attention"]),
+            baseline=self.session.pack_info,
+            checks=checks,
+            surface_changes=tuple(self.outcomes.surface_changes),
+            tasks=tuple(self.outcomes.tasks),
+            throughput=tuple(self.outcomes.throughput),
+            notes=(*self.session.candidate.checkpoint.notes, *self.outcomes.notes),
+        )
+
+    def _results(self) -> list[CheckResult]:
+        """Every result, in the order of collection however workers shared the tests, with one for each test that has
+        none.
+        """
+        for case in _cases(self._deselected):
+            self.outcomes.not_run(case, "deselected")
+        collected = _cases(self._collected + self._announced)
+        for case in collected:
+            self.outcomes.not_run(case, "collected, but without a result")
+        places = {case: place for place, case in enumerate(collected)}
+        found = self.outcomes.checks
+        return [found[case] for case in sorted(found, key=lambda case: places.get(case, len(places)))]
+
+    @property
+    def _suite_took_part(self) -> bool:
+        """A run that collects nothing of the suite is a user's own test run: no record, no verdict."""
+        return bool(self._collected or self.outcomes.checks)
+
+    def _case(self, report: pytest.TestReport) -> Case | None:
+        """The suite's case that a report is about; None for a user's own test, even one of the same name."""
+        name = name_in_suite(report)
+        if name is None and str(report.when) == "???" and self._may_be_of_suite(report.nodeid):
+            name = report.nodeid  # an xdist worker died in this test, and its marks with it
+        return None if name is None else find_case(name)
+
+    def _may_be_of_suite(self, nodeid: str) -> bool:
+        """Whether a node id alone could be a check's; only good for what can make a run worse."""
+        path = self.config.rootpath / nodeid.partition("::")[0]
+        return is_of_suite(path) or not path.exists()
+
+    def _closing_lines(self, record: RunRecord) -> list[str]:
+        reasons = [line for reason in record.reasons for line in _wrapped(f"- {reason}", indent="  ")]
+        out = self.session.settings.out
+        reports = [] if out is None or self._unwritten else [f"reports: {out / 'report.html'}"]
+        notes = [line for note in record.notes for line in _wrapped(f"note: {note}", indent="  ")]
+        return [*_wrapped(record.headline), *reasons, *notes, *reports]
+
+
+def _wrapped(text: str, *, indent: str = "") -> list[str]:
+    """Lines of 80 columns; paths and ids stay whole, so that they can be copied."""
+    return textwrap.wrap(text, 80, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _cases(names: list[str]) -> list[Case]:
+    """The declared cases among names of tests, each once."""
+    return list(dict.fromkeys(case for case in map(find_case, names) if case is not None))
+
+
+def _name(item: pytest.Item) -> str:
+    return f"{item.path.name}::{item.name}"
+
+
+def _own_check(item: pytest.Item) -> DeclaredCheck:
+    """A user's own test as a check: its docstring's first paragraph is the promise, else its name."""
+    promise, _, _ = (inspect.getdoc(getattr(item, "obj", None)) or item.name).partition("\n\n")
+    return DeclaredCheck(id=item.nodeid, chapter="own", scope="contract", promise=" ".join(promise.split()))
+
+
+def _write_reports(record: RunRecord, out: Path) -> None:
+    """Write the reports, all or none, each whole and none before all can be rendered."""
+    texts = [render(record) for render in (render_html, render_markdown, render_junit, dump)]
+    try:
+        for name, text in zip(REPORTS, texts, strict=True):
+            write_text(out / name, text)
+    except OutputError:
+        clear(out, REPORTS)
+        raise

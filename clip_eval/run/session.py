@@ -1,0 +1,147 @@
+"""What the checks of one process share: the checkpoint, the subject, its observations and the oracle, each made when
+first asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from clip_eval.errors import LibraryError, PackError, UsageError
+from clip_eval.processes import require_clip_eval
+from clip_eval.run.settings import Settings
+from clip_eval.subject.candidate import Candidate
+from clip_eval.verdict.acceptances import Acceptance, Ruling, read_acceptances, rule
+from clip_eval.verdict.policy import Policy, read_policy
+from clip_eval.verdict.run_record import SubjectInfo
+
+if TYPE_CHECKING:
+    from clip_eval.baseline import Baseline, Pack
+    from clip_eval.dataset import Library
+    from clip_eval.tasks.zero_shot import ZeroShotScores
+
+__all__ = ["Session"]
+
+
+@dataclass
+class Session:
+    """One candidate, loaded one way, with everything derived from it."""
+
+    settings: Settings
+
+    @cached_property
+    def candidate(self) -> Candidate:
+        """The checkpoint under test and how it is loaded."""
+        settings = self.settings
+        return Candidate(
+            settings.model, settings.dtype, settings.device, settings.attention, keep_calls=settings.repro is not None
+        )
+
+    def look(self) -> None:
+        """Open everything the user named, before long work. Raises ClipEvalError."""
+        self.candidate.checkpoint  # noqa: B018 - opening it is the look
+        if self.library is not None:
+            self.library.require_complete()
+        self.pack  # noqa: B018 - opening it is the look
+        self.acceptances  # noqa: B018 - reading them is the look
+        self.policy  # noqa: B018 - reading it is the look
+        if self.settings.baseline_python is not None:
+            require_clip_eval(self.settings.baseline_python)
+        self.require_place()
+
+    def require_place(self) -> None:
+        """Look whether the device and the attention asked for can be used; loads torch only where one was named that
+        may be missing. Raises UsageError with the nearest name.
+        """
+        if self.settings.device == "cpu" and self.settings.attention in (None, "eager", "sdpa"):
+            return
+        from clip_eval.subject import require_attention, require_device
+
+        require_device(self.settings.device)
+        if self.settings.attention is not None:
+            require_attention(self.settings.attention)
+
+    @cached_property
+    def library(self) -> Library | None:
+        """The evaluation set; None where none was asked for. Raises LibraryError where it is none."""
+        from clip_eval.dataset import open_library
+
+        return None if self.settings.library is None else open_library(self.settings.library)
+
+    @cached_property
+    def zero_shot(self) -> ZeroShotScores:
+        """The subject's answers to the library's zero-shot task. Raises LibraryError where there is none."""
+        from clip_eval.tasks.zero_shot import score_zero_shot
+
+        if self.library is None:
+            raise LibraryError("there is no library to score", fix="Add --library DIR")
+        return score_zero_shot(self.candidate.subject, self.library)
+
+    @cached_property
+    def pack(self) -> Pack | None:
+        """The baseline pack; None where none was asked for. Raises PackError where it is none, or for another input."""
+        from clip_eval.baseline import open_pack
+
+        if self.settings.baseline is None:
+            return None
+        pack = open_pack(self.settings.baseline)
+        if not self.settings.new_weights:
+            pack.require_inputs_fit(self.candidate.checkpoint.config, where=self.settings.baseline)
+        return pack
+
+    @cached_property
+    def baseline(self) -> Baseline:
+        """The candidate against the pack; on equal inputs, what was observed is shared. Raises PackError."""
+        from clip_eval.baseline import Baseline
+        from clip_eval.subject.observations import Clip
+
+        if self.pack is None:
+            raise PackError("there is no pack to compare with", fix="Add --baseline PACK")
+        same_inputs = self.pack.has_inputs(self.candidate.batch)
+        same_question = same_inputs and self.pack.config == self.candidate.checkpoint.config
+        return Baseline(
+            self.pack,
+            self.candidate.clip,
+            self.candidate.clip if same_inputs else Clip(self.candidate.subject, self.pack.inputs),
+            self.candidate.oracle
+            if same_question
+            else replace(self.candidate.oracle_on(self.pack.inputs), config=self.pack.config),
+        )
+
+    @cached_property
+    def acceptances(self) -> tuple[Acceptance, ...]:
+        """What the user accepts of the differences from the pack; empty where no file was named. Raises UsageError."""
+        if self.settings.accepted is None:
+            return ()
+        if self.settings.baseline is None:
+            raise UsageError(
+                "--accepted excuses differences from a pack, and none was named", fix="Add --baseline PACK"
+            )
+        return read_acceptances(self.settings.accepted)
+
+    @cached_property
+    def policy(self) -> Policy:
+        """What is asked beyond the rules; nothing where no file was named. Raises UsageError."""
+        return Policy() if self.settings.policy is None else read_policy(self.settings.policy)
+
+    @cached_property
+    def ruling(self) -> Ruling:
+        """Every difference of the surface from the pack, with what excuses it today (UTC)."""
+        changes = self.baseline.surface_changes()
+        return rule(changes, self.acceptances, today=datetime.now(tz=timezone.utc).date())
+
+    @property
+    def pack_info(self) -> SubjectInfo | None:
+        """How the baseline appears in the run record."""
+        if self.pack is None:
+            return None
+        return SubjectInfo(
+            source=str(self.settings.baseline),
+            revision=f"sha256 {self.pack.digest}",
+            fingerprints=asdict(self.pack.fingerprints),
+            dtype="float32",
+            device=self.pack.device,
+            attention=self.pack.recorded_in.attention,
+        )

@@ -1,0 +1,209 @@
+"""What a teacher-forced pass showed: each value that enters or leaves a module beside what it should be, in the order
+of computation, with the module to name if that value is the first to be wrong.
+
+It is named by its path in the checkpoint: the leaf whose output is wrong, or, where a value is wrong before it enters a
+leaf and all leaves before are right, the module that holds what lies between them (the attention between `v_proj` and
+`out_proj`, a residual between `out_proj` and `layer_norm2`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clip_eval.oracle.expected.modules import ExpectedModules, Point
+from clip_eval.oracle.expected.outputs import Oracle
+from clip_eval.probes.batches import Batch
+from clip_eval.subject.observations import Clip, Question
+from clip_eval.subject.teacher_forcing import HEAD, Forced, force
+from clip_eval.verdict.compare import Expected, agrees
+
+__all__ = ["Look", "Pass", "Probe", "forced_pass"]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One value of a forced pass beside what it should be.
+
+    Attributes:
+        name: what is looked at.
+        place: the module to name if the values differ and all before were right.
+        observed: a tensor.
+        expected: value and bound.
+        where: elements that count; None for all.
+    """
+
+    name: str
+    place: str
+    observed: Any
+    expected: Expected
+    where: NDArray[np.bool_] | None
+
+    @property
+    def is_right(self) -> bool:
+        """True where every element that counts lies within its bound."""
+        return agrees(self.observed, self.expected, where=self.where)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A forced pass.
+
+    Attributes:
+        looks: everything seen, part by part ("vision", "text", "head"), each in the order of computation.
+        unseen: leaves that hold weights of the model and were not called.
+    """
+
+    looks: Mapping[str, Iterable[Look]]
+    unseen: tuple[str, ...]
+
+
+def forced_pass(
+    clip: Clip, oracle: Oracle, question: Question, *, parts: Collection[str] = ("vision", "text", "head")
+) -> Pass | None:
+    """Put a question to the subject again, with every module forced; None for inputs that are not the probe's.
+
+    Args:
+        clip: the subject and its probe.
+        oracle: the expected values on the same probe.
+        question: what to ask.
+        parts: the towers that are forced and looked at; for the head alone, both projections are.
+    """
+    probe = Probe.of(question, clip.batch)
+    if probe is None:
+        return None
+    expected = probe.expected(oracle, parts)
+    forced = force(
+        clip.subject,
+        question.model_class,
+        tuple(expected.values()),
+        lambda: clip.subject.run(question.model_class, question.inputs, method=question.method, **question.options),
+    )
+    looks: dict[str, Iterable[Look]] = {
+        part: _looks(forced, modules, probe.real(clip) if part == "text" else None)
+        for part, modules in expected.items()
+        if part in parts
+    }
+    if "head" in parts and len(expected) == 2 and hasattr(forced.output, "logits_per_text"):
+        looks["head"] = _head(forced.output, oracle, probe)
+    return Pass(looks, _unseen(clip, question, forced, expected))
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Which part of a batch a question is about: its first images, first texts and their first tokens, and a mask."""
+
+    images: int
+    texts: int
+    tokens: int
+    mask: str
+
+    @classmethod
+    def of(cls, question: Question, batch: Batch) -> Probe | None:
+        """Return what a question is about; None where its inputs are not the batch's."""
+        pixels, ids = question.inputs.get("pixel_values"), question.inputs.get("input_ids")
+        if set(question.inputs) - {"pixel_values", "input_ids", "attention_mask"}:
+            return None
+        images = 0 if pixels is None else len(pixels)
+        texts, tokens = (0, 0) if ids is None else ids.shape
+        same = (pixels is None or np.array_equal(pixels, batch.pixel_values[:images])) and (
+            ids is None or np.array_equal(ids, batch.input_ids[:texts, :tokens])
+        )
+        given = question.inputs.get("attention_mask")
+        masks = [kind for kind in ("padding", "interior") if _is_mask(given, batch.mask(kind)[:texts, :tokens])]
+        return cls(images, texts, tokens, masks[0]) if same and masks else None
+
+    def expected(self, oracle: Oracle, parts: Collection[str]) -> dict[str, ExpectedModules]:
+        """What the modules of each tower that is asked should show, for the head alone those of its projection."""
+        found = {}
+        towers = {"vision", "text"} & set(parts)
+        made = oracle.modules if towers else oracle.projection
+        if self.images and (not towers or "vision" in towers):
+            found["vision"] = made("vision").rows(self.images)
+        if self.texts and (not towers or "text" in towers):
+            modules = made(self.mask).rows(self.texts)
+            whole = self.tokens == oracle.batch.input_ids.shape[1]
+            found["text"] = modules if whole else modules.tokens(self.tokens)
+        return found
+
+    def real(self, clip: Clip) -> NDArray[np.bool_]:
+        """Which tokens count, (texts, tokens)."""
+        return clip.real(self.texts, self.mask)[:, : self.tokens]
+
+
+def _is_mask(given: NDArray[Any] | None, mask: NDArray[np.int64]) -> bool:
+    """Whether every token that counts sees the same keys under a mask that was given: in a causal tower, without one
+    and under one that permits all it does as under the padding mask.
+    """
+    return given is None or bool(np.all(given)) or np.array_equal(given, mask)
+
+
+def _looks(forced: Forced, expected: ExpectedModules, real: NDArray[np.bool_] | None) -> Iterator[Look]:
+    """Everything seen of one tower, in the order of computation; of each call of a module, if there were several."""
+    before: Point | None = None
+    unseen: Point | None = None
+    done: set[tuple[int, int]] = set()  # one tensor that is seen at several points is looked at once
+    for point, value in expected.points.items():
+        if point not in forced.seen:
+            unseen = unseen or point
+            continue
+        for observed in forced.seen[point]:
+            if (id(observed), id(value)) not in done:
+                done.add((id(observed), id(value)))
+                counts = None if real is None or value.value.ndim != 3 else real[:, :, None]  # (texts, tokens, 1)
+                yield from _split(Look(str(point), _place(point, before, unseen), observed, value, counts), point)
+        before, unseen = point, None
+
+
+def _split(look: Look, point: Point) -> Iterator[Look]:
+    """The class embedding belongs to no module: where only the first token of the embeddings is wrong, it is."""
+    if str(point) != "output of vision_model.embeddings" or look.observed.shape != look.expected.value.shape:
+        yield look
+        return
+    yield Look(look.name, look.place, look.observed[:, 1:], look.expected[:, 1:], None)
+    yield Look(
+        f"{look.name}, class token", f"{look.place}.class_embedding", look.observed[:, :1], look.expected[:, :1], None
+    )
+
+
+def _place(point: Point, before: Point | None, unseen: Point | None) -> str:
+    """Who is to blame for a wrong value at `point`: the module, for what it returns; for what is given to it, the
+    module that holds both it and the last one seen, or the first of those on the way that were not seen.
+    """
+    if point.what != "input":
+        return point.module
+    if unseen is not None:
+        return unseen.module
+    if before is None:
+        return point.module.rpartition(".")[0]
+    return _common(before.module, point.module) or point.module
+
+
+def _common(one: str, other: str) -> str:
+    """The innermost module that holds both, or is one of them."""
+    shared = []
+    for left, right in zip(one.split("."), other.split("."), strict=False):
+        if left != right:
+            break
+        shared.append(left)
+    return ".".join(shared).removesuffix(".layers")
+
+
+def _head(output: Any, oracle: Oracle, probe: Probe) -> Iterator[Look]:
+    expected = oracle.head(images=probe.images, texts=probe.texts, mask=probe.mask)
+    for name, place in HEAD.items():
+        yield Look(f"{name} of CLIPModel", place, output[name], getattr(expected, name), None)
+    yield Look("logits_per_image of CLIPModel", "logit_scale", output.logits_per_image, expected.logits_per_image, None)
+
+
+def _unseen(clip: Clip, question: Question, forced: Forced, expected: Mapping[str, ExpectedModules]) -> tuple[str, ...]:
+    """Leaves whose weights the model has, and which were not called."""
+    held = {name.rpartition(".")[0] for name in clip.subject.weights(question.model_class)}
+    points: Sequence[Point] = [point for modules in expected.values() for point in modules.points]
+    return tuple(
+        point.module for point in points if point.what == "output" and point.module in held and point not in forced.seen
+    )

@@ -1,0 +1,206 @@
+"""Observations: everything a subject returned for a probe, made once a session and shared by all checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clip_eval.checkpoint.config import ClipConfig
+from clip_eval.probes.batches import Batch, batch_of
+from clip_eval.subject import Call, Subject, transformers_release
+from clip_eval.subject.entry_points import EntryPoint
+from clip_eval.subject.output_tree import tensors_of
+
+__all__ = ["Clip", "Part", "Question"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """One call of the subject.
+
+    Attributes:
+        model_class: the class that was called.
+        method: "forward" or the name of a method.
+        inputs: the arrays by keyword.
+        options: the other keywords; "attention" among them is an implementation other than the subject's.
+    """
+
+    model_class: str
+    method: str
+    inputs: Mapping[str, NDArray[Any]]
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """A tensor of an answer.
+
+    Attributes:
+        question: what was asked.
+        path: where in the answer, a dotted name such as "text_model_output.hidden_states.3"; "" for all of it.
+        tensor: as it was returned.
+    """
+
+    question: Question
+    path: str
+    tensor: Any
+
+
+@dataclass(slots=True)
+class Clip:
+    """The subject under test, asked by row counts and options. Each distinct question is put once; the answer is kept.
+
+    Every method takes `attention` (another attention implementation than the subject's) and passes further keywords
+    on to the model. `mask` is "padding", "interior" (two tokens inside each text hidden besides) or "none" (no
+    attention_mask given).
+    """
+
+    subject: Subject
+    batch: Batch
+    _answers: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
+    _questions: dict[tuple[Any, ...], Question] = field(default_factory=dict, repr=False)
+
+    def on(self, batch: Batch) -> Clip:
+        """Return the same subject asked about another batch, such as one from `process`."""
+        return Clip(self.subject, batch)
+
+    def process(self, *, texts: Sequence[str], images: Sequence[Image.Image]) -> Batch:
+        """Return the batch that the checkpoint's own processor makes of texts and pictures.
+
+        Raises:
+            ValueError: there is no text or no picture.
+        """
+        if not (texts and images):
+            raise ValueError("a batch needs at least one text and one picture")
+        processed = self.subject.process(
+            self.subject.processor(), text=list(texts), images=list(images), padding=True, return_tensors="np"
+        )
+        return batch_of(processed["pixel_values"], processed["input_ids"], processed["attention_mask"])
+
+    @property
+    def config(self) -> ClipConfig:
+        """The checkpoint's config."""
+        return self.subject.checkpoint.config
+
+    @property
+    def release(self) -> Any:
+        """The installed transformers release."""
+        return transformers_release()
+
+    @property
+    def dtype(self) -> str:
+        """The subject's dtype by name."""
+        return self.subject.dtype
+
+    @property
+    def attention(self) -> str:
+        """The attention implementation that the full model really uses."""
+        return str(self.subject.model("CLIPModel").config._attn_implementation)
+
+    def forward(self, *, images: int, texts: int, mask: str = "padding", **options: Any) -> Any:
+        """Return CLIPModel's output for the first `images` and `texts` of the probe."""
+        return self._ask(
+            "CLIPModel", "forward", {**self.images(images), **self.texts(texts, mask)}, (images, texts, mask), options
+        )
+
+    def text_model(self, *, texts: int, mask: str = "padding", tokens: int | None = None, **options: Any) -> Any:
+        """Return CLIPTextModel's output; with `tokens`, for batches cut after that many."""
+        inputs = {name: values[:, :tokens] for name, values in self.texts(texts, mask).items()}  # (texts, tokens)
+        return self._ask("CLIPTextModel", "forward", inputs, (texts, mask, tokens), options)
+
+    def vision_model(self, *, images: int, **options: Any) -> Any:
+        """Return CLIPVisionModel's output."""
+        return self._ask("CLIPVisionModel", "forward", self.images(images), (images,), options)
+
+    def text_model_with_projection(self, *, texts: int, mask: str = "padding", **options: Any) -> Any:
+        """Return CLIPTextModelWithProjection's output."""
+        return self._ask("CLIPTextModelWithProjection", "forward", self.texts(texts, mask), (texts, mask), options)
+
+    def vision_model_with_projection(self, *, images: int, **options: Any) -> Any:
+        """Return CLIPVisionModelWithProjection's output."""
+        return self._ask("CLIPVisionModelWithProjection", "forward", self.images(images), (images,), options)
+
+    def text_features(self, *, texts: int, mask: str = "padding", **options: Any) -> Any:
+        """Return whatever CLIPModel.get_text_features gives in this release."""
+        return self._ask("CLIPModel", "get_text_features", self.texts(texts, mask), (texts, mask), options)
+
+    def image_features(self, *, images: int, **options: Any) -> Any:
+        """Return whatever CLIPModel.get_image_features gives in this release."""
+        return self._ask("CLIPModel", "get_image_features", self.images(images), (images,), options)
+
+    def once(self, question: Hashable, ask: Callable[[], Any]) -> Any:
+        """Return the answer to a question of any kind: what `ask` gives, asked when it is first needed."""
+        if (question,) not in self._answers:
+            self._answers[question,] = ask()
+        return self._answers[question,]
+
+    def part(self, observed: Any) -> Part | None:
+        """Return the part of an answer that a tensor is, or is a view of; None for anything else."""
+        if not hasattr(observed, "untyped_storage"):
+            return None
+        parts = (
+            Part(self._questions[key], path.removeprefix("."), tensor)
+            for key, answer in self._answers.items()
+            if key in self._questions
+            for path, tensor in tensors_of(answer, "").items()
+            if _shares_memory(tensor, observed)
+        )
+        return max(parts, key=lambda part: (part.tensor is observed, part.tensor.shape == observed.shape), default=None)
+
+    def call_of(self, observed: Any) -> tuple[Call, str, Any] | None:
+        """Return the last call that was kept whose answer holds a tensor, or what it is a view of, with the dotted name
+        of it in the answer and itself; None where there is none, or none are kept.
+        """
+        if not hasattr(observed, "untyped_storage"):
+            return None
+        found = (
+            (call, path.removeprefix("."), tensor)
+            for call in reversed(self.subject.calls or ())
+            for path, tensor in tensors_of(call.answer, "").items()
+            if _shares_memory(tensor, observed)
+        )
+        return next(found, None)
+
+    def images(self, count: int) -> Mapping[str, NDArray[Any]]:
+        """Return the keywords of the first `count` images."""
+        return {"pixel_values": self.batch.pixel_values[:count]}
+
+    def texts(self, count: int, mask: str = "padding") -> Mapping[str, NDArray[Any]]:
+        """Return the keywords of the first `count` texts."""
+        ids = {"input_ids": self.batch.input_ids[:count]}
+        return ids if mask == "none" else {**ids, "attention_mask": self.batch.mask(mask)[:count]}
+
+    def inputs(self, entry: EntryPoint, *, images: int, texts: int, mask: str = "padding") -> dict[str, NDArray[Any]]:
+        """Return the keywords that an entry point takes: the first `images` and `texts` of the probe."""
+        return {**(self.texts(texts, mask) if entry.texts else {}), **(self.images(images) if entry.images else {})}
+
+    def enter(self, entry: EntryPoint, tensors: Mapping[str, Any], **options: Any) -> Any:
+        """Call an entry point with tensors, anew each time; options go on to `Subject.call`."""
+        return self.subject.call(entry.model_class, method=entry.method, **tensors, **options)
+
+    def real(self, count: int, mask: str = "padding") -> NDArray[np.bool_]:
+        """Return which tokens count, (texts, tokens): those whose mask is 1."""
+        return np.asarray(self.batch.mask("padding" if mask == "none" else mask)[:count] == 1)
+
+    def _ask(
+        self,
+        model_class: str,
+        method: str,
+        inputs: Mapping[str, NDArray[Any]],
+        rows: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> Any:
+        key = (model_class, method, rows, tuple(sorted(options.items())))
+        if key not in self._answers:
+            self._questions[key] = Question(model_class, method, inputs, options)
+            self._answers[key] = self.subject.run(model_class, inputs, method=method, **options)
+        return self._answers[key]
+
+
+def _shares_memory(one: Any, other: Any) -> bool:
+    return bool(one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr())

@@ -1,0 +1,96 @@
+"""What the checks of CLIPForImageClassification share: a tiny model with a classifier, its inputs and labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from clip_eval.checkpoint.dtypes import round_values
+from clip_eval.oracle.expected.classifier import expected_classes
+from clip_eval.oracle.expected.outputs import Oracle
+from clip_eval.probes.batches import Batch, make_batch
+from clip_eval.subject import CLASSIFIER, Subject
+from clip_eval.subject.observations import Clip
+from clip_eval.subject.tiny_clip import classifier_of, classifier_weights, small_subject
+from clip_eval.verdict.compare import Expected
+
+__all__ = ["CLASSES", "Classifier", "classifier"]
+
+CLASSES = 3
+"""Labels of the usual classifier; another count than that of images."""
+
+_SIZES = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 2, "image_size": 24, "patch_size": 8}
+"""Nine patches, as a mean over one shows nothing; two layers and heads, so that none can be taken for another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A tiny CLIPForImageClassification of the candidate's kind.
+
+    Attributes:
+        small: the tiny CLIP that it was made of.
+        subject: loads the classifier.
+        labels: how many it has.
+        batch: its images.
+    """
+
+    small: Subject
+    subject: Subject
+    labels: int
+    batch: Batch
+
+    def call(self, *arguments: object, problem: str | None = None, images: int | None = None, **options: Any) -> Any:
+        """Call it on its first images, all by default.
+
+        Args:
+            arguments: by position after the pixels.
+            problem: problem_type of the config. Whatever a call makes of it is put back.
+            images: how many.
+            options: by keyword; `attention` is an implementation for this call.
+        """
+        pixels = self.subject.tensors({"pixel_values": self.batch.pixel_values[:images]})
+        given = (pixels.pop("pixel_values"),) if arguments else ()
+        with self.subject.configured(CLASSIFIER, {"problem_type": problem}):
+            return self.subject.call(CLASSIFIER, *given, *arguments, **pixels, **options)
+
+    def labels_of(self, kind: str) -> tuple[Any, NDArray[Any]]:
+        """Return labels as a tensor and as an array: "numbers", "choices" or "flags", all exact in any dtype."""
+        images = len(self.batch.pixel_values)
+        grid = np.arange(images * self.labels).reshape(images, self.labels)  # (images, labels)
+        values = {
+            "numbers": grid % 5 / 4 - 0.5,
+            "flags": (grid % 7 % 2).astype(np.float64),
+            "choices": np.arange(images) % max(self.labels, 1),
+        }[kind]
+        tensor = self.subject.tensors({"labels": values})["labels"]
+        return (tensor if kind == "choices" else tensor.to(self.subject.model(CLASSIFIER).dtype)), values
+
+    def oracle(self) -> Oracle:
+        """Return what its vision tower should give."""
+        precision, checkpoint = self.subject.precision, self.small.checkpoint
+        return Oracle(checkpoint.weights(precision.dtype), checkpoint.config, precision, self.batch)
+
+    def expected_logits(self) -> Expected:
+        """Return the logits that it should give, (images, labels)."""
+        precision, checkpoint = self.subject.precision, self.small.checkpoint
+        head = classifier_weights(self.labels, checkpoint.config.vision.hidden_size)
+        rounded = {name: round_values(values, precision.dtype).astype(np.float64) for name, values in head.items()}
+        weights = {**checkpoint.weights(precision.dtype), **rounded}
+        return expected_classes(weights, checkpoint.config.vision, self.batch.pixel_values, precision)
+
+
+def classifier(clip: Clip, directories: pytest.TempPathFactory, labels: int = CLASSES) -> Classifier:
+    """Return the classifier of so many labels, made once a session."""
+
+    def make() -> Classifier:
+        directory = directories.mktemp("classifier")
+        small = small_subject(directory / "clip", clip.subject, vision=_SIZES)
+        made = classifier_of(directory / "classifier", small, labels=labels)
+        return Classifier(small, made, labels, make_batch(small.checkpoint.config))
+
+    found: Classifier = clip.once(("the classifier", labels), make)
+    return found

@@ -1,0 +1,172 @@
+"""What the checks of pictures share: the ways to an image processor, and how its pixels are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clip_eval.errors import NotAskable
+from clip_eval.oracle.preprocessing.image_processor import Passes, PixelSettings, Spare, Transparency, preprocess
+from clip_eval.oracle.preprocessing.pixel_settings import settings_of, settings_problem
+from clip_eval.run.evidence import Evidence
+from clip_eval.subject import resizes_with_torchvision
+from clip_eval.subject.observations import Clip
+from clip_eval.verdict import budgets
+from clip_eval.verdict.compare import Compare, to_array
+
+__all__ = ["ROUTES", "Levels", "Pixels", "Route", "pixel_settings", "pixels_of", "raised", "with_factor"]
+
+Levels = Image.Image | NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A way by which users load an image processor: a class with from_pretrained, and options for that."""
+
+    class_name: str
+    options: Mapping[str, Any]
+
+
+ROUTES: Mapping[str, Route] = {
+    "AutoProcessor": Route("AutoProcessor", {}),
+    "CLIPProcessor": Route("CLIPProcessor", {}),
+    "AutoImageProcessor": Route("AutoImageProcessor", {}),
+    "CLIPImageProcessor": Route("CLIPImageProcessor", {}),
+    "CLIPImageProcessorPil": Route("CLIPImageProcessorPil", {}),
+    "CLIPImageProcessorFast": Route("CLIPImageProcessorFast", {}),
+    "AutoImageProcessor(use_fast=False)": Route("AutoImageProcessor", {"use_fast": False}),
+    "AutoImageProcessor(use_fast=True)": Route("AutoImageProcessor", {"use_fast": True}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """One check's view of the image processor.
+
+    Attributes:
+        clip: the subject.
+        compare: judges for the check.
+        settings: what the checkpoint's files tell the image processor to do.
+    """
+
+    clip: Clip
+    compare: Compare
+    settings: PixelSettings
+
+    def processor(self, route: str = "AutoProcessor") -> Any:
+        """Return what a route of `ROUTES` loads: a full processor or an image processor."""
+        return self.clip.subject.processor(ROUTES[route].class_name, **ROUTES[route].options)
+
+    def part(self) -> Any:
+        """Return the image processor that AutoProcessor loads, by itself."""
+        return _image_part(self.processor())
+
+    def backend(self, processor: Any = None) -> str:
+        """Return what resizes pictures in a processor, by default AutoProcessor's: "pillow" or "torchvision"."""
+        return "torchvision" if resizes_with_torchvision(_image_part(processor or self.processor())) else "pillow"
+
+    def passes(self, processor: Any = None) -> Passes:
+        """Return the order in which that backend filters rows and columns, as the oracle calls it."""
+        return "rows first" if self.backend(processor) == "torchvision" else "pillow"
+
+    def of(self, images: Any, *, processor: Any = None, **options: Any) -> NDArray[np.float64]:
+        """Return the pixel_values of a call, float64 as they are stacked.
+
+        Args:
+            images: passed on as they are.
+            processor: AutoProcessor's by default.
+            options: passed on as they are.
+        """
+        options = {"return_tensors": "pt", **options}
+        processed = self.clip.subject.process(processor or self.processor(), images=images, **options)
+        return to_array(processed["pixel_values"])
+
+    def budget(self, settings: PixelSettings, *, levels: float | None = None, processor: Any = None) -> budgets.Budget:
+        """Return how far pixels may be from the oracle's.
+
+        Args:
+            settings: what the oracle was told to do.
+            levels: differences of the resized levels; by default what the backend may make of a uint8 picture.
+            processor: decides on the backend; AutoProcessor's by default.
+        """
+        if levels is None:
+            other = settings.do_resize and self.backend(processor) == "torchvision"
+            levels = budgets.OTHER_RESIZE if other else 0
+        mean, std = (settings.image_mean, settings.image_std) if settings.do_normalize else ((0.0,), (1.0,))
+        factor = settings.rescale_factor if settings.do_rescale else 1.0
+        return budgets.pixels(mean, std, levels=levels, scale=255 * factor)
+
+    def judge(
+        self,
+        images: Any,
+        expected: Sequence[Levels],
+        *,
+        name: str,
+        settings: PixelSettings | None = None,
+        levels: float | None = None,
+        transparency: Transparency = "dropped",
+        spare: Spare = "before",
+        **options: Any,
+    ) -> None:
+        """Demand that a call gives the oracle's pixels of `expected`, one entry a picture.
+
+        Args:
+            images: given to AutoProcessor's processor as they are.
+            expected: pictures, or real levels, that the oracle is given.
+            name: what is compared, as reports print it.
+            settings: what the oracle is told to do; the checkpoint's by default.
+            levels: see `budget`.
+            transparency: what becomes of an alpha channel, see the oracle.
+            spare: where an odd zero goes, see the oracle.
+            options: given to the call.
+        """
+        __tracebackhide__ = True
+        chosen = settings or self.settings
+        passes = self.passes()
+        value = [preprocess(each, chosen, transparency=transparency, spare=spare, passes=passes) for each in expected]
+        self.compare.within(self.of(images, **options), np.stack(value), self.budget(chosen, levels=levels), name=name)
+
+
+def _image_part(processor: Any) -> Any:
+    """The image processor of a full processor, or itself."""
+    return getattr(processor, "image_processor", processor)
+
+
+def pixels_of(clip: Clip, compare: Compare, evidence: Evidence) -> Pixels:
+    """Return a check's view of the image processor; the check is not run where there is none."""
+    return Pixels(clip, compare, pixel_settings(clip, evidence))
+
+
+def pixel_settings(clip: Clip, evidence: Evidence) -> PixelSettings:
+    """Return what the checkpoint's files tell the image processor to do; the check is not run where there are none."""
+    if not clip.subject.checkpoint.has_image_processor:
+        evidence.not_run("the checkpoint has no image processor (preprocessor_config.json)")
+    if settings_problem(clip.subject.checkpoint):
+        # A file that the library cannot read either is the finding of the check that says so.
+        clip.subject.processor("AutoImageProcessor")
+    return settings_of(clip.subject.checkpoint)
+
+
+def with_factor(settings: PixelSettings, factor: float) -> PixelSettings:
+    """Return settings with another rescale factor."""
+    return replace(settings, rescale_factor=factor)
+
+
+def raised(call: Callable[[], object]) -> str:
+    """Return the name of the exception that a call ends with, "nothing" where it returns.
+
+    Raises:
+        NotAskable: the call cannot be made at all; that is no answer to it.
+    """
+    try:
+        call()
+    except NotAskable:
+        raise
+    except Exception as error:  # whatever the library raises is what a user sees
+        return type(error).__name__
+    return "nothing"

@@ -1,0 +1,188 @@
+"""A call is a function of its inputs: no state is kept, nothing of the caller's is changed, modes do not matter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clip_eval.run.evidence import Evidence
+from clip_eval.subject import MODEL_CLASSES, Subject
+from clip_eval.subject.entry_points import ENTRY_POINTS, EntryPoint
+from clip_eval.subject.observations import Clip
+from clip_eval.subject.output_tree import tensors_of
+from clip_eval.subject.tiny_clip import small_inputs, small_subject
+from clip_eval.verdict.compare import Compare
+
+IMAGES, TEXTS = 2, 3
+STATES: dict[str, Any] = {"output_hidden_states": True}
+
+every_entry = pytest.mark.parametrize("entry", ENTRY_POINTS, ids=str)
+every_class = pytest.mark.parametrize("model_class", MODEL_CLASSES)
+
+
+@every_entry
+def test_the_same_call_gives_the_same(clip: Clip, compare: Compare, entry: EntryPoint) -> None:
+    """The same call twice in a row gives the same in every bit of every tensor."""
+    inputs = clip.subject.tensors(clip.inputs(entry, images=IMAGES, texts=TEXTS, mask="interior"))
+    first = _kept(clip.enter(entry, inputs, **STATES), entry)
+    _same(compare, clip.enter(entry, inputs, **STATES), first, entry, "again")
+
+
+@every_entry
+def test_other_calls_leave_no_trace(clip: Clip, compare: Compare, entry: EntryPoint) -> None:
+    """Calls with other inputs, sizes, masks, options, attention or gradients in between change no later result, nor
+    what an earlier call returned.
+    """
+    inputs = clip.subject.tensors(clip.inputs(entry, images=IMAGES, texts=TEXTS, mask="interior"))
+    returned = clip.enter(entry, inputs)
+    first = _kept(returned, entry)
+    _other_calls(clip, entry)
+    _same(compare, returned, first, entry, "as returned before other calls")
+    _same(compare, clip.enter(entry, inputs), first, entry, "after other calls")
+
+
+@every_entry
+def test_outputs_belong_to_the_caller(clip: Clip, compare: Compare, entry: EntryPoint) -> None:
+    """A caller who overwrites every tensor that a call returned changes no later result and no weight.
+
+    Normalising features in place is common; an output that is a view of a weight, a buffer or a cache would not stand
+    it.
+    """
+    inputs = clip.subject.tensors(clip.inputs(entry, images=IMAGES, texts=TEXTS))
+    returned = clip.enter(entry, inputs, **STATES)
+    first = _kept(returned, entry)
+    for tensor in tensors_of(returned, str(entry)).values():
+        tensor.zero_()
+    _same(compare, clip.enter(entry, inputs, **STATES), first, entry, "after overwriting an earlier output")
+
+
+@every_entry
+def test_inputs_are_left_alone(clip: Clip, compare: Compare, entry: EntryPoint) -> None:
+    """A call leaves the caller's ids, mask and pixels as they are: values, shape, dtype and layout."""
+    asking = {**STATES, "output_attentions": True, "attention": "eager"}
+    for mask, options in (("padding", {}), ("interior", {}), ("interior", asking)):
+        inputs = clip.subject.tensors(clip.inputs(entry, images=IMAGES, texts=TEXTS, mask=mask))
+        before = {name: (tensor.clone(), _form(tensor)) for name, tensor in inputs.items()}
+        clip.enter(entry, inputs, **options)
+        for name, (values, form) in before.items():
+            compare.equal(_form(inputs[name]), form, name=f"form of {name} after {entry}")
+            compare.equal(inputs[name], values, name=f"{name} after {entry}")
+
+
+@every_class
+def test_training_mode_and_back(clip: Clip, compare: Compare, model_class: str) -> None:
+    """A model that was put into training mode, called, and put back gives what it gave before, bit for bit."""
+    entry = _forward(model_class)
+    inputs = clip.subject.tensors(clip.inputs(entry, images=IMAGES, texts=TEXTS))
+    first = _kept(clip.enter(entry, inputs), entry)
+    _in_training(clip.subject, model_class, lambda: clip.enter(entry, inputs))
+    _same(compare, clip.enter(entry, inputs), first, entry, "after training mode")
+
+
+@every_class
+def test_training_mode_without_dropout_changes_nothing(
+    clip: Clip, compare: Compare, evidence: Evidence, model_class: str
+) -> None:
+    """With attention_dropout 0, as in released CLIPs, training mode computes what evaluation mode does, bit for bit."""
+    if any(_dropouts(clip).values()):
+        evidence.not_applicable(f"the config has attention_dropout {_dropouts(clip)}")
+    entry = _forward(model_class)
+    inputs = clip.subject.tensors(clip.inputs(entry, images=IMAGES, texts=TEXTS))
+    first = _kept(clip.enter(entry, inputs), entry)
+    trained = _in_training(clip.subject, model_class, lambda: clip.enter(entry, inputs))
+    _same(compare, trained, first, entry, "in training mode")
+
+
+@pytest.mark.parametrize("attention", [None, "eager"], ids=["default", "eager"])
+def test_dropout_acts_in_training_alone(clip: Clip, compare: Compare, tmp_path: Path, attention: str | None) -> None:
+    """attention_dropout of the config drops attention weights in training mode, and none in evaluation mode.
+
+    Shown on a tiny model of the same kind, with and without it. Half of the attention weights are dropped at random, so
+    that all stay with a probability below 2e-15.
+    """
+    dropping = {"attention_dropout": 0.5}
+    plain = small_subject(tmp_path / "plain", clip.subject, text={"attention_dropout": 0.0})
+    small = small_subject(tmp_path / "dropping", clip.subject, text=dropping, vision=dropping)
+    expected = _small_states(plain, attention)
+    compare.equal(_small_states(small, attention), expected, name="states in evaluation mode with dropout")
+    trained = _in_training(small, "CLIPTextModel", lambda: _small_states(small, attention))
+    compare.equal(bool((trained == expected).all()), False, name="states in training mode are those without dropout")
+
+
+@every_class
+def test_models_share_nothing(clip: Clip, compare: Compare, tmp_path: Path, model_class: str) -> None:
+    """Two models loaded from one checkpoint share no weight and no state: what becomes of one leaves the other alone.
+
+    Shown on a tiny model of the same kind.
+    """
+    subject = small_subject(tmp_path, clip.subject)
+    entry = _forward(model_class)
+    tensors = small_inputs(subject, entry)
+    first = _kept(subject.call(model_class, **tensors), entry)
+    other = subject.another(model_class)
+    for parameter in other.parameters():
+        parameter.data.zero_()
+    for buffer in other.buffers():
+        buffer.zero_()
+    other(**tensors, **STATES)
+    _same(compare, subject.call(model_class, **tensors), first, entry, "beside another model")
+
+
+def _other_calls(clip: Clip, entry: EntryPoint) -> None:
+    """One call of each other kind."""
+    for images, texts, mask in ((IMAGES + 2, TEXTS + 2, "none"), (1, 1, "padding"), (IMAGES, TEXTS, "padding")):
+        inputs = clip.subject.tensors(clip.inputs(entry, images=images, texts=texts, mask=mask))
+        clip.enter(entry, inputs, **STATES)
+    shorter = {
+        name: tensor[:, : tensor.shape[1] // 2] if name != "pixel_values" else tensor.flip(0).flip(-1)
+        for name, tensor in inputs.items()
+    }  # (texts, tokens), (images, channels, height, width)
+    clip.enter(entry, shorter, gradients=True)
+    clip.enter(entry, inputs, **STATES, output_attentions=True, attention="eager")
+
+
+def _small_states(subject: Subject, attention: str | None) -> Any:
+    inputs = small_inputs(subject, _forward("CLIPTextModel"))
+    return subject.call("CLIPTextModel", **inputs, attention=attention).last_hidden_state
+
+
+def _in_training(subject: Subject, model_class: str, call: Callable[[], Any]) -> Any:
+    model = subject.model(model_class)
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()
+    try:
+        return call()
+    finally:  # as it was, and not as it should have been: another check looks at that
+        for module, mode in modes:
+            module.training = mode
+
+
+def _dropouts(clip: Clip) -> dict[str, float]:
+    raw = clip.subject.checkpoint.raw_config
+    sections = {name: raw.get(name) for name in ("text_config", "vision_config")}
+    return {
+        name: float(section.get("attention_dropout") or 0.0) if isinstance(section, Mapping) else 0.0
+        for name, section in sections.items()
+    }
+
+
+def _forward(model_class: str) -> EntryPoint:
+    return next(entry for entry in ENTRY_POINTS if entry.model_class == model_class and entry.method == "forward")
+
+
+def _form(tensor: Any) -> str:
+    return f"{tensor.dtype} {tuple(tensor.shape)} {tensor.stride()} requires_grad={tensor.requires_grad}"
+
+
+def _kept(output: Any, entry: EntryPoint) -> dict[str, Any]:
+    return {name: tensor.clone() for name, tensor in tensors_of(output, str(entry)).items()}
+
+
+def _same(compare: Compare, observed: Any, expected: dict[str, Any], entry: EntryPoint, when: str) -> None:
+    found = tensors_of(observed, str(entry))
+    compare.equal(sorted(found), sorted(expected), name=f"tensors of {entry} {when}")
+    for name, value in expected.items():
+        compare.equal(found[name], value, name=f"{name} {when}")

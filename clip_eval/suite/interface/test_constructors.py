@@ -1,0 +1,138 @@
+"""Processors and tokenizers that users make by hand: what is given is held, written, and read again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clip_eval.baseline.surface.tiny_tokenizer import tiny_tokenizer, vocabulary
+from clip_eval.run.evidence import Evidence
+from clip_eval.subject import library, provides
+from clip_eval.subject.observations import Clip
+from clip_eval.suite._constructors import IMAGE_ARGUMENTS, TEXT_ARGUMENTS, as_plain, saved_and_loaded
+from clip_eval.verdict.compare import Compare
+
+TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
+TEXTS = ("ab cab", "q", "x<|endoftext|> y", "z <|startoftext|>")
+
+DEFAULTS: Mapping[str, object] = {
+    "do_resize": True,
+    "size": {"shortest_edge": 224},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": 224, "width": 224},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "do_convert_rgb": True,
+}
+"""What the documentation of CLIPImageProcessor says it does without arguments."""
+
+every_image_processor = pytest.mark.parametrize(
+    "name", ["CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil"]
+)
+every_tokenizer = pytest.mark.parametrize("name", TOKENIZERS)
+
+
+@every_image_processor
+def test_settings_of_pictures_by_default(clip: Clip, compare: Compare, evidence: Evidence, name: str) -> None:
+    """An image processor made without arguments has the documented settings, those of OpenAI's CLIP."""
+    if not provides(name):
+        evidence.not_applicable(f"no {name} can be used here")
+    made = clip.subject.made(name)
+    for field, value in DEFAULTS.items():
+        compare.equal(as_plain(getattr(made, field)), value, name=f"{field} of {name} by default")
+
+
+@every_image_processor
+def test_settings_of_pictures_are_kept(
+    clip: Clip, compare: Compare, evidence: Evidence, tmp_path: Path, name: str
+) -> None:
+    """Every argument of an image processor is held under its name, stands in to_dict, and comes back from the saved
+    file.
+    """
+    if not provides(name):
+        evidence.not_applicable(f"no {name} can be used here")
+    for field, value in IMAGE_ARGUMENTS.items():
+        made = clip.subject.made(name, **{field: value})
+        again = saved_and_loaded(made, tmp_path / field)
+        for how, held in (("as made", made), ("saved and loaded", again)):
+            compare.equal(as_plain(getattr(held, field)), value, name=f"{field} of {name}, {how}")
+        compare.equal(as_plain(made.to_dict()[field]), value, name=f"{field} in to_dict() of {name}")
+        for other in set(IMAGE_ARGUMENTS) - {field}:
+            expected = as_plain(getattr(clip.subject.made(name), other))
+            compare.equal(as_plain(getattr(again, other)), expected, name=f"{other} of {name} with {field}")
+
+
+@every_tokenizer
+def test_settings_of_texts_are_kept(clip: Clip, compare: Compare, tmp_path: Path, name: str) -> None:
+    """Every argument of a tokenizer is held under its name, and comes back from the saved files by the same class and
+    by AutoTokenizer; a special token has the id that the vocabulary gives it.
+    """
+    for field, value in TEXT_ARGUMENTS.items():
+        made = tiny_tokenizer(clip.subject, name, **{field: value})
+        again = saved_and_loaded(made, tmp_path / field)
+        auto = saved_and_loaded(made, tmp_path / f"{field}-auto", "AutoTokenizer")
+        for how, held in (("as made", made), ("saved and loaded", again), ("loaded by AutoTokenizer", auto)):
+            compare.equal(as_plain(getattr(held, field)), value, name=f"{field} of {name}, {how}")
+            if field.endswith("_token"):
+                known = vocabulary()[str(value)]
+                compare.equal(getattr(held, f"{field}_id"), known, name=f"{field}_id of {name}, {how}")
+
+
+@every_tokenizer
+def test_special_tokens_may_be_objects(clip: Clip, compare: Compare, tmp_path: Path, name: str) -> None:
+    """Special tokens given as AddedToken are what they are as text: same ids of every text, same token, same id, saved
+    and loaded too.
+    """
+    given = {"bos_token": "<|startoftext|>", **dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>")}
+    plain = tiny_tokenizer(clip.subject, name, **given)
+    made = tiny_tokenizer(
+        clip.subject, name, **{field: library().AddedToken(token, special=True) for field, token in given.items()}
+    )
+    expected = _ids(clip, plain)
+    for how, held in (("as made", made), ("saved and loaded", saved_and_loaded(made, tmp_path))):
+        compare.equal(_ids(clip, held), expected, name=f"ids of {name} with objects, {how}")
+        for field, token in given.items():
+            compare.equal(str(getattr(held, field)), token, name=f"{field} of {name}, {how}")
+            compare.equal(
+                getattr(held, f"{field}_id"), getattr(plain, f"{field}_id"), name=f"{field}_id of {name}, {how}"
+            )
+        decoded = clip.subject.process(held.decode, expected[0], skip_special_tokens=True)
+        compare.equal(decoded, "ab cab", name=f"a text decoded by {name}, {how}")
+
+
+def test_a_processor_is_its_parts(clip: Clip, compare: Compare, tmp_path: Path) -> None:
+    """CLIPProcessor made of an image processor and a tokenizer, by keyword or by position, holds these very parts and
+    gives what each gives; saved and loaded it has their settings.
+    """
+    pictures = clip.subject.made(
+        "CLIPImageProcessor", size={"shortest_edge": 20}, crop_size={"height": 20, "width": 20}
+    )
+    texts = tiny_tokenizer(clip.subject, "CLIPTokenizerFast", model_max_length=33)
+    picture = Image.fromarray(np.arange(30 * 40 * 3, dtype=np.uint8).reshape(30, 40, 3))
+    options: dict[str, Any] = {"return_tensors": "np", "padding": True}
+    for how, arguments in (("position", (pictures, texts)), ("keyword", ())):
+        named = {} if arguments else {"image_processor": pictures, "tokenizer": texts}
+        made = clip.subject.made("CLIPProcessor", *arguments, **named)
+        compare.equal(made.image_processor is pictures, True, name=f"the image processor given by {how} is held")
+        compare.equal(made.tokenizer is texts, True, name=f"the tokenizer given by {how} is held")
+        both = clip.subject.process(made, text=list(TEXTS), images=picture, **options)
+        alone = clip.subject.process(pictures, images=picture, return_tensors="np")["pixel_values"]
+        compare.equal(both["pixel_values"], alone, name=f"pixel_values of parts given by {how}")
+        ids = clip.subject.process(texts, text=list(TEXTS), **options)["input_ids"]
+        compare.equal(both["input_ids"], ids, name=f"input_ids of parts given by {how}")
+    again = saved_and_loaded(made, tmp_path)
+    compare.equal(as_plain(again.image_processor.size), {"shortest_edge": 20}, name="size, saved and loaded")
+    compare.equal(again.tokenizer.model_max_length, 33, name="model_max_length, saved and loaded")
+
+
+def _ids(clip: Clip, tokenizer: Any) -> list[list[int]]:
+    return [list(ids) for ids in clip.subject.process(tokenizer, text=list(TEXTS))["input_ids"]]

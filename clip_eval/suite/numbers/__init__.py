@@ -1,0 +1,3 @@
+"""Checks of values: against the oracle, and of one answer against another."""
+
+from __future__ import annotations

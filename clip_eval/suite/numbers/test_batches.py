@@ -1,0 +1,104 @@
+"""A batch is rows side by side: a row's result depends neither on its neighbours nor on their order and count.
+
+In place and in a batch of the same shape a row is compared bit for bit. In another place or count it is compared with
+the reference: kernels cut other shapes into other blocks and round differently.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clip_eval.oracle.expected.outputs import Oracle
+from clip_eval.probes.batches import MOST_ROWS
+from clip_eval.subject.observations import Clip
+from clip_eval.verdict.compare import Compare
+
+SHUFFLED = [3, 0, 4, 1, 2]
+REPEATED = [*SHUFFLED, 2, 1, 4, 0, 3, 0]
+"""Every row twice, in places that are not those of the probe, and one row a third time: a count of 11."""
+
+either = pytest.mark.parametrize("inputs", ["texts", "images"])
+
+
+def test_neighbours_do_not_matter(clip: Clip, compare: Compare) -> None:
+    """A row's embeddings, states and logit are bit-equal whatever the other texts and images of the batch hold.
+
+    The row stays in its place and all others change, for each row in turn.
+    """
+    inputs = {**clip.texts(MOST_ROWS), **clip.images(MOST_ROWS)}
+    before = _row_results(clip, inputs)
+    for row in range(MOST_ROWS):
+        others = np.arange(MOST_ROWS) != row  # (rows,)
+        changed = {name: values.copy() for name, values in inputs.items()}
+        changed["input_ids"][others] = (inputs["input_ids"][others] + 1) % clip.config.text.vocab_size
+        changed["pixel_values"][others] = 0.5 - inputs["pixel_values"][others]
+        after = _row_results(clip, changed)
+        for name, expected in before.items():
+            compare.equal(after[name][row], expected[row], name=f"{name}[{row}] beside other rows")
+        compare.equal(bool((after["text_embeds"] == before["text_embeds"]).all()), False, name="other rows are others")
+
+
+@either
+def test_a_row_alone_is_the_same(clip: Clip, oracle: Oracle, compare: Compare, inputs: str) -> None:
+    """Each text and each image by itself gives the states and the embedding that it has among others."""
+    for row in range(MOST_ROWS):
+        _compare_rows(clip, oracle, compare, inputs, [row], f"of row {row} alone")
+
+
+@either
+def test_order_and_count_do_not_matter(clip: Clip, oracle: Oracle, compare: Compare, inputs: str) -> None:
+    """In a batch of 11, with each row in several other places, every state and embedding is that of its row."""
+    _compare_rows(clip, oracle, compare, inputs, REPEATED, "of repeated rows")
+
+
+@pytest.mark.parametrize("mask", ["padding", "none"])
+def test_logits_follow_the_order_of_rows(clip: Clip, oracle: Oracle, compare: Compare, mask: str) -> None:
+    """Other orders of texts and of images give the same logits in that order, on both axes."""
+    texts, images = SHUFFLED, [2, 0, 1]
+    inputs = {name: values[texts] for name, values in clip.texts(MOST_ROWS, mask).items()}  # (texts, tokens)
+    inputs["pixel_values"] = clip.images(MOST_ROWS)["pixel_values"][images]  # (images, channels, height, width)
+    out = clip.subject.run("CLIPModel", inputs)
+    expected = oracle.forward(images=len(images), texts=len(texts))
+    compare.close(out.text_embeds, expected.text_embeds[texts], name="text_embeds in another order")
+    compare.close(out.image_embeds, expected.image_embeds[images], name="image_embeds in another order")
+    logits = expected.logits_per_text[texts][:, images]  # (texts, images)
+    compare.close(out.logits_per_text, logits, name="logits_per_text in another order")
+    compare.close(out.logits_per_image, logits.transposed, name="logits_per_image in another order")
+
+
+def _row_results(clip: Clip, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What CLIPModel gives for each row: an entry a row. The diagonal of the logits is a row's own."""
+    out = clip.subject.run("CLIPModel", inputs)
+    return {
+        "text_embeds": out.text_embeds,
+        "image_embeds": out.image_embeds,
+        "text_model_output.last_hidden_state": out.text_model_output.last_hidden_state,
+        "vision_model_output.last_hidden_state": out.vision_model_output.last_hidden_state,
+        "logits_per_text.diagonal()": out.logits_per_text.diagonal(),
+    }
+
+
+def _compare_rows(clip: Clip, oracle: Oracle, compare: Compare, inputs: str, rows: list[int], name: str) -> None:
+    """Judge states and embedding of a batch made of these rows of the probe, through the tower with projection."""
+    is_text = inputs == "texts"
+    given = clip.texts(MOST_ROWS) if is_text else clip.images(MOST_ROWS)
+    expected = oracle.text(texts=MOST_ROWS) if is_text else oracle.vision(images=MOST_ROWS)
+    model_class = "CLIPTextModelWithProjection" if is_text else "CLIPVisionModelWithProjection"
+    out = clip.subject.run(model_class, {name: values[rows] for name, values in given.items()})
+    compare.close(
+        out.last_hidden_state,
+        expected.last_hidden_state[rows],
+        name=f"last_hidden_state {name}",
+        where=clip.real(MOST_ROWS)[rows][:, :, None] if is_text else None,
+        module="text_model" if is_text else "vision_model",
+    )
+    embeds = out.text_embeds if is_text else out.image_embeds
+    compare.close(
+        embeds,
+        expected.projected[rows],
+        name=f"embedding {name}",
+        module="text_projection" if is_text else "visual_projection",
+    )

@@ -1,0 +1,88 @@
+"""Every module of both towers by itself: given what the oracle computed, it computes what its weights determine.
+
+The checks of whole towers bound an error by what the network makes of all rounding errors before it. Here nothing
+comes before: in one real forward pass, hooks give each module the oracle's hidden state, and every value that enters or
+leaves a module is judged at its own size. What these checks see and the others may not is a small error of one module
+in a network that amplifies rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from clip_eval.oracle.expected.outputs import Oracle
+from clip_eval.subject.forced_pass import Look, Pass, forced_pass
+from clip_eval.subject.observations import Clip, Question
+from clip_eval.verdict.compare import Compare
+from clip_eval.verdict.measurement import Measurement, worst
+
+TEXTS, IMAGES = 5, 3
+
+every_attention = pytest.mark.parametrize("attention", [None, "eager"], ids=["default", "eager"])
+
+
+@every_attention
+@pytest.mark.parametrize("route", ["CLIPModel", "CLIPTextModel"])
+def test_text_tower(clip: Clip, oracle: Oracle, compare: Compare, route: str, attention: str | None) -> None:
+    """Given exact inputs, every leaf of the text tower computes what its weights determine, and the values between
+    leaves (attention, residuals, pooling) are right too.
+    """
+    _judge(_forced(clip, oracle, route, attention, "text"), "text", compare)
+
+
+@every_attention
+@pytest.mark.parametrize("route", ["CLIPModel", "CLIPVisionModel"])
+def test_vision_tower(clip: Clip, oracle: Oracle, compare: Compare, route: str, attention: str | None) -> None:
+    """Given exact inputs, every leaf of the vision tower computes what its weights determine, and the values between
+    leaves (attention, residuals, pooling) are right too.
+    """
+    _judge(_forced(clip, oracle, route, attention, "vision"), "vision", compare)
+
+
+def test_head(clip: Clip, oracle: Oracle, compare: Compare) -> None:
+    """Given exact projections, CLIPModel normalises, multiplies and scales them as defined."""
+    _judge(_forced(clip, oracle, "CLIPModel", None, "head"), "head", compare)
+
+
+def _forced(clip: Clip, oracle: Oracle, route: str, attention: str | None, part: str) -> Pass:
+    """A forced pass of the probe in which one part is forced; tokens inside the texts are hidden, so that the mask has
+    to be followed.
+    """
+    inputs: dict[str, Any] = {}
+    if route != "CLIPVisionModel":
+        inputs |= clip.texts(TEXTS, "interior")
+    if route != "CLIPTextModel":
+        inputs |= clip.images(IMAGES)
+    found = forced_pass(clip, oracle, Question(route, "forward", inputs, {"attention": attention}), parts=(part,))
+    assert found is not None, "the inputs are the probe's"
+    return found
+
+
+def _judge(found: Pass, part: str, compare: Compare) -> None:
+    """Compare along the network; leave one measurement a module of the first rank, the worst, not hundreds."""
+    kept: dict[str, list[Measurement]] = {}
+    try:
+        for look in found.looks.get(part, ()):
+            kept.setdefault(_rank(look), [])
+            judge = Compare(kept[_rank(look)].append)
+            judge.close(look.observed, look.expected, name=look.name, where=look.where, module=look.place)
+    finally:
+        _record(compare, kept.values())
+    compare.equal(len(kept) > 0, True, name=f"values of the {part} part were seen")
+    compare.equal(found.unseen, (), name="leaves that were not called")
+
+
+def _rank(look: Look) -> str:
+    """An encoder layer, or a module beside the layers."""
+    before, found, after = look.name.partition(".layers.")
+    return before.rpartition(" ")[2] + found + after.partition(".")[0]
+
+
+def _record(compare: Compare, kept: Iterable[list[Measurement]]) -> None:
+    for measurements in kept:
+        found = worst(measurements)
+        if found is not None:
+            compare.record(found)

@@ -1,0 +1,3 @@
+"""Checks of the tokenizer and the image processor."""
+
+from __future__ import annotations

@@ -1,0 +1,72 @@
+"""The full processor: the keys it gives, and texts beside images. Pixels and token ids have chapters of their own."""
+
+from __future__ import annotations
+
+import pytest
+
+from clip_eval.oracle.preprocessing.image_processor import preprocess
+from clip_eval.oracle.preprocessing.tokenizer import BytePairEncoder
+from clip_eval.probes.images import make_pictures
+from clip_eval.probes.texts import TEXTS
+from clip_eval.run.evidence import Evidence
+from clip_eval.subject import BUILDERS
+from clip_eval.subject.observations import Clip
+from clip_eval.subject.tokenizers import encoder_of
+from clip_eval.suite._images import Pixels, pixels_of
+from clip_eval.verdict.compare import Compare
+
+
+@pytest.fixture
+def pixels(clip: Clip, compare: Compare, evidence: Evidence) -> Pixels:
+    """The image processor as a check asks it."""
+    return pixels_of(clip, compare, evidence)
+
+
+@pytest.fixture
+def encoder(clip: Clip, evidence: Evidence) -> BytePairEncoder:
+    """The tokenizer's own rules, read from its files."""
+    if not clip.subject.checkpoint.has_tokenizer:
+        evidence.not_run("the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
+    return encoder_of(clip)
+
+
+@pytest.mark.parametrize("class_name", BUILDERS)
+def test_every_class_builds_one(clip: Clip, compare: Compare, evidence: Evidence, class_name: str) -> None:
+    """Every class that users load a processor, an image processor or a tokenizer by builds one from the files.
+
+    Where several cannot for one reason, the most basic of them says it, and the others are not run because of that.
+    """
+    processors = clip.subject.processors
+    if reason := processors.missing(class_name):
+        evidence.not_run(reason)
+    if reason := processors.obstacle(class_name):
+        evidence.not_applicable(reason)
+    if finding := processors.finding(class_name):
+        raise finding
+    compare.equal(callable(clip.subject.processor(class_name)), True, name=f"what {class_name} builds can be called")
+
+
+def test_keys_are_the_documented_ones(clip: Clip, compare: Compare, pixels: Pixels, encoder: BytePairEncoder) -> None:
+    """Texts and images together give input_ids, attention_mask and pixel_values; each alone gives its own keys."""
+    processor, picture = clip.subject.processor(), make_pictures()["square"]
+    both = clip.subject.process(processor, text=["a", "b c"], images=picture, return_tensors="pt", padding=True)
+    compare.equal(
+        sorted(both.keys()), ["attention_mask", "input_ids", "pixel_values"], name="keys for texts and images"
+    )
+    text = clip.subject.process(processor, text=["a", "b c"], return_tensors="pt", padding=True)
+    compare.equal(sorted(text.keys()), ["attention_mask", "input_ids"], name="keys for texts")
+    image = clip.subject.process(processor, images=picture, return_tensors="pt")
+    compare.equal(sorted(image.keys()), ["pixel_values"], name="keys for images")
+    for name, dtype in (("input_ids", "int64"), ("attention_mask", "int64"), ("pixel_values", "float32")):
+        compare.equal(str(both[name].dtype).removeprefix("torch."), dtype, name=f"dtype of {name}")
+
+
+def test_texts_and_images_do_not_mix(clip: Clip, compare: Compare, pixels: Pixels, encoder: BytePairEncoder) -> None:
+    """Texts and images given together are processed as each is alone."""
+    processor, picture = clip.subject.processor(), make_pictures()["portrait"]
+    both = clip.subject.process(processor, text=list(TEXTS), images=picture, return_tensors="pt", padding=True)
+    expected = encoder.batch(TEXTS, padding=True)
+    compare.equal(both["input_ids"], expected.input_ids, name="input_ids beside images")
+    compare.equal(both["attention_mask"], expected.attention_mask, name="attention_mask beside images")
+    alone = preprocess(picture, pixels.settings, passes=pixels.passes())[None]  # (1, channels, height, width)
+    compare.within(both["pixel_values"], alone, pixels.budget(pixels.settings), name="pixel_values beside texts")

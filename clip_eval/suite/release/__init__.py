@@ -1,0 +1,3 @@
+"""Checks against the approved release: numbers, surface, tasks, throughput."""
+
+from __future__ import annotations

@@ -1,0 +1,175 @@
+"""A worker process: the baseline in another interpreter, timed in turns with this one; or one of several devices."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from clip_eval.errors import ProcessError, UsageError
+from clip_eval.processes import child_environment
+from clip_eval.throughput.trial import Trial
+from clip_eval.throughput.worker import inputs_digest
+from clip_eval.version import __version__
+
+__all__ = ["Elsewhere", "rates_at_once"]
+
+_LOAD_S, _CALL_S = 600.0, 120.0  # patience: a first load reads gigabytes, a call is one batch
+
+
+class Elsewhere:
+    """A worker process of another interpreter.
+
+    Use it as a context manager; the worker ends with the block.
+
+    Args:
+        python: the interpreter's executable, in whose environment the same clip-eval is installed.
+
+    Raises:
+        UsageError: the interpreter cannot be started.
+    """
+
+    def __init__(self, python: str) -> None:
+        self.python = python
+        self._loaded: dict[str, dict[str, Any]] = {}
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
+        command = [python, "-m", "clip_eval.throughput.worker"]
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, env=child_environment(python)
+            )
+        except OSError as problem:
+            self._said.close()
+            fix = "Name the Python of an environment in which clip-eval is installed"
+            raise UsageError(f"the interpreter cannot be started ({problem.strerror})", where=python, fix=fix) from None
+
+    def __enter__(self) -> Elsewhere:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id."""
+        return self._process.pid
+
+    def close(self) -> None:
+        """End the worker."""
+        self._process.kill()
+        self._process.communicate()
+        self._said.close()
+
+    def load(self, *, checkpoint: str, dtype: str, device: str, attention: str | None, threads: int) -> dict[str, Any]:
+        """Load a checkpoint over there, once, and return what it runs in.
+
+        Raises:
+            ProcessError: the worker failed or died, or is another release of clip-eval.
+        """
+        asked = {
+            "checkpoint": checkpoint, "dtype": dtype, "device": device, "attention": attention, "threads": threads
+        }  # fmt: skip
+        if (known := self._loaded.get(str(asked))) is not None:
+            return known
+        found = self._ask("load", _LOAD_S, **asked)
+        if found["clip_eval"] != __version__:
+            raise ProcessError(
+                f"the other interpreter has clip-eval {found['clip_eval']}, and this is {__version__}",
+                where=self.python,
+                fix="Install the same release in both",
+            )
+        self._loaded = {str(asked): found}
+        return found
+
+    def prepare(self, trial: Trial, *, same_inputs: bool = True) -> None:
+        """Make the same trial over there.
+
+        Args:
+            trial: this side's.
+            same_inputs: refuse other inputs; not where the other side's checkpoint has another architecture.
+
+        Raises:
+            ProcessError: the worker failed or died, or its inputs are others.
+        """
+        found = self._ask("trial", _LOAD_S, kind=trial.kind, rows=trial.rows, tokens=trial.tokens)
+        if same_inputs and found["inputs"] != inputs_digest(trial):
+            raise ProcessError("the other interpreter makes other inputs of the same seed", where=self.python)
+
+    def seconds(self) -> float:
+        """Time one call over there and return its seconds; this side waits in a read meanwhile.
+
+        Raises:
+            ProcessError: the worker failed or died.
+        """
+        return float(self._ask("time", _CALL_S)["seconds"])
+
+    def begin_rate(self) -> None:
+        """Let the worker call its trial for some seconds; this side goes on."""
+        self._tell("rate")
+
+    def rate(self) -> float:
+        """Wait for the worker and return the rows a second that it computed.
+
+        Raises:
+            ProcessError: the worker failed or died.
+        """
+        return float(self._hear(_LOAD_S)["rows_per_s"])
+
+    def _ask(self, action: str, patience_s: float, **arguments: object) -> dict[str, Any]:
+        self._tell(action, **arguments)
+        return self._hear(patience_s)
+
+    def _tell(self, action: str, **arguments: object) -> None:
+        with contextlib.suppress(BrokenPipeError):  # its end is told when it should answer
+            self._write((json.dumps({"do": action, **arguments}) + "\n").encode())
+
+    def _hear(self, patience_s: float) -> dict[str, Any]:
+        answer = self._read(patience_s)
+        if not answer:
+            raise ProcessError(f"the worker process {self._end()}", where=self.python)
+        found: dict[str, Any] = json.loads(answer)
+        if "error" in found:
+            raise ProcessError(f"the worker process failed ({found['error']})", where=self.python)
+        return found
+
+    def _write(self, line: bytes) -> None:
+        pipe = self._process.stdin
+        assert pipe is not None
+        pipe.write(line)
+        pipe.flush()
+
+    def _read(self, patience_s: float) -> bytes:
+        """One line; there is never more than one on its way. Windows cannot wait for a pipe with a limit."""
+        pipe = self._process.stdout
+        assert pipe is not None
+        if os.name == "posix" and not select.select([pipe], [], [], patience_s)[0]:
+            raise ProcessError(f"the worker process gave no answer in {patience_s:g} s", where=self.python)
+        return pipe.readline()
+
+    def _end(self) -> str:
+        """How the worker ended, with the last line that it said."""
+        code = self._process.wait()
+        self._said.seek(0)
+        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        how = f"died of signal {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"{how}{f' ({lines[-1].strip()[:200]})' if lines else ''}"
+
+
+def rates_at_once(workers: Sequence[Elsewhere]) -> tuple[float, ...]:
+    """Let all workers compute at the same time and return the rows a second of each.
+
+    Raises:
+        ProcessError: a worker failed or died.
+    """
+    for worker in workers:
+        worker.begin_rate()
+    return tuple(worker.rate() for worker in workers)

@@ -1,0 +1,82 @@
+"""Policies: what a team asks of a gate beyond its rules, in a reviewed file.
+
+require = ["baseline", "throughput"]  # scopes that must be judged; else the verdict is inconclusive
+
+[throughput]
+least_efficiency = 0.6  # time of the plain torch forward over the subject's, where no pack knows this machine
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from clip_eval.errors import UsageError
+from clip_eval.files.read_write import read_text
+from clip_eval.files.untrusted import REVIEWED_BYTES, parse_toml, shown
+from clip_eval.verdict.run_record import SCOPES, Scope
+
+__all__ = ["Policy", "read_policy"]
+
+# Beyond these a subject would be a thousand times as slow, or as fast, as the same computation in plain torch.
+_LEAST, _MOST = 0.001, 1_000
+_FORM = "A policy holds require, a list of scopes, and [throughput] with least_efficiency, a number from 0.001 to 1000"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What is asked beyond the rules.
+
+    Attributes:
+        require: scopes that must be judged.
+        least_efficiency: the floor's time over the subject's, at least; None where only a pack judges speed.
+    """
+
+    require: tuple[Scope, ...] = ()
+    least_efficiency: float | None = None
+
+
+def read_policy(file: str | Path) -> Policy:
+    """Read a policy.
+
+    Raises:
+        UsageError: the file cannot be read, is not TOML, asks for nothing, or says something unknown.
+    """
+    text = read_text(file, error=UsageError, limit_bytes=REVIEWED_BYTES)
+    try:
+        data = parse_toml(text)
+    except ValueError as problem:
+        raise UsageError(f"the policy is not TOML ({problem})", where=file, fix=_FORM) from problem
+    require, speed = data.pop("require", []), data.pop("throughput", {})
+    if data:
+        _refuse(f"the policy says {next(iter(data))}, which is unknown", file)
+    policy = Policy(require=_scopes(require, file), least_efficiency=_least_efficiency(speed, file))
+    if policy == Policy():
+        _refuse("the policy asks for nothing", file)
+    return policy
+
+
+def _scopes(require: object, file: str | Path) -> tuple[Scope, ...]:
+    if not isinstance(require, list):
+        _refuse("the policy's require is no list", file)
+    for name in require:
+        if name not in SCOPES:
+            _refuse(f"the policy requires {shown(name)}, and the scopes are {', '.join(SCOPES)}", file)
+    return tuple(require)
+
+
+def _least_efficiency(speed: object, file: str | Path) -> float | None:
+    if not isinstance(speed, Mapping) or set(speed) - {"least_efficiency"}:
+        _refuse("the policy's [throughput] holds something else than least_efficiency", file)
+    least = speed.get("least_efficiency")
+    if least is None:
+        return None
+    if isinstance(least, bool) or not isinstance(least, (int, float)) or not _LEAST <= least <= _MOST:
+        _refuse(f"the policy's least_efficiency is {shown(least)}", file)
+    return float(least)
+
+
+def _refuse(what: str, file: str | Path) -> NoReturn:
+    raise UsageError(what, where=file, fix=_FORM)

@@ -1,0 +1,304 @@
+"""Sentences behind a verdict, for a release manager: they name checks and modules, and put the gravest first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from clip_eval.verdict.causes import directness, twin
+from clip_eval.verdict.measurement import Measurement, format_number, worst
+from clip_eval.verdict.run_record import SCOPES, CheckResult, Scope, SurfaceChange, TaskResult, ThroughputResult
+
+__all__ = [
+    "by_area",
+    "by_cause",
+    "cause",
+    "deviating",
+    "failed_names",
+    "failures",
+    "first_cause",
+    "gaps",
+    "listed",
+    "notes",
+]
+
+_SHOWN = 3  # names in one sentence; the report lists them all
+_NAME = 120  # characters of what was measured, which may quote a text
+_SENTENCE = 200  # characters of what a check or the library says
+_PARAGRAPH = 600  # characters of a finding, which names file, field, values and remedy
+
+# In the order in which they are told; a change belongs to the first that fits.
+_AREAS = {
+    "files of the checkpoint": r"^(checkpoint|config)\.",
+    "loading and saving": r"from_pretrained|save_pretrained\(|load_state_dict",
+    "tokenizer": r"^tokenizer|^\w*Tokenizer\w*[.(]",
+    "image processor": r"^image_processor|^\w*ImageProcessor\w*[.(]",
+    "processor": r"^processor",
+    "models in memory": r"^(model|vars)\b|named_modules|state_dict|parameters\(\)",
+    "configs": r"Config\(",
+    "names and signatures": r"^(transformers|bases|PreTrainedModel|ProcessorMixin|PushToHubMixin|signature)\b|^Auto",
+    "outputs and calls": r"^(CLIP\w*Model\w*|get_\w+_features)\b",
+}
+_OTHERS = "others"
+
+_T = TypeVar("_T")
+_K = TypeVar("_K", bound=Hashable)
+
+
+def failures(
+    *,
+    checks: Sequence[CheckResult],
+    surface_changes: Sequence[SurfaceChange],
+    tasks: Sequence[TaskResult],
+    throughput: Sequence[ThroughputResult],
+) -> tuple[str, ...]:
+    """One sentence for each cause of a fail, with what may follow from it and what was not run because of it.
+
+    Checks that diverge first at the same module share one.
+    """
+    slow = [timing for timing in throughput if timing.outcome == "failed"]
+    return (
+        *_failed_checks([check for check in checks if not any(_is_of(check, timing) for timing in slow)]),
+        *_open_changes([change for change in surface_changes if change.accepted is None]),
+        *(_task(task) for task in tasks if task.outcome == "failed"),
+        *map(_timing, slow),
+    )
+
+
+def gaps(checks: Sequence[CheckResult]) -> tuple[str, ...]:
+    """Sentences on the checks that ended in an error, then on those that were not run, one for each cause.
+
+    Those that were not run because of a failed check are told with that.
+    """
+    failed = failed_names(checks)
+    crashed = _groups((check for check in checks if check.outcome == "error"), key=cause)
+    left = [check for check in checks if check.outcome == "not_run" and check.because not in failed]
+    skipped = _groups(left, key=lambda check: (cause(check), check.because))
+    return (
+        *(f"Ended in an error ({_clause(why)}): {_checks(group)}." for why, group in crashed.items()),
+        *(f"Not run ({_missing(why, name)}): {_checks(group)}." for (why, name), group in skipped.items()),
+    )
+
+
+def _missing(why: str, because: str | None) -> str:
+    if because is None:
+        return _clause(why)
+    return f"{_line(why, limit=_PARAGRAPH).rstrip('.')}; {because}, which would say why, did not fail"
+
+
+def failed_names(checks: Iterable[CheckResult]) -> frozenset[str]:
+    """The names of the checks that failed."""
+    return frozenset(check.name for check in checks if check.outcome == "failed")
+
+
+def by_cause(checks: Iterable[CheckResult]) -> list[CheckResult]:
+    """Failed checks and errors in the order in which they are told: causes first, then what may follow from one."""
+    broken = [check for check in checks if check.outcome in ("failed", "error")]
+    names = failed_names(broken)
+    return sorted(broken, key=lambda check: (check.because in names, check.outcome == "error", _rank(check)))
+
+
+def first_cause(checks: Sequence[CheckResult], scope: Scope) -> str | None:
+    """Where the failures of a scope begin, such as "at text_model.final_layer_norm"; None where none follows from
+    another, so that each speaks for itself.
+    """
+    names = failed_names(checks)
+    followers = {check.because for check in checks if check.outcome == "failed" and check.because in names}
+    leads = sorted((check for check in checks if check.scope == scope and check.name in followers), key=_rank)
+    if not leads:
+        return None
+    return f"at {leads[0].diverges_at}" if leads[0].diverges_at else leads[0].name
+
+
+def notes(*, checks: Sequence[CheckResult], surface_changes: Sequence[SurfaceChange]) -> tuple[str, ...]:
+    """Sentences on what was excused: declared deviations and accepted changes."""
+    excused = deviating(checks)
+    accepted = _groups((change for change in surface_changes if change.accepted is not None), key=_reason)
+    return (
+        *_deviations(excused),
+        *(f"Accepted ({_clause(reason)}): {listed(_ids(group))}." for reason, group in accepted.items()),
+    )
+
+
+def deviating(checks: Iterable[CheckResult]) -> dict[str, list[CheckResult]]:
+    """The checks that kept to a declared deviation, by its id."""
+    return _groups((check for check in checks if check.outcome == "deviation"), key=lambda check: check.deviation or "")
+
+
+def _deviations(excused: Mapping[str, Sequence[CheckResult]]) -> list[str]:
+    if len(excused) > _SHOWN:
+        return [f"{len(excused)} declared deviations of this release: {', '.join(excused)}."]
+    return [f"Declared deviation {name}: {_checks(group)}." for name, group in excused.items()]
+
+
+def cause(check: CheckResult) -> str:
+    """Why a check did not pass, in one line: its reason, else the assertion in its detail, else its outcome."""
+    if check.reason:
+        return _line(check.reason, limit=_PARAGRAPH if check.because else _SENTENCE)
+    lines = [line for line in (check.detail or "").splitlines() if line.strip()]
+    asserted = [line[1:].strip() for line in lines if line.startswith("E ")]
+    return _line((asserted or lines[-1:] or ["no reason was given"])[0])
+
+
+def listed(names: Sequence[str]) -> str:
+    """Such as "a, b, c and 4 more"."""
+    if len(names) > _SHOWN + 1:
+        return f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def _failed_checks(checks: Sequence[CheckResult]) -> list[str]:
+    """A sentence for each cause: for what others follow from or names a module by itself, for the rest by chapter."""
+    failed = sorted((check for check in checks if check.outcome == "failed"), key=_rank)
+    names = failed_names(failed)
+    caused = _groups((check for check in checks if check.because in names), key=lambda check: check.because)
+    groups: dict[tuple[bool, str], list[CheckResult]] = {}
+    for check in failed:
+        if check.because not in names:
+            place = check.diverges_at or (check.name if check.name in caused else check.chapter)
+            groups.setdefault((check.diverges_at is not None, place), []).append(check)
+    told = []
+    for (diverges, place), roots in groups.items():
+        after = sorted((check for root in roots for check in caused.get(root.name, ())), key=_rank)
+        failures = [check for check in after if check.outcome == "failed" and diverges and check.diverges_at]
+        same = [check for check in failures if check.diverges_at in (place, twin(place))]
+        predicate = f"diverge first at {_places([*roots, *same])}" if diverges else f"of {place} failed"
+        told.append(_failed_group([*roots, *same], predicate) + _followed([one for one in after if one not in same]))
+    return told
+
+
+def _places(group: Sequence[CheckResult]) -> str:
+    return " or ".join(dict.fromkeys(check.diverges_at for check in group if check.diverges_at))
+
+
+def _rank(check: CheckResult) -> tuple[int, int, bool, int]:
+    """The order in which failures are told: a class that cannot be had first, then by scope, module and directness."""
+    place = directness(check)
+    return (0 if place < 2 else 1, SCOPES.index(check.scope), not check.diverges_at, place)
+
+
+def _followed(after: Sequence[CheckResult]) -> str:
+    """What comes of a failure, as sentences after its own."""
+    failed = [check for check in after if check.outcome == "failed"]
+    unasked = sum(check.outcome == "not_run" for check in after)
+    more = f" {_number(len(failed))} may follow from it: {_checks(failed)}." if failed else ""
+    return more + (f" {_number(unasked)} could not be asked because of it." if unasked else "")
+
+
+def _number(count: int) -> str:
+    return f"{count} check{'' if count == 1 else 's'}"
+
+
+def _failed_group(group: Sequence[CheckResult], predicate: str) -> str:
+    if len(group) == 1 and group[0].reason:
+        return f"{group[0].name} failed: {_line(group[0].reason, limit=_PARAGRAPH).rstrip('.')}."
+    if len(group) == 1:
+        place = f"; it diverges first at {group[0].diverges_at}" if group[0].diverges_at else ""
+        return f"{group[0].name} failed: {_evidence(group[0])}{place}."
+    gravest = worst(measurement for check in group for measurement in check.measurements)
+    example = next((check for check in group if gravest in check.measurements), group[0])
+    return f"{len(group)} checks {predicate}: {_checks(group)}. The worst is {example.name}: {_evidence(example)}."
+
+
+def _evidence(check: CheckResult) -> str:
+    measurement = worst(check.measurements)
+    if measurement is None or measurement.passed:
+        return _clause(cause(check))
+    return _against(measurement)
+
+
+def _against(measurement: Measurement) -> str:
+    name = _line(measurement.name, limit=_NAME)
+    if measurement.error is None or measurement.bound is None:
+        return f"{name} is {_line(measurement.observed)}, expected {_line(measurement.expected)}"
+    unit = f" {measurement.unit}" if measurement.unit else ""
+    error, bound = format_number(measurement.error), format_number(measurement.bound)
+    return f"error {error}{unit} of {name} against bound {bound}{unit} ({measurement.budget})"
+
+
+def _open_changes(changes: Sequence[SurfaceChange]) -> list[str]:
+    """A few changes are told one by one, many by what they are changes of; then how such are accepted."""
+    if not changes:
+        return []
+    told = [_change(change) for change in changes]
+    if len(changes) > _SHOWN:
+        told = [_change_group(name, group) for name, group in by_area(changes).items()]
+    return [*told, "Changes that are wanted are accepted with --accepted FILE; summary.md holds a draft of it."]
+
+
+def _change_group(name: str, group: Sequence[SurfaceChange]) -> str:
+    if len(group) == 1:
+        return _change(group[0])
+    return f"{len(group)} surface changes are not accepted ({name}): {listed(_ids(group))}."
+
+
+def _ids(changes: Sequence[SurfaceChange]) -> list[str]:
+    return [change.id for change in changes]
+
+
+def by_area(changes: Iterable[SurfaceChange]) -> dict[str, list[SurfaceChange]]:
+    """Changes by the part of the interface that they belong to, as their ids say, in the order of `_AREAS`."""
+    groups = _groups(changes, key=_area)
+    return {name: groups[name] for name in (*_AREAS, _OTHERS) if name in groups}
+
+
+def _area(change: SurfaceChange) -> str:
+    return next((name for name, pattern in _AREAS.items() if re.search(pattern, change.id)), _OTHERS)
+
+
+def _reason(change: SurfaceChange) -> str | None:
+    return change.accepted
+
+
+def _change(change: SurfaceChange) -> str:
+    return (
+        f"Surface change {change.id} is not accepted: {change.what} changed from "
+        f"'{_line(change.before)}' to '{_line(change.after)}' ({change.check})."
+    )
+
+
+def _task(task: TaskResult) -> str:
+    score = f"{format_number(task.score, digits=4)}{_interval(task.interval_low, task.interval_high, digits=4)}"
+    against = "" if task.reference is None else f" against {format_number(task.reference, digits=4)} of the baseline"
+    why = f": {_clause(task.reason)}" if task.reason else ""
+    return f"Task {task.name} failed with {score}{against}{why}."
+
+
+def _timing(timing: ThroughputResult) -> str:
+    ratio = f"{format_number(timing.ratio, digits=4)}{_interval(timing.interval_low, timing.interval_high, digits=4)}"
+    why = f": {_clause(timing.reason)}" if timing.reason else ""
+    reference = timing.reference or "its reference"
+    return f"Throughput {timing.name} failed: it takes {ratio} times as long as {reference}{why}."
+
+
+def _is_of(check: CheckResult, timing: ThroughputResult) -> bool:
+    """Whether a check failed for what a timing says itself: its measurement is named after that."""
+    return any(one.name.startswith(f"{timing.name}: ") for one in check.measurements if not one.passed)
+
+
+def _interval(low: float | None, high: float | None, *, digits: int) -> str:
+    if low is None or high is None:
+        return ""
+    return f" ({format_number(low, digits=digits)} to {format_number(high, digits=digits)})"
+
+
+def _checks(group: Sequence[CheckResult]) -> str:
+    return listed([check.name for check in group])
+
+
+def _groups(items: Iterable[_T], *, key: Callable[[_T], _K]) -> dict[_K, list[_T]]:
+    groups: dict[_K, list[_T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def _clause(text: str | None) -> str:
+    """The text as part of a sentence: one line, no full stop."""
+    return _line(text or "no reason was given").rstrip(".")
+
+
+def _line(text: str, *, limit: int = _SENTENCE) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 4]} ..."

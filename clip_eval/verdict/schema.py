@@ -1,0 +1,49 @@
+"""The JSON Schemas that ship with the package."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+from itertools import islice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+
+__all__ = ["fault"]
+
+_LOOKED_AT = 1_000  # breaches, among which the gravest is looked for
+_SHOWN = 200  # characters of a validator's message; it may quote a whole document
+
+
+def fault(data: object, *, package: str, schema: str) -> str | None:
+    """Place and nature of the gravest breach of a schema, such as "files: 'sha256' is a required property".
+
+    Args:
+        data: parsed JSON.
+        package: dotted name of the package that the schema lies in.
+        schema: its file name.
+
+    Returns:
+        None where `data` keeps to the schema.
+    """
+    # Imported here: pytest loads this package's plugin in every run, and few runs validate anything.
+    from jsonschema.exceptions import best_match
+
+    error = best_match(islice(_validator(package, schema).iter_errors(data), _LOOKED_AT))
+    if error is None:
+        return None
+    place = error.json_path.removeprefix("$").removeprefix(".") or "the top level"
+    return f"{place}: {_shortened(error.message)}"
+
+
+@cache
+def _validator(package: str, schema: str) -> Draft202012Validator:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(json.loads((files(package) / schema).read_text(encoding="utf-8")))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]} ... {text[-_SHOWN // 2 :]}"

@@ -1,0 +1,424 @@
+"""Checkpoints on disk: what is read from them, what they are refused for, and what their fingerprints mean."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.raw_safetensors import edit_header, edit_json, split, store_as, write_raw
+from support.small_clip import write_small_clip
+
+from clip_eval.checkpoint.checkpoint import open_checkpoint
+from clip_eval.checkpoint.dtypes import round_values
+from clip_eval.checkpoint.expected_tensors import expected_tensors
+from clip_eval.errors import CheckpointError, UsageError
+
+TOKEN_EMBEDDING = "text_model.embeddings.token_embedding.weight"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint as the installed transformers saves it; tests copy it before they change it."""
+    return write_small_clip(tmp_path_factory.mktemp("small") / "clip")
+
+
+@pytest.fixture
+def clip(saved: Path, tmp_path: Path) -> Path:
+    """A copy of the checkpoint that a test may damage."""
+    return Path(shutil.copytree(saved, tmp_path / "clip"))
+
+
+def refusal(source: str | Path) -> str:
+    """The message with which a checkpoint is refused: one paragraph."""
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(source)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+    return message
+
+
+def test_saved_checkpoint_is_described(saved: Path) -> None:
+    """Path, dtype, config, tensors and processor files are those that were saved."""
+    from transformers import CLIPModel
+
+    observed = open_checkpoint(saved)
+    assert (observed.path, observed.source, observed.revision) == (saved, str(saved), None)
+    assert observed.dtype == "float32"
+    assert observed.has_tokenizer
+    assert observed.has_image_processor
+    assert observed.config.vision.num_hidden_layers == 3
+    state = CLIPModel.from_pretrained(saved).state_dict()
+    shapes = {tuple(tensor.shape) for tensor in state.values()}
+    assert {entry.shape for entry in observed.tensors.values()} == shapes
+    assert len(observed.tensors) == len(state)
+    assert set(expected_tensors(observed.config)) == set(observed.tensors)
+
+
+@pytest.mark.parametrize("stored", ["float32", "bfloat16", "float16", "float64"])
+def test_values_are_torchs(tmp_path: Path, stored: str) -> None:
+    """Weights in every dtype equal what torch reads and rounds, to the last bit."""
+    import torch
+    from safetensors.torch import load_file
+
+    directory = write_small_clip(tmp_path / "clip", dtype=stored, processor=False)
+    observed = open_checkpoint(directory)
+    assert observed.dtype == stored
+    reference = load_file(directory / "model.safetensors")
+    for dtype in ("float32", "bfloat16", "float16", "float64"):
+        weights = observed.weights(dtype)
+        assert len(weights) == len(reference)
+        for name, tensor in reference.items():
+            expected = tensor.to(getattr(torch, dtype)).double().numpy()  # the tensor's shape
+            assert weights[name].dtype == np.float64
+            np.testing.assert_array_equal(weights[name], expected)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_rounding_is_torchs(dtype: str) -> None:
+    """Random bit patterns, ties, overflow, subnormal numbers, infinities and NaN round as in torch."""
+    import torch
+
+    random = np.random.Generator(np.random.PCG64(0)).integers(0, 2**32, 1 << 18, dtype=np.uint32)
+    ties = np.arange(1 << 16, dtype=np.uint32) << np.uint32(16) | np.uint32(0x8000)  # (ties,)
+    short = np.arange(0x33000000, 0x48000000, 0x800, dtype=np.uint32)  # (around float16's range,)
+    values = np.concatenate([random, ties, short]).view(np.float32)  # (values,)
+    expected = torch.from_numpy(values).to(getattr(torch, dtype)).float().numpy()  # (values,)
+    np.testing.assert_array_equal(round_values(values, dtype), expected)
+
+
+def test_weights_are_read_only_and_kept(saved: Path) -> None:
+    """Arrays that are shared between callers cannot be changed by one of them."""
+    weights = open_checkpoint(saved).weights("float32")
+    assert weights[TOKEN_EMBEDDING] is weights[TOKEN_EMBEDDING]
+    with pytest.raises(ValueError, match="read-only"):
+        weights[TOKEN_EMBEDDING][0] = 0
+
+
+def test_unknown_rounding_is_refused(saved: Path) -> None:
+    """A dtype that no model runs in is a usage error with the choices."""
+    with pytest.raises(UsageError, match="bfloat16, float16, float32"):
+        open_checkpoint(saved).weights("int8")
+
+
+@pytest.mark.parametrize(
+    ("rest", "scale", "expected"),
+    [("bfloat16", "float32", "float32"), ("bfloat16", "float16", "float32"), ("float16", "float16", "float16")],
+)
+def test_mixed_dtypes_give_the_widest(clip: Path, rest: str, scale: str, expected: str) -> None:
+    """Where tensors differ in dtype, the checkpoint's is one that holds them all."""
+    store_as(clip, lambda name: scale if name == "logit_scale" else rest)
+    assert open_checkpoint(clip).dtype == expected
+
+
+def test_shards_are_read_as_one(saved: Path, tmp_path: Path) -> None:
+    """A sharded checkpoint is the same checkpoint."""
+    from transformers import CLIPModel
+
+    CLIPModel.from_pretrained(saved).save_pretrained(tmp_path / "sharded", max_shard_size="60KB")
+    assert (tmp_path / "sharded" / "model.safetensors.index.json").is_file()
+    observed, expected = open_checkpoint(tmp_path / "sharded"), open_checkpoint(saved)
+    assert observed.fingerprints().weights == expected.fingerprints().weights
+
+
+def test_position_ids_of_old_files_are_ignored(clip: Path) -> None:
+    """Buffers that releases before 4.31 saved are no weights and change no fingerprint."""
+    expected = open_checkpoint(clip).fingerprints()
+    ids = np.arange(16).astype("<i8").tobytes()
+    size = len(split(clip / "model.safetensors")[1])
+    field = {"dtype": "I64", "shape": [1, 16], "data_offsets": [size, size + len(ids)]}
+    edit_header(clip, lambda header: header.update({"text_model.embeddings.position_ids": field}), more=ids)
+    assert open_checkpoint(clip).fingerprints() == expected
+
+
+def test_not_a_number_is_not_refused(clip: Path) -> None:
+    """Non-finite weights open: a check reports them."""
+    file = clip / "model.safetensors"
+    header, data = split(file)
+    begin = header["logit_scale"]["data_offsets"][0]
+    write_raw(file, header, data[:begin] + np.float32("nan").tobytes() + data[begin + 4 :])
+    observed = open_checkpoint(clip)
+    assert np.isnan(observed.weights("bfloat16")["logit_scale"])
+    assert observed.digests("bfloat16")["logit_scale"] == observed.digests("float32")["logit_scale"]
+
+
+def test_checkpoints_import_no_torch() -> None:
+    """Opening, downloading and converting load neither torch nor transformers into this process."""
+    code = (
+        "import sys, clip_eval.checkpoint.checkpoint, clip_eval.checkpoint.hub, clip_eval.checkpoint.convert\n"
+        "import clip_eval.files.read_write\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class TestPlaces:
+    """What can be wrong before any file is read."""
+
+    def test_missing_path_names_the_nearest(self, saved: Path) -> None:
+        """A typing error is answered with the name that was meant."""
+        message = refusal(saved.parent / "cilp")
+        assert "there is no such checkpoint" in message
+        assert f"The nearest name is {saved}" in message
+
+    def test_missing_path_without_neighbours(self, tmp_path: Path) -> None:
+        """No name is near, or the parent is missing, too: the message says what can be named."""
+        assert "hub id" in refusal(tmp_path / "clip")
+        assert "hub id" in refusal(str(tmp_path / "no" / "clip"))
+
+    def test_existing_parent_makes_it_a_path(self, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A text of the form org/name is no hub id where the directory `org` exists: nothing goes to the network."""
+        monkeypatch.chdir(saved.parent.parent)
+        assert "The nearest name is" in refusal(f"{saved.parent.name}/clpi")
+        assert open_checkpoint(f"{saved.parent.name}/clip").revision is None
+
+    def test_path_with_a_revision_sign_wins(self, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An existing directory named like a hub id with a revision is opened."""
+        shutil.copytree(saved, tmp_path / "org" / "name@v1")
+        monkeypatch.chdir(tmp_path)
+        assert open_checkpoint("org/name@v1").path == tmp_path / "org" / "name@v1"
+
+    def test_file_is_refused(self, saved: Path) -> None:
+        """A file is answered with its directory."""
+        message = refusal(saved / "config.json")
+        assert "this is a file" in message
+        assert f"Name its directory, {saved}" in message
+
+    def test_empty_directory_is_refused(self, tmp_path: Path) -> None:
+        """An empty directory is called empty."""
+        assert f"the directory is empty: {tmp_path}" in refusal(tmp_path)
+
+    def test_directory_above_is_refused(self, saved: Path) -> None:
+        """A directory that merely has a checkpoint somewhere below is never answered with that one."""
+        message = refusal(saved.parent)
+        assert "has no config.json" in message
+        assert str(saved) not in message
+
+    def test_nearest_name_is_a_checkpoint(self, saved: Path, tmp_path: Path) -> None:
+        """A name beside it that is no checkpoint is not recommended."""
+        (tmp_path / "clip").mkdir()
+        assert "The nearest name" not in refusal(tmp_path / "clp")
+        shutil.copy(saved / "config.json", tmp_path / "clip")
+        assert f"The nearest name is {tmp_path / 'clip'}" in refusal(tmp_path / "clp")
+
+    def test_a_name_longer_than_any_files_is_missing(self, tmp_path: Path) -> None:
+        """A path that no file system takes is a path where nothing lies."""
+        assert "there is no such checkpoint" in refusal(tmp_path / ("x" * 5000))
+
+
+class TestConfig:
+    """What can be wrong with config.json and its agreement with the tensors."""
+
+    @pytest.mark.parametrize(
+        ("content", "expected"), [("{", "the file is not JSON"), ("[]", "the config is not a JSON object")]
+    )
+    def test_damaged_config_is_refused(self, clip: Path, content: str, expected: str) -> None:
+        """A config that cannot be read is named."""
+        (clip / "config.json").write_text(content, encoding="utf-8")
+        message = refusal(clip)
+        assert expected in message
+        assert str(clip / "config.json") in message
+
+    def test_another_architecture_is_refused(self, tmp_path: Path) -> None:
+        """A checkpoint of another model is named as what it is, before its weights are looked for."""
+        (tmp_path / "config.json").write_text('{"model_type": "siglip"}', encoding="utf-8")
+        assert "this is a siglip checkpoint, not a CLIP" in refusal(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("field", "expected"),
+        [
+            ("text_config.vocab_size", "text_config.vocab_size is absent and defaults to 49408"),
+            ("text_config.hidden_size", "text_config.hidden_size is absent and defaults to 512"),
+            ("text_config.intermediate_size", "text_config.intermediate_size is absent and defaults to 2048"),
+            ("text_config.max_position_embeddings", "max_position_embeddings is absent and defaults to 77"),
+            ("text_config.num_hidden_layers", "2 layers on disk, but text_config.num_hidden_layers is absent"),
+            ("vision_config.hidden_size", "vision_config.hidden_size is absent and defaults to 768"),
+            ("vision_config.image_size", "vision_config.image_size is absent and defaults to 224"),
+            ("vision_config.patch_size", "vision_config.patch_size is absent and defaults to 32"),
+            ("projection_dim", "projection_dim is absent and defaults to 512"),
+        ],
+    )
+    def test_missing_field_is_named(self, clip: Path, field: str, expected: str) -> None:
+        """A field whose default does not fit the tensors is named as the cause."""
+
+        def remove(raw: dict[str, Any]) -> None:
+            *section, name = field.split(".")
+            del (raw[section[0]] if section else raw)[name]
+            # Heads stay divisors of the default width, so that the shape is what is wrong.
+            raw["vision_config"]["num_attention_heads"] = 6
+
+        edit_json(clip / "config.json", remove)
+        assert expected in refusal(clip)
+
+    def test_wrong_field_is_named(self, clip: Path) -> None:
+        """A stated field that disagrees with a tensor is named, with both shapes."""
+        edit_json(clip / "config.json", lambda raw: raw["text_config"].update(vocab_size=600))
+        message = refusal(clip)
+        assert f"the tensor {TOKEN_EMBEDDING} has shape (524, 32), but config.json implies (600, 32)" in message
+        assert "text_config.vocab_size is 600" in message
+
+    def test_wrong_number_of_layers_is_named(self, clip: Path) -> None:
+        """Layers are counted, not listed tensor by tensor."""
+        edit_json(clip / "config.json", lambda raw: raw["vision_config"].update(num_hidden_layers=2))
+        assert "the vision tower has 3 layers on disk, but vision_config.num_hidden_layers is 2" in refusal(clip)
+
+
+class TestTensors:
+    """What can be wrong with the weights."""
+
+    def test_pickles_alone_are_refused(self, clip: Path) -> None:
+        """The command that converts them is in the message, with the path quoted for a shell."""
+        spaced = clip.rename(clip.with_name("my clip"))
+        (spaced / "model.safetensors").rename(spaced / "pytorch_model.bin")
+        message = refusal(spaced)
+        assert "only in pytorch_model.bin" in message
+        assert f"clip-eval convert '{spaced}' --out DIR" in message
+
+    def test_no_weights_are_refused(self, clip: Path) -> None:
+        """Without weights in any form, what is there instead is named."""
+        (clip / "model.safetensors").rename(clip / "tf_model.h5")
+        assert "no model.safetensors, only tf_model.h5" in refusal(clip)
+
+    def test_missing_and_unexpected_tensors_are_named(self, clip: Path) -> None:
+        """At most five names and then a count."""
+
+        def rename(header: dict[str, Any]) -> None:
+            for name in [name for name in header if "layers.1." in name and name.startswith("text")]:
+                header[name.replace("q_proj", "query").replace("fc", "dense").replace("norm", "ln")] = header.pop(name)
+
+        edit_header(clip, rename)
+        message = refusal(clip)
+        assert "lacks 10 tensors (" in message
+        assert "holds 10 tensors (" in message
+        assert "text_model.encoder.layers.1.self_attn.q_proj.weight" in message
+        assert "and 5 more" in message
+
+    def test_one_missing_tensor_is_named(self, clip: Path) -> None:
+        """A projection that was stripped is named alone."""
+        edit_header(clip, lambda header: header.update(text_projection_={**header.pop("text_projection.weight")}))
+        assert "lacks 1 tensor (text_projection.weight)" in refusal(clip)
+
+    def test_quantised_weights_are_refused(self, clip: Path) -> None:
+        """Integers in place of floating point numbers are named with their dtype."""
+        header, data = split(clip / "model.safetensors")
+        begin, end = header["text_projection.weight"]["data_offsets"]
+        ids = {**header["text_projection.weight"], "dtype": "I32"}
+        write_raw(clip / "model.safetensors", {**header, "text_projection.weight": ids}, data)
+        assert (begin, end) != (0, 0)
+        assert "text_projection.weight is stored as I32" in refusal(clip)
+
+    def test_truncated_file_is_refused(self, clip: Path) -> None:
+        """A copy that was cut short says how much is there."""
+        file = clip / "model.safetensors"
+        content = file.read_bytes()
+        file.write_bytes(content[:-1000])
+        message = refusal(clip)
+        assert f"truncated, it has {len(content) - 1000} bytes of {len(content)}: {file}" in message
+
+    @pytest.mark.parametrize("size", [0, 5, 8, 300])
+    def test_file_cut_in_its_header_is_refused(self, clip: Path, size: int) -> None:
+        """A file that ends within its header is named, too."""
+        file = clip / "model.safetensors"
+        file.write_bytes(file.read_bytes()[:size])
+        message = refusal(clip)
+        assert "damaged" in message
+        assert str(file) in message
+
+    def test_pointer_is_refused(self, clip: Path) -> None:
+        """A pointer of Git LFS is answered with the command that fetches the weights."""
+        pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+        (clip / "model.safetensors").write_text(pointer, encoding="utf-8")
+        assert "Git LFS pointer, not the weights" in refusal(clip)
+
+    @pytest.mark.parametrize(
+        ("header", "data", "expected"),
+        [
+            (b"[1, 2]", b"", "header is not a JSON object"),
+            (b'{"a": ', b"", "header is not valid JSON"),
+            (b"\xff\xff", b"", "header is not valid JSON"),
+            (b'{"a": {}, "a": {}}', b"", "a occurs twice"),
+            ({"a": 3}, b"", "the tensor a has the unknown dtype None"),
+            ({"a": {"dtype": "F31", "shape": [1], "data_offsets": [0, 4]}}, bytes(4), "the unknown dtype F31"),
+            ({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, bytes(4), "no valid shape"),
+            ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}, bytes(4), "no valid shape"),
+            ({"a": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}}, bytes(4), "no valid shape"),
+            ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, bytes(4), "has 4 bytes of data"),
+            ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}, bytes(4), "has -4 bytes of data"),
+            ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, bytes(8), "leave a gap"),
+            ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, bytes(5), "1 bytes follow the last"),
+            (
+                {
+                    "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+                    "b": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]},
+                },
+                bytes(8),
+                "overlap",
+            ),
+        ],
+    )
+    def test_lying_header_is_refused(
+        self, clip: Path, header: dict[str, Any] | bytes, data: bytes, expected: str
+    ) -> None:
+        """Whatever a header claims is compared with the file before it is believed."""
+        write_raw(clip / "model.safetensors", header, data)
+        message = refusal(clip)
+        assert expected in message
+        assert str(clip / "model.safetensors") in message
+
+    def test_header_longer_than_the_file_is_refused(self, clip: Path) -> None:
+        """A length that is larger than the file is not allocated."""
+        write_raw(clip / "model.safetensors", b"{}", b"", header_bytes=2**62)
+        assert f"its header would take {2**62} bytes in a file of 10" in refusal(clip)
+
+
+class TestShards:
+    """What can be wrong with an index of shards."""
+
+    @pytest.fixture
+    def sharded(self, clip: Path) -> Path:
+        """The checkpoint as one shard with an index."""
+        (clip / "model.safetensors").rename(clip / "model-00001-of-00001.safetensors")
+        names = [name for name in split(clip / "model-00001-of-00001.safetensors")[0] if name != "__metadata__"]
+        index = {"metadata": {}, "weight_map": dict.fromkeys(names, "model-00001-of-00001.safetensors")}
+        (clip / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+        assert open_checkpoint(clip).dtype == "float32"
+        return clip
+
+    def test_missing_shard_is_named(self, sharded: Path) -> None:
+        """A shard that was not copied is named."""
+        (sharded / "model-00001-of-00001.safetensors").unlink()
+        assert "the shard model-00001-of-00001.safetensors is missing" in refusal(sharded)
+
+    @pytest.mark.parametrize("name", ["../clip/model.safetensors", "/etc/passwd", "", "..", "a/" * 5000])
+    def test_shard_elsewhere_is_refused(self, sharded: Path, name: str) -> None:
+        """An index cannot lead out of its directory."""
+        edit_json(sharded / "model.safetensors.index.json", lambda index: index["weight_map"].update(logit_scale=name))
+        assert "which is no file beside it" in refusal(sharded)
+
+    @pytest.mark.parametrize("name", ["a" * 5000, "\0", "a\nb"])
+    def test_shard_of_any_name_is_missing(self, sharded: Path, name: str) -> None:
+        """A name that no file can have is the name of a missing one, and is cut and escaped in the message."""
+        edit_json(sharded / "model.safetensors.index.json", lambda index: index["weight_map"].update(logit_scale=name))
+        message = refusal(sharded)
+        assert "is missing" in message
+        assert len(message) < 400 + len(str(sharded))
+
+    def test_index_that_disagrees_is_refused(self, sharded: Path) -> None:
+        """A tensor that the index forgets, or promises in vain, is named."""
+        index_file = sharded / "model.safetensors.index.json"
+        edit_json(index_file, lambda index: index["weight_map"].pop("logit_scale"))
+        assert "holds logit_scale, and the index says otherwise" in refusal(sharded)
+        shard = "model-00001-of-00001.safetensors"
+        edit_json(index_file, lambda index: index["weight_map"].update(logit_scale=shard, extra=shard))
+        assert f"{shard} lacks 1 tensor (extra)" in refusal(sharded)
+
+    def test_index_without_map_is_refused(self, sharded: Path) -> None:
+        """An index without its map of names to files is named."""
+        (sharded / "model.safetensors.index.json").write_text("{}", encoding="utf-8")
+        assert "no weight_map" in refusal(sharded)

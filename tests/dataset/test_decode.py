@@ -1,0 +1,92 @@
+"""Decoding in threads: order, modes, problems that are told, and a caller who stops early."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support.datasets import records, write_library
+
+from clip_eval.dataset import decoded, open_library
+from clip_eval.errors import LibraryError
+
+
+def workers_alive() -> list[str]:
+    """Return the names of decoding threads that still run."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("clip-eval-decode")]
+
+
+@pytest.mark.parametrize("ahead", [0, 2, 100])
+def test_images_come_in_the_order_of_the_manifest(tmp_path: Path, ahead: int) -> None:
+    """Whatever thread is done first, records keep their order and their own image."""
+    library = open_library(write_library(tmp_path, records(9)))
+    found = list(decoded(library, ahead=ahead))
+    assert [item.record.id for item in found if item.record] == [str(100 + index) for index in range(9)]
+    assert [item.image.size for item in found if item.image] == [(40 + index % 7, 33) for index in range(9)]
+    assert not workers_alive()
+
+
+def test_modes_are_those_of_the_file(tmp_path: Path) -> None:
+    """Conversion is the processor's business: palette and alpha arrive as they are stored."""
+    library = open_library(write_library(tmp_path, records(3)))
+    paths = [library.root / record.path for record in library.records()]
+    Image.new("RGBA", (9, 9), (1, 2, 3, 4)).save(paths[0])
+    Image.new("P", (9, 9)).save(paths[2])
+    assert [item.image.mode for item in decoded(library) if item.image] == ["RGBA", "RGB", "P"]
+
+
+def test_problems_are_told_and_nothing_is_dropped(tmp_path: Path) -> None:
+    """A missing, a truncated and a foreign file each keep their place, with a reason instead of an image."""
+    library = open_library(write_library(tmp_path, records(4)))
+    missing, truncated, foreign, _ = [library.root / record.path for record in library.records()]
+    missing.unlink()
+    truncated.write_bytes(truncated.read_bytes()[:-300])
+    foreign.write_bytes(b"no image at all")
+    found = list(decoded(library))
+    assert [item.image is None for item in found] == [True, True, True, False]
+    problems = [item.problem or "" for item in found]
+    assert problems[0] == "No such file or directory"
+    assert "truncated" in problems[1].lower()
+    assert problems[2] == "not an image that Pillow knows"
+    assert found[3].problem is None
+
+
+def test_a_decoder_may_raise_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of a kind that nobody foresaw is a problem of that image, not the end of the walk."""
+    library = open_library(write_library(tmp_path, records(2)))
+
+    def broken(*_: object) -> None:
+        raise KeyError("table")
+
+    monkeypatch.setattr(Image, "open", broken)
+    assert [item.problem for item in decoded(library)] == ["KeyError: 'table'"] * 2
+
+
+def test_a_caller_may_stop_early(tmp_path: Path) -> None:
+    """Threads end when the walk is closed."""
+    walk = decoded(open_library(write_library(tmp_path, records(9))), ahead=1)
+    next(walk)
+    walk.close()
+    assert not workers_alive()
+
+
+def test_a_broken_line_keeps_its_place(tmp_path: Path) -> None:
+    """A line that is no record is a problem among the others, with its place and without a record."""
+    root = write_library(tmp_path, records(3))
+    lines = (root / "manifest.jsonl").read_bytes().splitlines(keepends=True)
+    (root / "manifest.jsonl").write_bytes(b"".join([lines[0], b"{\n", *lines[1:]]))
+    found = list(decoded(open_library(root)))
+    assert [item.record is None for item in found] == [False, True, False, False]
+    assert found[1].where == "line 2 of manifest.jsonl"
+    assert "it is not JSON" in str(found[1].problem)
+
+
+def test_a_manifest_that_vanished_ends_the_walk(tmp_path: Path) -> None:
+    """Where the manifest itself cannot be read there is nothing to count: an error, and threads end."""
+    library = open_library(write_library(tmp_path, records(3)))
+    (library.root / "manifest.jsonl").unlink()
+    with pytest.raises(LibraryError, match="cannot be read"):
+        list(decoded(library))
+    assert not workers_alive()

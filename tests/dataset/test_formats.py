@@ -1,0 +1,113 @@
+"""The same images in each format give the same scores: what a gate asks does not depend on how files lie on a disk."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from support.shards import write_shards
+
+from clip_eval.checkpoint.checkpoint import open_checkpoint
+from clip_eval.dataset import Library, open_library
+from clip_eval.subject import Subject
+from clip_eval.tasks.zero_shot import ZeroShotScores, score_zero_shot
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+COUNT = 70
+PROMPTS = "zeroshot_classification_templates.txt"
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    """The shipped checkpoint."""
+    return Subject(open_checkpoint(FIXTURES / "shapes-clip"), "float32")
+
+
+@pytest.fixture(scope="module")
+def shapes() -> Library:
+    """The shipped library, which is a manifest."""
+    return open_library(FIXTURES / "shapes-library")
+
+
+@pytest.fixture(scope="module")
+def as_manifest(shapes: Library, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first records of the shipped library, as they are."""
+    root = tmp_path_factory.mktemp("manifest")
+    shutil.copy(shapes.root / "library.toml", root)
+    lines = (shapes.root / "manifest.jsonl").read_bytes().splitlines(keepends=True)[:COUNT]
+    (root / "manifest.jsonl").write_bytes(b"".join(lines))
+    for record, _ in zip(shapes.records(), range(COUNT), strict=False):
+        (root / record.path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(shapes.root / record.path, root / record.path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def templates(shapes: Library) -> str:
+    """The prompts of the shipped library, as the other formats write them."""
+    assert shapes.zero_shot is not None
+    return "".join(prompt.replace("{}", "{c}") + "\n" for prompt in shapes.zero_shot.prompts)
+
+
+@pytest.fixture(scope="module")
+def as_folders(as_manifest: Path, templates: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same images in one directory a class; the classes are those of the directories."""
+    root = tmp_path_factory.mktemp("folders")
+    for number, record in enumerate(open_library(as_manifest).records()):
+        directory = root / str(record.label).replace(" ", "_")
+        directory.mkdir(exist_ok=True)
+        shutil.copy(as_manifest / record.path, directory / f"{number:03d}{Path(record.path).suffix}")
+    (root / PROMPTS).write_text(templates, encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def as_shards(as_manifest: Path, as_folders: Path, templates: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same images in two shards, with the classes of the directories."""
+    task = open_library(as_folders).zero_shot
+    assert task is not None
+    shards: list[list[tuple[str, bytes]]] = [[], []]
+    for number, sample in enumerate(open_library(as_manifest).samples()):
+        assert sample.record is not None
+        assert sample.image is not None
+        label = task.classes.index(str(sample.record.label))
+        members = [
+            (f"s{number:03d}{Path(sample.record.path).suffix}", sample.image),
+            (f"s{number:03d}.cls", b"%d" % label),
+        ]
+        shards[2 * number // COUNT] += members
+    texts = {"classnames.txt": "\n".join(task.classes) + "\n", PROMPTS: templates}
+    return write_shards(tmp_path_factory.mktemp("shards"), texts=texts, shards=shards)
+
+
+def by_class(scores: ZeroShotScores) -> list[tuple[str, str | None]]:
+    """Return the names of the expected and the predicted class of every answer, in order of both."""
+    names = scores.task.classes
+    return sorted((names[a.expected], str(a.predicted is not None and names[a.predicted])) for a in scores.answers)
+
+
+def test_scores_do_not_depend_on_the_format(
+    subject: Subject, as_folders: Path, as_shards: Path, as_manifest: Path
+) -> None:
+    """Folders and shards of the same images and classes have the same answers; the manifest's are as good."""
+    folders, shards = (score_zero_shot(subject, open_library(root)) for root in (as_folders, as_shards))
+    assert by_class(folders) == by_class(shards)
+    assert folders.unreadable == shards.unreadable == ()
+    assert folders.score > 0.9
+    manifest = score_zero_shot(subject, open_library(as_manifest))
+    assert len(manifest.answers) == len(folders.answers) == COUNT
+    # The manifest's task has the classes of the whole library, so that it is a little harder.
+    assert manifest.score <= folders.score
+    assert len({manifest.library, folders.library, shards.library}) == 3
+
+
+def test_what_cannot_be_read_is_named_in_the_score(subject: Subject, as_shards: Path, tmp_path: Path) -> None:
+    """A damaged shard is scored for the rest, and the damage has its place among the unreadable images."""
+    root = shutil.copytree(as_shards, tmp_path / "shards")
+    shard = root / "test" / "1.tar"
+    shard.write_bytes(shard.read_bytes()[:20_000])
+    scores = score_zero_shot(subject, open_library(root))
+    assert COUNT > len(scores.answers) >= COUNT // 2
+    assert any(place.startswith("test/1.tar: ") for place in scores.unreadable)
+    assert all(place.startswith("test/1.tar") for place in scores.unreadable)

@@ -1,0 +1,174 @@
+"""Image folders: a class a directory, names of classes, captions, and what is told instead of left out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support.datasets import COLOURS
+
+from clip_eval.dataset import Library, decoded, open_library
+from clip_eval.errors import LibraryError
+
+PROMPTS = "zeroshot_classification_templates.txt"
+
+
+def write_folders(root: Path) -> Path:
+    """Write two images of each colour, one below a directory of its own, into a directory a colour."""
+    for name, colour in COLOURS.items():
+        for place in ("b.png", "deep/a.jpg"):
+            path = root / f"plain_{name}" / place
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (30, 20), colour).save(path)
+    return root
+
+
+def problems(library: Library) -> dict[str, str | None]:
+    """Return the problems of a library by place."""
+    return {sample.where: sample.problem for sample in library.samples(images=False) if sample.problem}
+
+
+def test_records_come_class_by_class(tmp_path: Path) -> None:
+    """Classes and files come in the order of their names; a class has the name of its directory, in words."""
+    library = open_library(write_folders(tmp_path))
+    found = list(library.records())
+    assert [record.id for record in found] == [
+        f"plain_{name}/{file}" for name in ("blue", "green", "red") for file in ("b.png", "deep/a.jpg")
+    ]
+    assert [record.label for record in found] == ["plain blue"] * 2 + ["plain green"] * 2 + ["plain red"] * 2
+    assert {(record.captions, record.group) for record in found} == {((), None)}
+    assert library.zero_shot is not None
+    assert library.zero_shot.classes == ("plain blue", "plain green", "plain red")
+    assert library.zero_shot.prompts == ("A photo of a {}.",)
+    assert library.require_complete() == 6
+
+
+def test_every_sample_has_the_bytes_of_its_file(tmp_path: Path) -> None:
+    """Bytes are those of the file, and they are decoded in order."""
+    library = open_library(write_folders(tmp_path))
+    for sample in library.samples():
+        assert sample.record is not None
+        assert sample.image == (tmp_path / sample.record.path).read_bytes()
+    pixels = [item.image.convert("RGB").getpixel((3, 3)) for item in decoded(library) if item.image]
+    assert [pixel == COLOURS["blue"] for pixel in pixels[::2]] == [True, False, False]
+
+
+def test_text_files_name_classes_and_prompts(tmp_path: Path) -> None:
+    """`classnames.txt` names the directories in their order; the templates hold the class at {c}."""
+    write_folders(tmp_path)
+    (tmp_path / "classnames.txt").write_text("sky\ngrass\nblood\n", encoding="utf-8")
+    (tmp_path / PROMPTS).write_text("the colour of {c}\n{c}, in short\n", encoding="utf-8")
+    library = open_library(tmp_path)
+    assert [record.label for record in library.records()][::2] == ["sky", "grass", "blood"]
+    assert library.zero_shot is not None
+    assert library.zero_shot.texts()[:2] == ["the colour of sky", "sky, in short"]
+
+
+def test_a_text_beside_an_image_is_its_captions(tmp_path: Path) -> None:
+    """One caption a line, blank lines apart; a text without an image is told."""
+    write_folders(tmp_path)
+    (tmp_path / "plain_red/b.txt").write_text("all red\n\n red again \n", encoding="utf-8")
+    (tmp_path / "plain_red/c.txt").write_text("nothing", encoding="utf-8")
+    (tmp_path / "plain_green/b.txt").write_bytes(b"\xff")
+    (tmp_path / "plain_blue/b.txt").write_bytes(b"x" * (2**20 + 1))
+    library = open_library(tmp_path)
+    captions = {sample.where: sample.record.captions for sample in library.samples() if sample.record}
+    assert captions["plain_red/b.png"] == ("all red", "red again")
+    assert captions["plain_red/deep/a.jpg"] == ()
+    assert problems(library)["plain_red/c.txt"] == "it holds captions, and no image has its name"
+    assert "cannot be read" in str(problems(library)["plain_green/b.png"])
+    assert "are the most" in str(problems(library)["plain_blue/b.png"])
+
+
+def test_nothing_is_left_out_in_silence(tmp_path: Path) -> None:
+    """Every odd thing in a class directory has its place among the samples; hidden files are no records."""
+    write_folders(tmp_path)
+    Image.new("RGB", (9, 9)).save(tmp_path / "lost.png")
+    (tmp_path / "README.md").touch()
+    (tmp_path / "plain_red/.DS_Store").touch()
+    (tmp_path / "plain_red/notes.md").touch()
+    os.mkfifo(tmp_path / "plain_red/pipe.png")
+    (tmp_path / "plain_red/gone.png").symlink_to("nowhere")
+    (tmp_path / "plain_red/round").symlink_to(tmp_path / "plain_red", target_is_directory=True)
+    (tmp_path / "plain_red/linked.png").symlink_to("b.png")
+    library = open_library(tmp_path)
+    assert problems(library) == {
+        "lost.png": "it lies in no class directory",
+        "plain_red/pipe.png": "it is no file",
+        "plain_red/gone.png": "No such file or directory",
+        "plain_red/round": "links to directories are not followed",
+    }
+    whole = {item.where: item.problem for item in decoded(library)}
+    assert whole["plain_red/notes.md"] == "not an image that Pillow knows"
+    assert whole["plain_red/linked.png"] is None
+    assert len(whole) == 6 + 4 + 2
+    with pytest.raises(LibraryError, match="4 of 12 records cannot be read") as caught:
+        library.require_complete()
+    assert "and 1 more" in str(caught.value)
+
+
+def test_names_that_are_no_text_are_read_and_printable(tmp_path: Path) -> None:
+    """A file name that is no UTF-8 names its record in a way that can be printed, and its image is read."""
+    write_folders(tmp_path)
+    os.rename(tmp_path / "plain_red/b.png", os.fsencode(tmp_path / "plain_red") + b"/\xff.png")  # noqa: PTH104
+    library = open_library(tmp_path)
+    found = [item for item in decoded(library) if item.where.isascii() and "udcff" in item.where]
+    assert [item.problem for item in found] == [None]
+    assert found[0].record is not None
+    found[0].record.id.encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"classnames.txt": "a\nb\n"}, "names 2 classes, and there are 3"),
+        ({"classnames.txt": "a\n\nb\n"}, "line 2 is empty"),
+        ({"classnames.txt": "a\na\na\n"}, "one class only"),
+        ({"classnames.txt": "\xff".encode("latin-1").decode("latin-1")}, "names 1 classes"),
+        ({PROMPTS: "a photo\n"}, "line 1, 'a photo', does not hold {c} once"),
+        ({PROMPTS: "{c}\n{c} {c}\n"}, "line 2"),
+        ({PROMPTS: "{c} {}\n"}, "line 1"),
+    ],
+)
+def test_text_files_that_make_no_sense_are_refused(tmp_path: Path, files: dict[str, str], said: str) -> None:
+    """Each mistake is one paragraph that names the file or the folder."""
+    write_folders(tmp_path)
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(LibraryError) as caught:
+        open_library(tmp_path)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_splits_are_no_classes(tmp_path: Path) -> None:
+    """A folder of train and val is no library of two classes: one of them has to be named."""
+    write_folders(tmp_path / "train")
+    write_folders(tmp_path / "val")
+    with pytest.raises(LibraryError, match="are splits of a library, not classes"):
+        open_library(tmp_path)
+    assert open_library(tmp_path / "val").require_complete() == 6
+
+
+def test_folders_without_images_are_no_library(tmp_path: Path) -> None:
+    """A directory of directories that hold no image, such as a checkpoint, is refused."""
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "model.json").touch()
+    with pytest.raises(LibraryError, match="no library in this directory"):
+        open_library(tmp_path)
+
+
+def test_digest_knows_of_classes(tmp_path: Path) -> None:
+    """Another content, another prompt, and the same files in other classes each make another library."""
+    library = open_library(write_folders(tmp_path))
+    digests = [library.digest()]
+    (tmp_path / PROMPTS).write_text("{c}\n", encoding="utf-8")
+    digests.append(library.digest())
+    (tmp_path / "plain_blue/deep/a.jpg").rename(tmp_path / "plain_green/a.jpg")
+    digests.append(library.digest())
+    (tmp_path / "plain_red/b.png").write_bytes(b"other")
+    digests.append(library.digest())
+    assert len(set(digests)) == 4
+    assert open_library(tmp_path).digest() == digests[-1]

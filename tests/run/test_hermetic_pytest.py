@@ -1,0 +1,480 @@
+"""The hermetic gate: a hostile working directory changes nothing, and a child that dies is never a pass."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.gating import Ended, gate, outcomes, plain_gate, run_record, smallest_clip
+
+from clip_eval.errors import CheckpointError, OutputError, ProcessError, UsageError
+from clip_eval.files.folder_lock import owned
+from clip_eval.run import hermetic_pytest as hermetic
+from clip_eval.run.hermetic_pytest import run_gate
+from clip_eval.run.settings import REPORTS, Settings
+
+HOSTILE_MODULES = ("torch.py", "numpy.py", "transformers.py", "pytest.py", "sitecustomize.py", "clip_eval/__init__.py")
+HOSTILE_FILES = {
+    "pytest.ini": """
+        [pytest]
+        addopts = -k nothing --maxfail=1 -x --no-such-option
+        python_functions = nope
+        python_files = nope.py
+        testpaths = nowhere
+    """,
+    "pyproject.toml": """
+        [tool.pytest.ini_options]
+        addopts = "-k nothing"
+        python_functions = "nope"
+    """,
+    "tox.ini": "[pytest]\naddopts = -k nothing\n",
+    "setup.cfg": "[tool:pytest]\naddopts = -k nothing\n",
+    "conftest.py": """
+        raise RuntimeError("hostile conftest")
+
+        def pytest_collection_modifyitems(items):
+            items[:] = []
+    """,
+    "hostile_plugin.py": """
+        def pytest_collection_modifyitems(items):
+            items[:] = []
+    """,
+    **dict.fromkeys(HOSTILE_MODULES, 'raise RuntimeError("hostile module")'),
+}
+HOSTILE_ENVIRONMENT = {
+    "PYTEST_ADDOPTS": "-k nothing --no-such-option",
+    "PYTEST_PLUGINS": "hostile_plugin",
+    "PYTEST_THEME": "no-such-theme",
+    "PYTEST_THEME_MODE": "no-such-mode",
+    "PYTHONWARNINGS": "error",
+    "PYTHONOPTIMIZE": "2",
+    "COLUMNS": "80",
+}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The session's directory for tests."""
+    return tmp_path_factory.getbasetemp()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(base: Path) -> Path:
+    """A checkpoint with one layer a tower."""
+    return smallest_clip(base)
+
+
+@pytest.fixture(scope="module")
+def hostile(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """The gate of the same checkpoint from a hostile directory with a hostile environment, by relative paths."""
+    directory = tmp_path_factory.mktemp("hostile")
+    for name, text in HOSTILE_FILES.items():
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text(textwrap.dedent(text), encoding="utf-8")
+    shutil.copytree(smallest_clip(base), directory / "my-clip")
+    return gate("my-clip", "--no-throughput", cwd=directory, reports=Path("out"), environment=HOSTILE_ENVIRONMENT)
+
+
+def test_a_healthy_checkpoint_passes(base: Path) -> None:
+    """From an empty directory the gate of a healthy checkpoint passes and writes every report, and nothing else."""
+    plain = plain_gate(base)
+    assert plain.code == 0, plain.out + plain.err
+    assert run_record(plain.reports)["verdict"] == "pass"
+    assert sorted(path.name for path in plain.reports.iterdir()) == sorted(REPORTS)
+    assert list((base / "empty").iterdir()) == []
+
+
+def test_a_hostile_directory_changes_nothing(base: Path, hostile: Ended) -> None:
+    """The same checks come to the same outcomes, verdict and exit code, whatever lies in the working directory."""
+    plain = plain_gate(base)
+    assert hostile.code == plain.code, hostile.out + hostile.err
+    assert outcomes(hostile.reports) == outcomes(plain.reports)
+    assert run_record(hostile.reports)["headline"] == run_record(plain.reports)["headline"]
+
+
+def test_a_hostile_directory_gets_reports_and_nothing_else(hostile: Ended) -> None:
+    """The gate leaves its reports where they were asked for, no caches and no files beside them."""
+    directory = hostile.reports.parent
+    found = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+    allowed = {*HOSTILE_FILES, *(f"out/{name}" for name in REPORTS)}
+    assert {name for name in found - allowed if not name.startswith("my-clip/")} == set()
+
+
+def test_a_relative_checkpoint_is_recorded_whole(hostile: Ended) -> None:
+    """The record names the checkpoint and the rerun of a relative path by an absolute one: it is read elsewhere."""
+    record = run_record(hostile.reports)
+    assert record["candidate"]["source"] == str(hostile.reports.parent / "my-clip")
+
+
+def test_the_output_fits_a_terminal(hostile: Ended) -> None:
+    """What the gate prints fits 80 columns, but for paths, and ends with the verdict and where the reports are."""
+    progress = hostile.err.splitlines()
+    assert progress[0].endswith(" checks of my-clip")
+    assert all(line.startswith("clip-eval: ") and len(line) <= 80 for line in progress)
+    assert len(progress) <= 2 + run_record(hostile.reports)["duration_s"] / 20, "a log stays readable"
+    long = [line for line in hostile.out.splitlines() if len(line) > 80 and not line.startswith("reports: ")]
+    assert all(len(line.split()) == 1 for line in long), "only an id that is to be copied stays whole"
+    assert "pass: contract" in hostile.out
+    assert f"reports: {hostile.reports / 'report.html'}" in hostile.out
+
+
+def test_a_selection_is_inconclusive(checkpoint: Path, tmp_path: Path) -> None:
+    """-k leaves checks undone, so the run cannot pass: the exit code is 10 and every other check was not run. An id
+    selects its check.
+    """
+    chosen = "baseline.acceptances_are_in_force"
+    ended = gate(checkpoint, "-k", chosen, "--no-throughput", cwd=tmp_path, reports=Path("out"))
+    assert ended.code == 10, ended.out + ended.err
+    record = run_record(ended.reports)
+    assert record["verdict"] == "inconclusive"
+    (ran,) = [check for check in record["checks"] if check["outcome"] != "not_run"]
+    assert (ran["id"], ran["outcome"]) == (chosen, "not_applicable")
+    assert {check["reason"] for check in record["checks"] if check is not ran} == {"deselected"}
+
+
+def test_a_source_tree_gates_with_its_own_code(checkpoint: Path, tmp_path: Path) -> None:
+    """`python -m clip_eval` in a source tree runs that tree's suite in the child too, whatever is installed."""
+    tree = Path(shutil.copytree(hermetic.SUITE.parent, tmp_path / "tree" / "clip_eval"))
+    source = (tree / "__init__.py").read_text(encoding="utf-8")
+    (tree / "__init__.py").write_text(f'{source}\n__version__ = "0.0.tree"\n', encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "clip_eval",
+        "gate",
+        str(checkpoint),
+        "--out",
+        str(tmp_path / "out"),
+        "-k",
+        "none_such",
+    ]
+    done = subprocess.run(command, cwd=tree.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 10, done.stdout + done.stderr
+    assert run_record(tmp_path / "out")["provenance"]["clip_eval"] == "0.0.tree"
+
+
+@pytest.fixture
+def child(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put a program of a test's own in the place of the child."""
+
+    def install(program: str) -> None:
+        monkeypatch.setattr(hermetic, "_command", lambda *_: [sys.executable, "-c", program])
+
+    return install
+
+
+@pytest.fixture
+def settings(checkpoint: Path, tmp_path: Path) -> Settings:
+    """A gate whose reports go to a directory that holds those of an earlier, passing run."""
+    (tmp_path / "out").mkdir()
+    for name in REPORTS:
+        (tmp_path / "out" / name).write_text("pass", encoding="utf-8")
+    return Settings(model=str(checkpoint), out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGSEGV", "SIGTERM"])
+def test_a_child_that_dies_of_a_signal_is_no_verdict(
+    settings: Settings, child: Callable[[str], None], number: str
+) -> None:
+    """A child killed for memory or by a crash is an internal error that names the signal, and earlier reports go."""
+    child(f"import os, signal; os.kill(os.getpid(), signal.{number})")
+    with pytest.raises(ProcessError, match=number) as caught:
+        run_gate(settings)
+    assert caught.value.exit_code == 3
+    assert list((settings.out or Path()).iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [0, 1, 10])
+def test_a_child_that_writes_nothing_is_no_verdict(settings: Settings, child: Callable[[str], None], code: int) -> None:
+    """An exit code without a run record is none: neither `os._exit(0)` in a check nor an earlier record may pass."""
+    child(f"import os; os._exit({code})")
+    with pytest.raises(ProcessError, match="no run record"):
+        run_gate(settings)
+
+
+@pytest.mark.parametrize("code", [0, 1, 10])
+def test_a_verdict_with_a_record_is_handed_on(settings: Settings, child: Callable[[str], None], code: int) -> None:
+    """The child's verdict is the gate's where there is a record of it."""
+    child(f"open({str((settings.out or Path()) / 'run.json')!r}, 'w').close(); raise SystemExit({code})")
+    assert run_gate(settings) == code
+
+
+@pytest.mark.parametrize("code", [2, 3, 5])
+def test_other_codes_are_pytests(settings: Settings, child: Callable[[str], None], code: int) -> None:
+    """Interruption and internal errors of pytest keep their exit codes."""
+    child(f"raise SystemExit({code})")
+    assert run_gate(settings) == code
+
+
+def test_a_refusal_of_the_child_is_a_usage_error(settings: Settings, child: Callable[[str], None]) -> None:
+    """What pytest says of a bad option reaches the user as the message of one error."""
+    child("import sys; print('ERROR: a bad expression\\n', file=sys.stderr); sys.exit(4)")
+    with pytest.raises(UsageError, match=r"^a bad expression\.$"):
+        run_gate(settings)
+
+
+def test_what_the_child_complains_of_is_shown(
+    settings: Settings, child: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever else the child writes to stderr, such as a crash's traceback, is passed on."""
+    child("import sys; print('Fatal Python error', file=sys.stderr); sys.exit(3)")
+    assert run_gate(settings) == 3
+    assert capsys.readouterr().err == "Fatal Python error\n"
+
+
+def test_a_report_that_cannot_be_removed_is_refused(settings: Settings, child: Callable[[str], None]) -> None:
+    """Where an earlier report cannot go, a stale one could be read as this run's: nothing is run."""
+    child("raise SystemExit(0)")
+    assert settings.out is not None
+    (settings.out / "run.json").unlink()
+    (settings.out / "run.json" / "below").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"run\.json"):
+        run_gate(settings)
+
+
+def test_a_folder_of_another_run_is_refused(settings: Settings, child: Callable[[str], None]) -> None:
+    """Of two gates with one folder the second is refused, and what is there stays the first one's."""
+    child("raise SystemExit(0)")
+    assert settings.out is not None
+    with owned(settings.out), pytest.raises(OutputError, match="another run is writing there"):
+        run_gate(settings)
+    assert (settings.out / "run.json").read_text(encoding="utf-8") == "pass"
+
+
+def test_a_refused_gate_leaves_no_earlier_pass(settings: Settings) -> None:
+    """What is in the folder is of this run or nothing, also where the run is a usage error."""
+    with pytest.raises(CheckpointError):
+        run_gate(replace(settings, model="no-such-clip"))
+    assert list((settings.out or Path()).iterdir()) == []
+
+
+def test_the_child_owns_the_folder_too(settings: Settings, child: Callable[[str], None]) -> None:
+    """The child inherits the lock, and takes none of its own."""
+    child(f"""if True:
+        import sys
+        from clip_eval.files.folder_lock import owned
+        with owned({str(settings.out)!r}) as lease:
+            sys.exit(5 if lease.descriptors == () else 6)
+    """)
+    assert run_gate(settings) == 5
+
+
+def test_a_full_disk_is_one_paragraph(settings: Settings, child: Callable[[str], None]) -> None:
+    """Reports that cannot be written are an error with exit code 4, and none of them stays."""
+    child(f"""if True:
+        import sys
+        open({str(settings.out)!r} + "/report.html", "w").close()
+        print("ERROR: the file cannot be written (no space left on device): x.", file=sys.stderr)
+        sys.exit(4)
+    """)
+    with pytest.raises(UsageError, match="no space left"):
+        run_gate(settings)
+    assert list((settings.out or Path()).iterdir()) == []
+
+
+def test_no_room_for_temporary_files_is_one_paragraph(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gate that cannot make its scratch directory says so."""
+
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/x")
+
+    monkeypatch.setattr(hermetic.tempfile, "mkdtemp", full)
+    with pytest.raises(OutputError, match=r"no space left on device\): /tmp/x\. Make room there, or set TMPDIR"):
+        run_gate(settings)
+
+
+INTERRUPTED = """
+import signal, sys
+from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits that it is ignored
+from clip_eval import hermetic
+from clip_eval.cli.main import main
+
+hermetic._command = lambda *_: [sys.executable, "-c", Path("child.py").absolute().read_text()]
+main()
+"""
+WRITES = """
+import signal, sys, time
+def interrupted(*_):
+    open(OUT + "/run.json", "w").close()
+    sys.exit(2)
+signal.signal(signal.SIGINT, interrupted)
+print("ready", flush=True)
+time.sleep(60)
+"""
+DIES = """
+import time
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX systems do")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("program", [WRITES, DIES], ids=["writes", "dies"])
+def test_an_interrupted_gate_ends_with_2(checkpoint: Path, tmp_path: Path, program: str, number: int) -> None:
+    """Ctrl-C, and a request to stop, reach the child once; it writes what there is, and the exit code is 2."""
+    (tmp_path / "child.py").write_text(f"OUT = {str(tmp_path / 'out')!r}\n{program}", encoding="utf-8")
+    (tmp_path / "out").mkdir()
+    arguments = ["gate", str(checkpoint), "--out", str(tmp_path / "out")]
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "ready\n"
+        parent.send_signal(number)
+        _, errors = parent.communicate(timeout=60)
+    assert parent.returncode == 2
+    assert "Traceback" not in errors
+    assert (tmp_path / "out" / "run.json").exists() is (program is WRITES)
+
+
+def test_signal_handlers_are_put_back(settings: Settings, child: Callable[[str], None]) -> None:
+    """A gate called from Python leaves the process's signal handlers as they were."""
+    before = signal.getsignal(signal.SIGTERM)
+    child("raise SystemExit(5)")
+    run_gate(settings)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_gate_runs_in_a_thread(settings: Settings, child: Callable[[str], None]) -> None:
+    """A gate can be called in a thread that is not the main one, where Python sets no signal handlers."""
+    child("raise SystemExit(5)")
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(run_gate(settings)))
+    thread.start()
+    thread.join(timeout=60)
+    assert codes == [5]
+
+
+def test_the_child_starts_in_an_empty_directory(
+    settings: Settings, child: Callable[[str], None], tmp_path: Path
+) -> None:
+    """The child's working directory is empty and gone afterwards."""
+    child(f"import os; open({str(tmp_path / 'seen')!r}, 'w').write(f'{{os.getcwd()}} {{os.listdir()}}'); os._exit(5)")
+    run_gate(settings)
+    directory, _, listing = (tmp_path / "seen").read_text(encoding="utf-8").partition(" ")
+    assert listing == "[]"
+    assert not Path(directory).exists()
+
+
+def test_the_environment_of_the_child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The variables of pytest and those that change the interpreter go; import paths become absolute, and the working
+    directory is none that was not named.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-x")
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", "vendor", "/absolute"]))
+    found = hermetic._environment()
+    assert [name for name in found if name.startswith("PYTEST_")] == ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"]
+    assert "PYTHONWARNINGS" not in found
+    assert found["OMP_NUM_THREADS"] == "1"
+    entries = found["PYTHONPATH"].split(os.pathsep)
+    assert entries[-2:] == [str(tmp_path / "vendor"), "/absolute"]
+    assert all(Path(entry).is_absolute() and entry != str(tmp_path) for entry in entries)
+
+
+def test_a_hub_id_reaches_the_child_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that are no path here stay; paths become absolute, those of pack and library too."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("clip", "pack", "images"):
+        (tmp_path / name).mkdir()
+    command = hermetic._command(Settings(model="org/name@main"), tmp_path, None)
+    assert command[command.index("--clip-model") + 1] == "org/name@main"
+    command = hermetic._command(Settings(model="clip", baseline="pack", library="images"), tmp_path, "a or b")
+    for option, path in (("model", "clip"), ("baseline", "pack"), ("library", "images")):
+        assert command[command.index(f"--clip-{option}") + 1] == str(tmp_path / path)
+    assert command[-2:] == ["-k", "a or b"]
+
+
+PLANTED = """
+import pytest
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    from transformers import CLIPModel
+    original = CLIPModel.forward
+    if getattr(original, "planted", False):
+        return
+    def forward(self, *args, **kwargs):
+        output = original(self, *args, **kwargs)
+        output.logits_per_text = output.logits_per_text * 1.01
+        return output
+    forward.planted = True
+    CLIPModel.forward = forward
+"""
+
+
+@pytest.fixture(scope="module")
+def planted(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """The gate of a library whose logits per text are 1 % too large, run for both cases of one check, in 80 columns."""
+    directory = tmp_path_factory.mktemp("planted")
+    (directory / "planted.py").write_text(PLANTED, encoding="utf-8")
+    program = textwrap.dedent("""
+        from clip_eval import hermetic
+        from clip_eval.cli.main import main
+        command = hermetic._command
+        hermetic._command = lambda *given: [*command(*given), "-p", "planted"]
+        main()
+    """)
+    arguments = ["gate", str(checkpoint), "--out", "out", "--no-throughput", "-k", "logits_follow_from_embeddings"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=directory,
+        env={**os.environ, "COLUMNS": "80", "PYTHONPATH": str(directory)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr, directory / "out")
+
+
+def test_a_failure_speaks_in_five_lines(planted: Ended, checkpoint: Path) -> None:
+    """A mismatch prints promise, worst element, error against bound, where it diverges and how to rerun it, in 80
+    columns, instead of a traceback.
+    """
+    assert planted.code == 1, planted.out + planted.err
+    lines = planted.out.splitlines()
+    assert all(len(line) <= 80 or str(checkpoint) in line or line.startswith("reports: ") for line in lines)
+    assert "Traceback" not in planted.out
+    starts = [lines.index(next(line for line in lines if line.startswith(label))) for label in
+              ("promise   ", "worst     ", "error     ", "diverges  ", "rerun     ")]  # fmt: skip
+    assert starts == sorted(starts)
+    said = " ".join(" ".join(lines[starts[0] :]).split())
+    assert "Logits per text are exp(logit_scale) times the cosines of the returned embeddings" in said
+    assert "worst logits_per_text[" in said
+    assert "observed" in said
+    assert "expected" in said
+    assert "would have passed" in said
+    assert "diverges logit_scale" in said
+    assert "-k logits_follow_from_embeddings" in said.replace("\\ ", "")
+
+
+def test_a_failure_is_recorded_in_full(planted: Ended) -> None:
+    """The record holds the measurement, the module and the rerun line of the failed check, and the verdict is fail."""
+    record = run_record(planted.reports)
+    failed = [check for check in record["checks"] if check["outcome"] == "failed"]
+    assert record["verdict"] == "fail"
+    assert len(failed) == 2
+    for check in failed:
+        last = check["measurements"][-1]
+        assert check["diverges_at"] == "logit_scale"
+        assert last["passed"] is False
+        assert last["error"] > last["bound"]
+        assert check["rerun"].startswith("clip-eval gate ")

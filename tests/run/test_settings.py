@@ -1,0 +1,84 @@
+"""The options of a run: what travels to the child, the record and the rerun line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from clip_eval.run.settings import REPORTS, Settings
+from clip_eval.user_values import DTYPES
+
+FULL = Settings(
+    model="a clip",
+    baseline="pack",
+    accepted="accepted.toml",
+    library="images",
+    dtype="float16",
+    device="cuda:0",
+    attention="eager",
+    new_weights=True,
+    throughput=False,
+    compile=True,
+    repro="shown",
+    policy="policy.toml",
+    baseline_python="python4",
+    out=Path("reports"),
+)
+
+
+def test_defaults_give_no_options() -> None:
+    """A run of a checkpoint alone passes nothing on that is not asked for."""
+    assert Settings(model="clip").options("--clip-") == []
+
+
+def test_every_setting_becomes_an_option() -> None:
+    """Every field but model and out is passed on, under the prefix asked for."""
+    assert FULL.options("--clip-") == [
+        "--clip-baseline", "pack", "--clip-accepted", "accepted.toml", "--clip-library", "images", "--clip-dtype",
+        "float16", "--clip-attn", "eager", "--clip-device", "cuda:0", "--clip-policy", "policy.toml",
+        "--clip-baseline-python", "python4", "--clip-repro", "shown",
+        "--clip-new-weights", "--clip-no-throughput", "--clip-compile",
+    ]  # fmt: skip
+    changed = [
+        field.name
+        for field in dataclasses.fields(Settings)
+        if field.name not in ("model", "out") and getattr(FULL, field.name) == getattr(Settings(model=""), field.name)
+    ]
+    assert changed == [], "the example above sets every field"
+
+
+def test_options_are_those_of_the_plugin(pytestconfig: pytest.Config) -> None:
+    """Each option given is one that the plugin defines."""
+    for option in FULL.options("--clip-"):
+        if option.startswith("--"):
+            pytestconfig.getoption(option)
+    assert pytestconfig.getoption("--clip-model") is None
+
+
+def test_the_rerun_line_can_be_pasted() -> None:
+    """The rerun line is one shell command with the same settings and the check's name."""
+    words = shlex.split(FULL.rerun("logits_are_symmetric"))
+    assert words[:3] == ["clip-eval", "gate", "a clip"]
+    assert words[3:-2] == FULL.options("--")
+    assert words[-2:] == ["-k", "logits_are_symmetric"]
+
+
+def test_arguments_are_plain_values() -> None:
+    """The run record holds every setting as JSON."""
+    arguments = json.loads(json.dumps(FULL.arguments()))
+    assert set(arguments) == {field.name for field in dataclasses.fields(Settings)}
+    assert arguments["out"] == "reports"
+    assert Settings(model="clip").arguments()["out"] is None
+
+
+def test_names_of_dtypes_and_reports() -> None:
+    """Dtypes are torch's names; run.json is written last, since it says that the others are there."""
+    import torch
+
+    assert all(isinstance(getattr(torch, name), torch.dtype) for name in DTYPES)
+    assert REPORTS[-1] == "run.json"
+    assert set(REPORTS) == {"run.json", "report.html", "summary.md", "junit.xml"}

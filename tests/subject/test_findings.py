@@ -1,0 +1,204 @@
+"""What is said of a class that does not load a checkpoint, and of one that builds no processor from its files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.version import Version
+from support.small_clip import write_small_clip
+
+from clip_eval.baseline.surface.formatting import attempt
+from clip_eval.checkpoint.checkpoint import open_checkpoint
+from clip_eval.errors import CheckpointError, Finding, NotAskable
+from clip_eval.subject import BUILDERS, Subject, transformers_release
+from clip_eval.subject.tiny_clip import small_subject
+from clip_eval.suite._images import raised
+
+TEXT = "CLIPTextModelWithProjection"
+FINDING = f"weights.every_weight_is_loaded[{TEXT}]"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with a processor, its image processor in the file that every release reads."""
+    path = write_small_clip(tmp_path_factory.mktemp("findings") / "clip")
+    whole = path / "processor_config.json"  # 5.x keeps both parts in one file
+    if not (path / "preprocessor_config.json").is_file():
+        settings = json.loads(whole.read_text(encoding="utf-8"))["image_processor"]
+        (path / "preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    whole.unlink(missing_ok=True)
+    return path
+
+
+@pytest.fixture
+def edited(base: Path, tmp_path: Path) -> Callable[[str, Callable[[dict[str, Any]], object]], Path]:
+    """Copy the checkpoint with one of its JSON files changed."""
+
+    def edit(name: str, change: Callable[[dict[str, Any]], object]) -> Path:
+        copy = Path(shutil.copytree(base, tmp_path / "clip"))
+        data = json.loads((copy / name).read_text(encoding="utf-8"))
+        change(data)
+        (copy / name).write_text(json.dumps(data), encoding="utf-8")
+        return copy
+
+    return edit
+
+
+Edited = Callable[[str, Callable[[dict[str, Any]], object]], Path]
+
+
+def subject_of(path: Path, like: Subject | None = None) -> Subject:
+    """The checkpoint in float32."""
+    return Subject(open_checkpoint(path), "float32", like=like)
+
+
+def test_a_healthy_checkpoint_has_no_finding(base: Path) -> None:
+    """Every class loads, and every class that is here builds."""
+    subject = subject_of(base)
+    assert subject.loading_finding(TEXT) is None
+    judged = [name for name in BUILDERS if not subject.processors.obstacle(name)]
+    assert {"AutoProcessor", "CLIPProcessor", "AutoImageProcessor", "AutoTokenizer"} <= set(judged)
+    assert [subject.processors.finding(name) for name in judged] == [None] * len(judged)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.update(projection_dim=7), "text_config.projection_dim is 7,"),
+        (lambda text: text.pop("projection_dim", None), "text_config.projection_dim is left out, which means 512,"),
+    ],
+    ids=["stated", "left out"],
+)
+def test_a_tower_of_another_size_names_field_and_both_values(
+    edited: Edited, change: Callable[[dict[str, Any]], object], said: str
+) -> None:
+    """The finding names the file, the field, its value, that of the tensor, and what to write; CLIPModel is well."""
+    path = edited("config.json", lambda data: change(data["text_config"]))
+    subject = subject_of(path)
+    size = subject.checkpoint.config.projection_dim
+    finding = subject.loading_finding(TEXT)
+    assert isinstance(finding, Finding)
+    assert said in str(finding)
+    assert f"text_projection.weight is made for {size}, as projection_dim beside the towers says" in str(finding)
+    assert str(finding).endswith(f"{path / 'config.json'}. Write {size} for text_config.projection_dim.")
+    assert subject.loading_finding("CLIPModel") is None
+    with pytest.raises(NotAskable) as caught:
+        subject.model(TEXT)
+    assert caught.value.finding == FINDING
+
+
+def test_what_loading_raises_is_told_in_one_line(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the library raises is the finding, and the class is asked to load once."""
+    import transformers
+
+    asked = []
+
+    def load(*arguments: object, **options: object) -> None:
+        asked.append(options)
+        raise KeyError("a\nb " + "x" * 999)
+
+    monkeypatch.setattr(transformers.CLIPTextModelWithProjection, "from_pretrained", load)
+    subject = subject_of(base)
+    for _ in range(2):
+        with pytest.raises(NotAskable) as caught:
+            subject.model(TEXT)
+        assert "KeyError: " in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 700
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("kind", [MemoryError, type("OutOfMemoryError", (RuntimeError,), {})], ids=["host", "device"])
+def test_a_lack_of_memory_is_no_finding(base: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]) -> None:
+    """A machine that is too small says nothing of the checkpoint."""
+    import transformers
+
+    def load(*arguments: object, **options: object) -> None:
+        raise kind
+
+    monkeypatch.setattr(transformers.CLIPTextModelWithProjection, "from_pretrained", load)
+    with pytest.raises(kind):
+        subject_of(base).model(TEXT)
+
+
+def test_a_tiny_model_fails_for_itself_where_the_candidate_loads(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tiny model that does not load is a failure of the check that asked, unless the candidate's is the finding."""
+    import transformers
+
+    candidate = subject_of(base)
+    candidate.model(TEXT)
+    small = small_subject(tmp_path / "small", candidate)
+    monkeypatch.setattr(transformers.CLIPTextModelWithProjection, "from_pretrained", None)
+    with pytest.raises(CheckpointError, match="TypeError"):
+        small.model(TEXT)
+    fresh = subject_of(base)
+    with pytest.raises(NotAskable):
+        small_subject(tmp_path / "other", fresh).model(TEXT)
+
+
+def test_an_unknown_image_processor_is_one_finding(edited: Edited) -> None:
+    """AutoImageProcessor names file, field, value and remedy; what is made of it refers to that; the rest is asked."""
+    path = edited("preprocessor_config.json", lambda data: data.update(image_processor_type="NoSuchReader"))
+    subject = subject_of(path)
+    found = {name: subject.processors.finding(name) for name in BUILDERS if not subject.processors.obstacle(name)}
+    finding = found["AutoImageProcessor"]
+    assert isinstance(finding, Finding)
+    for words in ("image_processor_type is 'NoSuchReader'", "does not have", str(path / "preprocessor_config.json")):
+        assert words in str(finding)
+    assert "Write 'CLIPImageProcessor' there: CLIPImageProcessor builds one from the same files" in str(finding)
+    assert found["CLIPImageProcessor"] is None
+    assert found["AutoTokenizer"] is None
+    for error in (found["AutoProcessor"], found["CLIPProcessor"]):
+        if error is None:  # 4.x takes CLIPImageProcessor whatever the file says
+            assert transformers_release() < Version("5.0.0.dev0")
+            continue
+        assert isinstance(error, NotAskable)
+        assert error.finding == "processor.every_class_builds_one[AutoImageProcessor]"
+    with pytest.raises(NotAskable) as caught:
+        subject.processor("AutoImageProcessor", use_fast=False)
+    assert caught.value.finding == "processor.every_class_builds_one[AutoImageProcessor]"
+
+
+def test_an_option_that_is_refused_is_the_askers(base: Path) -> None:
+    """Where a class builds without an option, what it raises with one is an answer; so is what another place gives."""
+    subject = subject_of(base)
+    with pytest.raises(Exception) as caught:
+        subject.processor("AutoTokenizer", tokenizer_type="no-such-type")
+    assert not isinstance(caught.value, NotAskable)
+    with pytest.raises(Exception) as caught:
+        subject.processor("AutoImageProcessor", source=base / "nowhere")
+    assert not isinstance(caught.value, NotAskable)
+
+
+def test_a_part_that_is_not_there_is_no_finding(base: Path, tmp_path: Path) -> None:
+    """Without files a class has nothing to build from: the check is not run, and the class says what it raises."""
+    copy = Path(shutil.copytree(base, tmp_path / "clip"))
+    (copy / "preprocessor_config.json").unlink()
+    subject = subject_of(copy)
+    assert "no image processor" in (subject.processors.missing("AutoProcessor") or "")
+    assert subject.processors.missing("AutoTokenizer") is None
+    with pytest.raises(Exception) as caught:
+        subject.processor("AutoImageProcessor")
+    assert not isinstance(caught.value, NotAskable)
+
+
+@pytest.mark.parametrize("taking", [raised, attempt], ids=["raised", "attempt"])
+def test_what_cannot_be_asked_is_no_answer(taking: Callable[[Callable[[], str]], str]) -> None:
+    """Where an exception is the answer, being unable to ask is none; any other exception is."""
+
+    def refused() -> str:
+        raise NotAskable("nothing is loaded", finding=FINDING)
+
+    def answered() -> str:
+        raise ValueError
+
+    with pytest.raises(NotAskable):
+        taking(refused)
+    assert "ValueError" in taking(answered)

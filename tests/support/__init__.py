@@ -1,0 +1,3 @@
+"""Helpers that tests share: small checkpoints, packs, datasets, records."""
+
+from __future__ import annotations

@@ -1,0 +1,111 @@
+"""Acceptances: what a file of them must say, what each excuses, and what becomes of those that excuse nothing."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from clip_eval.errors import UsageError
+from clip_eval.verdict.acceptances import Acceptance, draft, read_acceptances, rule
+from clip_eval.verdict.run_record import SurfaceChange
+
+TODAY = date(2027, 1, 31)
+ENTRY = 'id = "A()"\nbefore = "a tensor"\nafter = "a tuple"\nreason = "Our code unpacks it"\n'
+NO_REASON = 'id = "A"\nbefore = "0"\nafter = "1"\n'
+
+
+def change(identity: str = "A()", before: str = "a tensor", after: str = "a tuple") -> SurfaceChange:
+    """A difference that nobody has accepted."""
+    return SurfaceChange(id=identity, what="the value", before=before, after=after, check="c", accepted=None)
+
+
+def accepted(**details: object) -> Acceptance:
+    """An acceptance of `change()`, with other details."""
+    return Acceptance(**{"id": "A()", "before": "a tensor", "after": "a tuple", "reason": "wanted"} | details)  # type: ignore[arg-type]
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    """A file of acceptances."""
+    file = tmp_path / "accepted.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_a_file_is_read_in_order(tmp_path: Path) -> None:
+    """Every key arrives, the optional ones too."""
+    text = (
+        f'[[accepted]]\n{ENTRY}\n[[accepted]]\nid = "B"\nbefore = ""\nafter = "1"\nreason = "r"\nexpires = 2027-01-31'
+    )
+    first, second = read_acceptances(written(tmp_path, text))
+    assert first == Acceptance(id="A()", before="a tensor", after="a tuple", reason="Our code unpacks it")
+    assert second == Acceptance(id="B", after="1", reason="r", before="", expires=TODAY)
+    assert second.note == "r (until 2027-01-31)"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[accepted]", "is not TOML"),
+        ("", r"no \[\[accepted\]\] table"),
+        (f"[[accept]]\n{ENTRY}", "holds accept beside"),
+        ("accepted = 3", "holds no beside"),
+        ("accepted = [3]", "entry 1 is no table"),
+        ('[[accepted]]\nafter = "1"\nreason = "r"', r"entry 1 \(without an id\) has no id"),
+        ('[[accepted]]\nid = "A"\nreason = "r"', r"entry 1 \(A\) has no before"),
+        ('[[accepted]]\nid = "A"\nbefore = "0"\nreason = "r"', r"entry 1 \(A\) has no after"),
+        (f"[[accepted]]\n{NO_REASON}", r"entry 1 \(A\) has no reason"),
+        (f'[[accepted]]\n{NO_REASON}reason = " "', r"the reason of entry 1 \(A\) is empty.*Say why"),
+        ('[[accepted]]\nid = "A"\nbefore = "0"\nafter = 1\nreason = "r"', r"the after of entry 1 \(A\) is no text"),
+        (f'[[accepted]]\n{ENTRY}expires = "2027-01-31"', "Write a day without quotes"),
+        (f"[[accepted]]\n{ENTRY}expires = 2027-01-31T10:00:00", "Write a day without quotes"),
+        (f'[[accepted]]\n{ENTRY}until = "never"', r"says until.*Known keys are id, before, after, reason, expires"),
+        (f"[[accepted]]\n{ENTRY}[[accepted]]\n{ENTRY}", r"accepts A\(\) 2 times"),
+    ],
+)
+def test_a_file_that_says_less_or_more_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    """The message names the file, the entry and what to do."""
+    with pytest.raises(UsageError, match=message) as caught:
+        read_acceptances(written(tmp_path, text))
+    assert "accepted.toml" in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """A missing file is a usage error, not an empty one."""
+    with pytest.raises(UsageError, match=r"none\.toml"):
+        read_acceptances(tmp_path / "none.toml")
+
+
+def test_an_acceptance_excuses_its_change_alone() -> None:
+    """The change carries the reason; others stay open."""
+    ruling = rule([change(), change("B")], [accepted(expires=TODAY)], today=TODAY)
+    assert [entry.accepted for entry in ruling.changes] == ["wanted (until 2027-01-31)", None]
+    assert [entry.id for entry in ruling.open] == ["B"]
+    assert ruling.idle == ()
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        (accepted(id="B"), "B matches no change"),
+        (accepted(after="a list"), r"accepts 'a list', and it is now 'a tuple'"),
+        (accepted(before="a list"), r"accepts a change from 'a list', and it was 'a tensor'"),
+        (accepted(expires=date(2027, 1, 30)), "expired on 2027-01-30"),
+    ],
+)
+def test_an_acceptance_that_excuses_nothing_says_why(entry: Acceptance, why: str) -> None:
+    """Another change, another value or a day that is past: the change stays open, the acceptance is told."""
+    ruling = rule([change()], [entry], today=TODAY)
+    assert [entry.accepted for entry in ruling.changes] == [None]
+    assert len(ruling.idle) == 1
+    assert why in str(ruling.idle[0])
+
+
+def test_a_draft_lacks_nothing_but_the_reasons(tmp_path: Path) -> None:
+    """The draft is refused as it is, and accepts every change once reasons are written, whatever the values hold."""
+    changes = [change(), change("B[quotes \" and ' and \\]", after="line\none, \x7f, \u200b, \N{GRINNING FACE}")]
+    with pytest.raises(UsageError, match="is empty"):
+        read_acceptances(written(tmp_path, draft(changes)))
+    entries = read_acceptances(written(tmp_path, draft(changes).replace('reason = ""', 'reason = "r"')))
+    assert rule(changes, entries, today=TODAY).open == ()

@@ -1,0 +1,3 @@
+"""The kill matrix: every fault, and the checks that see it."""
+
+from __future__ import annotations

@@ -1,0 +1,11 @@
+"""`PYTHONPATH=tests python -m faults DIRECTORY [PART]` writes the kill matrix; with a part of an id, of such faults."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from detection.detect import detect
+
+if __name__ == "__main__":
+    sys.exit(detect(Path(sys.argv[1]), *sys.argv[2:3]))
