@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import site
 import subprocess
@@ -112,9 +113,11 @@ def require_clip_eval(python: str) -> None:
         UsageError: there is no such program, it is no Python, too old, or without this release of clip-eval and what it
             needs; the message says how to install it.
     """
+    fix = "Name the Python of an environment in which clip-eval is installed"
+    if shutil.which(python) is None:
+        raise UsageError("there is no such interpreter", where=python, fix=fix)
     answer = _answer(python)
     if answer is None:
-        fix = "Name the Python of an environment in which clip-eval is installed"
         raise UsageError("this program is no Python that can be asked", where=python, fix=fix)
     install = f"Run {shlex.quote(python)} -m pip install clip-eval=={__version__}"
     if tuple(answer["python"]) < _LEAST_PYTHON:

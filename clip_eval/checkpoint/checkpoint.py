@@ -5,6 +5,7 @@ Only safetensors are read: weights are data, and a pickle is a program.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -280,7 +281,7 @@ def _scalar_scale(tensors: dict[str, TensorEntry]) -> tuple[dict[str, TensorEntr
 
 def _tensors(path: Path) -> dict[str, TensorEntry]:
     """Every tensor by canonical name, from model.safetensors or, where that is missing, from the index's shards."""
-    if (path / "model.safetensors").is_file():
+    if os.path.lexists(path / "model.safetensors"):  # what is no regular file is refused when it is opened
         found = read_header(path / "model.safetensors")
     elif (path / "model.safetensors.index.json").is_file():
         found = _sharded(path / "model.safetensors.index.json")

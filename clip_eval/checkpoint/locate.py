@@ -246,6 +246,8 @@ def refuse_other_kinds(path: Path) -> None:
 def _refuse(path: Path) -> NoReturn:
     refuse_other_kinds(path)
     names = names_in(path)
+    if "config.json" in names:  # a pipe, a directory, a link that leads nowhere
+        raise CheckpointError("config.json is no regular file", where=path, fix="Copy the checkpoint again")
     what = "the directory has no config.json" if names else "the directory is empty"
     weights = [name for name in ("model.safetensors", "pytorch_model.bin") if name in names]
     fix = (

@@ -214,11 +214,11 @@ def test_other_inputs_than_todays_are_fed_from_the_pack(model: Path, pack_path: 
     session.candidate.batch.input_ids[0, 3] = 11
     write_pack(tmp_path / "pack", build_pack(session))
     fed = session_on(model, pack=tmp_path / "pack")
-    assert not fed.baseline.pack.has_inputs(fed.batch)
+    assert not fed.baseline.pack.has_inputs(fed.candidate.batch)
     for part in ("vision_tower", "text_tower", "loss"):
         assert Run(fed, suite.test_outputs_match_the_record, part=part).error is None
     one, other = OUTPUTS["vision_tower"][1], fed.baseline.pack.outputs["image_pooler_output"].value
-    assert np.abs(to_array(one.observe(fed.clip)) - other).max() > 0.01
+    assert np.abs(to_array(one.observe(fed.candidate.clip)) - other).max() > 0.01
 
 
 def test_a_changed_config_changes_numbers_and_surface(model: Path, pack_path: Path, tmp_path: Path) -> None:

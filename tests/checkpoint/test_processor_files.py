@@ -110,7 +110,7 @@ def test_an_id_that_cannot_be_one_is_refused(home: Path, name: str, edit: Callab
     assert len(str(caught.value)) < 400 + len(str(home))
 
 
-@pytest.mark.parametrize("size", [LARGEST_SIDE_PX + 1, 10**400, -5, {"height": 32, "width": 10**9}, [0, 32]])
+@pytest.mark.parametrize("size", [LARGEST_SIDE_PX + 1, 10**200, -5, {"height": 32, "width": 10**9}, [0, 32]])
 def test_a_picture_that_cannot_be_is_refused(home: Path, size: object) -> None:
     """Nothing is allocated for it."""
     change(home / "preprocessor_config.json", lambda data: data.update(crop_size=size))

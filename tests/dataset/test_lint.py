@@ -15,7 +15,7 @@ from clip_eval.run.settings import Settings
 def look(library: Path) -> None:
     """Look at a run with this library; the checkpoint is left out of it."""
     session = Session(Settings(model="nowhere", library=str(library)))
-    session.__dict__["checkpoint"] = None
+    session.candidate.__dict__["checkpoint"] = None
     session.look()
 
 

@@ -13,7 +13,7 @@ SURFACE = "baseline.surface_is_approved"
 OUTPUTS = "baseline.outputs_match_the_record"
 
 
-@in_file(FITS)
+@in_file("tokenizer.no_token_moves_the_pooling")
 def end_token_is_the_legacy_one(directory: Path) -> None:
     """eos_token_id is 2, so that pooling takes the largest id, although an added token has a larger one than EOS."""
     _text(directory, eos_token_id=2)

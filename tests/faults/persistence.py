@@ -88,7 +88,7 @@ def scale_is_no_parameter(model: Any) -> None:
         model.register_buffer("logit_scale", value)
 
 
-@in_transformers(EXACT, "weights.values_are_those_of_the_file")
+@in_transformers("weights.every_weight_is_loaded")
 def state_dict_has_names_of_a_wrapper(patch: MonkeyPatch) -> None:
     """state_dict of CLIPModel puts `module.` before each name, as a wrapper for several devices does."""
     import transformers

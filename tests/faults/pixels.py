@@ -427,7 +427,7 @@ def crop_does_not_fit_the_model(directory: Path) -> None:
     edit_json(directory / "preprocessor_config.json", lambda data: data.update(crop_size={"height": 24, "width": 24}))
 
 
-@in_file("pixels.settings_can_be_followed")
+@in_file("processor.every_class_builds_one")
 def size_is_a_word(directory: Path) -> None:
     """The size in the image processor's file is no number of pixels."""
     edit_json(directory / "preprocessor_config.json", lambda data: data.update(size="large"))

@@ -145,8 +145,7 @@ def test_a_selection_is_inconclusive(checkpoint: Path, tmp_path: Path) -> None:
 def test_a_source_tree_gates_with_its_own_code(checkpoint: Path, tmp_path: Path) -> None:
     """`python -m clip_eval` in a source tree runs that tree's suite in the child too, whatever is installed."""
     tree = Path(shutil.copytree(hermetic.SUITE.parent, tmp_path / "tree" / "clip_eval"))
-    source = (tree / "__init__.py").read_text(encoding="utf-8")
-    (tree / "__init__.py").write_text(f'{source}\n__version__ = "0.0.tree"\n', encoding="utf-8")
+    (tree / "version.py").write_text('__version__ = "0.0.tree"\n', encoding="utf-8")
     command = [
         sys.executable,
         "-m",
@@ -156,7 +155,7 @@ def test_a_source_tree_gates_with_its_own_code(checkpoint: Path, tmp_path: Path)
         "--out",
         str(tmp_path / "out"),
         "-k",
-        "none_such",
+        "acceptances_are_in_force",
     ]
     done = subprocess.run(command, cwd=tree.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 10, done.stdout + done.stderr
@@ -297,7 +296,7 @@ INTERRUPTED = """
 import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits that it is ignored
-from clip_eval import hermetic
+from clip_eval.run import hermetic_pytest as hermetic
 from clip_eval.cli.main import main
 
 hermetic._command = lambda *_: [sys.executable, "-c", Path("child.py").absolute().read_text()]
@@ -427,7 +426,7 @@ def planted(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended
     directory = tmp_path_factory.mktemp("planted")
     (directory / "planted.py").write_text(PLANTED, encoding="utf-8")
     program = textwrap.dedent("""
-        from clip_eval import hermetic
+        from clip_eval.run import hermetic_pytest as hermetic
         from clip_eval.cli.main import main
         command = hermetic._command
         hermetic._command = lambda *given: [*command(*given), "-p", "planted"]

@@ -207,7 +207,7 @@ def test_absent_attention_is_a_problem(capfd: pytest.CaptureFixture[str]) -> Non
 def test_a_session_knows_whether_its_attention_is_there(checkpoint: Checkpoint) -> None:
     """The attention asked for is looked at before any check is judged; the library's default needs no look."""
     named = Session(Settings(model=str(checkpoint.path), attention="nonsense"))
-    assert "nonsense" in str(named.attention_problem)
+    assert "nonsense" in str(named.candidate.attention_problem)
     assert Session(Settings(model=str(checkpoint.path))).candidate.attention_problem is None
 
 

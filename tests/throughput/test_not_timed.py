@@ -24,7 +24,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--benchmark-disable"], "not_run: speed was not timed: pytest-benchmark is disabled"),
         (["--benchmark-skip"], "not_run: skipped from outside: "),
         (["-p", "no:benchmark"], "not_run: speed was not timed: the pytest-benchmark plugin is not loaded"),
-        (["--clip-device", "meta"], "not_run: speed was not timed: there is no clock for meta devices"),
         (["--clip-no-throughput"], "not_applicable: --no-throughput was given"),
     ],
 )

@@ -83,7 +83,7 @@ def test_every_kind_is_timed(model: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """An entry states its conditions, its release, and a ratio for each kind of trial."""
     monkeypatch.setattr(entry, "clock_of", lambda _: Clock(lambda call: 2.0 if call() is not None else 0.0, "fixed"))
     monkeypatch.setattr(entry, "pilot", lambda _: 8)
-    clip = session_on(model, dtype="bfloat16").clip
+    clip = session_on(model, dtype="bfloat16").candidate.clip
     speed = measured_speed(clip)
     assert speed.ratios == {name: Ratio(1.0, 1.0, 1.0) for name in KINDS.values()}
     assert speed.conditions == conditions_of(clip)
@@ -101,7 +101,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
         return a_speed()
 
     monkeypatch.setattr(entry, "measured_speed", measured)
-    monkeypatch.setattr(approval, "_approve", lambda settings, directory: Approval(0, "approved"))
+    monkeypatch.setattr(approval, "_approve", lambda settings, directory, gated: Approval(0, "approved"))
     return asked
 
 
@@ -115,7 +115,7 @@ def test_another_machine_is_recorded_once(
     again = record(Settings(model=str(model)), add_to=pack, speeds=True)
     assert again.message == "approved; its speed on this machine was recorded before"
     assert open_pack(pack).speeds == (a_speed(),)
-    monkeypatch.setattr(approval, "_approve", lambda settings, directory: Approval(1, "refused"))
+    monkeypatch.setattr(approval, "_approve", lambda settings, directory, gated: Approval(1, "refused"))
     assert record(Settings(model=str(model)), add_to=pack, speeds=True).message == "refused"
 
 

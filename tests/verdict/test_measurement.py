@@ -36,7 +36,8 @@ def measurement(**changes: object) -> Measurement:
 
 
 @pytest.mark.parametrize(
-    "module", ["measurement", "run_record", "reasons", "verdict", "report", "report.html", "report.junit"]
+    "module",
+    ["verdict.measurement", "verdict.run_record", "verdict.reasons", "verdict.decide", "report.html", "report.junit"],
 )
 def test_imports_no_numeric_library(module: str) -> None:
     """The module imports neither torch nor NumPy nor transformers, and no renderer's or validator's library either."""

@@ -1,4 +1,4 @@
-"""`PYTHONPATH=tests python -m faults DIRECTORY [PART]` writes the kill matrix; with a part of an id, of such faults."""
+"""`PYTHONPATH=tests:tools python -m detection DIRECTORY [PART]` writes the kill matrix; PART is a part of faults' ids."""
 
 from __future__ import annotations
 

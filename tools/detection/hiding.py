@@ -1,4 +1,4 @@
-"""Shows that no declared deviation hides a fault: `PYTHONPATH=tests python -m faults.hiding DIRECTORY`.
+"""Shows that no declared deviation hides a fault: `PYTHONPATH=tests:tools python -m detection.hiding DIRECTORY`.
 
 For each deviation that the shipped checkpoint's gate asserts under the installed release, a fault is found that a check
 which asserts it must see and does see. Run under every release that has deviations of its own.

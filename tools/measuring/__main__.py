@@ -1,4 +1,4 @@
-"""Rebuilds the table of budgets: `PYTHONPATH=tests python -m measuring DIRECTORY PYTHON [PYTHON ...]`.
+"""Rebuilds the table of budgets: `PYTHONPATH=tests:tools python -m measuring DIRECTORY PYTHON [PYTHON ...]`.
 
 Each PYTHON is an interpreter with clip-eval and one transformers release. Each runs six gates of the shipped checkpoint
 and one measuring process. Ends with 1 where a healthy subject was outside a bound.
@@ -65,7 +65,10 @@ def _readings(name: str, record: RunRecord) -> list[Reading]:
 
 
 def _process(python: str, temporary: Path) -> list[Reading]:
-    path = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = [
+        *(str(Path(__file__).parents[2] / name) for name in ("tests", "tools")),
+        *filter(None, [os.environ.get("PYTHONPATH")]),
+    ]
     done = subprocess.run(
         [python, "-m", "measuring.process", str(temporary)],
         stdout=subprocess.PIPE,

@@ -1,7 +1,7 @@
 """How often paired timing calls an unchanged model slower, and how often it sees a slow-down that was put in.
 
-`python -m throughput.decisions --out reports/throughput/decisions.md` (run in tests/) takes some 50 minutes: four cells
-of 100 decisions each, and the same cells for pytest-benchmark's compare-fail at 10 %. Not a test: it measures the
+`PYTHONPATH=tests:tools python -m timing.decisions --out reports/throughput/decisions.md` takes some 50 minutes: four
+cells of 100 decisions each, and the same cells for pytest-benchmark's compare-fail at 10 %. Not a test: it measures the
 machine it runs on, which has to be idle but for it.
 """
 

@@ -1,6 +1,6 @@
 """The published shapes of CLIP, and `clip-eval bench` on each, with random weights: speed does not ask what they say.
 
-`PYTHONPATH=tests python -m throughput.published reports/gpu --device cuda:0 --dtype bfloat16 --dtype float16 --dtype
+`PYTHONPATH=tests:tools python -m timing.published reports/gpu --device cuda:0 --dtype bfloat16 --dtype float16 --dtype
 float32` benches all three; `--shape` picks one, and every other option is passed on to the command.
 """
 

@@ -31,7 +31,7 @@ def calls(clip: Clip) -> dict[str, Json]:
 
 
 def _clip(model: Path, dtype: str) -> Clip:
-    return session_on(model, dtype=dtype).clip
+    return session_on(model, dtype=dtype).candidate.clip
 
 
 def test_every_way_in_has_a_signature(calls: dict[str, Json]) -> None:

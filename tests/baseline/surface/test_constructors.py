@@ -24,7 +24,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(model: Path) -> dict[str, Json]:
     """What constructors make of odd arguments."""
     with quiet():
-        return observe_constructed(session_on(model).clip)
+        return observe_constructed(session_on(model).candidate.clip)
 
 
 def test_square_sizes_are_told(made: dict[str, Json]) -> None:
@@ -49,7 +49,7 @@ def test_special_tokens_and_requests_are_told(made: dict[str, Json]) -> None:
 def test_the_classifier_says_what_it_is(model: Path) -> None:
     """Class attributes, and what the class adds to its tower."""
     with quiet():
-        found = observe_classifier(session_on(model).clip)
+        found = observe_classifier(session_on(model).candidate.clip)
     facts = found["CLIPForImageClassification.*"]
     assert isinstance(facts, dict)
     assert facts["main_input_name"] == "'pixel_values'"

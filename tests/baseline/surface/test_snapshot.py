@@ -48,7 +48,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def clip(model: Path) -> Clip:
     """Its observations in float32, eager."""
-    return session_on(model).clip
+    return session_on(model).candidate.clip
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_logits_keep_rows_on_both_axes(clip: Clip) -> None:
 def test_a_size_with_two_meanings_carries_both(tmp_path: Path) -> None:
     """Where projection and width are equal, as in real CLIPs, a shape does not claim to know which it is."""
     directory = write_small_clip(tmp_path / "clip", processor=False, text_config={"hidden_size": 24})
-    clip = session_on(directory).clip
+    clip = session_on(directory).candidate.clip
     spelled = described(Tensor(5, 24), clip, sizes_of(clip, "text"))[""]
     assert spelled == "Tensor model (texts, text width = projection)"
 
@@ -186,12 +186,12 @@ def test_a_missing_layer_is_written_out(clip: Clip, monkeypatch: pytest.MonkeyPa
 
 def test_surface_does_not_depend_on_the_dtype(model: Path, surface: Surface) -> None:
     """A candidate in bfloat16 has the surface that its release was approved with in float32."""
-    assert changes(surface, observe_surface(session_on(model, dtype="bfloat16").clip)) == ()
+    assert changes(surface, observe_surface(session_on(model, dtype="bfloat16").candidate.clip)) == ()
 
 
 def test_attention_maps_depend_on_the_attention(model: Path, surface: Surface) -> None:
     """Sdpa returns no maps and reads odd masks in another way: each attention implementation is approved by itself."""
-    found = changes(surface, observe_surface(session_on(model, attention="sdpa").clip))
+    found = changes(surface, observe_surface(session_on(model, attention="sdpa").candidate.clip))
     assert found
     parts = ("output_attentions=True", "(attention_mask=", "(keyword)[")
     assert all(any(part in change.id for part in parts) for change in found)
@@ -199,7 +199,7 @@ def test_attention_maps_depend_on_the_attention(model: Path, surface: Surface) -
 
 def test_a_checkpoint_without_processor_says_so(tmp_path: Path, surface: Surface) -> None:
     """No files to load is a value, and differs from any class name."""
-    bare = observe_surface(session_on(write_small_clip(tmp_path / "clip", processor=False)).clip)
+    bare = observe_surface(session_on(write_small_clip(tmp_path / "clip", processor=False)).candidate.clip)
     for name in ("AutoProcessor", "CLIPProcessor", "AutoImageProcessor", "AutoTokenizer", "CLIPTokenizerFast"):
         assert bare[f"{name}.from_pretrained()"] == "no files to load"
     assert all(OF_PROCESSORS.match(change.id) for change in changes(surface, bare))

@@ -119,7 +119,7 @@ def test_the_packs_entry_judges(
     ratios["subject"] = ratio
     against = with_pack(session, a_speed(**here))
     evidence = Evidence([])
-    arguments = (Benchmark(), against.clip, against, evidence, Compare(evidence.measurement), "images")
+    arguments = (Benchmark(), against.candidate.clip, against, evidence, Compare(evidence.measurement), "images")
     if outcome == "failed":
         with pytest.raises(Mismatch, match="times as long"):
             chapter.test_forward_is_timed(*arguments)
