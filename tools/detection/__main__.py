@@ -1,4 +1,4 @@
-"""`PYTHONPATH=tests:tools python -m detection DIRECTORY [PART]` writes the kill matrix; PART is a part of faults' ids."""
+"""`PYTHONPATH=tests:tools python -m detection DIRECTORY [PART]` writes the kill matrix; PART is a part of an id."""
 
 from __future__ import annotations
 
