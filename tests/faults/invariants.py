@@ -270,8 +270,10 @@ def training_takes_another_activation(model: Any) -> None:
     import torch
 
     for mlp in every(model, "CLIPMLP"):
-        own = mlp.activation_fn
-        mlp.activation_fn = lambda x, own=own: torch.nn.functional.gelu(x) if torch.is_grad_enabled() else own(x)
+        own = mlp.activation_fn.forward
+        mlp.activation_fn.forward = lambda x, own=own: (
+            torch.nn.functional.gelu(x) if torch.is_grad_enabled() else own(x)
+        )
 
 
 @in_transformers(RECORDING)

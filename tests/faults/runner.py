@@ -18,7 +18,7 @@ import pytest
 
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.run.declared_checks import SUITE
-from clip_eval.run.session import Session
+from clip_eval.subject.candidate import Candidate
 from clip_eval.verdict.run_record import RunRecord
 
 __all__ = ["Run", "Runner"]
@@ -102,15 +102,15 @@ class _Keeper:
     def pytest_configure(self, config: pytest.Config) -> None:
         recorder = config.pluginmanager.get_plugin("clip-eval-recorder")
         if recorder is not None:  # a refused checkpoint has none
-            session: Session = recorder.session
-            session.__dict__["oracle"] = self.oracles.setdefault(_reference(session), session.candidate.oracle)
+            candidate = recorder.session.candidate
+            candidate.__dict__["oracle"] = self.oracles.setdefault(_reference(candidate), candidate.oracle)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: Any) -> None:
         self.record = session.config.pluginmanager.get_plugin("clip-eval-recorder").record
 
 
-def _reference(session: Session) -> tuple[str, ...]:
+def _reference(candidate: Candidate) -> tuple[str, ...]:
     """What the reference depends on."""
-    prints = session.candidate.checkpoint.fingerprints()
-    return (prints.weights, prints.config, session.candidate.dtype, session.settings.device)
+    prints = candidate.checkpoint.fingerprints()
+    return (prints.weights, prints.config, candidate.dtype, candidate.device)

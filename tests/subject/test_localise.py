@@ -35,7 +35,7 @@ def healthy(checkpoint: Path) -> Session:
 def session(checkpoint: Path, healthy: Session) -> Session:
     """A session whose model a test may spoil."""
     fresh = Session(Settings(model=str(checkpoint)))
-    fresh.__dict__["oracle"] = healthy.candidate.oracle
+    fresh.candidate.__dict__["oracle"] = healthy.candidate.oracle
     return fresh
 
 
