@@ -19,7 +19,7 @@ from clip_eval.subject.calls import Call, kept
 from clip_eval.subject.findings import loading_finding
 from clip_eval.subject.loading import LoadingReport, complete, report_of, said, unlike_shapes
 from clip_eval.subject.processors import Processors
-from clip_eval.subject.releases import canonical_name, quiet, tower_of
+from clip_eval.subject.releases import MODEL_CLASSES, canonical_name, quiet, tower_of
 
 __all__ = ["Subject", "precision_of", "tensor_of"]
 
@@ -74,7 +74,8 @@ class Subject:
 
         Raises:
             NotAskable: the class does not load every weight; check weights.every_weight_is_loaded says why.
-            CheckpointError: the same of a tiny model, where the candidate's own is loaded.
+            CheckpointError: the same of a tiny model, where the candidate's own is loaded, and of a class whose loading
+                no check judges.
         """
         finding = self.loading_finding(model_class)
         if finding is not None:
@@ -94,7 +95,8 @@ class Subject:
         return self._reports[model_class]
 
     def _refuse(self, model_class: str, finding: Finding) -> NoReturn:
-        if self.like is not None and self.like.loading_report(model_class).complete:
+        judged_elsewhere = self.like is None or not self.like.loading_report(model_class).complete
+        if model_class not in MODEL_CLASSES or not judged_elsewhere:
             raise CheckpointError(finding.what, where=finding.where, fix=finding.fix)
         name = f"weights.every_weight_is_loaded[{model_class}]"
         raise NotAskable(finding.what, finding=name, where=finding.where, fix=finding.fix)

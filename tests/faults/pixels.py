@@ -427,6 +427,12 @@ def crop_does_not_fit_the_model(directory: Path) -> None:
     edit_json(directory / "preprocessor_config.json", lambda data: data.update(crop_size={"height": 24, "width": 24}))
 
 
+@in_file("pixels.settings_can_be_followed")
+def mean_is_of_two_channels(directory: Path) -> None:
+    """The image processor's file states two means; it is built, and no image can be normalised."""
+    edit_json(directory / "preprocessor_config.json", lambda data: data.update(image_mean=[0.5, 0.5]))
+
+
 @in_file("processor.every_class_builds_one")
 def size_is_a_word(directory: Path) -> None:
     """The size in the image processor's file is no number of pixels."""
