@@ -118,16 +118,17 @@ CHANGING = """
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ("shutil.rmtree('clip')", "(config.json, model.safetensors, processor_config.json and 2 more)"),
-        ("Path('clip/tokenizer.json').write_text('{}')", "(tokenizer.json)"),
-    ],
+    ("change", "changed"),
+    [("shutil.rmtree('clip')", "*"), ("Path('clip/tokenizer.json').write_text('{}')", "tokenizer.json")],
     ids=["gone", "tokenizer"],
 )
-def test_a_checkpoint_that_changes_is_not_judged(pytester: pytest.Pytester, base: Path, change: str, said: str) -> None:
+def test_a_checkpoint_that_changes_is_not_judged(
+    pytester: pytest.Pytester, base: Path, change: str, changed: str
+) -> None:
     """What changes or vanishes after the first look makes the run inconclusive at best, and never breaks it down."""
     shutil.copytree(smallest_clip(base), pytester.path / "clip")
+    names = sorted(path.name for path in (pytester.path / "clip").glob(changed))  # releases write different files
+    said = f"({', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''})"
     pytester.makepyfile(meddler=CHANGING.format(change=change))
     result = pytester.runpytest_subprocess(
         *MEDDLED, "--clip-model=clip", "--clip-out=out", "-k", "logits_are_symmetric"
