@@ -107,7 +107,7 @@ class Processors:
 
     def _is_told(self, route: str, error: Exception) -> bool:
         """Whether a check says that this class builds nothing: then it is no outcome of whatever asked for it."""
-        if isinstance(error, (ImportError, MemoryError)) or route not in BUILDERS:
+        if isinstance(_first_cause(error), (ImportError, MemoryError)) or route not in BUILDERS:
             return False
         return not (self.missing(route) or self.obstacle(route)) and self._refusal(route) is not None
 
@@ -122,7 +122,7 @@ class Processors:
                 self._kept[route, None, ()] = _built(route, self.checkpoint.path, {})
                 self._tried[route] = None
             except Exception as error:  # whatever from_pretrained raises keeps users from the class
-                self._tried[route] = error
+                self._tried[route] = _first_cause(error)
         return self._tried[route]
 
     def _root(self, route: str) -> str:
@@ -157,6 +157,14 @@ class Processors:
                 value = value.get(key) if isinstance(value, dict) else None
             if isinstance(value, str) and not provides(value) and not provides(f"{value}Fast"):
                 yield file, place, value
+
+
+def _first_cause(error: Exception) -> Exception:
+    """What went wrong, where transformers 4 asks for protobuf while it handles another error of the files."""
+    cause = error.__context__
+    if isinstance(error, ImportError) and isinstance(cause, Exception) and not isinstance(cause, ImportError):
+        return cause
+    return error
 
 
 def _built(route: str, source: Path, options: Mapping[str, Any]) -> Any:
