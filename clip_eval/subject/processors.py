@@ -21,7 +21,7 @@ from clip_eval.files.read_write import read_json
 from clip_eval.subject.loading import said
 from clip_eval.subject.releases import provides, quiet, transformers_release
 
-__all__ = ["BUILDERS", "Processors"]
+__all__ = ["BUILDERS", "Processors", "first_cause"]
 
 _IMAGES = ("AutoImageProcessor", "CLIPImageProcessor", "CLIPImageProcessorPil", "CLIPImageProcessorFast")
 _TOKENIZERS = ("AutoTokenizer", "CLIPTokenizer", "CLIPTokenizerFast")
@@ -107,7 +107,7 @@ class Processors:
 
     def _is_told(self, route: str, error: Exception) -> bool:
         """Whether a check says that this class builds nothing: then it is no outcome of whatever asked for it."""
-        if isinstance(_first_cause(error), (ImportError, MemoryError)) or route not in BUILDERS:
+        if isinstance(first_cause(error), (ImportError, MemoryError)) or route not in BUILDERS:
             return False
         return not (self.missing(route) or self.obstacle(route)) and self._refusal(route) is not None
 
@@ -122,7 +122,7 @@ class Processors:
                 self._kept[route, None, ()] = _built(route, self.checkpoint.path, {})
                 self._tried[route] = None
             except Exception as error:  # whatever from_pretrained raises keeps users from the class
-                self._tried[route] = _first_cause(error)
+                self._tried[route] = first_cause(error)
         return self._tried[route]
 
     def _root(self, route: str) -> str:
@@ -159,8 +159,8 @@ class Processors:
                 yield file, place, value
 
 
-def _first_cause(error: Exception) -> Exception:
-    """What went wrong, where transformers 4 asks for protobuf while it handles another error of the files."""
+def first_cause(error: Exception) -> Exception:
+    """Return what went wrong, where transformers 4 asks for protobuf while it handles another error of the files."""
     cause = error.__context__
     if isinstance(error, ImportError) and isinstance(cause, Exception) and not isinstance(cause, ImportError):
         return cause

@@ -16,6 +16,7 @@ from clip_eval.baseline.surface.formatting import attempt
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.errors import CheckpointError, Finding, NotAskable
 from clip_eval.subject import BUILDERS, Subject, transformers_release
+from clip_eval.subject.processors import first_cause
 from clip_eval.subject.tiny_clip import small_subject
 from clip_eval.suite._images import raised
 
@@ -202,3 +203,19 @@ def test_what_cannot_be_asked_is_no_answer(taking: Callable[[Callable[[], str]],
     with pytest.raises(NotAskable):
         taking(refused)
     assert "ValueError" in taking(answered)
+
+
+def _raised_while_handling(error: Exception, cause: Exception) -> Exception:
+    """Return `error` as it is caught where it was raised while `cause` was handled."""
+    error.__context__ = cause
+    return error
+
+
+def test_a_library_that_is_asked_for_while_a_file_fails_is_not_the_cause() -> None:
+    """Release 4 asks for protobuf while it handles any error of a tokenizer's files; a missing library stays one."""
+    cause, missing = AttributeError("'list' object has no attribute 'keys'"), ImportError("requires protobuf")
+    assert first_cause(_raised_while_handling(missing, cause)) is cause
+    alone = ImportError("no torchvision")
+    assert first_cause(alone) is alone
+    chained = _raised_while_handling(ImportError("no torchvision"), ModuleNotFoundError("torchvision"))
+    assert first_cause(chained) is chained
