@@ -23,7 +23,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from clip_eval.errors import OutputError
-from clip_eval.files.read_write import writable_directory
+from clip_eval.files.read_write import make_directory, writable_directory
 
 __all__ = ["LOCK", "Lease", "clear", "owned", "reserved"]
 
@@ -109,7 +109,7 @@ def clear(directory: Path, names: Collection[str]) -> None:
 def _held(file: Path, token: str, patience_s: float) -> Iterator[int | None]:
     """The descriptor of the lock; None where the parent has it."""
     made = [step for step in file.parents if not step.exists()]
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(file.parent)
     if _holder(file).get("token") == token:
         yield None
         return
@@ -144,7 +144,7 @@ def _attempt(file: Path) -> int | None:
         try:
             descriptor = _opened(file)
         except FileNotFoundError:  # a run that has just ended took the folder away
-            file.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(file.parent)
             continue
         except OSError as problem:
             reason = (problem.strerror or str(problem)).lower()

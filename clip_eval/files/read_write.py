@@ -22,6 +22,7 @@ from clip_eval.nearest import beside
 
 __all__ = [
     "lacks_room",
+    "make_directory",
     "new_directory",
     "read_json",
     "read_text",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+_TRIES = 100  # of making a directory that other runs remove at the same moment
 _COPY_AGAIN = "Copy it again from where it came"
 
 
@@ -46,10 +48,24 @@ def writable_directory(path: str | Path) -> Path:
     """
     target = _resolved(path)
     with _output_errors("the directory cannot be written", target), _made(target, keep=False):
-        with (trial := _temporary_beside(target / "trial")).open("xb"):
+        with _new_file(trial := _temporary_beside(target / "trial")):
             pass
         trial.unlink()
     return target
+
+
+def make_directory(path: Path) -> None:
+    """The directory and its parents, also where another run removes them at the same moment because it made them.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for _ in range(_TRIES):
+        # Removed before its child is made: not found. Removed before `mkdir` looks whether it is a directory: exists.
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            path.mkdir(parents=True, exist_ok=True)
+            return
+    path.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
@@ -65,7 +81,7 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     temporary = _temporary_beside(target)
     with _output_errors("the file cannot be written", target), _made(target.parent, keep=True):
         try:
-            with temporary.open("xb") as handle:
+            with _new_file(temporary) as handle:
                 yield handle
                 handle.flush()
                 os.fsync(handle.fileno())
@@ -121,7 +137,7 @@ def new_directory(path: str | Path) -> Iterator[Path]:
         writable_directory(target)
         temporary = _temporary_beside(target)
         try:
-            temporary.mkdir()
+            make_directory(temporary)
             yield temporary
             for written in (*temporary.rglob("*"), temporary):
                 _sync(written)
@@ -188,6 +204,15 @@ def _temporary_beside(target: Path) -> Path:
     return target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.tmp")
 
 
+def _new_file(path: Path) -> BinaryIO:
+    """A file that did not exist; its directory is made again where another run has just removed it."""
+    for _ in range(_TRIES):
+        make_directory(path.parent)
+        with contextlib.suppress(FileNotFoundError):
+            return path.open("xb")
+    return path.open("xb")
+
+
 def _reason(problem: OSError) -> str:
     return (problem.strerror or type(problem).__name__).lower()
 
@@ -207,7 +232,7 @@ def _made(directory: Path, *, keep: bool) -> Iterator[None]:
     missing = [step for step in (directory, *directory.parents) if not os.path.lexists(step)]
     kept = False
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         yield
         kept = keep
     finally:

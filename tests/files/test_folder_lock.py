@@ -126,22 +126,30 @@ def test_a_leftover_that_may_only_be_read_keeps_nobody_out(
 
 
 def test_one_of_many_gets_it(tmp_path: Path) -> None:
-    """Of threads that want a folder at the same time, each with a descriptor of its own, one owns it at a time."""
+    """Of threads that want a folder at the same time, each with a descriptor of its own, one owns it at a time.
+
+    Each makes the folder and its parents and takes them away again, also while another is between two steps.
+    """
     inside: list[int] = []
     most: list[int] = []
 
     def take() -> None:
         for _ in range(20):
-            with owned(tmp_path / "out", patience_s=30):
+            with owned(tmp_path / "packs" / "clip" / "out", patience_s=30):
                 inside.append(1)
                 most.append(len(inside))
                 inside.pop()
 
     threads = [threading.Thread(target=take) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
     assert most == [1] * 80
 
 
