@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from clip_eval.errors import (
         CheckpointError,
         ClipEvalError,
-        LibraryError,
+        DatasetError,
         OutputError,
         PackError,
         ProcessError,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckpointError",
     "ClipEvalError",
-    "LibraryError",
+    "DatasetError",
     "OutputError",
     "PackError",
     "ProcessError",

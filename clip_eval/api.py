@@ -32,7 +32,7 @@ def gate(
     baseline: str | Path | None = None,
     accepted: str | Path | None = None,
     new_weights: bool = False,
-    library: str | Path | None = None,
+    dataset: str | Path | None = None,
     out: str | Path = DEFAULT_OUT,
     device: str = "cpu",
     dtype: str | None = None,
@@ -52,7 +52,7 @@ def gate(
         baseline: the pack of the last approved release.
         accepted: a file of acceptances, which excuse differences from the pack.
         new_weights: the weights differ from the pack's on purpose.
-        library: an evaluation set for task scores.
+        dataset: an evaluation set for task scores.
         out: where run.json, report.html, summary.md and junit.xml go.
         device: a torch device.
         dtype: float32, bfloat16 or float16; by default the dtype the checkpoint is stored in.
@@ -78,7 +78,7 @@ def gate(
         model=named(checkpoint, "checkpoint"),
         baseline=_optional(baseline, "baseline"),
         accepted=_optional(accepted, "accepted"),
-        library=_optional(library, "library"),
+        dataset=_optional(dataset, "dataset"),
         dtype=dtype,
         device=named(device, "device"),
         attention=_optional(attention, "attention"),
@@ -102,7 +102,7 @@ def record(
     *,
     out: str | Path | None = None,
     add_to: str | Path | None = None,
-    library: str | Path | None = None,
+    dataset: str | Path | None = None,
     throughput: bool = False,
     device: str = "cpu",
     attention: str | None = None,
@@ -115,7 +115,7 @@ def record(
         checkpoint: a directory, or a hub id with or without @revision.
         out: directory of a new pack. Exactly one of `out` and `add_to` is given.
         add_to: an existing pack, in which one more environment is approved.
-        library: an evaluation set whose answers are recorded, too; with `out` only.
+        dataset: an evaluation set whose answers are recorded, too; with `out` only.
         throughput: record how fast the checkpoint is on this machine, too.
         device: a torch device.
         attention: an attention implementation; by default the library's.
@@ -133,7 +133,7 @@ def record(
 
     settings = Settings(
         model=named(checkpoint, "checkpoint"),
-        library=_optional(library, "library"),
+        dataset=_optional(dataset, "dataset"),
         device=named(device, "device"),
         attention=_optional(attention, "attention"),
         throughput=False,

@@ -7,8 +7,8 @@ from typing import ClassVar
 __all__ = [
     "CheckpointError",
     "ClipEvalError",
+    "DatasetError",
     "Finding",
-    "LibraryError",
     "NotAskable",
     "OutputError",
     "PackError",
@@ -64,7 +64,7 @@ class Finding(ClipEvalError):
     """What a check found broken where no number says it: the check fails, and this paragraph is its reason."""
 
 
-class LibraryError(ClipEvalError):
+class DatasetError(ClipEvalError):
     """The evaluation set cannot be read."""
 
 

@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--clip-baseline", metavar="PACK", help="baseline pack of the last approved release")
     group.addoption("--clip-accepted", metavar="FILE", help="acceptances: differences from the pack that are wanted")
-    group.addoption("--clip-library", metavar="DIR", help="evaluation set for task scores")
+    group.addoption("--clip-dataset", metavar="DIR", help="evaluation set for task scores")
     group.addoption(
         "--clip-dtype", metavar="DTYPE", help="float32, bfloat16 or float16 (default: as the checkpoint is stored)"
     )
@@ -150,7 +150,7 @@ def _settings(config: pytest.Config, model: str) -> Settings:
         model=named(model, "--clip-model"),
         baseline=option("--clip-baseline"),
         accepted=option("--clip-accepted"),
-        library=option("--clip-library"),
+        dataset=option("--clip-dataset"),
         dtype=option("--clip-dtype"),
         device=option("--clip-device") or "cpu",
         attention=option("--clip-attn"),

@@ -78,7 +78,7 @@ BAD: dict[str, dict[str, Any]] = {
     "device is empty": {"device": ""},
     "baseline is empty": {"baseline": ""},
     "no such pack": {"baseline": "no/such/pack"},
-    "library takes a text or a path": {"library": 3},
+    "dataset takes a text or a path": {"dataset": 3},
     "out takes a text or a path": {"out": None},
     "out is empty": {"out": ""},
     "keyword is empty": {"keyword": " "},
@@ -183,9 +183,9 @@ def test_record_hands_everything_on(
 
     monkeypatch.setattr(approval, "record", approve)
     settings, options = clip_eval.record(  # type: ignore[misc]
-        model, out=tmp_path / "pack", library="l", throughput=True, report=str(tmp_path / "r"), quiet=quiet
+        model, out=tmp_path / "pack", dataset="l", throughput=True, report=str(tmp_path / "r"), quiet=quiet
     )
-    assert settings == Settings(model=str(model), library="l", throughput=False)
+    assert settings == Settings(model=str(model), dataset="l", throughput=False)
     expected = {"out": tmp_path / "pack", "add_to": None, "reports": tmp_path / "r", "speeds": True}
     assert options == expected
     assert capsys.readouterr().err == ("" if quiet else "running\n")

@@ -25,7 +25,7 @@ else:
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 CHECKPOINT = FIXTURES / "shapes-clip"
-LIBRARY = FIXTURES / "shapes-library"
+DATASET = FIXTURES / "shapes-dataset"
 MOST_BYTES = 12_000_000
 PROMISED_TOP_1 = 0.95  # what the project promises; fixtures/MANIFEST.toml says what was measured
 TIES = 2  # images whose two best classes are so close that another release may swap them
@@ -67,24 +67,24 @@ def config() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def settings() -> dict[str, Any]:
-    """The content of library.toml."""
-    return tomllib.loads((LIBRARY / "library.toml").read_text(encoding="utf-8"))
+    """The content of dataset.toml."""
+    return tomllib.loads((DATASET / "dataset.toml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
 def records() -> list[dict[str, Any]]:
-    """The records of the library's manifest."""
-    lines = (LIBRARY / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    """The records of the dataset's manifest."""
+    lines = (DATASET / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
 @pytest.fixture(scope="module")
 def images(records: list[dict[str, Any]], settings: dict[str, Any]) -> list[Image.Image]:
-    """Every image of the library, found by rendering its path and decoded."""
+    """Every image of the dataset, found by rendering its path and decoded."""
     template = PathTemplate(settings["template"])
     found = []
     for record in records:
-        with Image.open(LIBRARY / template.render(record, extension=record["extension"])) as image:
+        with Image.open(DATASET / template.render(record, extension=record["extension"])) as image:
             image.load()
             found.append(image)
     return found
@@ -123,7 +123,7 @@ def test_manifest_says_how_each_group_was_made() -> None:
     """Each group has a command or an origin; what was drawn or trained also has its seed and releases."""
     manifest = tomllib.loads((FIXTURES / "MANIFEST.toml").read_text(encoding="utf-8"))
     assert all({"command", "origin"} & set(group) for group in manifest.values() if isinstance(group, dict))
-    for name in ("shapes-clip", "shapes-library"):
+    for name in ("shapes-clip", "shapes-dataset"):
         assert isinstance(manifest[name]["seed"], int)
         assert {"python", "numpy", "pillow"} <= set(manifest[name]["versions"])
 
@@ -236,7 +236,7 @@ def test_processor_loads(name: str, config: dict[str, Any], images: Any) -> None
     assert batch["pixel_values"].shape == (3, 3, side, side)
 
 
-def test_library_is_large_and_mixed(records: list[dict[str, Any]], images: Any, settings: dict[str, Any]) -> None:
+def test_dataset_is_large_and_mixed(records: list[dict[str, Any]], images: Any, settings: dict[str, Any]) -> None:
     """480 images or more, 10 or more a class, PNG and JPEG, many sizes, tall and wide."""
     counts = Counter(record["label"] for record in records)
     sizes = {image.size for image in images}
@@ -250,16 +250,16 @@ def test_library_is_large_and_mixed(records: list[dict[str, Any]], images: Any, 
     assert max(width / height for width, height in sizes) > 1.4
 
 
-def test_library_holds_only_what_the_manifest_names(records: list[dict[str, Any]], settings: dict[str, Any]) -> None:
+def test_dataset_holds_only_what_the_manifest_names(records: list[dict[str, Any]], settings: dict[str, Any]) -> None:
     """Rendered paths and files on disk are the same set, and stay apart where case is ignored."""
     template = PathTemplate(settings["template"])
     expected = [template.render(record, extension=record["extension"]) for record in records]
-    observed = {p.relative_to(LIBRARY).as_posix() for p in (LIBRARY / "pixiv").rglob("*") if p.is_file()}
+    observed = {p.relative_to(DATASET).as_posix() for p in (DATASET / "pixiv").rglob("*") if p.is_file()}
     assert {unicodedata.normalize("NFC", path) for path in observed} == set(expected)
     assert len({unicodedata.normalize("NFC", path).casefold() for path in expected}) == len(expected)
 
 
-def test_library_names_are_as_varied_as_real_ones(records: list[dict[str, Any]]) -> None:
+def test_dataset_names_are_as_varied_as_real_ones(records: list[dict[str, Any]]) -> None:
     """Records with and without AI, series and tags; names that need cleaning; every type of image."""
     assert {record["AI"] for record in records} == {True, False}
     assert {record["type"] for record in records} == {"Illustration", "Manga", "Ugoira"}
@@ -271,7 +271,7 @@ def test_library_names_are_as_varied_as_real_ones(records: list[dict[str, Any]])
 
 
 def test_zero_shot_top_1(outputs: Any, records: list[dict[str, Any]], settings: dict[str, Any]) -> None:
-    """On the library, which it never saw, the checkpoint names the right one of 48 classes."""
+    """On the dataset, which it never saw, the checkpoint names the right one of 48 classes."""
     classes = settings["zero_shot"]["classes"]
     width = outputs.text_embeds.shape[-1]
     texts = outputs.text_embeds.reshape(len(classes), -1, width)  # (classes, prompts, projection)
@@ -282,7 +282,7 @@ def test_zero_shot_top_1(outputs: Any, records: list[dict[str, Any]], settings: 
     manifest = tomllib.loads((FIXTURES / "MANIFEST.toml").read_text(encoding="utf-8"))
     assert len(classes) == 48
     assert top_1 >= PROMISED_TOP_1
-    assert top_1 == pytest.approx(manifest["shapes-library"]["zero_shot_top_1_of_shapes_clip"], abs=TIES / len(records))
+    assert top_1 == pytest.approx(manifest["shapes-dataset"]["zero_shot_top_1_of_shapes_clip"], abs=TIES / len(records))
 
 
 def _skip(module: Any, inputs: Any, output: Any) -> Any:

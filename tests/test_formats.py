@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from clip_eval.baseline import open_pack
-from clip_eval.dataset import open_library
+from clip_eval.dataset import open_dataset
 from clip_eval.paths import PathTemplate
 from clip_eval.verdict.acceptances import draft, read_acceptances
 from clip_eval.verdict.policy import read_policy
@@ -69,7 +69,7 @@ def test_every_example_is_used() -> None:
     """No example of the page goes without a test: each has a name, and the tests below know it."""
     assert PAGE.count("\n```") == 2 * len(BLOCKS)
     assert set(BLOCKS) == {
-        "policy", "acceptances", "records", "library.toml", "manifest.jsonl", "classnames.txt",
+        "policy", "acceptances", "records", "dataset.toml", "manifest.jsonl", "classnames.txt",
         "zeroshot_classification_templates.txt", "tree manifest", "tree folders", "tree shards", "tree pack",
     }  # fmt: skip
 
@@ -106,11 +106,11 @@ def test_the_acceptances(tmp_path: Path) -> None:
 )
 def test_a_dataset_of_each_layout(tmp_path: Path, name: str, labels: list[str], prompts: tuple[str, ...]) -> None:
     """Every layout is found complete, with the labels and prompts that the page gives it."""
-    library = open_library(laid_out(name, tmp_path))
-    assert library.require_complete() == len(labels)
-    assert [record.label for record in library.records()] == labels
-    assert library.zero_shot is not None
-    assert library.zero_shot.prompts == prompts
+    dataset = open_dataset(laid_out(name, tmp_path))
+    assert dataset.require_complete() == len(labels)
+    assert [sample.label for sample in dataset.samples()] == labels
+    assert dataset.zero_shot is not None
+    assert dataset.zero_shot.prompts == prompts
 
 
 def test_a_dataset_without_its_text_files(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_dataset_without_its_text_files(tmp_path: Path) -> None:
     root = laid_out("folders", tmp_path)
     for name in ("classnames.txt", "zeroshot_classification_templates.txt"):
         (root / name).unlink()
-    task = open_library(root).zero_shot
+    task = open_dataset(root).zero_shot
     assert task is not None
     assert task.classes == ("red circle", "star")
     assert f'"{task.prompts[0].replace("{}", "{c}")}"' in PAGE

@@ -49,7 +49,7 @@ def test_the_installed_plugin_is_found_and_shows_its_options(tmp_path: Path) -> 
         text=True,
         check=True,
     )
-    for name in ("model", "baseline", "library", "dtype", "device", "attn", "new-weights", "no-throughput", "out"):
+    for name in ("model", "baseline", "dataset", "dtype", "device", "attn", "new-weights", "no-throughput", "out"):
         assert f"--clip-{name}" in done.stdout
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "clip_eval.run.settings" in imported, "the plugin imports it"

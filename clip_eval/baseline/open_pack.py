@@ -244,7 +244,7 @@ def _tasks(directory: Path, contents: Mapping[str, bytes]) -> dict[str, PackedTa
 
 
 def _is_answered(task: PackedTask) -> bool:
-    known = isinstance(task.library, str) and bool(task.hits)
+    known = isinstance(task.dataset, str) and bool(task.hits)
     return known and all(type(hit) is bool for hit in task.hits.values())
 
 

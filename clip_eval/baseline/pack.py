@@ -74,11 +74,11 @@ class PackedTask:
     """What the approved release answered in one task.
 
     Attributes:
-        library: digest of the evaluation set.
+        dataset: digest of the evaluation set.
         hits: record id to whether the answer was right.
     """
 
-    library: str
+    dataset: str
     hits: Mapping[str, bool]
 
 

@@ -117,7 +117,7 @@ def _loading(function: Callable[..., Any]) -> Callable[..., Any]:
     "--accepted", callback=a_name, metavar="FILE", help="Differences from the pack that are wanted, with reasons."
 )
 @click.option("--new-weights", is_flag=True, help="The weights differ from the pack's on purpose.")
-@click.option("--library", callback=a_name, metavar="DIR", help="Evaluation set for task scores.")
+@click.option("--dataset", callback=a_name, metavar="DIR", help="Evaluation set for task scores.")
 @click.option("--out", callback=a_place, metavar="DIR", help="Where the reports go.  [default: reports/latest]")
 @_loading
 @click.option(
@@ -170,7 +170,7 @@ def gate(checkpoint: str, keyword: str | None, no_throughput: bool, **options: A
     metavar="PACK",
     help="Approve one more environment in this pack.",
 )
-@click.option("--library", callback=a_name, metavar="DIR", help="Record the answers to this evaluation set too.")
+@click.option("--dataset", callback=a_name, metavar="DIR", help="Record the answers to this evaluation set too.")
 @click.option("--throughput", "speeds", is_flag=True, help="Record how fast it is on this machine too.")
 @click.option("--report", "reports", callback=a_place, metavar="DIR", help="Keep the reports of the suite there.")
 @_placing

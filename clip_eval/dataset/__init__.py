@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from clip_eval.dataset.dataset import Library, Source, open_library
+from clip_eval.dataset.dataset import Dataset, Source, open_dataset
 from clip_eval.dataset.decode import Decoded, decoded
-from clip_eval.dataset.record import Record, Sample
+from clip_eval.dataset.sample import Entry, Sample
 from clip_eval.dataset.settings import ZeroShot
 
-__all__ = ["Decoded", "Library", "Record", "Sample", "Source", "ZeroShot", "decoded", "open_library"]
+__all__ = ["Dataset", "Decoded", "Entry", "Sample", "Source", "ZeroShot", "decoded", "open_dataset"]

@@ -11,40 +11,40 @@ from typing import Protocol
 
 from clip_eval.dataset.image_folder import holds_images, open_folders
 from clip_eval.dataset.manifest import MANIFEST, SETTINGS, Manifest
-from clip_eval.dataset.record import Piece, Record, Sample
+from clip_eval.dataset.sample import Entry, Piece, Sample
 from clip_eval.dataset.settings import ZeroShot, read_settings
 from clip_eval.dataset.webdataset_shards import open_shards, split_of
-from clip_eval.errors import LibraryError
+from clip_eval.errors import DatasetError
 from clip_eval.files.untrusted import opened
 from clip_eval.nearest import beside
 
-__all__ = ["Library", "Source", "open_library"]
+__all__ = ["Dataset", "Source", "open_dataset"]
 
 _NAMED_AT_MOST = 3
 _AT_ONCE_BYTES = 2**20  # a shard need not fit in memory
 _FORMATS = (
-    f"A library is a directory with {SETTINGS} and {MANIFEST}, with one directory of images a class, or with "
+    f"A dataset is a directory with {SETTINGS} and {MANIFEST}, with one directory of images a class, or with "
     "WebDataset shards in test/"
 )
 
 
 class Source(Protocol):
-    """Where the records of a library come from."""
+    """Where the samples of a dataset come from."""
 
     @property
     def zero_shot(self) -> ZeroShot | None:
-        """The zero-shot task; None where the library sets none."""
+        """The zero-shot task; None where the dataset sets none."""
 
-    def samples(self, *, images: bool) -> Iterator[Sample]:
-        """Yield every sample, in an order that is always the same, with or without the bytes of its image."""
+    def entries(self, *, images: bool) -> Iterator[Entry]:
+        """Yield every entry, in an order that is always the same, with or without the bytes of its image."""
 
     def files(self) -> Iterator[Piece]:
-        """Yield every file that the library is made of, in an order that is always the same."""
+        """Yield every file that the dataset is made of, in an order that is always the same."""
 
 
 @dataclass(frozen=True, slots=True)
-class Library:
-    """An evaluation set. Opening it reads its settings only; records are read as they are asked for.
+class Dataset:
+    """An evaluation set. Opening it reads its settings only; samples are read as they are asked for.
 
     Attributes:
         root: its directory, absolute.
@@ -56,77 +56,77 @@ class Library:
 
     @property
     def zero_shot(self) -> ZeroShot | None:
-        """The zero-shot task; None where the library sets none."""
+        """The zero-shot task; None where the dataset sets none."""
         return self.source.zero_shot
 
-    def samples(self, *, images: bool = True) -> Iterator[Sample]:
-        """Yield everything that the library holds, with one sample in memory at a time.
+    def entries(self, *, images: bool = True) -> Iterator[Entry]:
+        """Yield everything that the dataset holds, with one entry in memory at a time.
 
-        What cannot be read is a sample with a problem: nothing is left out.
+        What cannot be read is an entry with a problem: nothing is left out.
 
         Args:
             images: whether the bytes of the images are wanted; otherwise it is only looked whether they are there.
 
         Raises:
-            LibraryError: a manifest cannot be read at all.
+            DatasetError: a manifest cannot be read at all.
         """
-        return self.source.samples(images=images)
+        return self.source.entries(images=images)
 
-    def records(self) -> Iterator[Record]:
-        """Yield the records, whether their images are there or not.
+    def samples(self) -> Iterator[Sample]:
+        """Yield the samples, whether their images are there or not.
 
         Raises:
-            LibraryError: a record cannot be read; its place is named.
+            DatasetError: a sample cannot be read; its place is named.
         """
-        for sample in self.samples(images=False):
-            if sample.record is None:
-                raise LibraryError(f"{sample.where}: {sample.problem}", where=self.root, fix="Correct that place")
-            yield sample.record
+        for entry in self.entries(images=False):
+            if entry.sample is None:
+                raise DatasetError(f"{entry.where}: {entry.problem}", where=self.root, fix="Correct that place")
+            yield entry.sample
 
     def require_complete(self) -> int:
-        """Look at every record, and for its image without opening it; return the number of records.
+        """Look at every sample, and for its image without opening it; return the number of samples.
 
         Raises:
-            LibraryError: there is no record, an id occurs twice, or records or images cannot be read; these are
+            DatasetError: there is no sample, an id occurs twice, or samples or images cannot be read; these are
                 counted, and the first are named.
         """
         ids: set[str] = set()
         broken: list[str] = []
         count = lost = 0
-        for sample in self.samples(images=False):
+        for entry in self.entries(images=False):
             count += 1
-            if sample.problem is not None:
+            if entry.problem is not None:
                 lost += 1
-                broken += [f"{sample.where} ({sample.problem})"] if lost <= _NAMED_AT_MOST else []
-            elif sample.record is not None:
-                self._require_new(sample, ids)
+                broken += [f"{entry.where} ({entry.problem})"] if lost <= _NAMED_AT_MOST else []
+            elif entry.sample is not None:
+                self._require_new(entry, ids)
         if not count:
-            raise LibraryError("the library holds no record", where=self.root, fix="Bring records and their images")
+            raise DatasetError("the dataset holds no sample", where=self.root, fix="Bring samples and their images")
         if lost:
             raise self._incomplete(lost, count, broken)
         return count
 
     def digest(self) -> str:
-        """Return one sha256, in hexadecimal, of every file of the library; reads them all.
+        """Return one sha256, in hexadecimal, of every file of the dataset; reads them all.
 
-        Answers to two libraries can be paired where their digests are equal. A missing file has a digest of its own.
+        Answers to two datasets can be paired where their digests are equal. A missing file has a digest of its own.
         """
         whole = hashlib.sha256()
         for piece in self.source.files():
             whole.update(piece.name.encode(errors="surrogateescape") + _digest(piece.file))
         return whole.hexdigest()
 
-    def _require_new(self, sample: Sample, ids: set[str]) -> None:
-        assert sample.record is not None
-        if sample.record.id in ids:
-            what = f"{sample.where}: the id {sample.record.id!r} occurs a second time"
-            raise LibraryError(what, where=self.root, fix="Give every record an id of its own")
-        ids.add(sample.record.id)
+    def _require_new(self, entry: Entry, ids: set[str]) -> None:
+        assert entry.sample is not None
+        if entry.sample.id in ids:
+            what = f"{entry.where}: the id {entry.sample.id!r} occurs a second time"
+            raise DatasetError(what, where=self.root, fix="Give every sample an id of its own")
+        ids.add(entry.sample.id)
 
-    def _incomplete(self, lost: int, count: int, broken: list[str]) -> LibraryError:
+    def _incomplete(self, lost: int, count: int, broken: list[str]) -> DatasetError:
         more = f"; and {lost - len(broken)} more" if lost > len(broken) else ""
-        what = f"{lost} of {count} records cannot be read: {'; '.join(broken)}{more}"
-        return LibraryError(what, where=self.root, fix="Correct these places, or bring the files")
+        what = f"{lost} of {count} samples cannot be read: {'; '.join(broken)}{more}"
+        return DatasetError(what, where=self.root, fix="Correct these places, or bring the files")
 
 
 def _digest(file: Path) -> bytes:
@@ -140,18 +140,18 @@ def _digest(file: Path) -> bytes:
     return found.digest()
 
 
-def open_library(path: str | Path) -> Library:
-    """Open a library directory. No record is read yet.
+def open_dataset(path: str | Path) -> Dataset:
+    """Open a dataset directory. No sample is read yet.
 
     Raises:
-        LibraryError: no such directory, none of the formats, or settings that make no sense.
+        DatasetError: no such directory, none of the formats, or settings that make no sense.
     """
     root = Path(path).absolute()
     if not os.path.isdir(root):  # noqa: PTH112 - a Path raises for a name that is too long
         if os.path.isfile(root):  # noqa: PTH113 - as above
-            raise LibraryError("this is a file, and a library is a directory", where=path, fix=_FORMATS)
-        raise LibraryError("there is no such library", where=path, fix=beside(path, _FORMATS))
-    return Library(root, _source(root))
+            raise DatasetError("this is a file, and a dataset is a directory", where=path, fix=_FORMATS)
+        raise DatasetError("there is no such dataset", where=path, fix=beside(path, _FORMATS))
+    return Dataset(root, _source(root))
 
 
 def _source(root: Path) -> Source:
@@ -160,10 +160,10 @@ def _source(root: Path) -> Source:
         return Manifest(root, read_settings(root / SETTINGS))
     if present:
         lacking = MANIFEST if present == [SETTINGS] else SETTINGS
-        raise LibraryError(f"the library has no {lacking}", where=root, fix=_FORMATS)
+        raise DatasetError(f"the dataset has no {lacking}", where=root, fix=_FORMATS)
     split = split_of(root)
     if split is not None:
         return open_shards(root, split)
     if holds_images(root):
         return open_folders(root)
-    raise LibraryError("there is no library in this directory", where=root, fix=_FORMATS)
+    raise DatasetError("there is no dataset in this directory", where=root, fix=_FORMATS)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clip_eval.dataset.prompts import CLASS_NAMES, TEMPLATES, read_entries, zero_shot_task
-from clip_eval.dataset.record import LARGEST_TEXT_BYTES, Piece, Record, Sample, printable, read_file
+from clip_eval.dataset.sample import LARGEST_TEXT_BYTES, Entry, Piece, Sample, printable, read_file
 from clip_eval.dataset.settings import ZeroShot
-from clip_eval.errors import LibraryError
+from clip_eval.errors import DatasetError
 from clip_eval.files.untrusted import read_bytes
 from clip_eval.paths import EXTENSIONS
 
@@ -29,10 +29,10 @@ _IMAGES = frozenset(f".{extension}" for extension in EXTENSIONS - _NO_IMAGES)
 
 @dataclass(frozen=True, slots=True)
 class ClassFolders:
-    """The records of an image folder.
+    """The samples of an image folder.
 
     Attributes:
-        root: the library's directory.
+        root: the dataset's directory.
         labels: class name by directory name.
         zero_shot: the task to tell the classes apart.
     """
@@ -41,11 +41,11 @@ class ClassFolders:
     labels: dict[str, str]
     zero_shot: ZeroShot
 
-    def samples(self, *, images: bool) -> Iterator[Sample]:
+    def entries(self, *, images: bool) -> Iterator[Entry]:
         """Yield every file, class by class, in the order of names; the names of one directory are in memory at once."""
         for file in sorted(self.root.iterdir()):
             if file.suffix.lower() in _IMAGES and file.is_file() and not _is_hidden(file.name):
-                yield Sample(printable(file.name), None, None, "it lies in no class directory")
+                yield Entry(printable(file.name), None, None, "it lies in no class directory")
         for directory, label in self.labels.items():
             yield from self._below(directory, label, images)
 
@@ -58,30 +58,30 @@ class ClassFolders:
                 folder = listed.folder.relative_to(self.root)
                 yield from (Piece(listed.folder / name, (folder / name).as_posix()) for name in listed.names)
 
-    def _below(self, directory: str, label: str, images: bool) -> Iterator[Sample]:
+    def _below(self, directory: str, label: str, images: bool) -> Iterator[Entry]:
         for listed in _walk(self.root / directory):
             folder = listed.folder.relative_to(self.root)
             for name, problem in listed.problems.items():
-                yield Sample(printable((folder / name).as_posix()), None, None, problem)
+                yield Entry(printable((folder / name).as_posix()), None, None, problem)
             captions = {Path(name).stem for name in listed.names if name.endswith(_CAPTIONS)}
             images_of = {Path(name).stem for name in listed.names if not name.endswith(_CAPTIONS)}
             for name in listed.names:
                 path, stem = (folder / name).as_posix(), Path(name).stem
                 if not name.endswith(_CAPTIONS):
-                    yield self._sample(path, label, stem in captions, images)
+                    yield self._entry(path, label, stem in captions, images)
                 elif stem not in images_of:
-                    yield Sample(printable(path), None, None, "it holds captions, and no image has its name")
+                    yield Entry(printable(path), None, None, "it holds captions, and no image has its name")
 
-    def _sample(self, path: str, label: str, has_captions: bool, images: bool) -> Sample:
+    def _entry(self, path: str, label: str, has_captions: bool, images: bool) -> Entry:
         where = printable(path)
         captions: tuple[str, ...] = ()
         if has_captions:
             try:
                 captions = _captions((self.root / path).with_suffix(_CAPTIONS))
             except (OSError, ValueError) as problem:
-                return Sample(where, None, None, f"its captions cannot be read ({problem})")
-        record = Record(id=where, path=path, label=label, captions=captions, group=None)
-        return read_file(where, record, f"{self.root}/{path}", images=images)
+                return Entry(where, None, None, f"its captions cannot be read ({problem})")
+        sample = Sample(id=where, path=path, label=label, captions=captions, group=None)
+        return read_file(where, sample, f"{self.root}/{path}", images=images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +139,15 @@ def open_folders(root: Path) -> ClassFolders:
     """Open an image folder; no image is read, and no class directory listed, yet.
 
     Raises:
-        LibraryError: the directories are splits, there is one class only, two directories are one class, or a text file
+        DatasetError: the directories are splits, there is one class only, two directories are one class, or a text file
             makes no sense.
     """
     directories = class_directories(root)
     if _SPLITS.issuperset(name.lower() for name in directories):
-        what = f"the directories {', '.join(directories)} are splits of a library, not classes"
-        raise LibraryError(what, where=root, fix=f"Name one of them, such as {root / directories[0]}")
+        what = f"the directories {', '.join(directories)} are splits of a dataset, not classes"
+        raise DatasetError(what, where=root, fix=f"Name one of them, such as {root / directories[0]}")
     names = read_entries(root / CLASS_NAMES) or tuple(name.replace("_", " ") for name in directories)
     if len(names) != len(directories):
         what = f"{CLASS_NAMES} names {len(names)} classes, and there are {len(directories)} class directories"
-        raise LibraryError(what, where=root, fix="Write one name a line, in the order of the directories' names")
+        raise DatasetError(what, where=root, fix="Write one name a line, in the order of the directories' names")
     return ClassFolders(root, dict(zip(directories, names, strict=True)), zero_shot_task(names, root))

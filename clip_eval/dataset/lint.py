@@ -1,4 +1,4 @@
-"""What is wrong with the files of a library that a path template names: in its manifest, on its disk, and between both.
+"""What is wrong with the files of a dataset that a path template names: in its manifest, on its disk, and between both.
 
 Records and findings are a stream; of each path a digest is kept.
 """
@@ -15,11 +15,11 @@ from typing import Literal
 
 from clip_eval.dataset.json_lines import Line
 from clip_eval.dataset.manifest import MANIFEST, SETTINGS
-from clip_eval.dataset.record import file_problem, printable
+from clip_eval.dataset.sample import file_problem, printable
 from clip_eval.paths import PathTemplate
 from clip_eval.paths.lint import FindingKind
 
-__all__ = ["KINDS", "Flaw", "FlawKind", "LibraryLinter"]
+__all__ = ["KINDS", "DatasetLinter", "Flaw", "FlawKind"]
 
 FlawKind = Literal[FindingKind, "no record", "missing file", "unnamed file", "unreadable folder"]
 KINDS: tuple[FlawKind, ...] = (
@@ -50,7 +50,7 @@ class Flaw:
     other_line: int | None = None
 
 
-class LibraryLinter:
+class DatasetLinter:
     """Looks at a manifest line by line, then for files that no line named.
 
     Attributes:
@@ -99,7 +99,7 @@ class LibraryLinter:
     def check_files(self, *, apart: Collection[Path] = ()) -> Iterator[Flaw]:
         """Yield the files below the root that no line named, folder by folder, in the order of names.
 
-        Hidden files and folders, a manifest and settings at the root, and the files `apart` are none of the library's.
+        Hidden files and folders, a manifest and settings at the root, and the files `apart` are none of the dataset's.
         """
         by_inode = {status.st_ino: file for file in apart if (status := _status(file)) is not None}
         folders = [] if self._root is None else [self._root]

@@ -1,4 +1,4 @@
-"""A manifest of records and a path template that names their image files: `manifest.jsonl` beside `library.toml`.
+"""A manifest of samples and a path template that names their image files: `manifest.jsonl` beside `dataset.toml`.
 
 A line of the manifest is a JSON object. `id` and `extension` are required; `label`, `caption`, `tags_transl_only` and
 `group` are read where they are there; the path template takes its fields from the same object. A label comes from here
@@ -13,74 +13,74 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clip_eval.dataset.json_lines import Line, read_lines
-from clip_eval.dataset.record import Piece, Record, Sample, read_file
-from clip_eval.dataset.settings import LibrarySettings, ZeroShot
-from clip_eval.errors import LibraryError
+from clip_eval.dataset.sample import Entry, Piece, Sample, read_file
+from clip_eval.dataset.settings import DatasetSettings, ZeroShot
+from clip_eval.errors import DatasetError
 from clip_eval.files.untrusted import opened
 from clip_eval.paths.errors import PathError
 
-__all__ = ["MANIFEST", "SETTINGS", "Manifest", "read_record"]
+__all__ = ["MANIFEST", "SETTINGS", "Manifest", "read_sample"]
 
-MANIFEST, SETTINGS = "manifest.jsonl", "library.toml"
+MANIFEST, SETTINGS = "manifest.jsonl", "dataset.toml"
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The records of a manifest.
+    """The samples of a manifest.
 
     Attributes:
-        root: the library's directory.
-        settings: what its library.toml says.
+        root: the dataset's directory.
+        settings: what its dataset.toml says.
     """
 
     root: Path
-    settings: LibrarySettings
+    settings: DatasetSettings
 
     @property
     def zero_shot(self) -> ZeroShot | None:
-        """The zero-shot task; None where library.toml sets none."""
+        """The zero-shot task; None where dataset.toml sets none."""
         return self.settings.zero_shot
 
-    def samples(self, *, images: bool) -> Iterator[Sample]:
+    def entries(self, *, images: bool) -> Iterator[Entry]:
         """Yield the lines in their order, with one in memory at a time.
 
         Raises:
-            LibraryError: the manifest cannot be read.
+            DatasetError: the manifest cannot be read.
         """
         file = self.root / MANIFEST
         try:
             with opened(file) as lines:
                 for line in read_lines(lines):
-                    yield self._sample(line, images)
+                    yield self._entry(line, images)
         except OSError as problem:
-            raise LibraryError(f"the manifest cannot be read ({problem.strerror})", where=file) from problem
+            raise DatasetError(f"the manifest cannot be read ({problem.strerror})", where=file) from problem
 
     def files(self) -> Iterator[Piece]:
         """Yield the settings, the manifest and every image file, in order."""
         yield Piece(self.root / SETTINGS)
         yield Piece(self.root / MANIFEST)
-        for sample in self.samples(images=False):
-            if sample.record is not None:
-                yield Piece(self.root / sample.record.path)
+        for entry in self.entries(images=False):
+            if entry.sample is not None:
+                yield Piece(self.root / entry.sample.path)
 
-    def _sample(self, line: Line, images: bool) -> Sample:
+    def _entry(self, line: Line, images: bool) -> Entry:
         where = f"line {line.number} of {MANIFEST}"
         try:
-            record = read_record(line, self.settings)
+            sample = read_sample(line, self.settings)
         except ValueError as problem:
-            return Sample(where, None, None, str(problem))
-        return read_file(record.path, record, f"{self.root}/{record.path}", images=images)
+            return Entry(where, None, None, str(problem))
+        return read_file(sample.path, sample, f"{self.root}/{sample.path}", images=images)
 
 
-def read_record(line: Line, settings: LibrarySettings) -> Record:
-    """Return the record of one line.
+def read_sample(line: Line, settings: DatasetSettings) -> Sample:
+    """Return the sample of one line.
 
     Args:
         line: as it was read.
-        settings: of the library. With a zero-shot task every record needs a label out of its classes.
+        settings: of the dataset. With a zero-shot task every sample needs a label out of its classes.
 
     Raises:
-        ValueError: the line is no record; the message says why, in a clause.
+        ValueError: the line is no sample; the message says why, in a clause.
     """
     if line.fields is None:
         raise ValueError(line.problem)
@@ -96,7 +96,7 @@ def read_record(line: Line, settings: LibrarySettings) -> Record:
     except PathError as problem:
         raise ValueError(f"the template makes no path of it ({problem})") from problem
     captions = _captions(texts["caption"], fields.get("tags_transl_only"))
-    return Record(id=texts["id"] or "", path=path, label=texts["label"], captions=captions, group=texts["group"])
+    return Sample(id=texts["id"] or "", path=path, label=texts["label"], captions=captions, group=texts["group"])
 
 
 def _captions(caption: str | None, tags: object) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ def _is_torn(text: str) -> bool:
 
 
 def _check_label(label: str | None, task: ZeroShot) -> None:
-    """A record without an answer would drop out of the score."""
+    """A sample without an answer would drop out of the score."""
     if label is None:
         raise ValueError("`label` is missing, and [zero_shot] asks for one")
     if label not in task.classes:

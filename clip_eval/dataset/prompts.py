@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from clip_eval.dataset.settings import ZeroShot
-from clip_eval.errors import LibraryError
+from clip_eval.errors import DatasetError
 from clip_eval.files.untrusted import read_bytes
 
 __all__ = ["CLASS_NAMES", "TEMPLATES", "read_entries", "read_prompts", "zero_shot_task"]
@@ -28,7 +28,7 @@ def read_entries(file: Path) -> tuple[str, ...] | None:
         None where there is no such file.
 
     Raises:
-        LibraryError: the file cannot be read, holds nothing, or a blank line between others.
+        DatasetError: the file cannot be read, holds nothing, or a blank line between others.
     """
     try:
         text = read_bytes(file).decode("utf-8-sig")
@@ -36,19 +36,19 @@ def read_entries(file: Path) -> tuple[str, ...] | None:
         return None
     except (OSError, UnicodeDecodeError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8"
-        raise LibraryError(f"the file cannot be read ({reason})", where=file) from problem
+        raise DatasetError(f"the file cannot be read ({reason})", where=file) from problem
     entries = tuple(line.strip() for line in text.rstrip().split("\n"))
     if "" in entries:
         what = f"line {entries.index('') + 1} is empty"
-        raise LibraryError(what, where=file, fix="Write one entry on every line: their order is what numbers mean")
+        raise DatasetError(what, where=file, fix="Write one entry on every line: their order is what numbers mean")
     return entries
 
 
 def read_prompts(folder: Path) -> tuple[str, ...]:
-    """Return the prompts of a library, each with one `{}` for the class; one plain prompt where it has no file of them.
+    """Return the prompts of a dataset, each with one `{}` for the class; one plain prompt where it has no file of them.
 
     Raises:
-        LibraryError: the file cannot be read, or a template does not hold `{c}` once and no other brace.
+        DatasetError: the file cannot be read, or a template does not hold `{c}` once and no other brace.
     """
     file = folder / TEMPLATES
     templates = read_entries(file)
@@ -58,7 +58,7 @@ def read_prompts(folder: Path) -> tuple[str, ...]:
         head, place, tail = template.partition(_PLACE)
         if not place or set(head + tail) & {"{", "}"}:
             what = f"line {number}, {template!r}, does not hold {_PLACE} once and no other brace"
-            raise LibraryError(what, where=file, fix=f"Put one {_PLACE} where the class goes")
+            raise DatasetError(what, where=file, fix=f"Put one {_PLACE} where the class goes")
     return tuple(dict.fromkeys(template.replace(_PLACE, "{}") for template in templates))
 
 
@@ -66,10 +66,10 @@ def zero_shot_task(classes: tuple[str, ...], folder: Path) -> ZeroShot:
     """Return the task to tell `classes` apart. Classes of one name are one class: no text tells them apart.
 
     Raises:
-        LibraryError: there is one class only, or the prompts cannot be read.
+        DatasetError: there is one class only, or the prompts cannot be read.
     """
     names = tuple(dict.fromkeys(classes))
     if len(names) < 2:
-        what = f"the library has one class only, {names[0]!r}"
-        raise LibraryError(what, where=folder, fix="Bring at least two: one alone is always right")
+        what = f"the dataset has one class only, {names[0]!r}"
+        raise DatasetError(what, where=folder, fix="Bring at least two: one alone is always right")
     return ZeroShot(names, read_prompts(folder))

@@ -1,6 +1,6 @@
-"""`library.toml`: how a library's files are named, and which tasks it sets.
+"""`dataset.toml`: how a dataset's files are named, and which tasks it sets.
 
-`template` is the naming rule of the image files, below the library's directory. The table `[zero_shot]`, which may be
+`template` is the naming rule of the image files, below the dataset's directory. The table `[zero_shot]`, which may be
 left out, holds `classes` (their names) and `prompts` (wordings with one `{}` where the class goes).
 """
 
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from clip_eval.errors import LibraryError
+from clip_eval.errors import DatasetError
 from clip_eval.files.untrusted import REVIEWED_BYTES, parse_toml, read_bytes, shown
 from clip_eval.paths import PathTemplate
 from clip_eval.paths.errors import TemplateError
 
-__all__ = ["LibrarySettings", "ZeroShot", "read_settings"]
+__all__ = ["DatasetSettings", "ZeroShot", "read_settings"]
 
 _PLACE = "{}"
 
@@ -27,7 +27,7 @@ class ZeroShot:
     """A zero-shot classification task.
 
     Attributes:
-        classes: the class names, each once; a record's label is one of them.
+        classes: the class names, each once; a sample's label is one of them.
         prompts: wordings, each with one `{}` for the class.
     """
 
@@ -40,27 +40,27 @@ class ZeroShot:
 
 
 @dataclass(frozen=True, slots=True)
-class LibrarySettings:
-    """What library.toml says; `zero_shot` is None where the library sets no such task."""
+class DatasetSettings:
+    """What dataset.toml says; `zero_shot` is None where the dataset sets no such task."""
 
     template: PathTemplate
     zero_shot: ZeroShot | None
 
 
-def read_settings(file: Path) -> LibrarySettings:
-    """Read a library.toml.
+def read_settings(file: Path) -> DatasetSettings:
+    """Read a dataset.toml.
 
     Raises:
-        LibraryError: the file cannot be read, is not TOML, or says something that makes no sense; the key is named.
+        DatasetError: the file cannot be read, is not TOML, or says something that makes no sense; the key is named.
     """
     try:
         raw = parse_toml(read_bytes(file, limit_bytes=REVIEWED_BYTES).decode())
     except OSError as problem:
-        fix = f"Name a library: a directory with a {file.name} that can be read"
-        raise LibraryError(f"the settings cannot be read ({problem.strerror})", where=file, fix=fix) from problem
+        fix = f"Name a dataset: a directory with a {file.name} that can be read"
+        raise DatasetError(f"the settings cannot be read ({problem.strerror})", where=file, fix=fix) from problem
     except ValueError as problem:  # not TOML, or not UTF-8
-        raise LibraryError(f"the settings are not TOML ({problem})", where=file, fix="Correct that place") from problem
-    return LibrarySettings(_template(raw, file), _zero_shot(raw, file))
+        raise DatasetError(f"the settings are not TOML ({problem})", where=file, fix="Correct that place") from problem
+    return DatasetSettings(_template(raw, file), _zero_shot(raw, file))
 
 
 def _template(raw: Mapping[str, object], file: Path) -> PathTemplate:
@@ -70,7 +70,7 @@ def _template(raw: Mapping[str, object], file: Path) -> PathTemplate:
     try:
         return PathTemplate(text)
     except TemplateError as problem:
-        raise LibraryError(f"`template` is wrong: {problem}", where=file, fix="Correct the template") from problem
+        raise DatasetError(f"`template` is wrong: {problem}", where=file, fix="Correct the template") from problem
 
 
 def _zero_shot(raw: Mapping[str, object], file: Path) -> ZeroShot | None:
@@ -101,4 +101,4 @@ def _texts(table: Mapping[str, object], key: str, file: Path) -> tuple[str, ...]
 
 
 def _refuse(what: str, file: Path, fix: str) -> NoReturn:
-    raise LibraryError(what, where=file, fix=fix)
+    raise DatasetError(what, where=file, fix=fix)

@@ -1,7 +1,7 @@
 """WebDataset shards in the layout of CLIP_benchmark.
 
 ```
-LIBRARY/
+DATASET/
     classnames.txt                           for classification
     zeroshot_classification_templates.txt    for classification
     dataset_type.txt                         "classification" (the default), "retrieval" or "multilabel"
@@ -13,7 +13,7 @@ LIBRARY/
 
 Members of one sample stand one after the other, with one name up to the first dot. `.cls` holds the number of the
 class, `.txt` one caption a line. Hidden members are left out. Without nshards.txt every tar file is a shard. The
-library may also be named by the folder of its shards.
+dataset may also be named by the folder of its shards.
 
 Source: CLIP_benchmark, `clip_benchmark/webdataset_builder.py` and `clip_benchmark/datasets/builder.py`.
 """
@@ -27,18 +27,18 @@ from itertools import groupby
 from pathlib import Path
 
 from clip_eval.dataset.prompts import CLASS_NAMES, TEMPLATES, read_entries, zero_shot_task
-from clip_eval.dataset.record import (
+from clip_eval.dataset.sample import (
     LARGEST_IMAGE_BYTES,
     LARGEST_TEXT_BYTES,
+    Entry,
     Piece,
-    Record,
     Sample,
     printable,
     too_large,
 )
 from clip_eval.dataset.settings import ZeroShot
 from clip_eval.dataset.tar_members import Member, Unreadable, members
-from clip_eval.errors import LibraryError
+from clip_eval.errors import DatasetError
 
 __all__ = ["Shards", "open_shards", "split_of"]
 
@@ -52,14 +52,14 @@ _HIDDEN = re.compile(r"(?:.*/)?\.[^/]*", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Shards:
-    """The records of tar files.
+    """The samples of tar files.
 
     Attributes:
-        root: the library's directory; paths are relative to it.
+        root: the dataset's directory; paths are relative to it.
         folder: of the text files.
         shards: the tar files, in order.
         kind: what dataset_type.txt says.
-        classes: names by number; None where the library names none.
+        classes: names by number; None where the dataset names none.
         zero_shot: the task to tell the classes apart; None where none is set.
     """
 
@@ -70,17 +70,17 @@ class Shards:
     classes: tuple[str, ...] | None
     zero_shot: ZeroShot | None
 
-    def samples(self, *, images: bool) -> Iterator[Sample]:
-        """Yield the samples of every shard in order, with one in memory at a time."""
+    def entries(self, *, images: bool) -> Iterator[Entry]:
+        """Yield the entries of every shard in order, with one in memory at a time."""
         for shard in self.shards:
             path = shard.relative_to(self.root).as_posix()
             try:
                 with members(shard) as found:
                     shown = (member for member in found if not _HIDDEN.fullmatch(member.name))
                     for key, of_one in groupby(shown, key=_key):
-                        yield from self._samples(path, key, list(of_one), images)
+                        yield from self._entries(path, key, list(of_one), images)
             except OSError as problem:
-                yield Sample(path, None, None, problem.strerror or str(problem))
+                yield Entry(path, None, None, problem.strerror or str(problem))
 
     def files(self) -> Iterator[Piece]:
         """Yield the text files that are there and every shard, in order."""
@@ -88,23 +88,23 @@ class Shards:
         yield from (Piece(self.folder / name, name) for name in names if (self.folder / name).exists())
         yield from map(Piece, self.shards)
 
-    def _samples(self, shard: str, key: str | None, found: list[Member], images: bool) -> Iterator[Sample]:
+    def _entries(self, shard: str, key: str | None, found: list[Member], images: bool) -> Iterator[Entry]:
         if key is None:
             for member in found:
                 where = f"{shard}: {printable(member.name)}" if member.name else shard
-                yield Sample(where, None, None, member.problem or "it belongs to no sample, for its name has no dot")
+                yield Entry(where, None, None, member.problem or "it belongs to no sample, for its name has no dot")
             return
         where = f"{shard}: {printable(key)}"
         try:
-            yield self._sample(shard, key, _by_ending(found), images)
+            yield self._entry(shard, key, _by_ending(found), images)
         except Unreadable as problem:
-            yield Sample(where, None, None, str(problem))
+            yield Entry(where, None, None, str(problem))
 
-    def _sample(self, shard: str, key: str, found: Mapping[str, Member], images: bool) -> Sample:
+    def _entry(self, shard: str, key: str, found: Mapping[str, Member], images: bool) -> Entry:
         image = next((found[ending] for ending in _IMAGES if ending in found), None)
         if image is None:
             raise Unreadable(f"it has no image ({', '.join(_IMAGES)})")
-        record = Record(
+        sample = Sample(
             id=printable(f"{shard.rpartition('/')[2].removesuffix('.tar')}/{key}"),
             path=f"{shard}/{image.name}",
             label=self._label(found),
@@ -115,10 +115,10 @@ class Shards:
         problem = image.problem or too_large(image.size_bytes, LARGEST_IMAGE_BYTES)
         if problem is None and images:
             try:
-                return Sample(where, record, image.read(LARGEST_IMAGE_BYTES), None)
+                return Entry(where, sample, image.read(LARGEST_IMAGE_BYTES), None)
             except Unreadable as error:
                 problem = str(error)
-        return Sample(where, record, None, problem)
+        return Entry(where, sample, None, problem)
 
     def _label(self, found: Mapping[str, Member]) -> str | None:
         if self.kind != "classification":
@@ -184,11 +184,11 @@ def open_shards(root: Path, split: Path) -> Shards:
     """Open a folder of shards; no shard is read yet. Text files lie in its parent, or in the folder itself.
 
     Args:
-        root: the library's directory: `split` or its parent.
+        root: the dataset's directory: `split` or its parent.
         split: what `split_of` found.
 
     Raises:
-        LibraryError: shards are missing, or a text file makes no sense.
+        DatasetError: shards are missing, or a text file makes no sense.
     """
     names = (CLASS_NAMES, TEMPLATES, _TYPE)
     folder = next((place for place in (split, split.parent) if any((place / name).is_file() for name in names)), split)
@@ -202,7 +202,7 @@ def _dataset_type(file: Path) -> str:
     entries = read_entries(file)
     kind = _TYPES[0] if entries is None else entries[0].lower()
     if kind not in _TYPES:
-        raise LibraryError(f"{kind!r} is no type of a dataset", where=file, fix=f"Write one of {', '.join(_TYPES)}")
+        raise DatasetError(f"{kind!r} is no type of a dataset", where=file, fix=f"Write one of {', '.join(_TYPES)}")
     return kind
 
 
@@ -214,12 +214,12 @@ def _shards(split: Path) -> tuple[Path, ...]:
         return tuple(found)
     file, count = split / _COUNT, entries[0]
     if len(entries) > 1 or not (count.isascii() and count.isdigit()) or int(count[:9]) < 1:
-        raise LibraryError(f"{count!r} is no number of shards", where=file, fix="Write how many tar files there are")
+        raise DatasetError(f"{count!r} is no number of shards", where=file, fix="Write how many tar files there are")
     # The number can be any: only so many files are looked for that the first missing ones can be named.
     expected = [split / f"{number}.tar" for number in range(min(int(count[:9]), len(found) + _NAMED_AT_MOST))]
     differ = sorted({path.name for path in found} ^ {path.name for path in expected})
     if differ:
         named = ", ".join(differ[:_NAMED_AT_MOST])
         what = f"{_COUNT} says {count}, from 0.tar on, and there are {len(found)}; {named} differ"
-        raise LibraryError(what, where=split, fix=f"Bring the missing shards, or correct {_COUNT}")
+        raise DatasetError(what, where=split, fix=f"Bring the missing shards, or correct {_COUNT}")
     return tuple(expected)

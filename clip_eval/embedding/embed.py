@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.errors import LibraryError
+from clip_eval.errors import DatasetError
 from clip_eval.subject import Subject, projected_features, transformers_release
 from clip_eval.verdict.compare import to_array
 
@@ -42,7 +42,7 @@ def embed_texts(subject: Subject, texts: Sequence[str]) -> NDArray[np.float64]:
         texts: at least one; 64 make a batch, padded to its longest.
 
     Raises:
-        LibraryError: a text has more tokens than the model has positions. Cut off, it would be another text.
+        DatasetError: a text has more tokens than the model has positions. Cut off, it would be another text.
     """
     batches = [texts[start : start + _TEXTS_AT_ONCE] for start in range(0, len(texts), _TEXTS_AT_ONCE)]
     return np.concatenate([_features(subject, "get_text_features", _tokens(subject, batch)) for batch in batches])
@@ -59,7 +59,7 @@ def _tokens(subject: Subject, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
     lengths = batch["attention_mask"].numpy().sum(axis=1)  # (texts,)
     longest, positions = int(lengths.argmax()), subject.checkpoint.config.text.max_position_embeddings
     if lengths[longest] > positions:
-        raise LibraryError(
+        raise DatasetError(
             f"the text {texts[longest]!r} has {lengths[longest]} tokens, and the model takes {positions}",
             fix="Shorten the prompt or the name of the class",
         )

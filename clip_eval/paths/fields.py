@@ -1,4 +1,4 @@
-"""The kinds of fields, and the field set of pixiv libraries. A field set is data: a mapping from names to kinds."""
+"""The kinds of fields, and the field set of pixiv datasets. A field set is data: a mapping from names to kinds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with the paths of a whole library: records without a path, collisions, shortened names.
+"""What is wrong with the paths of a whole dataset: records without a path, collisions, shortened names.
 
 Memory is about 200 bytes a record: paths are kept as digests.
 """
@@ -79,7 +79,7 @@ def _digest(text: str) -> bytes:
 
 
 class PathRegistry:
-    """The paths of a library, added one by one; finds those that clash where case and normalisation do not count."""
+    """The paths of a dataset, added one by one; finds those that clash where case and normalisation do not count."""
 
     __slots__ = ("_count", "_files", "_folders", "_later")
 
@@ -149,7 +149,7 @@ _SENTENCES: Mapping[ClashKind, str] = {
 
 
 class Linter:
-    """Looks at the records of a library one by one. Made by `PathTemplate.linter`.
+    """Looks at the records of a dataset one by one. Made by `PathTemplate.linter`.
 
     Attributes:
         registry: the paths of the records so far.

@@ -35,7 +35,7 @@ class PathTemplate:
 
     Args:
         text: the template.
-        fields: its field set, by default that of pixiv libraries.
+        fields: its field set, by default that of pixiv datasets.
 
     Raises:
         TemplateError: an unknown field, a stray or unclosed brace, overlong literal text, or a template that names no
@@ -101,7 +101,7 @@ class PathTemplate:
         Args:
             path: a path that `render` may have returned.
             given: known values by field name; None is known to be no value.
-            assume: what else is taken for known; `USUAL` for pixiv libraries.
+            assume: what else is taken for known; `USUAL` for pixiv datasets.
             folder: whether the path has no extension. Otherwise an allowed extension at its end is one, never a part of
                 a value.
 

@@ -97,7 +97,7 @@ def record(
 
 
 def build_pack(session: Session) -> Pack:
-    """Return the pack of a checkpoint loaded in float32, with its answers to the library, where one is given.
+    """Return the pack of a checkpoint loaded in float32, with its answers to the dataset, where one is given.
 
     Judges nothing: `record` runs the suite first.
     """
@@ -147,8 +147,8 @@ def _record_new(settings: Settings, out: Path, gated: _Gated, *, speeds: bool) -
 
 
 def _approve(settings: Settings, directory: Path, gated: _Gated) -> Approval:
-    if settings.library is not None:
-        fix = "Give --library together with --out only"
+    if settings.dataset is not None:
+        fix = "Give --dataset together with --out only"
         raise UsageError("task scores belong to the checkpoint, not to an environment", fix=fix)
     pack = open_pack(directory)
     _require_same_files(pack, Session(settings).candidate.checkpoint, directory)
@@ -265,7 +265,7 @@ def _apart_from_surface(run: RunRecord) -> Decision:
         tasks=run.tasks,
         throughput=run.throughput,
         asked=Asked(
-            baseline=run.arguments["baseline"] is not None, tasks=run.arguments["library"] is not None, throughput=False
+            baseline=run.arguments["baseline"] is not None, tasks=run.arguments["dataset"] is not None, throughput=False
         ),
     )
 
@@ -300,9 +300,9 @@ def _outputs(session: Session) -> dict[str, Recorded]:
 
 
 def _tasks(session: Session) -> dict[str, PackedTask]:
-    if session.library is None or session.library.zero_shot is None:
+    if session.dataset is None or session.dataset.zero_shot is None:
         return {}
-    return {"zero_shot_top1": PackedTask(session.library.digest(), session.zero_shot.hits)}
+    return {"zero_shot_top1": PackedTask(session.dataset.digest(), session.zero_shot.hits)}
 
 
 def _provenance(session: Session) -> dict[str, Json]:

@@ -125,7 +125,7 @@ def _with_recorded_baseline(settings: Settings, out: Path, stream: HandedOn) -> 
     pack = out / RECORDED
     if (pack / "pack.json").exists():
         shutil.rmtree(pack)
-    named = {"--attn": settings.attention, "--device": settings.device, "--library": settings.library}
+    named = {"--attn": settings.attention, "--device": settings.device, "--dataset": settings.dataset}
     options = [part for name, value in named.items() if value is not None for part in (name, value)]
     if stream.descriptors:
         say(f"recording the baseline with {settings.baseline_python}, then judging")
@@ -170,7 +170,7 @@ def _absolute(name: str) -> str:
 
 
 def _absolute_options(settings: Settings) -> list[str]:
-    paths = {settings.baseline, settings.accepted, settings.library, settings.policy, settings.repro} - {None}
+    paths = {settings.baseline, settings.accepted, settings.dataset, settings.policy, settings.repro} - {None}
     python = settings.baseline_python  # a path, or a name that is looked up
     options = [str(Path(part).absolute()) if part in paths else part for part in settings.options("--clip-")]
     return [_absolute(part) if part == python else part for part in options]

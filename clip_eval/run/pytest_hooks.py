@@ -225,7 +225,7 @@ class Recorder:
             throughput=self.outcomes.throughput,
             asked=Asked(
                 baseline=settings.baseline is not None,
-                tasks=settings.library is not None,
+                tasks=settings.dataset is not None,
                 throughput=settings.throughput,
             ),
             new_weights=settings.new_weights,

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from clip_eval.errors import LibraryError, PackError, UsageError
+from clip_eval.errors import DatasetError, PackError, UsageError
 from clip_eval.processes import require_clip_eval
 from clip_eval.run.settings import Settings
 from clip_eval.subject.candidate import Candidate
@@ -19,7 +19,7 @@ from clip_eval.verdict.run_record import SubjectInfo
 
 if TYPE_CHECKING:
     from clip_eval.baseline import Baseline, Pack
-    from clip_eval.dataset import Library
+    from clip_eval.dataset import Dataset
     from clip_eval.tasks.zero_shot import ZeroShotScores
 
 __all__ = ["Session"]
@@ -42,8 +42,8 @@ class Session:
     def look(self) -> None:
         """Open everything the user named, before long work. Raises ClipEvalError."""
         self.candidate.checkpoint  # noqa: B018 - opening it is the look
-        if self.library is not None:
-            self.library.require_complete()
+        if self.dataset is not None:
+            self.dataset.require_complete()
         self.pack  # noqa: B018 - opening it is the look
         self.acceptances  # noqa: B018 - reading them is the look
         self.policy  # noqa: B018 - reading it is the look
@@ -64,20 +64,20 @@ class Session:
             require_attention(self.settings.attention)
 
     @cached_property
-    def library(self) -> Library | None:
-        """The evaluation set; None where none was asked for. Raises LibraryError where it is none."""
-        from clip_eval.dataset import open_library
+    def dataset(self) -> Dataset | None:
+        """The evaluation set; None where none was asked for. Raises DatasetError where it is none."""
+        from clip_eval.dataset import open_dataset
 
-        return None if self.settings.library is None else open_library(self.settings.library)
+        return None if self.settings.dataset is None else open_dataset(self.settings.dataset)
 
     @cached_property
     def zero_shot(self) -> ZeroShotScores:
-        """The subject's answers to the library's zero-shot task. Raises LibraryError where there is none."""
+        """The subject's answers to the dataset's zero-shot task. Raises DatasetError where there is none."""
         from clip_eval.tasks.zero_shot import score_zero_shot
 
-        if self.library is None:
-            raise LibraryError("there is no library to score", fix="Add --library DIR")
-        return score_zero_shot(self.candidate.subject, self.library)
+        if self.dataset is None:
+            raise DatasetError("there is no dataset to score", fix="Add --dataset DIR")
+        return score_zero_shot(self.candidate.subject, self.dataset)
 
     @cached_property
     def pack(self) -> Pack | None:

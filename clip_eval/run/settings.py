@@ -24,7 +24,7 @@ class Settings:
         model: a checkpoint directory, or a hub id with or without @revision.
         baseline: a pack directory.
         accepted: a file of acceptances, which excuse differences from the pack.
-        library: an evaluation set.
+        dataset: an evaluation set.
         dtype: one of `DTYPES`; None for the dtype the checkpoint is stored in.
         device: a torch device.
         attention: an attention implementation; None for the library's default.
@@ -43,7 +43,7 @@ class Settings:
     model: str
     baseline: str | None = None
     accepted: str | None = None
-    library: str | None = None
+    dataset: str | None = None
     dtype: str | None = None
     device: str = "cpu"
     attention: str | None = None
@@ -73,7 +73,7 @@ class Settings:
         named = {
             "baseline": self.baseline,
             "accepted": self.accepted,
-            "library": self.library,
+            "dataset": self.dataset,
             "dtype": self.dtype,
             "attn": self.attention,
             "device": None if self.device == "cpu" else self.device,

@@ -8,11 +8,11 @@ Without a reference the score is held against guessing, 1 / classes:
   that asked for an interval below chance would leave nearly every broken model undecided.
 - *inconclusive*: the interval holds chance and the middle. There are too few images to tell.
 
-With a reference the same records are paired, so that only answers which changed count:
+With a reference the same samples are paired, so that only answers which changed count:
 
 - *passed*: the net loss is below `LOSS_MARGIN` at the upper end of its 95 % interval.
 - *failed*: it is not, and losses outweigh gains with p < `SIGNIFICANCE` (exact, one-sided).
-- *inconclusive*: neither; the changes are many and about balanced, or the library is small.
+- *inconclusive*: neither; the changes are many and about balanced, or the dataset is small.
 
 A candidate has to hold against both; the graver outcome counts.
 """
@@ -54,7 +54,7 @@ def judge(scores: ZeroShotScores, reference: Mapping[str, bool] | None = None) -
 
     Args:
         scores: of the candidate.
-        reference: record id -> whether the approved release was right; None where nobody recorded it.
+        reference: sample id -> whether the approved release was right; None where nobody recorded it.
     """
     found = against_chance(scores)
     if reference is not None:
@@ -93,12 +93,12 @@ def against_chance(scores: ZeroShotScores) -> Judgement:
 
 
 def against_reference(scores: ZeroShotScores, reference: Mapping[str, bool]) -> Judgement:
-    """Judge a score against an approved release over the same records; see the module's text."""
+    """Judge a score against an approved release over the same samples; see the module's text."""
     observed = scores.hits
     if observed.keys() != reference.keys():
         other = len(observed.keys() ^ reference.keys())
         return Judgement(
-            "inconclusive", f"the reference was recorded on other records: {other} are in one of the two only"
+            "inconclusive", f"the reference was recorded on other samples: {other} are in one of the two only"
         )
     change = paired_change(observed, reference)
     score = sum(reference.values()) / len(reference)
@@ -121,4 +121,4 @@ def _paired_reason(change: PairedChange) -> str:
 
 def _unreadable(scores: ZeroShotScores) -> str:
     lost = len(scores.unreadable)
-    return f"{lost} of {lost + len(scores.answers)} images could not be read, so the score is not that of the library"
+    return f"{lost} of {lost + len(scores.answers)} images could not be read, so the score is not that of the dataset"

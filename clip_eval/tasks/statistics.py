@@ -20,10 +20,10 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedChange:
-    """The same records, answered twice. Only records whose answer changed between right and wrong say anything.
+    """The same samples, answered twice. Only samples whose answer changed between right and wrong say anything.
 
     Attributes:
-        count: records.
+        count: samples.
         gained: wrong before, right now.
         lost: right before, wrong now.
         p_value: exact, one-sided: the chance of as many losses among the changes if either way were as likely.
@@ -43,10 +43,10 @@ def wilson_interval(hits: int, count: int, *, confidence: float = 0.95) -> Inter
     Its coverage stays near `confidence` for proportions near 0 and 1, where the textbook interval collapses.
 
     Raises:
-        ValueError: there is nothing to count, or more hits than records.
+        ValueError: there is nothing to count, or more hits than samples.
     """
     if not 0 <= hits <= count or count < 1:
-        raise ValueError(f"{hits} hits of {count} records is no proportion")
+        raise ValueError(f"{hits} hits of {count} samples is no proportion")
     found = binomtest(hits, count).proportion_ci(confidence_level=confidence, method="wilson")
     return Interval(float(found.low), float(found.high))
 
@@ -54,20 +54,20 @@ def wilson_interval(hits: int, count: int, *, confidence: float = 0.95) -> Inter
 def paired_change(
     observed: Mapping[str, bool], reference: Mapping[str, bool], *, confidence: float = 0.95
 ) -> PairedChange:
-    """Compare two runs over the same records with McNemar's test in its exact form (McNemar 1947).
+    """Compare two runs over the same samples with McNemar's test in its exact form (McNemar 1947).
 
     Args:
-        observed: record id -> whether the answer is right now.
-        reference: record id -> whether it was right in the reference.
+        observed: sample id -> whether the answer is right now.
+        reference: sample id -> whether it was right in the reference.
         confidence: of the interval, Clopper and Pearson's for the share of losses among the changes.
 
     Raises:
-        ValueError: the runs are not over the same records, or over none.
+        ValueError: the runs are not over the same samples, or over none.
     """
     if observed.keys() != reference.keys() or not observed:
-        raise ValueError("only runs over the same records, at least one, can be paired")
-    lost = sum(reference[record] and not hit for record, hit in observed.items())
-    gained = sum(hit and not reference[record] for record, hit in observed.items())
+        raise ValueError("only runs over the same samples, at least one, can be paired")
+    lost = sum(reference[sample] and not hit for sample, hit in observed.items())
+    gained = sum(hit and not reference[sample] for sample, hit in observed.items())
     if not lost + gained:
         return PairedChange(count=len(observed), gained=0, lost=0, p_value=1.0, loss=Interval(0.0, 0.0))
     share = binomtest(lost, lost + gained).proportion_ci(confidence_level=confidence, method="exact")

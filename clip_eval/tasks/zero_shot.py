@@ -1,7 +1,7 @@
 """Zero-shot classification (Radford et al. 2021, section 3.1): the class whose texts lie nearest to the image.
 
 A class is the mean of the unit embeddings of its prompts, at length 1 again (prompt ensembling, section 3.1.4). Ties go
-to the class that the library names first.
+to the class that the dataset names first.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.dataset import Decoded, Library, Record, ZeroShot, decoded
+from clip_eval.dataset import Dataset, Decoded, Sample, ZeroShot, decoded
 from clip_eval.embedding.embed import embed_images, embed_texts, unit
-from clip_eval.errors import LibraryError
+from clip_eval.errors import DatasetError
 from clip_eval.subject import Subject
 from clip_eval.tasks.statistics import Interval, wilson_interval
 from clip_eval.verdict.plain_values import Json
@@ -35,9 +35,9 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the subject made of one record: class indices. `predicted` is None where an embedding was not finite."""
+    """What the subject made of one sample: class indices. `predicted` is None where an embedding was not finite."""
 
-    record: str
+    sample: str
     expected: int
     predicted: int | None
 
@@ -49,28 +49,28 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ZeroShotScores:
-    """The answers of one subject to one library.
+    """The answers of one subject to one dataset.
 
     Attributes:
         task: the classes and prompts.
-        answers: one for each readable record, in the order of the library.
+        answers: one for each readable sample, in the order of the dataset.
         unreadable: place and problem of each image that could not be read.
-        library: digest of the evaluation set: settings, manifest and image files, or shards.
+        dataset: digest of the evaluation set: settings, manifest and image files, or shards.
     """
 
     task: ZeroShot
     answers: tuple[Answer, ...]
     unreadable: tuple[str, ...]
-    library: str
+    dataset: str
 
     @property
     def hits(self) -> dict[str, bool]:
-        """Record id -> whether the answer is right: what a later run is paired with."""
-        return {answer.record: answer.hit for answer in self.answers}
+        """Sample id -> whether the answer is right: what a later run is paired with."""
+        return {answer.sample: answer.hit for answer in self.answers}
 
     @property
     def score(self) -> float:
-        """Top-1 accuracy over the records that were answered."""
+        """Top-1 accuracy over the samples that were answered."""
         return sum(answer.hit for answer in self.answers) / len(self.answers)
 
     @property
@@ -80,7 +80,7 @@ class ZeroShotScores:
 
     @property
     def not_finite(self) -> int:
-        """Records without an answer because an embedding holds NaN or infinity; they count as wrong."""
+        """Samples without an answer because an embedding holds NaN or infinity; they count as wrong."""
         return sum(answer.predicted is None for answer in self.answers)
 
     @property
@@ -95,7 +95,7 @@ class ZeroShotScores:
             "prompts": len(self.task.prompts),
             "images": len(self.answers),
             "chance": self.chance,
-            "library": self.library,
+            "dataset": self.dataset,
             "not_finite": self.not_finite,
             "unreadable": len(self.unreadable),
             "unreadable_images": self.unreadable[:_WORST_CLASSES],
@@ -117,32 +117,32 @@ class ZeroShotScores:
             }
 
 
-def score_zero_shot(subject: Subject, library: Library) -> ZeroShotScores:
-    """Ask the subject for the class of every record of the library.
+def score_zero_shot(subject: Subject, dataset: Dataset) -> ZeroShotScores:
+    """Ask the subject for the class of every sample of the dataset.
 
     Args:
         subject: a checkpoint with tokenizer and image processor.
-        library: with a zero-shot task.
+        dataset: with a zero-shot task.
 
     Raises:
-        LibraryError: there is no zero-shot task, a line of the manifest is no record, a prompt is too long for the
+        DatasetError: there is no zero-shot task, a line of the manifest is no sample, a prompt is too long for the
             model, or not one image can be read.
     """
-    task = library.zero_shot
+    task = dataset.zero_shot
     if task is None:
-        raise LibraryError(
-            "the library sets no zero-shot task", where=library.root, fix="Give it classes to tell apart"
+        raise DatasetError(
+            "the dataset sets no zero-shot task", where=dataset.root, fix="Give it classes to tell apart"
         )
     classes = _class_embeddings(subject, task)  # (classes, projection)
     answers: list[Answer] = []
     unreadable: list[str] = []
-    for batch in _batches(decoded(library), _IMAGES_AT_ONCE):
+    for batch in _batches(decoded(dataset), _IMAGES_AT_ONCE):
         unreadable += [f"{item.where}: {item.problem}" for item in batch if item.image is None]
         answers += _answers(subject, task, classes, [item for item in batch if item.image is not None])
     if not answers:
         what = f"not one of {len(unreadable)} images can be read"
-        raise LibraryError(what, where=library.root, fix="Bring the images that the manifest was written for")
-    return ZeroShotScores(task, tuple(answers), tuple(unreadable), library.digest())
+        raise DatasetError(what, where=dataset.root, fix="Bring the images that the manifest was written for")
+    return ZeroShotScores(task, tuple(answers), tuple(unreadable), dataset.digest())
 
 
 def _class_embeddings(subject: Subject, task: ZeroShot) -> NDArray[np.float64]:
@@ -157,14 +157,14 @@ def _answers(subject: Subject, task: ZeroShot, classes: NDArray[np.float64], bat
     images = embed_images(subject, [item.image for item in batch if item.image is not None])  # (images, projection)
     scores = images @ classes.T  # (images, classes)
     for item, row in zip(batch, scores, strict=True):
-        assert item.record is not None, "an image has a record"
+        assert item.sample is not None, "an image has a sample"
         finite = bool(np.isfinite(row).all())
-        yield Answer(item.record.id, _expected(item.record, task), int(np.argmax(row)) if finite else None)
+        yield Answer(item.sample.id, _expected(item.sample, task), int(np.argmax(row)) if finite else None)
 
 
-def _expected(record: Record, task: ZeroShot) -> int:
-    assert record.label is not None, "a library with a zero-shot task yields no record without a label"
-    return task.classes.index(record.label)
+def _expected(sample: Sample, task: ZeroShot) -> int:
+    assert sample.label is not None, "a dataset with a zero-shot task yields no sample without a label"
+    return task.classes.index(sample.label)
 
 
 def _batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:

@@ -56,7 +56,7 @@ def checkpoint(saved: Path, tmp_path: Path) -> Path:
         ("bench CLIP --attn SDPA", ("no attention 'SDPA'", "nearest is sdpa")),
         ("gate CLIP --attn kernels-community/fast", ("kernels-community/fast", "eager")),
         ("gate CLIP --baseline PARENT/my-clop", ("no such pack", "nearest name is PARENT/my-clip")),
-        ("gate CLIP --library PARENT/my-clop", ("no such library", "nearest name is PARENT/my-clip")),
+        ("gate CLIP --dataset PARENT/my-clop", ("no such dataset", "nearest name is PARENT/my-clip")),
         ("gate CLIP --policy CLIP/config.jsn", ("no such file", "nearest name is CLIP/config.json")),
         ("gate CLIP --baseline NEW --accepted x", ("no such pack",)),
         ("record PARENT/my-clop --out NEW", ("no such checkpoint", "nearest name is PARENT/my-clip")),

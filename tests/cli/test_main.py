@@ -152,8 +152,8 @@ def test_a_refused_gate_leaves_no_earlier_reports(run: Run, tmp_path: Path) -> N
     [
         ("gate CLIP --baseline no/such/pack", ("no/such/pack",)),
         ("gate CLIP --baseline CLIP", ("pack",)),
-        ("gate CLIP --library no/such/library", ("no/such/library",)),
-        ("gate CLIP --library CLIP", ("my-clip",)),
+        ("gate CLIP --dataset no/such/dataset", ("no/such/dataset",)),
+        ("gate CLIP --dataset CLIP", ("my-clip",)),
         ("gate CLIP --dtype int8", ("--dtype", "int8", "float32", "gate --help")),
         ("gate CLIP --colour", ("--colour", "gate --help")),
         ("gate CLIP --out", ("--out",)),
@@ -168,7 +168,7 @@ def test_a_refused_gate_leaves_no_earlier_reports(run: Run, tmp_path: Path) -> N
     ],
 )
 def test_a_bad_option_is_refused(run: Run, checkpoint: Path, arguments: str, said: tuple[str, ...]) -> None:
-    """A misspelt or missing option, command, check, pack or library ends with exit code 4 and names the way out."""
+    """A misspelt or missing option, command, check, pack or dataset ends with exit code 4 and names the way out."""
     before = sorted(checkpoint.parent.rglob("*"))
     assert_refused(run(*shlex.split(arguments.replace("CLIP", str(checkpoint)))), *said)
     assert sorted(checkpoint.parent.rglob("*")) == before

@@ -1,4 +1,4 @@
-"""`clip-eval path`: streams for programs, tables for people, errors in a paragraph, and each way to break a library."""
+"""`clip-eval path`: streams for programs, tables for people, errors in a paragraph, and each way to break a dataset."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.datasets import TEMPLATE, records, write_library
+from support.datasets import TEMPLATE, samples, write_dataset
 
 from clip_eval.cli.main import main
 from clip_eval.cli.path import path
 from clip_eval.cli.terminal import columns
-from clip_eval.dataset import lint as library_lint
+from clip_eval.dataset import lint as dataset_lint
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
-SHAPES = FIXTURES / "shapes-library"
+SHAPES = FIXTURES / "shapes-dataset"
 RULE = (
     "pixiv/{AI}/{user}/{series_id}{series_title}/{series_order}_{page_title}_{page_tag}_{type}_{tags_transl_only}_{id}"
 )
@@ -99,11 +99,11 @@ def kinds(ended: Ended) -> list[tuple[str, int | None]]:
     return [(line["kind"], line.get("line")) for line in ended.lines]
 
 
-def test_the_shipped_library_is_clean(run: Run) -> None:
-    """Linting the shipped library against its files prints nothing and ends with 0, whichever way it is named."""
+def test_the_shipped_dataset_is_clean(run: Run) -> None:
+    """Linting the shipped dataset against its files prints nothing and ends with 0, whichever way it is named."""
     assert run("lint", RULE, "--records", SHAPES / "manifest.jsonl", "--root", SHAPES) == Ended(0, "", "")
-    assert run("lint", "--library", SHAPES) == Ended(0, "", "")
-    ended = run("lint", "--library", SHAPES, "--format", "table")
+    assert run("lint", "--dataset", SHAPES) == Ended(0, "", "")
+    ended = run("lint", "--dataset", SHAPES, "--format", "table")
     assert (ended.code, ended.out) == (0, "528 records and 528 files: no finding\n")
 
 
@@ -248,21 +248,21 @@ BREAKS: dict[Break, list[tuple[str, int | None]]] = {
     unnamed: [("unnamed file", None), ("unnamed file", None)],
     no_path: [("no path", 7), ("no path", 8)],
 }
-"""How a library is broken, and what is found, and where."""
+"""How a dataset is broken, and what is found, and where."""
 
 
 @pytest.mark.parametrize("spoil", BREAKS, ids=lambda spoil: spoil.__name__)
 def test_each_break_is_named(run: Run, tmp_path: Path, spoil: Break) -> None:
-    """A library that is broken in one way has the findings of that break and no other, and the exit code is 1."""
-    entries = records(6)
-    root = write_library(tmp_path, entries)
-    assert run("lint", "--library", root) == Ended(0, "", "")
+    """A dataset that is broken in one way has the findings of that break and no other, and the exit code is 1."""
+    entries = samples(6)
+    root = write_dataset(tmp_path, entries)
+    assert run("lint", "--dataset", root) == Ended(0, "", "")
     spoil(root, entries)
     (root / "manifest.jsonl").write_text(json_lines(entries), encoding="utf-8")
     ended = run("lint", TEMPLATE, "--records", root / "manifest.jsonl", "--root", root)
     assert ended.code == 1
     assert kinds(ended) == BREAKS[spoil]
-    shown = run("lint", "--library", root, "--format", "table")
+    shown = run("lint", "--dataset", root, "--format", "table")
     assert shown.code == 1
     assert max(map(columns, shown.out.splitlines())) <= 80
     assert all(kind in shown.out for kind, _ in BREAKS[spoil])
@@ -270,7 +270,7 @@ def test_each_break_is_named(run: Run, tmp_path: Path, spoil: Break) -> None:
 
 def test_findings_name_both_lines_of_a_clash(run: Run, tmp_path: Path) -> None:
     """Lines are those of the manifest, blank ones counted; clashes name the other line, in words, too."""
-    entries = records(2)
+    entries = samples(2)
     text = f"\n{json.dumps(entries[0])}\n\nno json\n{json.dumps({**entries[0], 'title': 'GREEN'})}\n"
     ended = run("lint", TEMPLATE, stdin=text)
     assert kinds(ended) == [("no record", 4), ("same file", 5)]
@@ -280,9 +280,9 @@ def test_findings_name_both_lines_of_a_clash(run: Run, tmp_path: Path) -> None:
     assert ended.lines[1]["id"] == "100"
 
 
-def test_the_records_are_no_file_of_the_library(run: Run, tmp_path: Path) -> None:
+def test_the_records_are_no_file_of_the_dataset(run: Run, tmp_path: Path) -> None:
     """The file of the records may lie among the files, whatever it is called; a copy of it is a stray file."""
-    root = write_library(tmp_path)
+    root = write_dataset(tmp_path)
     (root / "manifest.jsonl").rename(root / "Mira/records.txt")
     assert run("lint", TEMPLATE, "--records", root / "Mira/records.txt", "--root", root) == Ended(0, "", "")
     shutil.copy(root / "Mira/records.txt", root / "Mira/copy.txt")
@@ -292,36 +292,36 @@ def test_the_records_are_no_file_of_the_library(run: Run, tmp_path: Path) -> Non
 
 def test_kinds_may_be_ignored(run: Run, tmp_path: Path) -> None:
     """What is known may be left out by its kind."""
-    entries = records(6)
-    root = write_library(tmp_path, entries)
+    entries = samples(6)
+    root = write_dataset(tmp_path, entries)
     unnamed(root, entries)
-    assert run("lint", "--library", root, "--ignore", "unnamed file") == Ended(0, "", "")
-    assert run("lint", "--library", root, "--ignore", "shortened").code == 1
+    assert run("lint", "--dataset", root, "--ignore", "unnamed file") == Ended(0, "", "")
+    assert run("lint", "--dataset", root, "--ignore", "shortened").code == 1
 
 
 def test_a_file_system_that_folds_names_is_asked(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file in other letters than its record is unnamed, unless the file system finds it by these letters, too."""
-    root = write_library(tmp_path)
+    root = write_dataset(tmp_path)
     (root / "Mira/green_100.png").rename(root / "Mira/GREEN_100.png")
-    ended = run("lint", "--library", root)
+    ended = run("lint", "--dataset", root)
     assert kinds(ended) == [("missing file", 1), ("unnamed file", None)]
     assert "differs only by letter case" in ended.lines[1]["what"]
-    monkeypatch.setattr(library_lint, "_same_file", lambda file, other: str(file).lower() == str(other).lower())
-    monkeypatch.setattr(library_lint, "file_problem", lambda path: None)
-    assert run("lint", "--library", root) == Ended(0, "", "")
+    monkeypatch.setattr(dataset_lint, "_same_file", lambda file, other: str(file).lower() == str(other).lower())
+    monkeypatch.setattr(dataset_lint, "file_problem", lambda path: None)
+    assert run("lint", "--dataset", root) == Ended(0, "", "")
 
 
 def test_names_that_are_no_text_can_be_printed(run: Run, tmp_path: Path) -> None:
     """A stray file whose name is no UTF-8 is named by its escape."""
-    root = write_library(tmp_path)
+    root = write_dataset(tmp_path)
     Path(os.fsdecode(os.fsencode(root) + b"/\xff.png")).touch()
-    ended = run("lint", "--library", root)
+    ended = run("lint", "--dataset", root)
     assert [line["path"] for line in ended.lines] == ["\\udcff.png"]
 
 
 def test_a_folder_that_cannot_be_listed_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be looked into is a finding, not an empty folder."""
-    root = write_library(tmp_path)
+    root = write_dataset(tmp_path)
     (root / "closed").mkdir()
     scandir = os.scandir
 
@@ -331,7 +331,7 @@ def test_a_folder_that_cannot_be_listed_is_named(run: Run, tmp_path: Path, monke
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", guarded)
-    ended = run("lint", "--library", root)
+    ended = run("lint", "--dataset", root)
     assert kinds(ended) == [("unreadable folder", None)]
     assert (ended.lines[0]["path"], ended.lines[0]["what"]) == ("closed", "cannot be listed: Permission denied")
 
@@ -348,13 +348,13 @@ def test_a_folder_that_cannot_be_listed_is_named(run: Run, tmp_path: Path, monke
         ("render", ("TEMPLATE",)),
         ("parse '{id}' --given usr=3 1", ("usr=3", "nearest field is user")),
         ("parse '{id}' --given series_order=3 1", ("series_order must be a whole number",)),
-        ("lint", ("TEMPLATE", "--library")),
-        ("lint '{id}' --library x", ("--library stands for",)),
-        ("lint --library nowhere", ("nowhere",)),
+        ("lint", ("TEMPLATE", "--dataset")),
+        ("lint '{id}' --dataset x", ("--dataset stands for",)),
+        ("lint --dataset nowhere", ("nowhere",)),
         ("lint '{id}' --records - --root nowhere", ("nowhere", "no such directory")),
         ("lint '{id}' --records -", ("there is no record",)),
         ("lint '{id}' --ignore long --records -", ("'long'", "shortened")),
-        ("lint --library ''", ("--library is empty",)),
+        ("lint --dataset ''", ("--dataset is empty",)),
         ("render '{id}' --records ''", ("--records is empty",)),
     ],
 )
@@ -399,7 +399,7 @@ def test_tables_are_for_terminals() -> None:
             ).stdout.splitlines()[0]
         )["path"]
     )
-    linted = at_a_terminal("lint", "--library", SHAPES)
+    linted = at_a_terminal("lint", "--dataset", SHAPES)
     assert (linted.code, linted.out) == (0, "528 records and 528 files: no finding\n")
     parsed = at_a_terminal("parse", "{user}/{title}_{id}", "山/b_7.jpg")
     assert parsed.out == "山/b_7.jpg\n    user              山\n    title             b\n    id                7\n"

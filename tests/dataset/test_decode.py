@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.datasets import records, write_library
+from support.datasets import samples, write_dataset
 
-from clip_eval.dataset import decoded, open_library
-from clip_eval.errors import LibraryError
+from clip_eval.dataset import decoded, open_dataset
+from clip_eval.errors import DatasetError
 
 
 def workers_alive() -> list[str]:
@@ -20,31 +20,31 @@ def workers_alive() -> list[str]:
 
 @pytest.mark.parametrize("ahead", [0, 2, 100])
 def test_images_come_in_the_order_of_the_manifest(tmp_path: Path, ahead: int) -> None:
-    """Whatever thread is done first, records keep their order and their own image."""
-    library = open_library(write_library(tmp_path, records(9)))
-    found = list(decoded(library, ahead=ahead))
-    assert [item.record.id for item in found if item.record] == [str(100 + index) for index in range(9)]
+    """Whatever thread is done first, samples keep their order and their own image."""
+    dataset = open_dataset(write_dataset(tmp_path, samples(9)))
+    found = list(decoded(dataset, ahead=ahead))
+    assert [item.sample.id for item in found if item.sample] == [str(100 + index) for index in range(9)]
     assert [item.image.size for item in found if item.image] == [(40 + index % 7, 33) for index in range(9)]
     assert not workers_alive()
 
 
 def test_modes_are_those_of_the_file(tmp_path: Path) -> None:
     """Conversion is the processor's business: palette and alpha arrive as they are stored."""
-    library = open_library(write_library(tmp_path, records(3)))
-    paths = [library.root / record.path for record in library.records()]
+    dataset = open_dataset(write_dataset(tmp_path, samples(3)))
+    paths = [dataset.root / sample.path for sample in dataset.samples()]
     Image.new("RGBA", (9, 9), (1, 2, 3, 4)).save(paths[0])
     Image.new("P", (9, 9)).save(paths[2])
-    assert [item.image.mode for item in decoded(library) if item.image] == ["RGBA", "RGB", "P"]
+    assert [item.image.mode for item in decoded(dataset) if item.image] == ["RGBA", "RGB", "P"]
 
 
 def test_problems_are_told_and_nothing_is_dropped(tmp_path: Path) -> None:
     """A missing, a truncated and a foreign file each keep their place, with a reason instead of an image."""
-    library = open_library(write_library(tmp_path, records(4)))
-    missing, truncated, foreign, _ = [library.root / record.path for record in library.records()]
+    dataset = open_dataset(write_dataset(tmp_path, samples(4)))
+    missing, truncated, foreign, _ = [dataset.root / sample.path for sample in dataset.samples()]
     missing.unlink()
     truncated.write_bytes(truncated.read_bytes()[:-300])
     foreign.write_bytes(b"no image at all")
-    found = list(decoded(library))
+    found = list(decoded(dataset))
     assert [item.image is None for item in found] == [True, True, True, False]
     problems = [item.problem or "" for item in found]
     assert problems[0] == "No such file or directory"
@@ -55,38 +55,38 @@ def test_problems_are_told_and_nothing_is_dropped(tmp_path: Path) -> None:
 
 def test_a_decoder_may_raise_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of a kind that nobody foresaw is a problem of that image, not the end of the walk."""
-    library = open_library(write_library(tmp_path, records(2)))
+    dataset = open_dataset(write_dataset(tmp_path, samples(2)))
 
     def broken(*_: object) -> None:
         raise KeyError("table")
 
     monkeypatch.setattr(Image, "open", broken)
-    assert [item.problem for item in decoded(library)] == ["KeyError: 'table'"] * 2
+    assert [item.problem for item in decoded(dataset)] == ["KeyError: 'table'"] * 2
 
 
 def test_a_caller_may_stop_early(tmp_path: Path) -> None:
     """Threads end when the walk is closed."""
-    walk = decoded(open_library(write_library(tmp_path, records(9))), ahead=1)
+    walk = decoded(open_dataset(write_dataset(tmp_path, samples(9))), ahead=1)
     next(walk)
     walk.close()
     assert not workers_alive()
 
 
 def test_a_broken_line_keeps_its_place(tmp_path: Path) -> None:
-    """A line that is no record is a problem among the others, with its place and without a record."""
-    root = write_library(tmp_path, records(3))
+    """A line that is no sample is a problem among the others, with its place and without a sample."""
+    root = write_dataset(tmp_path, samples(3))
     lines = (root / "manifest.jsonl").read_bytes().splitlines(keepends=True)
     (root / "manifest.jsonl").write_bytes(b"".join([lines[0], b"{\n", *lines[1:]]))
-    found = list(decoded(open_library(root)))
-    assert [item.record is None for item in found] == [False, True, False, False]
+    found = list(decoded(open_dataset(root)))
+    assert [item.sample is None for item in found] == [False, True, False, False]
     assert found[1].where == "line 2 of manifest.jsonl"
     assert "it is not JSON" in str(found[1].problem)
 
 
 def test_a_manifest_that_vanished_ends_the_walk(tmp_path: Path) -> None:
     """Where the manifest itself cannot be read there is nothing to count: an error, and threads end."""
-    library = open_library(write_library(tmp_path, records(3)))
-    (library.root / "manifest.jsonl").unlink()
-    with pytest.raises(LibraryError, match="cannot be read"):
-        list(decoded(library))
+    dataset = open_dataset(write_dataset(tmp_path, samples(3)))
+    (dataset.root / "manifest.jsonl").unlink()
+    with pytest.raises(DatasetError, match="cannot be read"):
+        list(decoded(dataset))
     assert not workers_alive()

@@ -9,7 +9,7 @@ import pytest
 from support.shards import write_shards
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
-from clip_eval.dataset import Library, open_library
+from clip_eval.dataset import Dataset, open_dataset
 from clip_eval.subject import Subject
 from clip_eval.tasks.zero_shot import ZeroShotScores, score_zero_shot
 
@@ -25,27 +25,27 @@ def subject() -> Subject:
 
 
 @pytest.fixture(scope="module")
-def shapes() -> Library:
-    """The shipped library, which is a manifest."""
-    return open_library(FIXTURES / "shapes-library")
+def shapes() -> Dataset:
+    """The shipped dataset, which is a manifest."""
+    return open_dataset(FIXTURES / "shapes-dataset")
 
 
 @pytest.fixture(scope="module")
-def as_manifest(shapes: Library, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first records of the shipped library, as they are."""
+def as_manifest(shapes: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first samples of the shipped dataset, as they are."""
     root = tmp_path_factory.mktemp("manifest")
-    shutil.copy(shapes.root / "library.toml", root)
+    shutil.copy(shapes.root / "dataset.toml", root)
     lines = (shapes.root / "manifest.jsonl").read_bytes().splitlines(keepends=True)[:COUNT]
     (root / "manifest.jsonl").write_bytes(b"".join(lines))
-    for record, _ in zip(shapes.records(), range(COUNT), strict=False):
-        (root / record.path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(shapes.root / record.path, root / record.path)
+    for sample, _ in zip(shapes.samples(), range(COUNT), strict=False):
+        (root / sample.path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(shapes.root / sample.path, root / sample.path)
     return root
 
 
 @pytest.fixture(scope="module")
-def templates(shapes: Library) -> str:
-    """The prompts of the shipped library, as the other formats write them."""
+def templates(shapes: Dataset) -> str:
+    """The prompts of the shipped dataset, as the other formats write them."""
     assert shapes.zero_shot is not None
     return "".join(prompt.replace("{}", "{c}") + "\n" for prompt in shapes.zero_shot.prompts)
 
@@ -54,10 +54,10 @@ def templates(shapes: Library) -> str:
 def as_folders(as_manifest: Path, templates: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same images in one directory a class; the classes are those of the directories."""
     root = tmp_path_factory.mktemp("folders")
-    for number, record in enumerate(open_library(as_manifest).records()):
-        directory = root / str(record.label).replace(" ", "_")
+    for number, sample in enumerate(open_dataset(as_manifest).samples()):
+        directory = root / str(sample.label).replace(" ", "_")
         directory.mkdir(exist_ok=True)
-        shutil.copy(as_manifest / record.path, directory / f"{number:03d}{Path(record.path).suffix}")
+        shutil.copy(as_manifest / sample.path, directory / f"{number:03d}{Path(sample.path).suffix}")
     (root / PROMPTS).write_text(templates, encoding="utf-8")
     return root
 
@@ -65,15 +65,15 @@ def as_folders(as_manifest: Path, templates: str, tmp_path_factory: pytest.TempP
 @pytest.fixture(scope="module")
 def as_shards(as_manifest: Path, as_folders: Path, templates: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same images in two shards, with the classes of the directories."""
-    task = open_library(as_folders).zero_shot
+    task = open_dataset(as_folders).zero_shot
     assert task is not None
     shards: list[list[tuple[str, bytes]]] = [[], []]
-    for number, sample in enumerate(open_library(as_manifest).samples()):
-        assert sample.record is not None
-        assert sample.image is not None
-        label = task.classes.index(str(sample.record.label))
+    for number, entry in enumerate(open_dataset(as_manifest).entries()):
+        assert entry.sample is not None
+        assert entry.image is not None
+        label = task.classes.index(str(entry.sample.label))
         members = [
-            (f"s{number:03d}{Path(sample.record.path).suffix}", sample.image),
+            (f"s{number:03d}{Path(entry.sample.path).suffix}", entry.image),
             (f"s{number:03d}.cls", b"%d" % label),
         ]
         shards[2 * number // COUNT] += members
@@ -91,15 +91,15 @@ def test_scores_do_not_depend_on_the_format(
     subject: Subject, as_folders: Path, as_shards: Path, as_manifest: Path
 ) -> None:
     """Folders and shards of the same images and classes have the same answers; the manifest's are as good."""
-    folders, shards = (score_zero_shot(subject, open_library(root)) for root in (as_folders, as_shards))
+    folders, shards = (score_zero_shot(subject, open_dataset(root)) for root in (as_folders, as_shards))
     assert by_class(folders) == by_class(shards)
     assert folders.unreadable == shards.unreadable == ()
     assert folders.score > 0.9
-    manifest = score_zero_shot(subject, open_library(as_manifest))
+    manifest = score_zero_shot(subject, open_dataset(as_manifest))
     assert len(manifest.answers) == len(folders.answers) == COUNT
-    # The manifest's task has the classes of the whole library, so that it is a little harder.
+    # The manifest's task has the classes of the whole dataset, so that it is a little harder.
     assert manifest.score <= folders.score
-    assert len({manifest.library, folders.library, shards.library}) == 3
+    assert len({manifest.dataset, folders.dataset, shards.dataset}) == 3
 
 
 def test_what_cannot_be_read_is_named_in_the_score(subject: Subject, as_shards: Path, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_what_cannot_be_read_is_named_in_the_score(subject: Subject, as_shards: 
     root = shutil.copytree(as_shards, tmp_path / "shards")
     shard = root / "test" / "1.tar"
     shard.write_bytes(shard.read_bytes()[:20_000])
-    scores = score_zero_shot(subject, open_library(root))
+    scores = score_zero_shot(subject, open_dataset(root))
     assert COUNT > len(scores.answers) >= COUNT // 2
     assert any(place.startswith("test/1.tar: ") for place in scores.unreadable)
     assert all(place.startswith("test/1.tar") for place in scores.unreadable)

@@ -1,35 +1,35 @@
-"""A gate looks at its library before long work: a bad one is a usage error."""
+"""A gate looks at its dataset before long work: a bad one is a usage error."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from support.datasets import records, write_library
+from support.datasets import samples, write_dataset
 
-from clip_eval.errors import LibraryError
+from clip_eval.errors import DatasetError
 from clip_eval.run.session import Session
 from clip_eval.run.settings import Settings
 
 
-def look(library: Path) -> None:
-    """Look at a run with this library; the checkpoint is left out of it."""
-    session = Session(Settings(model="nowhere", library=str(library)))
+def look(dataset: Path) -> None:
+    """Look at a run with this dataset; the checkpoint is left out of it."""
+    session = Session(Settings(model="nowhere", dataset=str(dataset)))
     session.candidate.__dict__["checkpoint"] = None
     session.look()
 
 
-def test_a_sound_library_passes_the_look(tmp_path: Path) -> None:
+def test_a_sound_dataset_passes_the_look(tmp_path: Path) -> None:
     """Nothing is raised, and no image is opened."""
-    library = write_library(tmp_path, records(3))
-    next(library.glob("Mira/*")).write_bytes(b"no image")
-    look(library)
+    dataset = write_dataset(tmp_path, samples(3))
+    next(dataset.glob("Mira/*")).write_bytes(b"no image")
+    look(dataset)
 
 
-@pytest.mark.parametrize("broken", ["manifest.jsonl", "library.toml", "Mira"])
-def test_a_bad_library_is_refused(tmp_path: Path, broken: str) -> None:
+@pytest.mark.parametrize("broken", ["manifest.jsonl", "dataset.toml", "Mira"])
+def test_a_bad_dataset_is_refused(tmp_path: Path, broken: str) -> None:
     """A missing manifest, missing settings and missing images each stop the run before it starts."""
-    library = write_library(tmp_path / "library")
-    (library / broken).rename(tmp_path / broken)
-    with pytest.raises(LibraryError):
-        look(library)
+    dataset = write_dataset(tmp_path / "dataset")
+    (dataset / broken).rename(tmp_path / broken)
+    with pytest.raises(DatasetError):
+        look(dataset)

@@ -1,4 +1,4 @@
-"""library.toml: what is read, and what is refused with the key that is wrong."""
+"""dataset.toml: what is read, and what is refused with the key that is wrong."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 
 from clip_eval.dataset.settings import ZeroShot, read_settings
-from clip_eval.errors import LibraryError
+from clip_eval.errors import DatasetError
 
 TEMPLATE = 'template = "{id}"\n'
 
 
 def read(tmp_path: Path, text: str | bytes) -> object:
     """Read settings with this content."""
-    file = tmp_path / "library.toml"
+    file = tmp_path / "dataset.toml"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
     return read_settings(file)
 
 
 def test_template_alone_is_enough(tmp_path: Path) -> None:
-    """A library without [zero_shot] sets no such task."""
+    """A dataset without [zero_shot] sets no such task."""
     settings = read(tmp_path, TEMPLATE)
     assert settings.zero_shot is None
     assert settings.template.render({"id": "7"}, extension="png") == "7.png"
@@ -53,16 +53,16 @@ def test_texts_put_every_class_into_every_prompt() -> None:
 )
 def test_refusals_name_the_key(tmp_path: Path, text: str | bytes, said: str) -> None:
     """Each mistake is one paragraph that names the key and the file."""
-    with pytest.raises(LibraryError) as caught:
+    with pytest.raises(DatasetError) as caught:
         read(tmp_path, text)
     assert said in str(caught.value)
-    assert "library.toml" in str(caught.value)
+    assert "dataset.toml" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.fix
 
 
 def test_unreadable_file_is_refused(tmp_path: Path) -> None:
     """A directory in the file's place is told with the system's reason."""
-    (tmp_path / "library.toml").mkdir()
-    with pytest.raises(LibraryError, match="cannot be read"):
-        read_settings(tmp_path / "library.toml")
+    (tmp_path / "dataset.toml").mkdir()
+    with pytest.raises(DatasetError, match="cannot be read"):
+        read_settings(tmp_path / "dataset.toml")

@@ -10,18 +10,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.datasets import COLOURS
-from support.shards import image_bytes, samples, write_shard, write_shards
+from support.shards import entries, image_bytes, write_shard, write_shards
 
-from clip_eval.dataset import Library, decoded, open_library
+from clip_eval.dataset import Dataset, decoded, open_dataset
 from clip_eval.dataset import webdataset_shards as shards
-from clip_eval.errors import LibraryError
+from clip_eval.errors import DatasetError
 
 COLOUR_NAMES = tuple(COLOURS)
 
 
-def problems(library: Library) -> dict[str, str | None]:
-    """Return the problems of a library by place, images read."""
-    return {sample.where: sample.problem for sample in library.samples() if sample.problem}
+def problems(dataset: Dataset) -> dict[str, str | None]:
+    """Return the problems of a dataset by place, images read."""
+    return {entry.where: entry.problem for entry in dataset.entries() if entry.problem}
 
 
 def header(name: str, kind: bytes = tarfile.REGTYPE, *, size: int = 0, link: str = "") -> tarfile.TarInfo:
@@ -32,75 +32,75 @@ def header(name: str, kind: bytes = tarfile.REGTYPE, *, size: int = 0, link: str
 
 
 def test_records_come_shard_by_shard(tmp_path: Path) -> None:
-    """Each sample is a record with its image, and the name that stands on the line of its number."""
-    library = open_library(write_shards(tmp_path))
-    found = list(library.samples())
-    assert [sample.problem for sample in found] == [None] * 6
-    records = [sample.record for sample in found if sample.record]
-    assert [record.id for record in records][2:4] == ["0/s0000002", "1/s0000003"]
-    assert [record.path for record in records][2:4] == ["test/0.tar/s0000002.webp", "test/1.tar/s0000003.png"]
-    assert [record.label for record in records] == [*COLOUR_NAMES, *COLOUR_NAMES]
+    """Each entry is a sample with its image, and the name that stands on the line of its number."""
+    dataset = open_dataset(write_shards(tmp_path))
+    found = list(dataset.entries())
+    assert [entry.problem for entry in found] == [None] * 6
+    samples = [entry.sample for entry in found if entry.sample]
+    assert [sample.id for sample in samples][2:4] == ["0/s0000002", "1/s0000003"]
+    assert [sample.path for sample in samples][2:4] == ["test/0.tar/s0000002.webp", "test/1.tar/s0000003.png"]
+    assert [sample.label for sample in samples] == [*COLOUR_NAMES, *COLOUR_NAMES]
     assert found[0].image == image_bytes("red")
-    assert library.zero_shot is not None
-    assert library.zero_shot.classes == COLOUR_NAMES
-    assert library.zero_shot.prompts == ("a photo of a {}.", "a drawing of a {}.")
-    assert library.require_complete() == 6
-    assert [item.image.size for item in decoded(library) if item.image] == [(24, 20)] * 6
+    assert dataset.zero_shot is not None
+    assert dataset.zero_shot.classes == COLOUR_NAMES
+    assert dataset.zero_shot.prompts == ("a photo of a {}.", "a drawing of a {}.")
+    assert dataset.require_complete() == 6
+    assert [item.image.size for item in decoded(dataset) if item.image] == [(24, 20)] * 6
 
 
-def test_a_library_may_be_named_by_the_folder_of_its_shards(tmp_path: Path) -> None:
+def test_a_dataset_may_be_named_by_the_folder_of_its_shards(tmp_path: Path) -> None:
     """The text files are found beside the shards, and beside their folder."""
     write_shards(tmp_path)
     (tmp_path / "test").rename(tmp_path / "train")
-    library = open_library(tmp_path / "train")
-    assert [record.label for record in library.records()] == [*COLOUR_NAMES, *COLOUR_NAMES]
+    dataset = open_dataset(tmp_path / "train")
+    assert [sample.label for sample in dataset.samples()] == [*COLOUR_NAMES, *COLOUR_NAMES]
     for name in ("classnames.txt", "zeroshot_classification_templates.txt"):
         (tmp_path / name).rename(tmp_path / "train" / name)
     (tmp_path / "train/nshards.txt").unlink()
-    library = open_library(tmp_path / "train")
-    assert library.zero_shot is not None
-    assert library.require_complete() == 6
+    dataset = open_dataset(tmp_path / "train")
+    assert dataset.zero_shot is not None
+    assert dataset.require_complete() == 6
 
 
-def test_retrieval_libraries_have_captions(tmp_path: Path) -> None:
-    """Of a retrieval library each line of a text is a caption; no class is asked for, and a sample without is told."""
+def test_retrieval_datasets_have_captions(tmp_path: Path) -> None:
+    """Of a retrieval dataset each line of a text is a caption; no class is asked for, and an entry without is told."""
     members = [
         ("a.jpg", image_bytes("red", "jpeg")),
         ("a.txt", "one\n二\n".encode()),
         ("b.png", image_bytes("red", "png")),
     ]
-    library = open_library(write_shards(tmp_path, texts={"dataset_type.txt": "retrieval\n"}, shards=[members]))
-    assert library.zero_shot is None
-    found = list(library.samples())
-    assert found[0].record is not None
-    assert (found[0].record.captions, found[0].record.label) == (("one", "二"), None)
-    assert [sample.problem for sample in found] == [None, "it has no caption, in .txt"]
+    dataset = open_dataset(write_shards(tmp_path, texts={"dataset_type.txt": "retrieval\n"}, shards=[members]))
+    assert dataset.zero_shot is None
+    found = list(dataset.entries())
+    assert found[0].sample is not None
+    assert (found[0].sample.captions, found[0].sample.label) == (("one", "二"), None)
+    assert [entry.problem for entry in found] == [None, "it has no caption, in .txt"]
 
 
-def test_multilabel_libraries_have_no_label(tmp_path: Path) -> None:
+def test_multilabel_datasets_have_no_label(tmp_path: Path) -> None:
     """Labels of more than one class are no label; images are read all the same."""
-    library = open_library(
+    dataset = open_dataset(
         write_shards(
-            tmp_path, texts={"dataset_type.txt": "multilabel\n"}, shards=[[*samples(1)[:1], ("s0000000.npy", b"")]]
+            tmp_path, texts={"dataset_type.txt": "multilabel\n"}, shards=[[*entries(1)[:1], ("s0000000.npy", b"")]]
         )
     )
-    assert [record.label for record in library.records()] == [None]
-    assert library.zero_shot is None
+    assert [sample.label for sample in dataset.samples()] == [None]
+    assert dataset.zero_shot is None
 
 
 def test_labels_are_numbers_where_classes_have_no_names(tmp_path: Path) -> None:
     """Without classnames.txt there is no task, and a label is the number itself."""
-    library = open_library(write_shards(tmp_path, texts={}))
-    assert library.zero_shot is None
-    assert [record.label for record in library.records()] == ["0", "1", "2"] * 2
+    dataset = open_dataset(write_shards(tmp_path, texts={}))
+    assert dataset.zero_shot is None
+    assert [sample.label for sample in dataset.samples()] == ["0", "1", "2"] * 2
 
 
 def test_classes_of_one_name_are_one_class(tmp_path: Path) -> None:
     """ImageNet has two classes that are called sunglasses: their texts are equal, so either answer is right."""
-    library = open_library(write_shards(tmp_path, texts={"classnames.txt": "sunglasses\nscarf\nsunglasses\n"}))
-    assert [record.label for record in library.records()][:3] == ["sunglasses", "scarf", "sunglasses"]
-    assert library.zero_shot is not None
-    assert library.zero_shot.classes == ("sunglasses", "scarf")
+    dataset = open_dataset(write_shards(tmp_path, texts={"classnames.txt": "sunglasses\nscarf\nsunglasses\n"}))
+    assert [sample.label for sample in dataset.samples()][:3] == ["sunglasses", "scarf", "sunglasses"]
+    assert dataset.zero_shot is not None
+    assert dataset.zero_shot.classes == ("sunglasses", "scarf")
 
 
 IMAGE = image_bytes("red")
@@ -135,46 +135,46 @@ BROKEN_SAMPLES: dict[str, tuple[list[tuple[str, bytes] | tarfile.TarInfo], str]]
 
 @pytest.mark.parametrize("broken", BROKEN_SAMPLES)
 def test_a_broken_sample_is_named(tmp_path: Path, broken: str) -> None:
-    """A sample that cannot be read is told with its place, among others that can."""
+    """An entry that cannot be read is told with its place, among others that can."""
     members, said = BROKEN_SAMPLES[broken]
     write_shards(tmp_path)
-    write_shard(tmp_path / "test/0.tar", [*samples(2), *members, *samples(1, start=2)])
-    library = open_library(tmp_path)
-    found = problems(library)
+    write_shard(tmp_path / "test/0.tar", [*entries(2), *members, *entries(1, start=2)])
+    dataset = open_dataset(tmp_path)
+    found = problems(dataset)
     assert len(found) == 1
     where, problem = found.popitem()
     assert where.startswith("test/0.tar: ")
     assert where.split(": ")[1].lstrip("./").startswith("x")
     assert str(problem).startswith(said)
-    assert sum(sample.problem is None for sample in library.samples()) == 6
-    with pytest.raises(LibraryError, match="1 of 7 records cannot be read"):
-        library.require_complete()
+    assert sum(entry.problem is None for entry in dataset.entries()) == 6
+    with pytest.raises(DatasetError, match="1 of 7 samples cannot be read"):
+        dataset.require_complete()
 
 
 def test_hidden_members_and_folders_are_no_records(tmp_path: Path) -> None:
-    """Archives that macOS packs hold `._` files, and `tar` writes folders: neither is a record, nor a problem."""
+    """Archives that macOS packs hold `._` files, and `tar` writes folders: neither is a sample, nor a problem."""
     members = [
         header("./", tarfile.DIRTYPE),
         ("./._s0000000.webp", b"x"),
-        *[("./" + name, data) for name, data in samples(1)],
+        *[("./" + name, data) for name, data in entries(1)],
     ]
     write_shards(tmp_path)
     write_shard(tmp_path / "test/0.tar", members)
-    library = open_library(tmp_path)
-    assert problems(library) == {}
-    assert [record.id for record in library.records()][:1] == ["0/./s0000000"]
+    dataset = open_dataset(tmp_path)
+    assert problems(dataset) == {}
+    assert [sample.id for sample in dataset.samples()][:1] == ["0/./s0000000"]
 
 
 def test_huge_members_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A member beyond the limit is told by its size, before a byte of it is read; so is one that claims too much."""
-    write_shards(tmp_path, shards=[samples(2)])
+    write_shards(tmp_path, shards=[entries(2)])
     monkeypatch.setattr(shards, "LARGEST_IMAGE_BYTES", 10)
-    assert all("and 10 are the most" in str(problem) for problem in problems(open_library(tmp_path)).values())
+    assert all("and 10 are the most" in str(problem) for problem in problems(open_dataset(tmp_path)).values())
     monkeypatch.undo()
-    shard = write_shard(tmp_path / "test/0.tar", samples(1))
+    shard = write_shard(tmp_path / "test/0.tar", entries(1))
     claims = header("y.webp", size=10**15)
     shard.write_bytes(shard.read_bytes()[:2048] + claims.tobuf(tarfile.GNU_FORMAT) + bytes(2048))
-    found = problems(open_library(tmp_path))
+    found = problems(open_dataset(tmp_path))
     assert "after 'y.webp'" in str(found["test/0.tar"])
     assert "it has no .cls" in str(found["test/0.tar: y"])
 
@@ -185,11 +185,11 @@ def test_a_shard_that_breaks_off_is_told(tmp_path: Path, size: int) -> None:
     write_shards(tmp_path)
     shard = tmp_path / "test/0.tar"
     shard.write_bytes(shard.read_bytes()[:size])
-    found = problems(open_library(tmp_path))
+    found = problems(open_dataset(tmp_path))
     assert "test/0.tar" in found
     assert any(word in str(found["test/0.tar"]) for word in ("breaks off", "no uncompressed tar", "damaged"))
-    with pytest.raises(LibraryError, match="cannot be read"):
-        open_library(tmp_path).require_complete()
+    with pytest.raises(DatasetError, match="cannot be read"):
+        open_dataset(tmp_path).require_complete()
 
 
 def test_a_damaged_header_is_told(tmp_path: Path) -> None:
@@ -200,9 +200,9 @@ def test_a_damaged_header_is_told(tmp_path: Path) -> None:
     at = bytes(data).index(b"s0000001.webp")
     data[at : at + 4] = b"\xff\xff\xff\xff"
     shard.write_bytes(data)
-    library = open_library(tmp_path)
-    assert problems(library) == {"test/0.tar": "the archive breaks off, or is damaged, after 's0000000.cls'"}
-    assert sum(sample.problem is None for sample in library.samples()) == 4
+    dataset = open_dataset(tmp_path)
+    assert problems(dataset) == {"test/0.tar": "the archive breaks off, or is damaged, after 's0000000.cls'"}
+    assert sum(entry.problem is None for entry in dataset.entries()) == 4
 
 
 def test_a_compressed_shard_is_told(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_compressed_shard_is_told(tmp_path: Path) -> None:
     write_shards(tmp_path)
     with tarfile.open(tmp_path / "test/0.tar", "w:gz") as archive:
         archive.addfile(header("x"))
-    assert "it is no uncompressed tar file" in str(problems(open_library(tmp_path))["test/0.tar"])
+    assert "it is no uncompressed tar file" in str(problems(open_dataset(tmp_path))["test/0.tar"])
 
 
 @settings(
@@ -220,15 +220,15 @@ def test_a_compressed_shard_is_told(tmp_path: Path) -> None:
 def test_damaged_bytes_raise_nothing(tmp_path: Path, places: list[tuple[int, int]]) -> None:
     """Whatever bytes are changed, reading ends, raises nothing, and every image that is yielded was in the archive."""
     if not (tmp_path / "test").exists():
-        write_shards(tmp_path, shards=[samples(3)])
+        write_shards(tmp_path, shards=[entries(3)])
         (tmp_path / "whole.bin").write_bytes((tmp_path / "test/0.tar").read_bytes())
     data = bytearray((tmp_path / "whole.bin").read_bytes())
     for place, value in places:
         data[place] = value
     (tmp_path / "test/0.tar").write_bytes(data)
-    for sample in open_library(tmp_path).samples():
-        assert (sample.image is None) == (sample.problem is not None)
-        assert sample.image is None or sample.image in bytes(data)
+    for entry in open_dataset(tmp_path).entries():
+        assert (entry.image is None) == (entry.problem is not None)
+        assert entry.image is None or entry.image in bytes(data)
 
 
 @pytest.mark.parametrize(
@@ -248,19 +248,19 @@ def test_text_files_that_make_no_sense_are_refused(tmp_path: Path, file: str, te
     """Each mistake is one paragraph that says what is wrong."""
     write_shards(tmp_path)
     (tmp_path / file).write_text(text, encoding="utf-8")
-    with pytest.raises(LibraryError) as caught:
-        open_library(tmp_path)
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(tmp_path)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_shard_is_walked_in_little_memory(tmp_path: Path) -> None:
-    """Of a shard of 6,000 members the walk holds less than 200 KB beyond what the first samples took."""
+    """Of a shard of 6,000 members the walk holds less than 200 KB beyond what the first entries took."""
     shard = [
         (f"s{index:07d}.{ending}", data) for index in range(3000) for ending, data in (("webp", IMAGE), ("cls", b"1"))
     ]
     write_shards(tmp_path, shards=[shard])
-    walk = open_library(tmp_path).samples()
+    walk = open_dataset(tmp_path).entries()
     for _ in range(100):
         next(walk)
     tracemalloc.start()
@@ -273,11 +273,11 @@ def test_a_shard_is_walked_in_little_memory(tmp_path: Path) -> None:
 
 
 def test_digest_covers_shards_and_texts(tmp_path: Path) -> None:
-    """Another prompt and another byte in a shard each make another library."""
-    library = open_library(write_shards(tmp_path))
-    digests = [library.digest()]
+    """Another prompt and another byte in a shard each make another dataset."""
+    dataset = open_dataset(write_shards(tmp_path))
+    digests = [dataset.digest()]
     for file in ("zeroshot_classification_templates.txt", "test/1.tar"):
         path = tmp_path / file
         path.write_bytes(path.read_bytes() + b"\n")
-        digests.append(library.digest())
+        digests.append(dataset.digest())
     assert len(set(digests)) == 3

@@ -13,7 +13,7 @@ from faults.fault import Fault
 from faults.watch import Watch
 
 HERE = [fault for fault in FAULTS if fault.applies(transformers_release())]
-JUDGED = ("contract", "baseline")  # tasks and speed need a library and a clock: their own tests spoil them
+JUDGED = ("contract", "baseline")  # tasks and speed need a dataset and a clock: their own tests spoil them
 
 
 def _parameter(fault: Fault) -> object:

@@ -11,17 +11,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.datasets import write_library
+from support.datasets import write_dataset
 from support.raw_safetensors import write_raw
-from support.shards import samples, write_shard
+from support.shards import entries, write_shard
 
 from clip_eval.baseline import open_pack
 from clip_eval.checkpoint.tensor_files import read_header
-from clip_eval.dataset import open_library
+from clip_eval.dataset import open_dataset
 from clip_eval.dataset.prompts import read_entries
 from clip_eval.dataset.settings import read_settings
 from clip_eval.dataset.tar_members import members
-from clip_eval.errors import CheckpointError, ClipEvalError, LibraryError, UsageError
+from clip_eval.errors import CheckpointError, ClipEvalError, DatasetError, UsageError
 from clip_eval.files import untrusted as foreign
 from clip_eval.files.read_write import read_json, read_text, write_text
 from clip_eval.files.untrusted import LINE_BYTES, lines_of, opened, parse_json, parse_toml, read_bytes
@@ -32,7 +32,7 @@ from clip_eval.verdict.policy import read_policy
 Read = Callable[[Path], object]
 
 READERS: dict[str, Read] = {
-    "dataset": open_library,
+    "dataset": open_dataset,
     "acceptances": read_acceptances,
     "json": lambda file: read_json(file, error=CheckpointError),
     "pack": open_pack,
@@ -178,31 +178,31 @@ def test_a_long_line_is_told_and_passed_over(tmp_path: Path) -> None:
     """A line without end takes no memory, and the next one is read."""
     stream = io.BytesIO(b"a\n" + b"x" * (3 * LINE_BYTES) + b"\nb\n" + b"y" * LINE_BYTES)
     assert [len(line) for line in lines_of(stream)] == [2, LINE_BYTES + 1, 2, LINE_BYTES]
-    root = write_library(tmp_path / "library")
+    root = write_dataset(tmp_path / "dataset")
     manifest = root / "manifest.jsonl"
     manifest.write_bytes(b'{"id": "' + b"x" * LINE_BYTES + b'"}\n' + manifest.read_bytes())
-    first, second, *_ = open_library(root).samples()
+    first, second, *_ = open_dataset(root).entries()
     assert first.problem == "it has more than 1,048,576 bytes"
     assert second.problem is None
 
 
-@pytest.mark.parametrize("name", ["manifest.jsonl", "library.toml"])
+@pytest.mark.parametrize("name", ["manifest.jsonl", "dataset.toml"])
 def test_a_pipe_in_a_dataset_is_no_dataset(name: str, tmp_path: Path) -> None:
-    """Neither settings nor records are waited for; an image is a record with a problem."""
-    root = write_library(tmp_path / "library")
+    """Neither settings nor samples are waited for; an image is a sample with a problem."""
+    root = write_dataset(tmp_path / "dataset")
     image = next(path for path in root.rglob("*.png"))
     image.unlink()
     os.mkfifo(image)
-    assert any(sample.problem == "it is no file" for sample in open_library(root).samples())
+    assert any(entry.problem == "it is no file" for entry in open_dataset(root).entries())
     (root / name).unlink()
     os.mkfifo(root / name)
-    with pytest.raises(LibraryError, match=f"has no {name}"):
-        open_library(root)
+    with pytest.raises(DatasetError, match=f"has no {name}"):
+        open_dataset(root)
 
 
 def test_a_header_of_an_archive_is_not_read_whatever_size_it_states(tmp_path: Path) -> None:
     """A name, or attributes, can be said to take gigabytes; and names can stand within each other without end."""
-    shard = write_shard(tmp_path / "0.tar", samples(1))
+    shard = write_shard(tmp_path / "0.tar", entries(1))
     long_name = tarfile.TarInfo("x")
     long_name.type, long_name.size = tarfile.GNUTYPE_LONGNAME, 1 << 36
     with shard.open("wb") as file:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
-from support.datasets import write_library
+from support.datasets import write_dataset
 from support.sample_records import failing_record
 from support.shards import write_shards
 from support.small_clip import MERGES, small_config, tokenizer_vocabulary
@@ -59,7 +59,7 @@ def write_originals(root: Path) -> None:
     save_file(tensors, root / "clip/model.safetensors")
     _write_shards(root / "shards", tensors)
     _write_pack(root / "pack", raw)
-    write_library(root / "manifest")
+    write_dataset(root / "manifest")
     write_shards(root / "tars")
     for label in ("red_cat", "blue_dog"):
         (root / "folders" / label).mkdir(parents=True)

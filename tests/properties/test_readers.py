@@ -27,7 +27,7 @@ from clip_eval.checkpoint.fingerprints import (
 )
 from clip_eval.checkpoint.tensor_files import read_header, value_chunks
 from clip_eval.cli.path.answers import asked_lines
-from clip_eval.dataset import decoded, open_library
+from clip_eval.dataset import decoded, open_dataset
 from clip_eval.errors import ClipEvalError, UsageError
 from clip_eval.files.read_write import read_text
 from clip_eval.oracle.preprocessing.image_processor import PixelSettings
@@ -89,14 +89,14 @@ def _answer(read: Callable[[Path], object], directory: Path) -> None:
 
 
 def _dataset(directory: Path) -> None:
-    library = open_library(directory)
-    for sample in library.samples(images=True):
-        assert (sample.problem is None) == (sample.image is not None)
-    for found in decoded(library, workers=1):
+    dataset = open_dataset(directory)
+    for entry in dataset.entries(images=True):
+        assert (entry.problem is None) == (entry.image is not None)
+    for found in decoded(dataset, workers=1):
         assert (found.problem is None) == (found.image is not None)
-    library.digest()
-    library.require_complete()
-    list(library.records())
+    dataset.digest()
+    dataset.require_complete()
+    list(dataset.samples())
 
 
 def _pack(root: Path) -> None:
@@ -151,14 +151,14 @@ READERS: Mapping[str, Reader] = {
         lambda root: open_checkpoint(root / "shards"),
     ),
     "manifest": Reader(
-        {"manifest/library.toml": toml_text, "manifest/manifest.jsonl": lines_of_json},
+        {"manifest/dataset.toml": toml_text, "manifest/manifest.jsonl": lines_of_json},
         lambda root: _dataset(root / "manifest"),
         share=0.2,
     ),
     "pack": Reader(
         {
             "pack/pack.json": json_text,
-            "pack/record.safetensors": safetensors_file,
+            "pack/sample.safetensors": safetensors_file,
             "pack/surface-5.23.0-eager.json": json_text,
             "pack/tasks.json": json_text,
             "pack/throughput.json": json_text,
@@ -167,7 +167,7 @@ READERS: Mapping[str, Reader] = {
         share=0.1,
     ),
     "policy": Reader({"policy.toml": toml_text}, lambda root: read_policy(root / "policy.toml")),
-    "run record": Reader(
+    "run sample": Reader(
         {"run.json": json_text}, lambda root: load(read_text(root / "run.json", error=UsageError)), share=0.05
     ),
     "shards of images": Reader(

@@ -222,7 +222,7 @@ def test_another_checkpoint_is_not_added(model: Path, damaged: Path, tmp_path: P
     with pytest.raises(PackError, match="recorded from another checkpoint"):
         record(eager(other), add_to=damaged)
     with pytest.raises(UsageError, match="task scores"):
-        record(eager(model, library="x"), add_to=damaged)
+        record(eager(model, dataset="x"), add_to=damaged)
 
 
 def test_a_gate_that_judges_nothing_records_nothing(

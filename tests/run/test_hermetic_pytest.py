@@ -390,14 +390,14 @@ def test_the_environment_of_the_child(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_a_hub_id_reaches_the_child_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names that are no path here stay; paths become absolute, those of pack and library too."""
+    """Names that are no path here stay; paths become absolute, those of pack and dataset too."""
     monkeypatch.chdir(tmp_path)
     for name in ("clip", "pack", "images"):
         (tmp_path / name).mkdir()
     command = hermetic._command(Settings(model="org/name@main"), tmp_path, None)
     assert command[command.index("--clip-model") + 1] == "org/name@main"
-    command = hermetic._command(Settings(model="clip", baseline="pack", library="images"), tmp_path, "a or b")
-    for option, path in (("model", "clip"), ("baseline", "pack"), ("library", "images")):
+    command = hermetic._command(Settings(model="clip", baseline="pack", dataset="images"), tmp_path, "a or b")
+    for option, path in (("model", "clip"), ("baseline", "pack"), ("dataset", "images")):
         assert command[command.index(f"--clip-{option}") + 1] == str(tmp_path / path)
     assert command[-2:] == ["-k", "a or b"]
 
@@ -422,7 +422,7 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(scope="module")
 def planted(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
-    """The gate of a library whose logits per text are 1 % too large, run for both cases of one check, in 80 columns."""
+    """The gate where logits per text are 1 % too large, run for both cases of one check, in 80 columns."""
     directory = tmp_path_factory.mktemp("planted")
     (directory / "planted.py").write_text(PLANTED, encoding="utf-8")
     program = textwrap.dedent("""

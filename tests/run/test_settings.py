@@ -16,7 +16,7 @@ FULL = Settings(
     model="a clip",
     baseline="pack",
     accepted="accepted.toml",
-    library="images",
+    dataset="images",
     dtype="float16",
     device="cuda:0",
     attention="eager",
@@ -38,7 +38,7 @@ def test_defaults_give_no_options() -> None:
 def test_every_setting_becomes_an_option() -> None:
     """Every field but model and out is passed on, under the prefix asked for."""
     assert FULL.options("--clip-") == [
-        "--clip-baseline", "pack", "--clip-accepted", "accepted.toml", "--clip-library", "images", "--clip-dtype",
+        "--clip-baseline", "pack", "--clip-accepted", "accepted.toml", "--clip-dataset", "images", "--clip-dtype",
         "float16", "--clip-attn", "eager", "--clip-device", "cuda:0", "--clip-policy", "policy.toml",
         "--clip-baseline-python", "python4", "--clip-repro", "shown",
         "--clip-new-weights", "--clip-no-throughput", "--clip-compile",

@@ -1,4 +1,4 @@
-"""A small library of plain coloured images, drawn in a test's own directory."""
+"""A small dataset of plain coloured images, drawn in a test's own directory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from clip_eval.paths import PathTemplate
 
-__all__ = ["COLOURS", "SETTINGS", "TEMPLATE", "records", "write_library"]
+__all__ = ["COLOURS", "SETTINGS", "TEMPLATE", "samples", "write_dataset"]
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 160, 20), "blue": (20, 20, 220)}
 TEMPLATE = "{user}/{title}_{id}"
@@ -23,8 +23,8 @@ classes = ["red", "green", "blue"]
 """
 
 
-def records(count: int) -> list[dict[str, object]]:
-    """Return `count` records of changing label, extension and group. Titles name another colour than labels do."""
+def samples(count: int) -> list[dict[str, object]]:
+    """Return `count` samples of changing label, extension and group. Titles name another colour than labels do."""
     names = list(COLOURS)
     return [
         {
@@ -40,18 +40,18 @@ def records(count: int) -> list[dict[str, object]]:
     ]
 
 
-def write_library(
+def write_dataset(
     root: Path, entries: Sequence[Mapping[str, object]] | None = None, *, settings: str = SETTINGS
 ) -> Path:
-    """Write library.toml, manifest.jsonl and an image for each entry; returns `root`."""
-    entries = records(6) if entries is None else entries
+    """Write dataset.toml, manifest.jsonl and an image for each entry; returns `root`."""
+    entries = samples(6) if entries is None else entries
     template = PathTemplate(TEMPLATE)
     for index, entry in enumerate(entries):
         path = root / template.render(entry, extension=str(entry["extension"]))
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40 + index % 7, 33), COLOURS[str(entry["label"])]).save(path)
     root.mkdir(exist_ok=True)
-    (root / "library.toml").write_text(settings, encoding="utf-8")
+    (root / "dataset.toml").write_text(settings, encoding="utf-8")
     lines = [json.dumps(entry) for entry in entries]
     (root / "manifest.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8")
     return root

@@ -11,7 +11,7 @@ from PIL import Image
 
 from support.datasets import COLOURS
 
-__all__ = ["image_bytes", "samples", "write_shard", "write_shards"]
+__all__ = ["entries", "image_bytes", "write_shard", "write_shards"]
 
 Members = Sequence[tuple[str, bytes]]
 
@@ -23,8 +23,8 @@ def image_bytes(colour: str, kind: str = "webp") -> bytes:
     return file.getvalue()
 
 
-def samples(count: int, *, kind: str = "webp", start: int = 0) -> list[tuple[str, bytes]]:
-    """Return the members of `count` samples, image and number of the class, whose classes take turns."""
+def entries(count: int, *, kind: str = "webp", start: int = 0) -> list[tuple[str, bytes]]:
+    """Return the members of `count` entries, image and number of the class, whose classes take turns."""
     members = []
     for index in range(start, start + count):
         key, label = f"s{index:07d}", index % len(COLOURS)
@@ -50,8 +50,8 @@ def write_shard(path: Path, members: Iterable[tuple[str, bytes] | tarfile.TarInf
 def write_shards(
     root: Path, *, texts: Mapping[str, str] | None = None, shards: Sequence[Members] | None = None
 ) -> Path:
-    """Write a library of two shards of three samples each, with class names and prompts; returns `root`."""
-    shards = [samples(3), samples(3, kind="png", start=3)] if shards is None else shards
+    """Write a dataset of two shards of three entries each, with class names and prompts; returns `root`."""
+    shards = [entries(3), entries(3, kind="png", start=3)] if shards is None else shards
     for number, members in enumerate(shards):
         write_shard(root / "test" / f"{number}.tar", members)
     (root / "test" / "nshards.txt").write_text(f"{len(shards)}\n", encoding="utf-8")

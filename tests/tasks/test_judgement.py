@@ -82,7 +82,7 @@ def test_reference_rule(lost: int, gained: int, outcome: str) -> None:
 
 
 def test_other_records_decide_nothing() -> None:
-    """A reference over other records is no reference: said, and not judged."""
+    """A reference over other samples is no reference: said, and not judged."""
     found = against_reference(scores(5, 10), {"0": True})
     assert (found.outcome, found.reference) == ("inconclusive", None)
     assert "9 are in one of the two only" in found.reason
@@ -111,7 +111,7 @@ def test_task_result_holds_what_a_report_shows() -> None:
 
 
 def test_unreadable_images_keep_a_score_from_passing() -> None:
-    """A score over a part of the library is never a pass, and a failure stays one."""
+    """A score over a part of the dataset is never a pass, and a failure stays one."""
     result = judge(scores(500, 520, unreadable=("a.png: truncated", "b.png: truncated")))
     assert result.outcome == "inconclusive"
     assert "2 of 522 images could not be read" in (result.reason or "")

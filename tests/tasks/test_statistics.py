@@ -31,13 +31,13 @@ def test_wilson_interval_solves_its_equation(hits: int, count: int) -> None:
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 0), (-1, 3), (4, 3)])
 def test_wilson_interval_of_nothing_is_an_error(hits: int, count: int) -> None:
-    """An accuracy of no records is no number."""
+    """An accuracy of no samples is no number."""
     with pytest.raises(ValueError, match="is no proportion"):
         wilson_interval(hits, count)
 
 
 def runs(*, kept: int, wrong: int, lost: int, gained: int) -> tuple[dict[str, bool], dict[str, bool]]:
-    """Return (observed, reference) with so many records of each kind."""
+    """Return (observed, reference) with so many samples of each kind."""
     pairs = [(True, True)] * kept + [(False, False)] * wrong + [(False, True)] * lost + [(True, False)] * gained
     names = [str(index) for index in range(len(pairs))]
     observed, reference = zip(*pairs, strict=True)
@@ -46,7 +46,7 @@ def runs(*, kept: int, wrong: int, lost: int, gained: int) -> tuple[dict[str, bo
 
 @pytest.mark.parametrize(("lost", "gained"), list(product([0, 1, 3, 7], [0, 1, 4])))
 def test_paired_change_counts_changes_only(lost: int, gained: int) -> None:
-    """The p-value is the binomial tail over changed records; records that agree do not enter."""
+    """The p-value is the binomial tail over changed samples; samples that agree do not enter."""
     change = paired_change(*runs(kept=90, wrong=10, lost=lost, gained=gained))
     changed = lost + gained
     tail = sum(math.comb(changed, k) for k in range(lost, changed + 1)) / 2**changed
@@ -81,6 +81,6 @@ def test_gains_and_losses_mirror() -> None:
 
 @pytest.mark.parametrize(("observed", "reference"), [({}, {}), ({"a": True}, {"b": True}), ({"a": True}, {})])
 def test_other_records_cannot_be_paired(observed: dict[str, bool], reference: dict[str, bool]) -> None:
-    """Runs over different records, or over none, are an error and not a comparison of what they share."""
-    with pytest.raises(ValueError, match="same records"):
+    """Runs over different samples, or over none, are an error and not a comparison of what they share."""
+    with pytest.raises(ValueError, match="same samples"):
         paired_change(observed, reference)

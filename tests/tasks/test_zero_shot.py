@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.datasets import SETTINGS, records, write_library
+from support.datasets import SETTINGS, samples, write_dataset
 from support.small_clip import write_small_clip
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
-from clip_eval.dataset import open_library
+from clip_eval.dataset import open_dataset
 from clip_eval.dataset.settings import ZeroShot
 from clip_eval.embedding.embed import embed_images, embed_texts, unit
-from clip_eval.errors import LibraryError
+from clip_eval.errors import DatasetError
 from clip_eval.subject import Subject
 from clip_eval.tasks.zero_shot import ZeroShotScores, score_zero_shot
 
@@ -37,12 +37,12 @@ def trained() -> Subject:
 
 @pytest.fixture(scope="module")
 def part_of_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library of 70 shipped images, which is more than one batch."""
-    whole, root = open_library(FIXTURES / "shapes-library"), tmp_path_factory.mktemp("shapes")
-    for record, _ in zip(whole.records(), range(70), strict=False):
-        (root / record.path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(whole.root / record.path, root / record.path)
-    shutil.copy(whole.root / "library.toml", root)
+    """A dataset of 70 shipped images, which is more than one batch."""
+    whole, root = open_dataset(FIXTURES / "shapes-dataset"), tmp_path_factory.mktemp("shapes")
+    for sample, _ in zip(whole.samples(), range(70), strict=False):
+        (root / sample.path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(whole.root / sample.path, root / sample.path)
+    shutil.copy(whole.root / "dataset.toml", root)
     lines = (whole.root / "manifest.jsonl").read_bytes().splitlines(keepends=True)[:70]
     (root / "manifest.jsonl").write_bytes(b"".join(lines))
     return root
@@ -51,7 +51,7 @@ def part_of_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def shapes_scores(trained: Subject, part_of_shapes: Path) -> ZeroShotScores:
     """The trained checkpoint's answers."""
-    return score_zero_shot(trained, open_library(part_of_shapes))
+    return score_zero_shot(trained, open_dataset(part_of_shapes))
 
 
 def test_embeddings_are_those_of_the_model(subject: Subject) -> None:
@@ -86,7 +86,7 @@ def test_unit_of_what_has_no_direction_is_nan() -> None:
 
 def test_long_texts_are_refused(subject: Subject) -> None:
     """A prompt with more tokens than the model has positions is an error: cut off, it is another prompt."""
-    with pytest.raises(LibraryError, match="has 102 tokens, and the model takes 16"):
+    with pytest.raises(DatasetError, match="has 102 tokens, and the model takes 16"):
         embed_texts(subject, ["cat", "cat " * 100])
 
 
@@ -94,18 +94,18 @@ def test_scores_are_those_of_a_plain_loop(
     trained: Subject, shapes_scores: ZeroShotScores, part_of_shapes: Path
 ) -> None:
     """Every answer equals the one computed image by image, and the score is the share of hits."""
-    library = open_library(part_of_shapes)
-    assert library.zero_shot is not None
-    names, prompts = library.zero_shot.classes, library.zero_shot.prompts
+    dataset = open_dataset(part_of_shapes)
+    assert dataset.zero_shot is not None
+    names, prompts = dataset.zero_shot.classes, dataset.zero_shot.prompts
     classes = []
     for name in names:
         rows = np.stack([embed_texts(trained, [prompt.format(name)])[0] for prompt in prompts])
         classes.append(rows.mean(axis=0) / np.linalg.norm(rows.mean(axis=0)))
-    for record, answer in list(zip(library.records(), shapes_scores.answers, strict=True))[::7]:
-        with Image.open(library.root / record.path) as image:
+    for sample, answer in list(zip(dataset.samples(), shapes_scores.answers, strict=True))[::7]:
+        with Image.open(dataset.root / sample.path) as image:
             cosines = np.stack(classes) @ embed_images(trained, [image])[0]
-        assert answer.record == record.id
-        assert names[answer.expected] == record.label
+        assert answer.sample == sample.id
+        assert names[answer.expected] == sample.label
         assert answer.predicted == int(np.argmax(cosines))
     assert shapes_scores.score == sum(shapes_scores.hits.values()) / 70
     assert len(shapes_scores.hits) == 70
@@ -122,46 +122,46 @@ def test_labels_come_from_the_manifest(trained: Subject, part_of_shapes: Path, t
     """With labels moved on by one class the same files score next to nothing: file names have no say."""
     root = tmp_path / "moved"
     shutil.copytree(part_of_shapes, root)
-    names = open_library(root).zero_shot
+    names = open_dataset(root).zero_shot
     assert names is not None
     following = dict(zip(names.classes, [*names.classes[1:], names.classes[0]], strict=True))
     entries = [json.loads(line) for line in (root / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
     moved = [json.dumps({**entry, "label": following[entry["label"]]}) for entry in entries]
     (root / "manifest.jsonl").write_text("\n".join(moved), encoding="utf-8")
-    assert score_zero_shot(trained, open_library(root)).score < 0.2
+    assert score_zero_shot(trained, open_dataset(root)).score < 0.2
 
 
 def test_unreadable_images_are_named(subject: Subject, tmp_path: Path) -> None:
     """A damaged image is not scored and not forgotten; which files there were is part of the digest."""
-    library = open_library(write_library(tmp_path, records(5)))
-    whole = score_zero_shot(subject, library)
-    paths = [record.path for record in library.records()]
-    (library.root / paths[1]).write_bytes(b"no image")
-    scores = score_zero_shot(subject, library)
+    dataset = open_dataset(write_dataset(tmp_path, samples(5)))
+    whole = score_zero_shot(subject, dataset)
+    paths = [sample.path for sample in dataset.samples()]
+    (dataset.root / paths[1]).write_bytes(b"no image")
+    scores = score_zero_shot(subject, dataset)
     assert len(scores.answers) == 4
     assert scores.unreadable == (f"{paths[1]}: not an image that Pillow knows",)
-    assert scores.library != whole.library
+    assert scores.dataset != whole.dataset
 
 
 def test_not_one_readable_image_is_an_error(subject: Subject, tmp_path: Path) -> None:
     """There is no accuracy of nothing."""
-    library = open_library(write_library(tmp_path, records(2)))
-    for record in library.records():
-        (library.root / record.path).write_bytes(b"no image")
-    with pytest.raises(LibraryError, match="not one of 2 images can be read"):
-        score_zero_shot(subject, library)
+    dataset = open_dataset(write_dataset(tmp_path, samples(2)))
+    for sample in dataset.samples():
+        (dataset.root / sample.path).write_bytes(b"no image")
+    with pytest.raises(DatasetError, match="not one of 2 images can be read"):
+        score_zero_shot(subject, dataset)
 
 
-def test_a_library_without_the_task_is_an_error(subject: Subject, tmp_path: Path) -> None:
-    """Asked for a task that the library does not set, the scorer says so."""
-    root = write_library(tmp_path, settings=SETTINGS.partition("[zero_shot]")[0])
-    with pytest.raises(LibraryError, match="sets no zero-shot task"):
-        score_zero_shot(subject, open_library(root))
+def test_a_dataset_without_the_task_is_an_error(subject: Subject, tmp_path: Path) -> None:
+    """Asked for a task that the dataset does not set, the scorer says so."""
+    root = write_dataset(tmp_path, settings=SETTINGS.partition("[zero_shot]")[0])
+    with pytest.raises(DatasetError, match="sets no zero-shot task"):
+        score_zero_shot(subject, open_dataset(root))
 
 
 def test_broken_embeddings_are_no_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subject: Subject) -> None:
     """A NaN in one image's embedding costs that answer only; in a class's embedding it costs all."""
-    library = open_library(write_library(tmp_path, records(3)))
+    dataset = open_dataset(write_dataset(tmp_path, samples(3)))
 
     def with_nan(_: object, images: list[Image.Image]) -> np.ndarray:
         rows = np.ones((len(images), 24))  # (images, projection)
@@ -169,17 +169,17 @@ def test_broken_embeddings_are_no_answers(tmp_path: Path, monkeypatch: pytest.Mo
         return rows
 
     monkeypatch.setattr("clip_eval.tasks.zero_shot.embed_images", with_nan)
-    assert score_zero_shot(subject, library).not_finite == 1
+    assert score_zero_shot(subject, dataset).not_finite == 1
     monkeypatch.setattr("clip_eval.tasks.zero_shot.embed_texts", lambda *_: np.full((6, 24), np.nan))
-    assert score_zero_shot(subject, library).not_finite == 3
+    assert score_zero_shot(subject, dataset).not_finite == 3
 
 
 def test_ties_go_to_the_class_named_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subject: Subject) -> None:
     """A model that gives every image and text the same embedding answers the first class throughout."""
-    library = open_library(write_library(tmp_path, records(6)))
+    dataset = open_dataset(write_dataset(tmp_path, samples(6)))
     monkeypatch.setattr("clip_eval.tasks.zero_shot.embed_images", lambda _, images: np.ones((len(images), 24)))
     monkeypatch.setattr("clip_eval.tasks.zero_shot.embed_texts", lambda _, texts: np.ones((len(texts), 24)))
-    scores = score_zero_shot(subject, library)
+    scores = score_zero_shot(subject, dataset)
     assert {answer.predicted for answer in scores.answers} == {0}
     assert scores.score == pytest.approx(1 / 3)
     assert scores.task == ZeroShot(("red", "green", "blue"), ("a photo of a {}", "{} it is"))

@@ -130,7 +130,7 @@ def answer(
         template: the naming rule.
         asked: the path.
         only_id: whether the id is enough.
-        usual: whether the record is one as most of pixiv libraries are.
+        usual: whether the record is one as most of pixiv datasets are.
         folder: whether the path has no extension.
     """
     if asked.path is None:

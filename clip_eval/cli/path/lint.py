@@ -12,11 +12,11 @@ import click
 
 from clip_eval.cli.option_values import a_place
 from clip_eval.cli.path.printing import EXTENSION, RECORDS, Printer, allowed, compiled, lines_of, printing
-from clip_eval.errors import LibraryError, UsageError
+from clip_eval.errors import DatasetError, UsageError
 from clip_eval.nearest import beside
 
 if TYPE_CHECKING:
-    from clip_eval.dataset.lint import Flaw, LibraryLinter
+    from clip_eval.dataset.lint import DatasetLinter, Flaw
     from clip_eval.paths import PathTemplate
 
 __all__ = ["lint"]
@@ -26,7 +26,7 @@ __all__ = ["lint"]
 @click.argument("template", required=False)
 @RECORDS
 @click.option("--root", callback=a_place, metavar="DIR", help="Compare with the files below DIR, too.")
-@click.option("--library", callback=a_place, metavar="DIR", help="A library: its rule, records, files.")
+@click.option("--dataset", callback=a_place, metavar="DIR", help="A dataset: its rule, records, files.")
 @EXTENSION
 @click.option("--ignore", metavar="KIND", multiple=True, help="Leave findings of this kind out, such as 'shortened'.")
 @printing
@@ -34,13 +34,13 @@ def lint(
     template: str | None,
     records: str | None,
     root: Path | None,
-    library: Path | None,
+    dataset: Path | None,
     extension: str | None,
     ignore: tuple[str, ...],
     *,
     printer: Printer,
 ) -> int:
-    """Find what is wrong with the files of a library.
+    """Find what is wrong with the files of a dataset.
 
     Of the records: no record, no path; same path; same file (where case, normalisation or invisible characters do not
     count); file and folder (one is the other); shortened (a name is too long and lost text). Of the files below --root:
@@ -50,21 +50,21 @@ def lint(
 
     Example: clip-eval path lint '{user}/{id}' --records manifest.jsonl --root .
     """
-    from clip_eval.dataset.lint import LibraryLinter
+    from clip_eval.dataset.lint import DatasetLinter
 
     _check_kinds(ignore)
-    if library is not None:
+    if dataset is not None:
         if template is not None or records is not None or root is not None:
-            raise UsageError("--library stands for TEMPLATE, --records and --root", fix="Leave these out")
-        rule, records, root = _parts(library)
+            raise UsageError("--dataset stands for TEMPLATE, --records and --root", fix="Leave these out")
+        rule, records, root = _parts(dataset)
     elif template is None:
-        raise UsageError("there is no TEMPLATE", fix="Give TEMPLATE and --records, or --library")
+        raise UsageError("there is no TEMPLATE", fix="Give TEMPLATE and --records, or --dataset")
     else:
         rule = compiled(template)
     if root is not None and not os.path.isdir(root):  # noqa: PTH112 - a Path raises for a name that is too long
         fix = beside(root, "Name the directory that the files are below")
-        raise LibraryError("there is no such directory", where=root, fix=fix)
-    linter = LibraryLinter(rule, root=root, extension=allowed(extension))
+        raise DatasetError("there is no such directory", where=root, fix=fix)
+    linter = DatasetLinter(rule, root=root, extension=allowed(extension))
     found: Counter[str] = Counter()
     for flaw in _flaws(linter, records):
         if flaw.kind not in ignore:
@@ -85,24 +85,24 @@ def _check_kinds(kinds: tuple[str, ...]) -> None:
             raise UsageError(f"--ignore: there is no kind {kind!r}", fix=f"The kinds are {', '.join(KINDS)}")
 
 
-def _parts(library: Path) -> tuple[PathTemplate, str, Path]:
+def _parts(dataset: Path) -> tuple[PathTemplate, str, Path]:
     from clip_eval.dataset.manifest import MANIFEST, SETTINGS
     from clip_eval.dataset.settings import read_settings
 
-    if not library.is_dir():
-        fix = beside(library, f"Name a directory with {SETTINGS} and {MANIFEST}")
-        raise LibraryError("there is no such library", where=library, fix=fix)
-    return read_settings(library / SETTINGS).template, str(library / MANIFEST), library
+    if not dataset.is_dir():
+        fix = beside(dataset, f"Name a directory with {SETTINGS} and {MANIFEST}")
+        raise DatasetError("there is no such dataset", where=dataset, fix=fix)
+    return read_settings(dataset / SETTINGS).template, str(dataset / MANIFEST), dataset
 
 
-def _flaws(linter: LibraryLinter, records: str | None) -> Iterator[Flaw]:
+def _flaws(linter: DatasetLinter, records: str | None) -> Iterator[Flaw]:
     from clip_eval.dataset.json_lines import read_lines
 
     with lines_of(records, "records") as stream:
         for line in read_lines(stream):
             yield from linter.check(line)
     if not linter.records:
-        raise LibraryError("there is no record", where=records or "-", fix="Bring one JSON object a line")
+        raise DatasetError("there is no record", where=records or "-", fix="Bring one JSON object a line")
     yield from linter.check_files(apart=[Path(records)] if records not in (None, "-") else [])
 
 
@@ -116,7 +116,7 @@ def _print(printer: Printer, flaw: Flaw) -> None:
         )
 
 
-def _summary(linter: LibraryLinter, found: Counter[str], compared: bool) -> str:
+def _summary(linter: DatasetLinter, found: Counter[str], compared: bool) -> str:
     files = f" and {linter.files:,} files" if compared else ""
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.items())
     return f"{linter.records:,} records{files}: {kinds or 'no finding'}"

@@ -21,7 +21,7 @@ __all__ = ["parse"]
 @click.argument("template")
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
 @click.option("--given", metavar="NAME=TEXT", multiple=True, help="A value that is known, as it stands in a path.")
-@click.option("--usual", is_flag=True, help="Take for granted what holds in most pixiv libraries.")
+@click.option("--usual", is_flag=True, help="Take for granted what holds in most pixiv datasets.")
 @click.option("--id", "only_id", is_flag=True, help="Read the id only.")
 @click.option("--folder", is_flag=True, help="The paths have no extension.")
 @printing

@@ -17,7 +17,7 @@ import click
 
 from clip_eval.cli.option_values import a_name
 from clip_eval.cli.terminal import hanging, visible
-from clip_eval.errors import LibraryError, UsageError
+from clip_eval.errors import DatasetError, UsageError
 from clip_eval.files.untrusted import opened
 from clip_eval.nearest import beside
 
@@ -133,7 +133,7 @@ def lines_of(source: str | None, what: str) -> Iterator[BinaryIO]:
 
     Raises:
         UsageError: there is no name, and nothing is piped in.
-        LibraryError: the file cannot be read.
+        DatasetError: the file cannot be read.
     """
     if source == "-" or (source is None and not sys.stdin.isatty()):
         yield sys.stdin.buffer
@@ -147,7 +147,7 @@ def lines_of(source: str | None, what: str) -> Iterator[BinaryIO]:
         raise
     except OSError as problem:
         fix = beside(source, "Name a file that is there and can be read, or pipe them in")
-        raise LibraryError(f"the {what} cannot be read ({problem.strerror})", where=source, fix=fix) from problem
+        raise DatasetError(f"the {what} cannot be read ({problem.strerror})", where=source, fix=fix) from problem
 
 
 def ended(printer: Printer, failed: int, count: int, what: str) -> int:

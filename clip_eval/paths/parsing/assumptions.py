@@ -14,7 +14,7 @@ __all__ = ["NOTHING", "USUAL", "Assumptions"]
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What is known of all records of a library. Parsing under a wrong assumption can return a wrong record.
+    """What is known of all records of a dataset. Parsing under a wrong assumption can return a wrong record.
 
     Args:
         present: fields that always have a value.
@@ -54,7 +54,7 @@ class Assumptions:
 
 NOTHING = Assumptions()
 
-# For pixiv libraries. The last assumption is wrong for a series whose title begins with a digit: such digits are then
+# For pixiv datasets. The last assumption is wrong for a series whose title begins with a digit: such digits are then
 # taken for the last ones of the number of the series.
 USUAL = Assumptions(
     present=frozenset({"user"}),

@@ -1,4 +1,4 @@
-"""Zero-shot classification of a library with the checkpoint's own processor (Radford et al. 2021, section 3.1)."""
+"""Zero-shot classification of a dataset with the checkpoint's own processor (Radford et al. 2021, section 3.1)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SCOPE = "tasks"
 
 @pytest.fixture
 def scores(clip_session: Session, evidence: Evidence, request: pytest.FixtureRequest) -> ZeroShotScores:
-    """The subject's answers to the library that was given; made once a session."""
-    if clip_session.library is None:
-        evidence.not_applicable("no --library was given")
-    if clip_session.library.zero_shot is None:
-        evidence.not_applicable("the library sets no zero-shot task")
+    """The subject's answers to the dataset that was given; made once a session."""
+    if clip_session.dataset is None:
+        evidence.not_applicable("no --dataset was given")
+    if clip_session.dataset.zero_shot is None:
+        evidence.not_applicable("the dataset sets no zero-shot task")
     checkpoint = clip_session.candidate.checkpoint
     lacks = {"tokenizer": not checkpoint.has_tokenizer, "image processor": not checkpoint.has_image_processor}
     if any(lacks.values()):
@@ -32,13 +32,13 @@ def scores(clip_session: Session, evidence: Evidence, request: pytest.FixtureReq
 
 @pytest.fixture
 def approved(clip_session: Session, scores: ZeroShotScores) -> Mapping[str, bool] | None:
-    """Which records the approved release had right; None where the pack does not know it for this library."""
+    """Which samples the approved release had right; None where the pack does not know it for this dataset."""
     recorded = None if clip_session.pack is None else clip_session.pack.tasks.get(NAME)
-    return recorded.hits if recorded is not None and recorded.library == scores.library else None
+    return recorded.hits if recorded is not None and recorded.dataset == scores.dataset else None
 
 
 def test_every_record_is_readable(scores: ZeroShotScores, compare: Compare) -> None:
-    """Every image of the library can be read, so that no record drops out of a score in silence."""
+    """Every image of the dataset can be read, so that no sample drops out of a score in silence."""
     compare.equal(scores.unreadable, (), name="unreadable images")
 
 
@@ -69,14 +69,14 @@ def test_top1_is_no_worse_than_approved(
 ) -> None:
     """The answers lost since the approved release do not outweigh those gained by more than chance explains.
 
-    The records are paired, so that a handful of changed answers shows where two separate scores would not.
+    The samples are paired, so that a handful of changed answers shows where two separate scores would not.
     """
     if clip_session.pack is None:
         evidence.not_applicable("no --baseline was given")
     if NAME not in clip_session.pack.tasks:
-        evidence.not_applicable("the pack was recorded without --library and holds no answers")
+        evidence.not_applicable("the pack was recorded without --dataset and holds no answers")
     if approved is None:
-        evidence.not_run("the pack's answers are to another library, or to other files or settings of this one")
+        evidence.not_run("the pack's answers are to another dataset, or to other files or settings of this one")
     found = against_reference(scores, approved)
     if found.outcome == "failed":
         compare.fail(found.reason, "no such loss", name="answers against the approved release")

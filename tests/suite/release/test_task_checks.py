@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.datasets import SETTINGS, write_library
+from support.datasets import SETTINGS, write_dataset
 from support.small_clip import write_small_clip
 from support.suite_run import run_suite
 
@@ -115,10 +115,10 @@ def test_lost_answers_fail() -> None:
 
 
 def test_without_a_comparable_pack_nothing_is_judged() -> None:
-    """No pack and a pack without answers do not apply; answers to another library cannot be compared."""
+    """No pack and a pack without answers do not apply; answers to another dataset cannot be compared."""
     said = [left(worse(scores(5, 9), None, pack), "skip")[0] for pack in (None, EMPTY_PACK, PACK)]
     assert [skip["outcome"] for skip in said] == ["not_applicable", "not_applicable", "not_run"]
-    assert "another library" in said[2]["reason"]
+    assert "another dataset" in said[2]["reason"]
 
 
 @pytest.fixture(scope="module")
@@ -130,17 +130,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (None, "not_applicable: no --library was given"),
-        (SETTINGS.partition("[zero_shot]")[0], "not_applicable: the library sets no zero-shot task"),
+        (None, "not_applicable: no --dataset was given"),
+        (SETTINGS.partition("[zero_shot]")[0], "not_applicable: the dataset sets no zero-shot task"),
         (SETTINGS, "not_run: the checkpoint has no tokenizer and no image processor"),
     ],
 )
 def test_what_is_lacking_is_said(model: Path, tmp_path: Path, settings: str | None, said: str) -> None:
-    """Without a library, a task or a processor every check of the chapter says so, and no score is recorded."""
-    library = (
-        [] if settings is None else ["--clip-library", str(write_library(tmp_path / "library", settings=settings))]
+    """Without a dataset, a task or a processor every check of the chapter says so, and no score is recorded."""
+    dataset = (
+        [] if settings is None else ["--clip-dataset", str(write_dataset(tmp_path / "dataset", settings=settings))]
     )
-    record = run_suite(model, tmp_path / "out", *library, keyword="zero_shot")
+    record = run_suite(model, tmp_path / "out", *dataset, keyword="zero_shot")
     assert record["tasks"] == []
     chapter_checks = [check for check in record["checks"] if check["chapter"] == "zero_shot"]
     assert len(chapter_checks) == 3

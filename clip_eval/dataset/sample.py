@@ -1,4 +1,4 @@
-"""One record of an evaluation set, and how it was found: with its image, or with the reason why there is none."""
+"""One sample of an evaluation set, and how it was found: with its image, or with the reason why there is none."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from clip_eval.files.untrusted import read_bytes
 __all__ = [
     "LARGEST_IMAGE_BYTES",
     "LARGEST_TEXT_BYTES",
+    "Entry",
     "Piece",
-    "Record",
     "Sample",
     "file_problem",
     "printable",
@@ -27,15 +27,15 @@ LARGEST_TEXT_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Sample:
     """One image and what is known of it.
 
     Attributes:
-        id: unique in its library.
-        path: of the image, relative to the library, with "/" between segments; in a shard, the shard and the member.
-        label: its class; None where the library gives none.
-        captions: descriptions, none where the library gives none.
-        group: records of one group, such as pages of a work, are not independent; None where the library gives none.
+        id: unique in its dataset.
+        path: of the image, relative to the dataset, with "/" between segments; in a shard, the shard and the member.
+        label: its class; None where the dataset gives none.
+        captions: descriptions, none where the dataset gives none.
+        group: samples of one group, such as pages of a work, are not independent; None where the dataset gives none.
     """
 
     id: str
@@ -46,29 +46,29 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """What was found in one place of a library. Nothing is left out: what cannot be read is a sample with a problem.
+class Entry:
+    """What was found in one place of a dataset. Nothing is left out: what cannot be read is an entry with a problem.
 
     Attributes:
-        where: the place, relative to the library, as a person would look for it.
-        record: None where not even that can be read.
+        where: the place, relative to the dataset, as a person would look for it.
+        sample: None where not even that can be read.
         image: the bytes of the image file; None where they were not asked for or cannot be read.
-        problem: why there is no record or no image, a clause; None where nothing is wrong.
+        problem: why there is no sample or no image, a clause; None where nothing is wrong.
     """
 
     where: str
-    record: Record | None
+    sample: Sample | None
     image: bytes | None
     problem: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A file of a library.
+    """A file of a dataset.
 
     Attributes:
         file: where it is.
-        name: what its name says of its records, such as their class; "" where no name says anything.
+        name: what its name says of its samples, such as their class; "" where no name says anything.
     """
 
     file: Path
@@ -96,19 +96,19 @@ def too_large(size_bytes: int, limit_bytes: int) -> str | None:
     return f"it has {size_bytes:,} bytes, and {limit_bytes:,} are the most" if size_bytes > limit_bytes else None
 
 
-def read_file(where: str, record: Record, path: str, *, images: bool) -> Sample:
-    """Return the sample of a record whose image is the file `path`.
+def read_file(where: str, sample: Sample, path: str, *, images: bool) -> Entry:
+    """Return the entry of a sample whose image is the file `path`.
 
     Args:
-        where: the place that the sample names.
-        record: what is known of the image.
+        where: the place that the entry names.
+        sample: what is known of the image.
         path: of the image file.
         images: whether the bytes are wanted; otherwise it is only looked whether the file is there.
     """
     problem = file_problem(path)
     if problem is None and images:
         try:
-            return Sample(where, record, read_bytes(path, limit_bytes=LARGEST_IMAGE_BYTES), None)
+            return Entry(where, sample, read_bytes(path, limit_bytes=LARGEST_IMAGE_BYTES), None)
         except OSError as error:
             problem = error.strerror or str(error)
-    return Sample(where, record, None, problem)
+    return Entry(where, sample, None, problem)
