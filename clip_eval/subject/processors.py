@@ -18,6 +18,7 @@ from packaging.version import Version
 from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.errors import CheckpointError, ClipEvalError, Finding, NotAskable
 from clip_eval.files.read_write import read_json
+from clip_eval.subject.field_at_fault import field_at_fault
 from clip_eval.subject.loading import said
 from clip_eval.subject.releases import provides, quiet, transformers_release
 
@@ -55,6 +56,7 @@ class Processors:
     checkpoint: Checkpoint
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
     _tried: dict[str, Exception | None] = field(default_factory=dict, repr=False)
+    _findings: dict[str, Finding] = field(default_factory=dict, repr=False)
 
     def load(self, route: str, source: Path | None, options: Mapping[str, Any]) -> Any:
         """Return what a class builds.
@@ -137,6 +139,12 @@ class Processors:
         return "" if error is None else said(error)
 
     def _described(self, route: str) -> Finding:
+        """Why a class builds nothing. Found once: every check that needs the class refers to it."""
+        if route not in self._findings:
+            self._findings[route] = self._explained(route)
+        return self._findings[route]
+
+    def _explained(self, route: str) -> Finding:
         release = f"transformers {version('transformers')}"
         kind = "image" if route in _IMAGES else "token" if route in _TOKENIZERS else "both"
         for file, place, value in self._unknown(kind):
@@ -146,7 +154,11 @@ class Processors:
             fix = f"Write {plain!r} there" + (f": {plain} builds one from the same files" if works else "")
             return Finding(what, where=file, fix=fix)
         fix = "Mend the file that it names, or save the processor again with save_pretrained"
-        return Finding(f"{route} of {release} builds nothing: {self._said(route)}", where=self.checkpoint.path, fix=fix)
+        what, where = f"{route} of {release} builds nothing: {self._said(route)}", self.checkpoint.path
+        if fault := field_at_fault(where, lambda copy: _built(route, copy, {})):
+            what += f"; {fault.name} is {fault.in_words}, and without it {route} builds one"
+            where, fix = fault.file, f"Correct {fault.name}, or save the processor again with this release"
+        return Finding(what, where=where, fix=fix)
 
     def _unknown(self, kind: str) -> Iterator[tuple[Path, tuple[str, ...], str]]:
         """File, field and value of each class name that this release does not know."""

@@ -16,6 +16,7 @@ from clip_eval.baseline.surface.formatting import attempt
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.errors import CheckpointError, Finding, NotAskable
 from clip_eval.subject import BUILDERS, Subject, transformers_release
+from clip_eval.subject.field_at_fault import FieldAtFault
 from clip_eval.subject.processors import first_cause
 from clip_eval.subject.tiny_clip import small_subject
 from clip_eval.suite._images import raised
@@ -165,6 +166,31 @@ def test_an_unknown_image_processor_is_one_finding(edited: Edited) -> None:
     with pytest.raises(NotAskable) as caught:
         subject.processor("AutoImageProcessor", use_fast=False)
     assert caught.value.finding == "processor.every_class_builds_one[AutoImageProcessor]"
+
+
+def test_a_field_that_keeps_a_class_from_building_is_named(edited: Edited) -> None:
+    """The message of a release names neither file nor field: the field without which the class builds is the one."""
+    path = edited("tokenizer_config.json", lambda data: data.update(added_tokens_decoder="none"))
+    finding = subject_of(path).processors.finding("AutoTokenizer")
+    assert isinstance(finding, Finding)
+    for words in ('added_tokens_decoder is "none", and without it AutoTokenizer builds one', "Correct added_tokens"):
+        assert words in str(finding)
+    assert str(path / "tokenizer_config.json") in str(finding)
+
+
+def test_no_field_is_named_where_none_alone_is_at_fault(edited: Edited) -> None:
+    """A file that is broken elsewhere: the release's own message stands."""
+    path = edited("tokenizer.json", lambda data: data.update(model=None, added_tokens=5))
+    finding = subject_of(path).processors.finding("AutoTokenizer")
+    assert isinstance(finding, Finding)
+    assert "without it" not in str(finding)
+    assert finding.where == str(path)
+
+
+def test_a_long_value_is_cut() -> None:
+    """Whoever reads the finding opens the file for the rest."""
+    shown = FieldAtFault(Path("a.json"), "field", "x" * 100).in_words
+    assert (shown[:5], shown[-5:], len(shown)) == ('"xxxx', "x ...", 60)
 
 
 def test_an_option_that_is_refused_is_the_askers(base: Path) -> None:
