@@ -24,11 +24,11 @@ from clip_eval.subject.releases import (
     dtype_on_load,
     features_are_tensors,
     has_torchvision,
-    library,
     projected_features,
     provides,
     quiet,
     resizes_with_torchvision,
+    transformers_module,
     transformers_release,
 )
 from clip_eval.subject.subject import Subject, precision_of, tensor_of
@@ -49,7 +49,6 @@ __all__ = [
     "dtype_on_load",
     "features_are_tensors",
     "has_torchvision",
-    "library",
     "precision_of",
     "projected_features",
     "provides",
@@ -58,5 +57,6 @@ __all__ = [
     "require_device",
     "resizes_with_torchvision",
     "tensor_of",
+    "transformers_module",
     "transformers_release",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 from clip_eval.baseline.surface.configs import flat
 from clip_eval.baseline.surface.formatting import agreed, attempt, spelled
 from clip_eval.baseline.surface.tiny_tokenizer import tiny_tokenizer
-from clip_eval.subject import Subject, library, provides
+from clip_eval.subject import Subject, provides, transformers_module
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.plain_values import Json
 
@@ -120,7 +120,9 @@ def _sections(subject: Subject) -> dict[str, str]:
 
 def _special(subject: Subject, name: str, options: Mapping[str, bool]) -> str:
     """Ids of a text with special tokens in it, where these were given as objects."""
-    given = {field: library().AddedToken(token, special=True, **options) for field, token in _SPECIAL.items()}
+    given = {
+        field: transformers_module().AddedToken(token, special=True, **options) for field, token in _SPECIAL.items()
+    }
     tokenizer = tiny_tokenizer(subject, name, **given)
     return " ".join(map(str, subject.process(tokenizer, text=_TEXT)["input_ids"]))
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from clip_eval.run.evidence import Evidence
-from clip_eval.subject import Subject, library
+from clip_eval.subject import Subject, transformers_module
 from clip_eval.subject.observations import Clip
 from clip_eval.suite._constructors import as_plain, saved_and_loaded
 from clip_eval.verdict.compare import Compare
@@ -86,7 +86,7 @@ def test_sections_may_be_configs(clip: Clip, compare: Compare, deviations: Devia
 
 def test_a_config_of_two_towers(clip: Clip, compare: Compare, evidence: Evidence) -> None:
     """CLIPConfig.from_text_vision_configs, where the release has it, makes the config of both sections' fields."""
-    if not hasattr(library().CLIPConfig, "from_text_vision_configs"):
+    if not hasattr(transformers_module().CLIPConfig, "from_text_vision_configs"):
         evidence.not_applicable("this release has no from_text_vision_configs: sections are given to CLIPConfig itself")
     towers = [clip.subject.made(name, **fields) for name, fields in _TOWERS.items()]
     config = clip.subject.made("CLIPConfig", *towers, method="from_text_vision_configs", **_WHOLE)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from clip_eval.baseline.surface.tiny_tokenizer import tiny_tokenizer, vocabulary
 from clip_eval.run.evidence import Evidence
-from clip_eval.subject import library, provides
+from clip_eval.subject import provides, transformers_module
 from clip_eval.subject.observations import Clip
 from clip_eval.suite._constructors import IMAGE_ARGUMENTS, TEXT_ARGUMENTS, as_plain, saved_and_loaded
 from clip_eval.verdict.compare import Compare
@@ -95,7 +95,9 @@ def test_special_tokens_may_be_objects(clip: Clip, compare: Compare, tmp_path: P
     given = {"bos_token": "<|startoftext|>", **dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>")}
     plain = tiny_tokenizer(clip.subject, name, **given)
     made = tiny_tokenizer(
-        clip.subject, name, **{field: library().AddedToken(token, special=True) for field, token in given.items()}
+        clip.subject,
+        name,
+        **{field: transformers_module().AddedToken(token, special=True) for field, token in given.items()},
     )
     expected = _ids(clip, plain)
     for how, held in (("as made", made), ("saved and loaded", saved_and_loaded(made, tmp_path))):
