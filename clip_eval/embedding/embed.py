@@ -30,7 +30,7 @@ def embed_images(subject: Subject, images: Sequence[Image]) -> NDArray[np.float6
         subject: a checkpoint with an image processor.
         images: in any mode and size, at least one; they make one batch.
     """
-    batch = subject.process(subject.processor(), images=list(images), return_tensors="pt")
+    batch = subject.processors.process(subject.processors.load(), images=list(images), return_tensors="pt")
     return _features(subject, "get_image_features", {"pixel_values": batch["pixel_values"].numpy()})
 
 
@@ -55,7 +55,7 @@ def unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _tokens(subject: Subject, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
-    batch = subject.process(subject.processor(), text=list(texts), padding=True, return_tensors="pt")
+    batch = subject.processors.process(subject.processors.load(), text=list(texts), padding=True, return_tensors="pt")
     lengths = batch["attention_mask"].numpy().sum(axis=1)  # (texts,)
     longest, positions = int(lengths.argmax()), subject.checkpoint.config.text.max_position_embeddings
     if lengths[longest] > positions:

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.checkpoint.config import ClipConfig
 from clip_eval.probes.batches import Batch, batch_of
 from clip_eval.subject import Call, Subject, transformers_release
 from clip_eval.subject.entry_points import EntryPoint
 from clip_eval.subject.output_tree import tensors_of
+from clip_eval.subject.processors import Processors
 
 __all__ = ["Clip", "Part", "Question"]
 
@@ -77,15 +79,25 @@ class Clip:
         """
         if not (texts and images):
             raise ValueError("a batch needs at least one text and one picture")
-        processed = self.subject.process(
-            self.subject.processor(), text=list(texts), images=list(images), padding=True, return_tensors="np"
+        processed = self.processors.process(
+            self.processors.load(), text=list(texts), images=list(images), padding=True, return_tensors="np"
         )
         return batch_of(processed["pixel_values"], processed["input_ids"], processed["attention_mask"])
 
     @property
+    def checkpoint(self) -> Checkpoint:
+        """What lies on disk."""
+        return self.subject.checkpoint
+
+    @property
     def config(self) -> ClipConfig:
         """The checkpoint's config."""
-        return self.subject.checkpoint.config
+        return self.checkpoint.config
+
+    @property
+    def processors(self) -> Processors:
+        """What is built from the checkpoint's tokenizer and image processor files."""
+        return self.subject.processors
 
     @property
     def release(self) -> Any:

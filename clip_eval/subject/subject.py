@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -315,45 +314,6 @@ class Subject:
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             if tensor.is_floating_point():
                 yield canonical_name(name, model_class), str(tensor.dtype).removeprefix("torch."), tensor.device.type
-
-    def processor(self, route: str = "AutoProcessor", *, source: Path | None = None, **options: Any) -> Any:
-        """Load a processor, image processor or tokenizer through the transformers class named `route`; it is kept.
-
-        Args:
-            route: the name of a class with from_pretrained.
-            source: a directory other than the checkpoint's.
-            options: passed on to from_pretrained, such as use_fast.
-
-        Raises:
-            NotAskable: the class should build one of the checkpoint's files and does not; check
-                processor.every_class_builds_one says why.
-        """
-        return self.processors.load(route, source, options)
-
-    def made(self, class_name: str, *arguments: object, method: str | None = None, **settings: Any) -> Any:
-        """Construct an object of a transformers class, such as an image processor from its defaults; nothing is kept.
-
-        Args:
-            class_name: the class.
-            arguments: by position.
-            method: a class method that makes the object, such as "from_pretrained"; the class itself by default.
-            settings: by name.
-        """
-        import transformers
-
-        owner = getattr(transformers, class_name)
-        with quiet():
-            return (owner if method is None else getattr(owner, method))(*arguments, **settings)
-
-    def process(self, processor: Any, *args: object, **options: object) -> Any:
-        """Call a processor and return its result, silencing the library's hints about backends and padding."""
-        with quiet():
-            return processor(*args, **options)
-
-    def process_at_once(self, processor: Any, batches: Sequence[Any], **options: Any) -> list[Any]:
-        """Call a processor on each of `batches`, all at the same time, a thread each; results in order."""
-        with quiet(), ThreadPoolExecutor(len(batches)) as threads:
-            return list(threads.map(lambda images: processor(images=images, **options), batches))
 
     def _load(self, model_class: str, directory: Path | None = None, **options: object) -> tuple[Any, dict[str, Any]]:
         import torch

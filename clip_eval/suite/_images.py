@@ -60,7 +60,7 @@ class Pixels:
 
     def processor(self, route: str = "AutoProcessor") -> Any:
         """Return what a route of `ROUTES` loads: a full processor or an image processor."""
-        return self.clip.subject.processor(ROUTES[route].class_name, **ROUTES[route].options)
+        return self.clip.processors.load(ROUTES[route].class_name, **ROUTES[route].options)
 
     def part(self) -> Any:
         """Return the image processor that AutoProcessor loads, by itself."""
@@ -83,7 +83,7 @@ class Pixels:
             options: passed on as they are.
         """
         options = {"return_tensors": "pt", **options}
-        processed = self.clip.subject.process(processor or self.processor(), images=images, **options)
+        processed = self.clip.processors.process(processor or self.processor(), images=images, **options)
         return to_array(processed["pixel_values"])
 
     def budget(self, settings: PixelSettings, *, levels: float | None = None, processor: Any = None) -> budgets.Budget:
@@ -148,7 +148,7 @@ def pixel_settings(clip: Clip, evidence: Evidence) -> PixelSettings:
         evidence.not_run("the checkpoint has no image processor (preprocessor_config.json)")
     if settings_problem(clip.subject.checkpoint):
         # A file that the library cannot read either is the finding of the check that says so.
-        clip.subject.processor("AutoImageProcessor")
+        clip.processors.load("AutoImageProcessor")
     return settings_of(clip.subject.checkpoint)
 
 

@@ -56,7 +56,7 @@ def observe_processors(clip: Clip) -> dict[str, Json]:
 def _loaded(clip: Clip, route: str, **options: Any) -> str:
     if route.startswith("CLIP") and not hasattr(transformers_module(), route):
         return "no such class"
-    return attempt(lambda: _described(clip, clip.subject.processor(route, **options)))
+    return attempt(lambda: _described(clip, clip.processors.load(route, **options)))
 
 
 def _described(clip: Clip, loaded: Any) -> str:
@@ -68,7 +68,7 @@ def _described(clip: Clip, loaded: Any) -> str:
 
 
 def _loaded_kind(clip: Clip, route: str) -> str:
-    return _kind(clip.subject.processor(route))
+    return _kind(clip.processors.load(route))
 
 
 def _kind(value: Any) -> str:
@@ -82,7 +82,7 @@ def _untouched(clip: Clip, *routes: str) -> Any:
     """
     for route in routes:
         with contextlib.suppress(Exception):  # libraries raise anything, an ImportError too
-            return clip.subject.processor(route, source=clip.subject.checkpoint.path)
+            return clip.processors.load(route, source=clip.subject.checkpoint.path)
     return None
 
 

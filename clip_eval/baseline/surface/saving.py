@@ -59,7 +59,7 @@ def _presence(clip: Clip) -> tuple[bool, ...]:
 def _saved_processor(clip: Clip, route: str) -> dict[str, Json]:
     call = f"{route}.save_pretrained()"
     try:
-        processor = clip.subject.processor(route, source=clip.subject.checkpoint.path)
+        processor = clip.processors.load(route, source=clip.subject.checkpoint.path)
     except NotAskable:
         raise
     except Exception:  # its route says what was raised
