@@ -178,7 +178,7 @@ class Subject:
         for name in reversed(parameters):
             yield canonical_name(name, model_class), found.pop() if parameters[name].requires_grad else None
 
-    def another(self, model_class: str, directory: Path | None = None, **options: object) -> Any:
+    def load_again(self, model_class: str, directory: Path | None = None, **options: object) -> Any:
         """Load one more model as this subject loads its own; it is not kept.
 
         Args:
@@ -271,7 +271,7 @@ class Subject:
         return {name: self._tensor(value) for name, value in inputs.items()}
 
     @contextlib.contextmanager
-    def waiting(self, model_class: str, wait: Callable[[], None]) -> Iterator[None]:
+    def paused_at_layer(self, model_class: str, wait: Callable[[], None]) -> Iterator[None]:
         """In the block, each call of a model runs `wait` before and after its second encoder layer, or its only one."""
         layers = [
             module for module in self.model(model_class).modules() if type(module).__name__.endswith("EncoderLayer")

@@ -1,7 +1,7 @@
-"""The ways to come by a tokenizer, and what each reads a text as.
+"""The sources of a tokenizer, and what each reads a text as.
 
-Users load one by five class names, build one by hand from some of the files, save, pickle and copy it. Each way has its
-own code in transformers; what one does says nothing about the next.
+Users load one by five class names, build one by hand from some of the files, save, pickle and copy it. Each has its own
+code in transformers; what one does says nothing about the next.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
     "LOADED",
     "PARTS",
     "UNCUT",
-    "Way",
+    "TokenizerSource",
     "all_texts",
     "encoder_of",
     "expected_batch",
@@ -68,14 +68,14 @@ _WHOLE = ("tokenizer.json",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """A way to come by a tokenizer other than `from_pretrained` on the whole checkpoint.
+class TokenizerSource:
+    """How to make a tokenizer other than by `from_pretrained` on the whole checkpoint.
 
     Attributes:
         class_name: the transformers class that makes it.
         files: the files that it is made of; what they say is what the tokenizer must do.
         make: given the checkpoint's processors and a directory that holds these files alone, the tokenizer.
-        releases: transformers releases that have this way.
+        releases: transformers releases that document this.
     """
 
     class_name: str
@@ -84,28 +84,28 @@ class Way:
     releases: SpecifierSet = field(default_factory=SpecifierSet)
 
     def obstacle(self, clip: Clip) -> str | None:
-        """Say why this way does not lead to a tokenizer of this checkpoint, or None if it does."""
+        """Say why this makes no tokenizer of this checkpoint, or None if it does."""
         if not self.releases.contains(clip.release, prereleases=True):
             return f"transformers {clip.release} documents no such way"
         missing = [name for name in self.files if not (clip.checkpoint.path / name).is_file()]
         return f"the checkpoint has no {missing[0]}" if missing else None
 
 
-def _loaded(class_name: str, *files: str, releases: SpecifierSet | None = None) -> Way:
+def _loaded(class_name: str, *files: str, releases: SpecifierSet | None = None) -> TokenizerSource:
     def make(processors: Processors, directory: Path) -> Any:
         return processors.construct(class_name, str(directory), method="from_pretrained", local_files_only=True)
 
-    return Way(class_name=class_name, files=files, make=make, releases=releases or SpecifierSet())
+    return TokenizerSource(class_name=class_name, files=files, make=make, releases=releases or SpecifierSet())
 
 
-def _by_position(class_name: str) -> Way:
+def _by_position(class_name: str) -> TokenizerSource:
     def make(processors: Processors, directory: Path) -> Any:
         return processors.construct(class_name, *(str(directory / name) for name in _VOCABULARY))
 
-    return Way(class_name=class_name, files=_VOCABULARY, make=make)
+    return TokenizerSource(class_name=class_name, files=_VOCABULARY, make=make)
 
 
-def _by_keyword(class_name: str) -> Way:
+def _by_keyword(class_name: str) -> TokenizerSource:
     """4.x names the arguments vocab_file and merges_file, 5.x vocab and merges."""
 
     def make(processors: Processors, directory: Path) -> Any:
@@ -113,27 +113,27 @@ def _by_keyword(class_name: str) -> Way:
         files = {name: str(directory / file) for name, file in zip(names, _VOCABULARY, strict=True)}
         return processors.construct(class_name, **files)
 
-    return Way(class_name=class_name, files=_VOCABULARY, make=make)
+    return TokenizerSource(class_name=class_name, files=_VOCABULARY, make=make)
 
 
-def _of_tables(class_name: str) -> Way:
+def _of_tables(class_name: str) -> TokenizerSource:
     def make(processors: Processors, directory: Path) -> Any:
         vocabulary = json.loads((directory / "vocab.json").read_text(encoding="utf-8"))
         lines = (directory / "merges.txt").read_text(encoding="utf-8").strip("\n").split("\n")
         merges = [tuple(line.split(" ")) for line in lines if not line.startswith("#version")]
         return processors.construct(class_name, vocab=vocabulary, merges=merges)
 
-    return Way(class_name=class_name, files=_VOCABULARY, make=make, releases=_FIVE)
+    return TokenizerSource(class_name=class_name, files=_VOCABULARY, make=make, releases=_FIVE)
 
 
-def _of_tokenizer_file(class_name: str) -> Way:
+def _of_tokenizer_file(class_name: str) -> TokenizerSource:
     def make(processors: Processors, directory: Path) -> Any:
         return processors.construct(class_name, tokenizer_file=str(directory / _WHOLE[0]))
 
-    return Way(class_name=class_name, files=_WHOLE, make=make)
+    return TokenizerSource(class_name=class_name, files=_WHOLE, make=make)
 
 
-PARTS: Mapping[str, Way] = MappingProxyType(
+PARTS: Mapping[str, TokenizerSource] = MappingProxyType(
     {
         "CLIPTokenizer-by-position": _by_position("CLIPTokenizer"),
         "CLIPTokenizer-by-keyword": _by_keyword("CLIPTokenizer"),
@@ -150,7 +150,7 @@ PARTS: Mapping[str, Way] = MappingProxyType(
         "PreTrainedTokenizerFast-tokenizer_file": _of_tokenizer_file("PreTrainedTokenizerFast"),
     }
 )
-"""Ways that need only some of a checkpoint's files. By position and keyword is how users build one by hand."""
+"""Sources that need only some of a checkpoint's files. By position and keyword is how users build one by hand."""
 
 COPIES: Mapping[str, Callable[[Clip, str], Any]] = MappingProxyType(
     {
@@ -184,7 +184,7 @@ def obstacle(clip: Clip, route: str) -> str | None:
 
 
 def files_problem(clip: Clip) -> CheckpointError | None:
-    """Say why the tokenizer's files, all of them or those that a way of `PARTS` reads, cannot be followed; None if
+    """Say why the tokenizer's files, all of them or those that a source of `PARTS` reads, cannot be followed; None if
     they can.
     """
 
@@ -202,7 +202,7 @@ def files_problem(clip: Clip) -> CheckpointError | None:
 
 
 def encoder_of(clip: Clip, way: str | None = None) -> BytePairEncoder:
-    """Return the tokenizer's rules: as all files of the checkpoint say, or those that a way of `PARTS` reads.
+    """Return the tokenizer's rules: as all files of the checkpoint say, or those that a source of `PARTS` reads.
 
     Raises:
         NotAskable: the files cannot be followed.
@@ -266,7 +266,7 @@ def expected_batch(
 
 
 def tokenizer_by(clip: Clip, way: str) -> Any:
-    """Return a new tokenizer that came by a way of `PARTS`."""
+    """Return a new tokenizer from a source of `PARTS`."""
     return _with_files(clip, PARTS[way].files, lambda directory: PARTS[way].make(clip.processors, directory))
 
 
@@ -276,7 +276,7 @@ def tokenizer_of(loaded: Any) -> Any:
 
 
 def ids_by(clip: Clip, route: str, texts: tuple[str, ...]) -> list[list[int]]:
-    """Return what a class of `LOADED`, or a way of `PARTS`, reads each text as: ids, neither padded nor truncated."""
+    """Return what a class of `LOADED`, or a source of `PARTS`, reads each text as: ids, not padded, not truncated."""
 
     def ask() -> list[list[int]]:
         tokenizer = clip.processors.load(route) if route in LOADED else tokenizer_by(clip, route)

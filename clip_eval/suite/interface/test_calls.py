@@ -122,7 +122,7 @@ def test_models_share_nothing(clip: Clip, compare: Compare, tmp_path: Path, mode
     entry = _forward(model_class)
     tensors = small_inputs(subject, entry)
     first = _kept(subject.call(model_class, **tensors), entry)
-    other = subject.another(model_class)
+    other = subject.load_again(model_class)
     for parameter in other.parameters():
         parameter.data.zero_()
     for buffer in other.buffers():

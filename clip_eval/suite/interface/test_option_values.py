@@ -192,7 +192,7 @@ def test_options_at_load(compare: Compare, deviations: Deviations, tiny: Small, 
     asked: dict[str, Any] = {option: value}
     if option == "output_attentions":
         asked["attn_implementation"] = "eager"
-    model = tiny.subject.another(entry.model_class, **asked)
+    model = tiny.subject.load_again(entry.model_class, **asked)
     inputs = tiny.inputs(entry)
     name = f"{entry}.from_pretrained({option}={value})"
     if option == "return_dict" and _breaks(deviations, entry):

@@ -104,7 +104,7 @@ def _in_threads(clip: Clip, entry: EntryPoint) -> dict[int, Any]:
             results[count] = error
 
     meeting = threading.Barrier(len(COUNTS))
-    with clip.subject.waiting(entry.model_class, lambda: _meet(meeting)):
+    with clip.subject.paused_at_layer(entry.model_class, lambda: _meet(meeting)):
         threads = [threading.Thread(target=work, args=(count,)) for count in COUNTS]
         for thread in threads:
             thread.start()
