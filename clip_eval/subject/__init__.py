@@ -31,7 +31,8 @@ from clip_eval.subject.releases import (
     transformers_module,
     transformers_release,
 )
-from clip_eval.subject.subject import Subject, precision_of, tensor_of
+from clip_eval.subject.runtimes.transformers import Subject
+from clip_eval.subject.tensors import precision_of, tensor_of
 
 __all__ = [
     "BUILDERS",

@@ -81,7 +81,7 @@ def forced_pass(
         clip.subject,
         question.model_class,
         tuple(expected.values()),
-        lambda: clip.subject.run(question.model_class, question.inputs, method=question.method, **question.options),
+        lambda: clip.subject.answer(question.model_class, question.inputs, method=question.method, **question.options),
     )
     comparisons: dict[str, Iterable[ModuleComparison]] = {
         part: _comparisons(forced, modules, probe.real(clip) if part == "text" else None)

@@ -16,6 +16,7 @@ from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.probes.batches import MOST_ROWS
 from clip_eval.subject.forced_pass import ForcedPass, ProbeSlice, forced_pass
 from clip_eval.subject.observations import Clip, Question
+from clip_eval.subject.runtime import Capability
 
 __all__ = ["Localiser"]
 
@@ -55,10 +56,13 @@ class Localiser:
 
         Args:
             module: where a difference was seen, in the checkpoint's names; None where nobody said. It is returned as
-                it is where every module is right by itself, and where it lies inside of a layer and nobody was asked.
+                it is where every module is right by itself, where it lies inside of a layer and nobody was asked, and
+                where the runtime shows no modules.
             observed: what was compared. If it is part of an answer, its question is put again; else some usual
                 questions are.
         """
+        if Capability.MODULES not in self.clip.runtime.capabilities:
+            return module
         part = self.clip.part(observed)
         if part is None and (module is None or ".layers." in module or module.count(".") > 1):
             return module

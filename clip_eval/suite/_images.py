@@ -144,12 +144,12 @@ def pixels_of(clip: Clip, compare: Compare, evidence: Evidence) -> Pixels:
 
 def pixel_settings(clip: Clip, evidence: Evidence) -> PixelSettings:
     """Return what the checkpoint's files tell the image processor to do; the check is not run where there are none."""
-    if not clip.subject.checkpoint.has_image_processor:
+    if not clip.checkpoint.has_image_processor:
         evidence.not_run("the checkpoint has no image processor (preprocessor_config.json)")
-    if settings_problem(clip.subject.checkpoint):
+    if settings_problem(clip.checkpoint):
         # A file that the library cannot read either is the finding of the check that says so.
         clip.processors.load("AutoImageProcessor")
-    return settings_of(clip.subject.checkpoint)
+    return settings_of(clip.checkpoint)
 
 
 def with_factor(settings: PixelSettings, factor: float) -> PixelSettings:

@@ -16,6 +16,8 @@ from clip_eval.subject.output_tree import tensors_of
 from clip_eval.subject.tiny_clip import small_inputs, small_subject
 from clip_eval.verdict.compare import Compare
 
+pytestmark = pytest.mark.needs("loading", "objects")
+
 IMAGES, TEXTS = 2, 3
 STATES: dict[str, Any] = {"output_hidden_states": True}
 

@@ -16,6 +16,8 @@ from clip_eval.suite._constructors import as_plain, saved_and_loaded
 from clip_eval.verdict.compare import Compare
 from clip_eval.verdict.deviations import Deviations
 
+pytestmark = pytest.mark.needs("surface")
+
 _TOWER: Mapping[str, Any] = {
     "hidden_size": 24,
     "intermediate_size": 36,

@@ -17,6 +17,8 @@ from clip_eval.subject.observations import Clip
 from clip_eval.suite._constructors import IMAGE_ARGUMENTS, TEXT_ARGUMENTS, as_plain, saved_and_loaded
 from clip_eval.verdict.compare import Compare
 
+pytestmark = pytest.mark.needs("surface")
+
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
 TEXTS = ("ab cab", "q", "x<|endoftext|> y", "z <|startoftext|>")
 

@@ -20,6 +20,8 @@ from clip_eval.suite._calls import Small, every_class, every_entry, expect_same,
 from clip_eval.verdict.compare import Compare
 from clip_eval.verdict.deviations import Deviations
 
+pytestmark = pytest.mark.needs("loading", "options")
+
 STATES = ("output_hidden_states", "output_attentions")
 TRUE: dict[str, object] = {"1": 1, "numpy.True": np.bool_(True)}
 FALSE: dict[str, object] = {"False": False, "0": 0, "numpy.False": np.bool_(False), "None": None}

@@ -22,6 +22,8 @@ from clip_eval.subject.tiny_clip import edit_tensors, small_inputs, small_subjec
 from clip_eval.verdict.compare import Compare
 from clip_eval.verdict.deviations import Deviations
 
+pytestmark = pytest.mark.needs("loading", "weights")
+
 every_class = pytest.mark.parametrize("model_class", MODEL_CLASSES)
 every_tower = pytest.mark.parametrize("model_class", MODEL_CLASSES[1:])
 plain_towers = pytest.mark.parametrize("model_class", ["CLIPTextModel", "CLIPVisionModel"])

@@ -25,6 +25,8 @@ from clip_eval.suite._classifier import CLASSES, Classifier, classifier
 from clip_eval.suite._images import raised
 from clip_eval.verdict.compare import Compare, to_array
 
+pytestmark = pytest.mark.needs("loading", "objects", "options")
+
 STATES: Mapping[str, Any] = {"output_hidden_states": True, "output_attentions": True}
 FIELDS = ["loss", "logits", "hidden_states", "attentions"]
 

@@ -21,7 +21,11 @@ from clip_eval.verdict.measurement import Measurement, worst
 
 TEXTS, IMAGES = 5, 3
 
-every_attention = pytest.mark.parametrize("attention", [None, "eager"], ids=["default", "eager"])
+pytestmark = pytest.mark.needs("modules")
+
+every_attention = pytest.mark.parametrize(
+    "attention", [None, pytest.param("eager", marks=pytest.mark.needs("attention"))], ids=["default", "eager"]
+)
 
 
 @every_attention

@@ -39,9 +39,9 @@ def pixels(clip: Clip, compare: Compare, evidence: Evidence) -> Pixels:
 
 def test_settings_can_be_followed(clip: Clip, compare: Compare, evidence: Evidence) -> None:
     """The image processor's files say what can be done: sizes in pixels, a known filter, three means and deviations."""
-    if not clip.subject.checkpoint.has_image_processor:
+    if not clip.checkpoint.has_image_processor:
         evidence.not_run("the checkpoint has no image processor (preprocessor_config.json)")
-    problem = settings_problem(clip.subject.checkpoint)
+    problem = settings_problem(clip.checkpoint)
     if problem is not None:
         clip.processors.load("AutoImageProcessor")  # where the library cannot build one either, that is the finding
         compare.fail(

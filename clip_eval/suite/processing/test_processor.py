@@ -25,7 +25,7 @@ def pixels(clip: Clip, compare: Compare, evidence: Evidence) -> Pixels:
 @pytest.fixture
 def encoder(clip: Clip, evidence: Evidence) -> BytePairEncoder:
     """The tokenizer's own rules, read from its files."""
-    if not clip.subject.checkpoint.has_tokenizer:
+    if not clip.checkpoint.has_tokenizer:
         evidence.not_run("the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
     return encoder_of(clip)
 
@@ -36,7 +36,7 @@ def test_every_class_builds_one(clip: Clip, compare: Compare, evidence: Evidence
 
     Where several cannot for one reason, the most basic of them says it, and the others are not run because of that.
     """
-    processors = clip.subject.processors
+    processors = clip.processors
     if reason := processors.missing(class_name):
         evidence.not_run(reason)
     if reason := processors.obstacle(class_name):

@@ -56,7 +56,7 @@ TRUNCATION: dict[str, dict[str, Any]] = {
 @pytest.fixture
 def encoder(clip: Clip, evidence: Evidence) -> BytePairEncoder:
     """The tokenizer's own rules, read from its files."""
-    if not clip.subject.checkpoint.has_tokenizer:
+    if not clip.checkpoint.has_tokenizer:
         evidence.not_run("the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
     return encoder_of(clip)
 

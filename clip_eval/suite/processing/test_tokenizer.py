@@ -41,7 +41,7 @@ DEFAULT_PAD_TOKEN_ID = 1
 @pytest.fixture
 def encoder(clip: Clip, evidence: Evidence) -> BytePairEncoder:
     """The tokenizer's own rules, read from its files."""
-    if not clip.subject.checkpoint.has_tokenizer:
+    if not clip.checkpoint.has_tokenizer:
         evidence.not_run("the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
     return encoder_of(clip)
 
@@ -50,11 +50,11 @@ def test_files_can_be_followed(clip: Clip, compare: Compare, evidence: Evidence)
     """The tokenizer's files, all together and each form alone, say what can be done: ids that are used once, merges of
     known symbols, special tokens that are there, a length that is a number.
     """
-    if not clip.subject.checkpoint.has_tokenizer:
+    if not clip.checkpoint.has_tokenizer:
         evidence.not_run("the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
     problem = files_problem(clip)
     if problem is not None:
-        directory = str(clip.subject.checkpoint.path)
+        directory = str(clip.checkpoint.path)
         where = Path(problem.where or directory)
         place = where.name if where.suffix in (".json", ".txt") else "the tokenizer's files"
         compare.fail(problem.what, (problem.fix or "files that can be followed").rstrip("."), name=f"what {place} says")

@@ -1,4 +1,4 @@
-"""Load a checkpoint one way and run it."""
+"""Load a checkpoint with transformers and run it: the runtime that has every capability."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.errors import CheckpointError, Finding, NotAskable
 from clip_eval.oracle.precision import Precision
 from clip_eval.subject.calls import Call, kept
+from clip_eval.subject.entry_points import EntryPoint
 from clip_eval.subject.findings import loading_finding
 from clip_eval.subject.loading import LoadingReport, complete, report_of, said, unlike_shapes
+from clip_eval.subject.output_tree import tensors_of
 from clip_eval.subject.processors import Processors
-from clip_eval.subject.releases import MODEL_CLASSES, canonical_name, quiet, tower_of
+from clip_eval.subject.releases import MODEL_CLASSES, canonical_name, quiet, tower_of, transformers_release
+from clip_eval.subject.runtime import Capability, Runtime
+from clip_eval.subject.tensors import array_of, precision_of
 
-__all__ = ["Subject", "precision_of", "tensor_of"]
+__all__ = ["Subject", "subject_of"]
 
 
 @dataclass(slots=True)
 class Subject:
-    """A checkpoint loaded one way.
+    """A checkpoint loaded one way by transformers.
 
     Args:
         checkpoint: what lies on disk.
@@ -46,6 +50,21 @@ class Subject:
     _models: dict[str, Any] = field(default_factory=dict, repr=False)
     _reports: dict[str, LoadingReport] = field(default_factory=dict, repr=False)
     _processors: Processors | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The library and its release."""
+        return f"transformers {transformers_release()}"
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """All of them."""
+        return frozenset(Capability)
+
+    @property
+    def attention_used(self) -> str | None:
+        """The attention implementation that the full model really uses; None before it is loaded."""
+        return str(self._models["CLIPModel"].config._attn_implementation) if self.is_loaded else None
 
     @property
     def precision(self) -> Precision:
@@ -110,7 +129,19 @@ class Subject:
             return LoadingReport((), (), tuple(shapes), refusal=said(error), shapes=shapes)
         return report_of(info, model_class)
 
-    def run(
+    def run(self, entry: EntryPoint, arrays: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Run an entry point with its default options and return every tensor of the answer by dotted name.
+
+        A bare tensor, which `get_text_features` and `get_image_features` return in transformers 4, is called
+        "pooler_output", as it is in 5.
+        """
+        answer = self.answer(entry.model_class, arrays, method=entry.method)
+        return {
+            path.removeprefix(".") or "pooler_output": array_of(tensor)
+            for path, tensor in tensors_of(answer, "").items()
+        }
+
+    def answer(
         self,
         model_class: str,
         inputs: Mapping[str, NDArray[Any]],
@@ -298,8 +329,7 @@ class Subject:
         Values of fewer than 64 bits come as float32, which holds them.
         """
         for name, tensor in self.model(model_class).state_dict().items():
-            held = tensor.detach().to("cpu")
-            yield canonical_name(name, model_class), (held if held.dtype.itemsize == 8 else held.float()).numpy()
+            yield canonical_name(name, model_class), array_of(tensor)
 
     def modules(self, model_class: str) -> dict[str, Any]:
         """Return the loaded model's own modules by canonical name, the tower itself too where the model is one."""
@@ -356,17 +386,12 @@ def _put_back(owner: object, attributes: Mapping[str, object]) -> None:
     vars(owner).update(attributes)
 
 
-def precision_of(dtype: str, device: str) -> Precision:
-    """Return how a subject of `dtype` computes on `device` under the process's current torch settings."""
-    if not device.startswith("cuda") or dtype != "float32":
-        return Precision(dtype)
-    import torch
+def subject_of(runtime: Runtime) -> Subject:
+    """Return a runtime as transformers', for what nothing else can do.
 
-    return Precision(dtype, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
-
-
-def tensor_of(array: NDArray[Any]) -> Any:
-    """Return a torch tensor on the CPU that shares the memory of `array`, strides included."""
-    import torch
-
-    return torch.from_numpy(array)
+    Raises:
+        TypeError: it is another runtime; whatever asks for this has not said what it needs.
+    """
+    if not isinstance(runtime, Subject):
+        raise TypeError(f'{runtime.name} is not transformers: mark the check with @pytest.mark.needs("...")')
+    return runtime
