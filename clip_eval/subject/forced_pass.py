@@ -113,33 +113,35 @@ class ProbeSlice:
         same = (pixels is None or np.array_equal(pixels, batch.pixel_values[:images])) and (
             ids is None or np.array_equal(ids, batch.input_ids[:texts, :tokens])
         )
-        given = question.inputs.get("attention_mask")
-        masks = [kind for kind in ("padding", "interior") if _is_mask(given, batch.mask(kind)[:texts, :tokens])]
+        attention_mask = question.inputs.get("attention_mask")
+        masks = [
+            kind for kind in ("padding", "interior") if _is_mask(attention_mask, batch.mask(kind)[:texts, :tokens])
+        ]
         return cls(images, texts, tokens, masks[0]) if same and masks else None
 
     def expected(self, oracle: Oracle, parts: Collection[str]) -> dict[str, ExpectedModules]:
         """What the modules of each tower that is asked should show, for the head alone those of its projection."""
-        found = {}
+        expected = {}
         towers = {"vision", "text"} & set(parts)
-        made = oracle.modules if towers else oracle.projection
+        modules_of = oracle.modules if towers else oracle.projection
         if self.images and (not towers or "vision" in towers):
-            found["vision"] = made("vision").rows(self.images)
+            expected["vision"] = modules_of("vision").rows(self.images)
         if self.texts and (not towers or "text" in towers):
-            modules = made(self.mask).rows(self.texts)
+            modules = modules_of(self.mask).rows(self.texts)
             whole = self.tokens == oracle.batch.input_ids.shape[1]
-            found["text"] = modules if whole else modules.tokens(self.tokens)
-        return found
+            expected["text"] = modules if whole else modules.tokens(self.tokens)
+        return expected
 
     def real(self, clip: Clip) -> NDArray[np.bool_]:
         """Which tokens count, (texts, tokens)."""
         return clip.real(self.texts, self.mask)[:, : self.tokens]
 
 
-def _is_mask(given: NDArray[Any] | None, mask: NDArray[np.int64]) -> bool:
+def _is_mask(attention_mask: NDArray[Any] | None, mask: NDArray[np.int64]) -> bool:
     """Whether every token that counts sees the same keys under a mask that was given: in a causal tower, without one
     and under one that permits all it does as under the padding mask.
     """
-    return given is None or bool(np.all(given)) or np.array_equal(given, mask)
+    return attention_mask is None or bool(np.all(attention_mask)) or np.array_equal(attention_mask, mask)
 
 
 def _comparisons(
@@ -219,8 +221,10 @@ def _head(output: Any, oracle: Oracle, probe: ProbeSlice) -> Iterator[ModuleComp
 
 def _unseen(clip: Clip, question: Question, forced: Forced, expected: Mapping[str, ExpectedModules]) -> tuple[str, ...]:
     """Leaves whose weights the model has, and which were not called."""
-    held = {name.rpartition(".")[0] for name in clip.subject.weights(question.model_class)}
+    with_weights = {name.rpartition(".")[0] for name in clip.subject.weights(question.model_class)}
     points: Sequence[Point] = [point for modules in expected.values() for point in modules.points]
     return tuple(
-        point.module for point in points if point.what == "output" and point.module in held and point not in forced.seen
+        point.module
+        for point in points
+        if point.what == "output" and point.module in with_weights and point not in forced.seen
     )

@@ -47,9 +47,9 @@ class Localiser:
 
     clip: Clip
     oracle: Oracle
-    _found: dict[tuple[Any, ...], Mapping[str, tuple[str, ...]]] = field(default_factory=dict, repr=False)
-    _looked_at: int = 0
-    _usual: tuple[Question, ...] | None = field(default=None, repr=False)
+    _by_question: dict[tuple[Any, ...], Mapping[str, tuple[str, ...]]] = field(default_factory=dict, repr=False)
+    _values_compared: int = 0
+    _default_questions: tuple[Question, ...] | None = field(default=None, repr=False)
 
     def first_divergence(self, module: str | None, observed: Any = None) -> str | None:
         """Return the first module, in the order of computation, that diverges before or at `module`.
@@ -80,18 +80,18 @@ class Localiser:
         probe = ProbeSlice.of(question, self.clip.batch)
         options = tuple(sorted((name, repr(value)) for name, value in question.options.items()))
         key = (question.model_class, question.method, probe, "attention_mask" in question.inputs, options)
-        if key not in self._found:
-            if self._looked_at > _MOST_VALUES:
+        if key not in self._by_question:
+            if self._values_compared > _MOST_VALUES:
                 return self._found_by_others()
             forced = forced_pass(self.clip, self.oracle, question)
-            self._found[key] = {} if forced is None else dict(self._wrong(forced))
-        return self._found[key]
+            self._by_question[key] = {} if forced is None else dict(self._wrong(forced))
+        return self._by_question[key]
 
     def _wrong(self, forced: ForcedPass) -> Iterator[tuple[str, tuple[str, ...]]]:
         for part, comparisons in forced.comparisons.items():
             wrong = []
             for comparison in comparisons:
-                self._looked_at += comparison.expected.value.size
+                self._values_compared += comparison.expected.value.size
                 if not comparison.is_right:
                     wrong.append(comparison.module)
                     if part != "head":
@@ -101,19 +101,21 @@ class Localiser:
     def _found_by_others(self) -> Mapping[str, tuple[str, ...]]:
         """Of each part, what the first question that showed something showed."""
         parts = ("vision", "text", "head")
-        return {part: next((found[part] for found in self._found.values() if found.get(part)), ()) for part in parts}
+        return {
+            part: next((found[part] for found in self._by_question.values() if found.get(part)), ()) for part in parts
+        }
 
     def _questions(self) -> tuple[Question, ...]:
         """What is asked where nothing else is known: the whole model under each mask and attention."""
-        if self._usual is None:
+        if self._default_questions is None:
             images, texts = self.clip.images(MOST_ROWS), self.clip.texts(MOST_ROWS, "none")
             inputs = [{**images, **self.clip.texts(MOST_ROWS, mask)} for mask in ("padding", "none", "interior")]
             inputs.append({**images, **texts, "attention_mask": np.ones_like(texts["input_ids"])})
             attentions: tuple[dict[str, Any], ...] = ({},) if self.clip.attention == "eager" else ({}, _EAGER)
-            self._usual = tuple(
+            self._default_questions = tuple(
                 Question("CLIPModel", "forward", one, options) for one in inputs for options in attentions
             )
-        return self._usual
+        return self._default_questions
 
 
 def _groups(module: str | None) -> tuple[str, ...]:

@@ -184,13 +184,13 @@ class Clip:
         """
         if not hasattr(observed, "untyped_storage"):
             return None
-        found = (
+        matches = (
             (call, path.removeprefix("."), tensor)
             for call in reversed(self.subject.calls or ())
             for path, tensor in tensors_of(call.answer, "").items()
             if _shares_memory(tensor, observed)
         )
-        return next(found, None)
+        return next(matches, None)
 
     def images(self, count: int) -> Mapping[str, NDArray[Any]]:
         """Return the keywords of the first `count` images."""

@@ -183,13 +183,13 @@ class Subject:
         import torch
 
         model = self.model(model_class)
-        given: dict[str, Any] = {}
+        as_given: dict[str, Any] = {}
         if self.calls is not None:
-            given = {name: kept(value) for name, value in keywords.items()}
+            as_given = {name: kept(value) for name, value in keywords.items()}
         with _attending(model, attention), torch.set_grad_enabled(gradients):
             answer = (model if method == "forward" else getattr(model, method))(*arguments, **keywords)
         if self.calls is not None:
-            self.calls.append(Call(model_class, method, arguments, given, attention, gradients, answer))
+            self.calls.append(Call(model_class, method, arguments, as_given, attention, gradients, answer))
         return answer
 
     def gradients(self, model_class: str, scalar: Any) -> Iterator[tuple[str, Any]]:
@@ -205,9 +205,9 @@ class Subject:
 
         parameters = dict(self.model(model_class).named_parameters())
         trained = [parameter for parameter in parameters.values() if parameter.requires_grad]
-        found = list(torch.autograd.grad(scalar, trained, allow_unused=True))
+        gradients = list(torch.autograd.grad(scalar, trained, allow_unused=True))
         for name in reversed(parameters):
-            yield canonical_name(name, model_class), found.pop() if parameters[name].requires_grad else None
+            yield canonical_name(name, model_class), gradients.pop() if parameters[name].requires_grad else None
 
     def load_again(self, model_class: str, directory: Path | None = None, **options: object) -> Any:
         """Load one more model as this subject loads its own; it is not kept.
@@ -333,10 +333,10 @@ class Subject:
 
     def modules(self, model_class: str) -> dict[str, Any]:
         """Return the loaded model's own modules by canonical name, the tower itself too where the model is one."""
-        named = dict(self.model(model_class).named_modules())
-        found = {canonical_name(f"{name}.", model_class)[:-1]: module for name, module in named.items() if name}
+        modules = dict(self.model(model_class).named_modules())
+        by_name = {canonical_name(f"{name}.", model_class)[:-1]: module for name, module in modules.items() if name}
         tower = tower_of(model_class)
-        return found if tower in found else {tower: named[""], **found}
+        return by_name if tower in by_name else {tower: modules[""], **by_name}
 
     def placement(self, model_class: str) -> Iterator[tuple[str, str, str]]:
         """Yield (canonical name, dtype, device type) of every floating-point parameter and buffer."""
