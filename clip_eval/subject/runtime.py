@@ -106,7 +106,7 @@ class Runtime(Protocol):
         Args:
             entry: what to run.
             arrays: `input_ids`, `attention_mask` and `position_ids` (texts, tokens), `pixel_values` (images, channels,
-                height, width), those that the entry point takes; the last three of the texts' may be left out.
+                height, width), those that the entry point takes; mask and positions may be left out.
 
         Returns:
             Every field that the runtime has for this entry point, by dotted name as transformers 5 calls it:
