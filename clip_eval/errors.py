@@ -9,6 +9,7 @@ __all__ = [
     "ClipEvalError",
     "DatasetError",
     "Finding",
+    "NotApplicable",
     "NotAskable",
     "OutputError",
     "PackError",
@@ -66,6 +67,10 @@ class Finding(ClipEvalError):
 
 class DatasetError(ClipEvalError):
     """The evaluation set cannot be read."""
+
+
+class NotApplicable(ClipEvalError):
+    """A check asks for what the runtime of this checkpoint does not give; the check becomes not_applicable."""
 
 
 class NotAskable(ClipEvalError):

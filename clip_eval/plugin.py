@@ -57,6 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a bad checkpoint, pack or output directory before anything is collected."""
+    config.addinivalue_line("markers", "needs(capability, ...): what the check asks of the runtime beyond numbers")
     model = config.getoption("--clip-model", default=None)
     if model is None:
         return

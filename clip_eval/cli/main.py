@@ -234,6 +234,8 @@ def checks(check: str | None) -> None:
         return
     explained = explain_check(found[0].id)
     paragraphs = [f"{found[0].id}  ({found[0].scope})", found[0].promise, *explained.why.split("\n\n")]
+    if found[0].needs:
+        paragraphs.append(f"Needs of the runtime: {', '.join(found[0].needs)}.")
     click.echo("\n\n".join(_wrapped(paragraph) for paragraph in paragraphs if paragraph))
 
 

@@ -12,29 +12,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_eval.errors import DatasetError
-from clip_eval.subject import Subject, projected_features, transformers_release
-from clip_eval.verdict.compare import to_array
+from clip_eval.subject.entry_points import entry_point
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from clip_eval.subject.runtime import Runtime
 
 __all__ = ["embed_images", "embed_texts", "unit"]
 
 _TEXTS_AT_ONCE = 64
 
 
-def embed_images(subject: Subject, images: Sequence[Image]) -> NDArray[np.float64]:
+def embed_images(subject: Runtime, images: Sequence[Image]) -> NDArray[np.float64]:
     """Return unit embeddings, (images, projection); a row is NaN where the subject returned NaN or infinity.
 
     Args:
         subject: a checkpoint with an image processor.
         images: in any mode and size, at least one; they make one batch.
     """
-    batch = subject.process(subject.processor(), images=list(images), return_tensors="pt")
+    batch = subject.processors.process(subject.processors.load(), images=list(images), return_tensors="pt")
     return _features(subject, "get_image_features", {"pixel_values": batch["pixel_values"].numpy()})
 
 
-def embed_texts(subject: Subject, texts: Sequence[str]) -> NDArray[np.float64]:
+def embed_texts(subject: Runtime, texts: Sequence[str]) -> NDArray[np.float64]:
     """Return unit embeddings, (texts, projection); a row is NaN where the subject returned NaN or infinity.
 
     Args:
@@ -54,8 +55,8 @@ def unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
 
 
-def _tokens(subject: Subject, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
-    batch = subject.process(subject.processor(), text=list(texts), padding=True, return_tensors="pt")
+def _tokens(subject: Runtime, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
+    batch = subject.processors.process(subject.processors.load(), text=list(texts), padding=True, return_tensors="pt")
     lengths = batch["attention_mask"].numpy().sum(axis=1)  # (texts,)
     longest, positions = int(lengths.argmax()), subject.checkpoint.config.text.max_position_embeddings
     if lengths[longest] > positions:
@@ -66,6 +67,6 @@ def _tokens(subject: Subject, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
     return {name: batch[name].numpy() for name in ("input_ids", "attention_mask")}  # (texts, tokens)
 
 
-def _features(subject: Subject, method: str, inputs: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
-    features = projected_features(subject.run("CLIPModel", inputs, method=method), transformers_release())
-    return unit(to_array(features))  # (rows, projection)
+def _features(subject: Runtime, method: str, inputs: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
+    features = subject.run(entry_point("CLIPModel", method), inputs)["pooler_output"]
+    return unit(features.astype(np.float64))  # (rows, projection)

@@ -2,7 +2,8 @@
 
 A check is a test function in `clip_eval/suite/*/test_<chapter>.py`. Its id is `chapter.name`, the first sentence of its
 docstring its promise, the rest says why it matters. A module's `SCOPE` (default "contract") says what its checks
-speak for. Reading source instead of importing keeps torch out of listings and makes deselection visible.
+speak for, `needs` marks of the module and the function what they ask of the runtime. Reading source instead of
+importing keeps torch out of listings and makes deselection visible.
 """
 
 from __future__ import annotations
@@ -159,20 +160,41 @@ def _explained() -> tuple[Explained, ...]:
 
 def _of_file(path: Path) -> list[Explained]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    scope = _scope(tree)
+    scope, needs = _scope(tree), _module_needs(tree)
     return [
-        _explain(path, node, scope)
+        _explain(path, node, scope, needs)
         for node in tree.body
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     ]
 
 
-def _explain(path: Path, node: ast.FunctionDef, scope: Scope) -> Explained:
+def _explain(path: Path, node: ast.FunctionDef, scope: Scope, needs: tuple[str, ...]) -> Explained:
     promise, _, why = inspect.cleandoc(ast.get_docstring(node) or "").partition("\n\n")
     identity = check_id(path, node.name)
     chapter = identity.partition(".")[0]
-    check = DeclaredCheck(id=identity, chapter=chapter, scope=scope, promise=" ".join(promise.split()))
+    own = (name for decorator in node.decorator_list for name in _needs(decorator))
+    check = DeclaredCheck(
+        id=identity,
+        chapter=chapter,
+        scope=scope,
+        promise=" ".join(promise.split()),
+        needs=tuple(sorted({*needs, *own})),
+    )
     return Explained(check, why, node.lineno)
+
+
+def _module_needs(tree: ast.Module) -> tuple[str, ...]:
+    """The names of `pytestmark = pytest.mark.needs(...)`."""
+    assigned = (node for node in tree.body if isinstance(node, ast.Assign))
+    marks = (node.value for node in assigned if any(ast.unparse(target) == "pytestmark" for target in node.targets))
+    return tuple(name for mark in marks for name in _needs(mark))
+
+
+def _needs(mark: ast.expr) -> list[str]:
+    """The names of `pytest.mark.needs(...)`; none of another expression."""
+    if not isinstance(mark, ast.Call) or ast.unparse(mark.func) != "pytest.mark.needs":
+        return []
+    return [ast.literal_eval(name) for name in mark.args]
 
 
 def _scope(tree: ast.Module) -> Scope:

@@ -79,10 +79,17 @@ class Evidence:
 
     def leave_not_run(self, reason: str, *, because: str | None = None) -> None:
         """As `not_run`, for a hook: the report is the caller's to change."""
-        self._leave("skip", json.dumps({"outcome": "not_run", "reason": reason, "because": because}))
+        self._leave_skip("not_run", reason, because)
+
+    def leave_not_applicable(self, reason: str) -> None:
+        """As `not_applicable`, for a hook: the report is the caller's to change."""
+        self._leave_skip("not_applicable", reason)
+
+    def _leave_skip(self, outcome: CheckOutcome, reason: str, because: str | None = None) -> None:
+        self._leave("skip", json.dumps({"outcome": outcome, "reason": reason, "because": because}))
 
     def _skip(self, outcome: CheckOutcome, reason: str, because: str | None = None) -> NoReturn:
         import pytest
 
-        self._leave("skip", json.dumps({"outcome": outcome, "reason": reason, "because": because}))
+        self._leave_skip(outcome, reason, because)
         pytest.skip(reason)

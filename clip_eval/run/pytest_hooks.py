@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from clip_eval.checkpoint.changes import Watched, watch
-from clip_eval.errors import ClipEvalError, NotAskable, OutputError
+from clip_eval.errors import ClipEvalError, NotApplicable, NotAskable, OutputError
 from clip_eval.files.folder_lock import clear, owned
 from clip_eval.files.read_write import lacks_room, write_text
 from clip_eval.report import render_html, render_junit, render_markdown, terminal_failure
@@ -106,6 +106,19 @@ class Recorder:
         """A deselected check was not run, and the run cannot pass without it."""
         self._deselected += [_name(item) for item in items if is_of_suite(item.path)]
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """A check is not applicable where the runtime cannot do what `@pytest.mark.needs` says."""
+        needed = [name for mark in item.iter_markers("needs") for name in mark.args]
+        if not needed:
+            return
+        from clip_eval.subject.runtime import Capability
+
+        runtime = self.session.candidate.runtime
+        lacking = sorted(capability.in_words for capability in set(map(Capability, needed)) - runtime.capabilities)
+        if lacking:
+            Evidence(item.user_properties).not_applicable(f"{runtime.name} does not offer {', '.join(lacking)}")
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
@@ -116,6 +129,8 @@ class Recorder:
         error = None if call.excinfo is None else call.excinfo.value
         if isinstance(error, NotAskable):
             Evidence(item.user_properties).leave_not_run(str(error), because=error.finding)
+        elif isinstance(error, NotApplicable):
+            Evidence(item.user_properties).leave_not_applicable(str(error))
         elif isinstance(error, ClipEvalError) and call.when == "call":
             Evidence(item.user_properties).reason(str(error))
         full = error is not None and lacks_room(error)
@@ -124,7 +139,7 @@ class Recorder:
         if isinstance(error, Mismatch) and (module := self._located(error)):
             Evidence(item.user_properties).diverges_at(module)
         report = yield
-        if full or isinstance(error, NotAskable):
+        if full or isinstance(error, (NotApplicable, NotAskable)):
             report.outcome, report.longrepr = "skipped", (str(item.path), 0, f"Skipped: {error}")
         elif isinstance(error, ClipEvalError) and call.when == "call":
             report.longrepr = terminal_failure(self._explained(item, report))

@@ -77,7 +77,7 @@ class Session:
 
         if self.dataset is None:
             raise DatasetError("there is no dataset to score", fix="Add --dataset DIR")
-        return score_zero_shot(self.candidate.subject, self.dataset)
+        return score_zero_shot(self.candidate.runtime, self.dataset)
 
     @cached_property
     def pack(self) -> Pack | None:
@@ -104,7 +104,7 @@ class Session:
         return Baseline(
             self.pack,
             self.candidate.clip,
-            self.candidate.clip if same_inputs else Clip(self.candidate.subject, self.pack.inputs),
+            self.candidate.clip if same_inputs else Clip(self.candidate.runtime, self.pack.inputs),
             self.candidate.oracle
             if same_question
             else replace(self.candidate.oracle_on(self.pack.inputs), config=self.pack.config),

@@ -24,14 +24,15 @@ from clip_eval.subject.releases import (
     dtype_on_load,
     features_are_tensors,
     has_torchvision,
-    library,
     projected_features,
     provides,
     quiet,
     resizes_with_torchvision,
+    transformers_module,
     transformers_release,
 )
-from clip_eval.subject.subject import Subject, precision_of, tensor_of
+from clip_eval.subject.runtimes.transformers import Subject
+from clip_eval.subject.tensors import precision_of, tensor_of
 
 __all__ = [
     "BUILDERS",
@@ -49,7 +50,6 @@ __all__ = [
     "dtype_on_load",
     "features_are_tensors",
     "has_torchvision",
-    "library",
     "precision_of",
     "projected_features",
     "provides",
@@ -58,5 +58,6 @@ __all__ = [
     "require_device",
     "resizes_with_torchvision",
     "tensor_of",
+    "transformers_module",
     "transformers_release",
 ]

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from clip_eval.probes.batches import Batch
     from clip_eval.subject.localise import Localiser
     from clip_eval.subject.observations import Clip
-    from clip_eval.subject.subject import Subject
+    from clip_eval.subject.runtime import Runtime
+    from clip_eval.subject.runtimes.transformers import Subject
 
 __all__ = ["Candidate"]
 
@@ -31,6 +32,7 @@ class Candidate:
         device: a torch device.
         asked_attention: an attention implementation; None for the library's default.
         keep_calls: keep the last calls of the model with their answers, for scripts that show a failure.
+        runtime_name: what runs it, one of `clip_eval.subject.runtimes.RUNTIMES`.
     """
 
     model: str
@@ -38,6 +40,7 @@ class Candidate:
     device: str = "cpu"
     asked_attention: str | None = None
     keep_calls: bool = False
+    runtime_name: str = "transformers"
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -67,12 +70,21 @@ class Candidate:
         return None if self.asked_attention is None else attention_problem(self.asked_attention)
 
     @cached_property
-    def subject(self) -> Subject:
-        """The candidate as transformers loads it."""
-        from clip_eval.subject import MOST_CALLS, Call, Subject
+    def runtime(self) -> Runtime:
+        """What runs the candidate."""
+        from clip_eval.subject import MOST_CALLS, Call
+        from clip_eval.subject.runtimes import RUNTIMES
 
         calls: deque[Call] | None = None if not self.keep_calls else deque(maxlen=MOST_CALLS)
-        return Subject(self.checkpoint, self.dtype, self.device, self.asked_attention, calls=calls)
+        open_runtime = RUNTIMES[self.runtime_name]
+        return open_runtime(self.checkpoint, self.dtype, self.device, self.asked_attention, calls=calls)
+
+    @property
+    def subject(self) -> Subject:
+        """The candidate as transformers loads it. Raises TypeError where another runtime runs it."""
+        from clip_eval.subject.runtimes.transformers import subject_of
+
+        return subject_of(self.runtime)
 
     @cached_property
     def batch(self) -> Batch:
@@ -86,7 +98,7 @@ class Candidate:
         """The subject's observations on the probe."""
         from clip_eval.subject.observations import Clip
 
-        return Clip(self.subject, self.batch)
+        return Clip(self.runtime, self.batch)
 
     @cached_property
     def oracle(self) -> Oracle:

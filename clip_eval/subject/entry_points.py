@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["ENTRY_POINTS", "INPUTS", "PARAMETERS", "EntryPoint"]
+__all__ = ["ENTRY_POINTS", "INPUTS", "PARAMETERS", "EntryPoint", "entry_point"]
 
 _TEXT = ("input_ids", "attention_mask", "position_ids", "output_attentions", "output_hidden_states")
 
@@ -77,3 +77,8 @@ ENTRY_POINTS = (
     EntryPoint("CLIPModel", "get_image_features", texts=False, images=True),
 )
 """Every way in."""
+
+
+def entry_point(model_class: str, method: str = "forward") -> EntryPoint:
+    """Return the way in by this method of this class."""
+    return next(entry for entry in ENTRY_POINTS if (entry.model_class, entry.method) == (model_class, method))

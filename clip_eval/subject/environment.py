@@ -82,8 +82,8 @@ def _git_revision(directory: Path) -> str | None:
 
 
 def _attention(candidate: Candidate) -> str | None:
-    loaded = vars(candidate).get("clip")  # the cached property, where it was made
-    return None if loaded is None or not candidate.subject.is_loaded else loaded.attention
+    runtime = vars(candidate).get("runtime")  # the cached property, where it was made
+    return None if runtime is None else runtime.attention_used
 
 
 _CPU_INFO = Path("/proc/cpuinfo")

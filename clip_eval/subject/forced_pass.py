@@ -22,23 +22,23 @@ from clip_eval.subject.observations import Clip, Question
 from clip_eval.subject.teacher_forcing import HEAD, Forced, force
 from clip_eval.verdict.compare import Expected, agrees
 
-__all__ = ["Look", "Pass", "Probe", "forced_pass"]
+__all__ = ["ForcedPass", "ModuleComparison", "ProbeSlice", "forced_pass"]
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """One value of a forced pass beside what it should be.
+class ModuleComparison:
+    """One value of a forced pass, beside what it should be.
 
     Attributes:
-        name: what is looked at.
-        place: the module to name if the values differ and all before were right.
+        name: what is compared.
+        module: the module to name if the values differ and all before were right.
         observed: a tensor.
         expected: value and bound.
         where: elements that count; None for all.
     """
 
     name: str
-    place: str
+    module: str
     observed: Any
     expected: Expected
     where: NDArray[np.bool_] | None
@@ -50,21 +50,21 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class ForcedPass:
     """A forced pass.
 
     Attributes:
-        looks: everything seen, part by part ("vision", "text", "head"), each in the order of computation.
+        comparisons: everything seen, part by part ("vision", "text", "head"), each in the order of computation.
         unseen: leaves that hold weights of the model and were not called.
     """
 
-    looks: Mapping[str, Iterable[Look]]
+    comparisons: Mapping[str, Iterable[ModuleComparison]]
     unseen: tuple[str, ...]
 
 
 def forced_pass(
     clip: Clip, oracle: Oracle, question: Question, *, parts: Collection[str] = ("vision", "text", "head")
-) -> Pass | None:
+) -> ForcedPass | None:
     """Put a question to the subject again, with every module forced; None for inputs that are not the probe's.
 
     Args:
@@ -73,7 +73,7 @@ def forced_pass(
         question: what to ask.
         parts: the towers that are forced and looked at; for the head alone, both projections are.
     """
-    probe = Probe.of(question, clip.batch)
+    probe = ProbeSlice.of(question, clip.batch)
     if probe is None:
         return None
     expected = probe.expected(oracle, parts)
@@ -81,20 +81,20 @@ def forced_pass(
         clip.subject,
         question.model_class,
         tuple(expected.values()),
-        lambda: clip.subject.run(question.model_class, question.inputs, method=question.method, **question.options),
+        lambda: clip.subject.answer(question.model_class, question.inputs, method=question.method, **question.options),
     )
-    looks: dict[str, Iterable[Look]] = {
-        part: _looks(forced, modules, probe.real(clip) if part == "text" else None)
+    comparisons: dict[str, Iterable[ModuleComparison]] = {
+        part: _comparisons(forced, modules, probe.real(clip) if part == "text" else None)
         for part, modules in expected.items()
         if part in parts
     }
     if "head" in parts and len(expected) == 2 and hasattr(forced.output, "logits_per_text"):
-        looks["head"] = _head(forced.output, oracle, probe)
-    return Pass(looks, _unseen(clip, question, forced, expected))
+        comparisons["head"] = _head(forced.output, oracle, probe)
+    return ForcedPass(comparisons, _unseen(clip, question, forced, expected))
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class ProbeSlice:
     """Which part of a batch a question is about: its first images, first texts and their first tokens, and a mask."""
 
     images: int
@@ -103,7 +103,7 @@ class Probe:
     mask: str
 
     @classmethod
-    def of(cls, question: Question, batch: Batch) -> Probe | None:
+    def of(cls, question: Question, batch: Batch) -> ProbeSlice | None:
         """Return what a question is about; None where its inputs are not the batch's."""
         pixels, ids = question.inputs.get("pixel_values"), question.inputs.get("input_ids")
         if set(question.inputs) - {"pixel_values", "input_ids", "attention_mask"}:
@@ -113,36 +113,40 @@ class Probe:
         same = (pixels is None or np.array_equal(pixels, batch.pixel_values[:images])) and (
             ids is None or np.array_equal(ids, batch.input_ids[:texts, :tokens])
         )
-        given = question.inputs.get("attention_mask")
-        masks = [kind for kind in ("padding", "interior") if _is_mask(given, batch.mask(kind)[:texts, :tokens])]
+        attention_mask = question.inputs.get("attention_mask")
+        masks = [
+            kind for kind in ("padding", "interior") if _is_mask(attention_mask, batch.mask(kind)[:texts, :tokens])
+        ]
         return cls(images, texts, tokens, masks[0]) if same and masks else None
 
     def expected(self, oracle: Oracle, parts: Collection[str]) -> dict[str, ExpectedModules]:
         """What the modules of each tower that is asked should show, for the head alone those of its projection."""
-        found = {}
+        expected = {}
         towers = {"vision", "text"} & set(parts)
-        made = oracle.modules if towers else oracle.projection
+        modules_of = oracle.modules if towers else oracle.projection
         if self.images and (not towers or "vision" in towers):
-            found["vision"] = made("vision").rows(self.images)
+            expected["vision"] = modules_of("vision").rows(self.images)
         if self.texts and (not towers or "text" in towers):
-            modules = made(self.mask).rows(self.texts)
+            modules = modules_of(self.mask).rows(self.texts)
             whole = self.tokens == oracle.batch.input_ids.shape[1]
-            found["text"] = modules if whole else modules.tokens(self.tokens)
-        return found
+            expected["text"] = modules if whole else modules.tokens(self.tokens)
+        return expected
 
     def real(self, clip: Clip) -> NDArray[np.bool_]:
         """Which tokens count, (texts, tokens)."""
         return clip.real(self.texts, self.mask)[:, : self.tokens]
 
 
-def _is_mask(given: NDArray[Any] | None, mask: NDArray[np.int64]) -> bool:
+def _is_mask(attention_mask: NDArray[Any] | None, mask: NDArray[np.int64]) -> bool:
     """Whether every token that counts sees the same keys under a mask that was given: in a causal tower, without one
     and under one that permits all it does as under the padding mask.
     """
-    return given is None or bool(np.all(given)) or np.array_equal(given, mask)
+    return attention_mask is None or bool(np.all(attention_mask)) or np.array_equal(attention_mask, mask)
 
 
-def _looks(forced: Forced, expected: ExpectedModules, real: NDArray[np.bool_] | None) -> Iterator[Look]:
+def _comparisons(
+    forced: Forced, expected: ExpectedModules, real: NDArray[np.bool_] | None
+) -> Iterator[ModuleComparison]:
     """Everything seen of one tower, in the order of computation; of each call of a module, if there were several."""
     before: Point | None = None
     unseen: Point | None = None
@@ -155,24 +159,37 @@ def _looks(forced: Forced, expected: ExpectedModules, real: NDArray[np.bool_] | 
             if (id(observed), id(value)) not in done:
                 done.add((id(observed), id(value)))
                 counts = None if real is None or value.value.ndim != 3 else real[:, :, None]  # (texts, tokens, 1)
-                yield from _split(Look(str(point), _place(point, before, unseen), observed, value, counts), point)
+                yield from _split(
+                    ModuleComparison(str(point), _module(point, before, unseen), observed, value, counts), point
+                )
         before, unseen = point, None
 
 
-def _split(look: Look, point: Point) -> Iterator[Look]:
-    """The class embedding belongs to no module: where only the first token of the embeddings is wrong, it is."""
-    if str(point) != "output of vision_model.embeddings" or look.observed.shape != look.expected.value.shape:
-        yield look
+def _split(comparison: ModuleComparison, point: Point) -> Iterator[ModuleComparison]:
+    """Of the vision embeddings, token 0 apart: the class embedding belongs to no module. If only token 0 differs, blame
+    class_embedding.
+    """
+    if (
+        str(point) != "output of vision_model.embeddings"
+        or comparison.observed.shape != comparison.expected.value.shape
+    ):
+        yield comparison
         return
-    yield Look(look.name, look.place, look.observed[:, 1:], look.expected[:, 1:], None)
-    yield Look(
-        f"{look.name}, class token", f"{look.place}.class_embedding", look.observed[:, :1], look.expected[:, :1], None
+    yield ModuleComparison(
+        comparison.name, comparison.module, comparison.observed[:, 1:], comparison.expected[:, 1:], None
+    )
+    yield ModuleComparison(
+        f"{comparison.name}, class token",
+        f"{comparison.module}.class_embedding",
+        comparison.observed[:, :1],
+        comparison.expected[:, :1],
+        None,
     )
 
 
-def _place(point: Point, before: Point | None, unseen: Point | None) -> str:
-    """Who is to blame for a wrong value at `point`: the module, for what it returns; for what is given to it, the
-    module that holds both it and the last one seen, or the first of those on the way that were not seen.
+def _module(point: Point, before: Point | None, unseen: Point | None) -> str:
+    """The module to blame for a wrong value at `point`: for an output, the module itself; for an input, the innermost
+    module that holds both it and the last one seen, or the first module on the way that was not seen.
     """
     if point.what != "input":
         return point.module
@@ -193,17 +210,21 @@ def _common(one: str, other: str) -> str:
     return ".".join(shared).removesuffix(".layers")
 
 
-def _head(output: Any, oracle: Oracle, probe: Probe) -> Iterator[Look]:
+def _head(output: Any, oracle: Oracle, probe: ProbeSlice) -> Iterator[ModuleComparison]:
     expected = oracle.head(images=probe.images, texts=probe.texts, mask=probe.mask)
-    for name, place in HEAD.items():
-        yield Look(f"{name} of CLIPModel", place, output[name], getattr(expected, name), None)
-    yield Look("logits_per_image of CLIPModel", "logit_scale", output.logits_per_image, expected.logits_per_image, None)
+    for name, module in HEAD.items():
+        yield ModuleComparison(f"{name} of CLIPModel", module, output[name], getattr(expected, name), None)
+    yield ModuleComparison(
+        "logits_per_image of CLIPModel", "logit_scale", output.logits_per_image, expected.logits_per_image, None
+    )
 
 
 def _unseen(clip: Clip, question: Question, forced: Forced, expected: Mapping[str, ExpectedModules]) -> tuple[str, ...]:
     """Leaves whose weights the model has, and which were not called."""
-    held = {name.rpartition(".")[0] for name in clip.subject.weights(question.model_class)}
+    with_weights = {name.rpartition(".")[0] for name in clip.subject.weights(question.model_class)}
     points: Sequence[Point] = [point for modules in expected.values() for point in modules.points]
     return tuple(
-        point.module for point in points if point.what == "output" and point.module in held and point not in forced.seen
+        point.module
+        for point in points
+        if point.what == "output" and point.module in with_weights and point not in forced.seen
     )

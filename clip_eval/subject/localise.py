@@ -1,7 +1,7 @@
 """Where a subject first leaves the oracle: the module that a wrong number comes from.
 
-A check that looks at an embedding or a logit sees a defect of anything before it. Under teacher forcing each module is
-judged by itself, so the first one that is off, in the order of computation, is the cause.
+A check of an embedding or a logit sees a defect of anything before it. Under teacher forcing each module is judged by
+itself, so the first one that is off, in the order of computation, is the cause.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import numpy as np
 
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.probes.batches import MOST_ROWS
-from clip_eval.subject.forced_pass import Pass, Probe, forced_pass
+from clip_eval.subject.forced_pass import ForcedPass, ProbeSlice, forced_pass
 from clip_eval.subject.observations import Clip, Question
+from clip_eval.subject.runtime import Capability
 
 __all__ = ["Localiser"]
 
 _MOST_VALUES = 2_000_000_000
-"""Values that are looked at in one session, about a minute's worth: more than enough for any small model, some twenty
+"""Values that are compared in one session, about a minute's worth: more than enough for any small model, some twenty
 passes of a model of 151 million parameters. From then on, what was found has to do.
 """
 
@@ -32,7 +33,7 @@ _EMBEDDING = {
     "visual_projection": "image_embeds",
     "image_embeds": "image_embeds",
 }
-"""What of the head comes before, or is, a place that a check names."""
+"""What of the head comes before, or is, a module that a check names."""
 
 
 @dataclass(slots=True)
@@ -46,68 +47,75 @@ class Localiser:
 
     clip: Clip
     oracle: Oracle
-    _found: dict[tuple[Any, ...], Mapping[str, tuple[str, ...]]] = field(default_factory=dict, repr=False)
-    _looked_at: int = 0
-    _usual: tuple[Question, ...] | None = field(default=None, repr=False)
+    _by_question: dict[tuple[Any, ...], Mapping[str, tuple[str, ...]]] = field(default_factory=dict, repr=False)
+    _values_compared: int = 0
+    _default_questions: tuple[Question, ...] | None = field(default=None, repr=False)
 
     def first_divergence(self, module: str | None, observed: Any = None) -> str | None:
         """Return the first module, in the order of computation, that diverges before or at `module`.
 
         Args:
             module: where a difference was seen, in the checkpoint's names; None where nobody said. It is returned as
-                it is where every module is right by itself, and where it lies inside of a layer and nobody was asked.
+                it is where every module is right by itself, where it lies inside of a layer and nobody was asked, and
+                where the runtime shows no modules.
             observed: what was compared. If it is part of an answer, its question is put again; else some usual
                 questions are.
         """
+        if Capability.MODULES not in self.clip.runtime.capabilities:
+            return module
         part = self.clip.part(observed)
         if part is None and (module is None or ".layers." in module or module.count(".") > 1):
             return module
         questions = (*(() if part is None else (part.question,)), *(self._questions() if module else ()))
         for question in questions:
-            places = self._places(question)
+            wrong = self._wrong_modules(question)
             for group in _groups(module):
-                for place in places.get(group, ()):
-                    if group != "head" or _belongs(place, module):
-                        return place
+                for found in wrong.get(group, ()):
+                    if group != "head" or _is_before(found, module):
+                        return found
         return module
 
-    def _places(self, question: Question) -> Mapping[str, tuple[str, ...]]:
-        """The places of a question that are wrong, by part: the first one of a tower, all of the head."""
-        probe = Probe.of(question, self.clip.batch)
+    def _wrong_modules(self, question: Question) -> Mapping[str, tuple[str, ...]]:
+        """The modules that a question shows to be wrong, by part: the first one of a tower, all of the head."""
+        probe = ProbeSlice.of(question, self.clip.batch)
         options = tuple(sorted((name, repr(value)) for name, value in question.options.items()))
         key = (question.model_class, question.method, probe, "attention_mask" in question.inputs, options)
-        if key not in self._found:
-            if self._looked_at > _MOST_VALUES:
-                return self._found_elsewhere()
-            found = forced_pass(self.clip, self.oracle, question)
-            self._found[key] = {} if found is None else dict(self._wrong(found))
-        return self._found[key]
+        if key not in self._by_question:
+            if self._values_compared > _MOST_VALUES:
+                return self._found_by_others()
+            forced = forced_pass(self.clip, self.oracle, question)
+            self._by_question[key] = {} if forced is None else dict(self._wrong(forced))
+        return self._by_question[key]
 
-    def _wrong(self, found: Pass) -> Iterator[tuple[str, tuple[str, ...]]]:
-        for part, looks in found.looks.items():
-            places = []
-            for look in looks:
-                self._looked_at += look.expected.value.size
-                if not look.is_right:
-                    places.append(look.place)
+    def _wrong(self, forced: ForcedPass) -> Iterator[tuple[str, tuple[str, ...]]]:
+        for part, comparisons in forced.comparisons.items():
+            wrong = []
+            for comparison in comparisons:
+                self._values_compared += comparison.expected.value.size
+                if not comparison.is_right:
+                    wrong.append(comparison.module)
                     if part != "head":
                         break
-            yield part, tuple(places)
+            yield part, tuple(wrong)
 
-    def _found_elsewhere(self) -> Mapping[str, tuple[str, ...]]:
+    def _found_by_others(self) -> Mapping[str, tuple[str, ...]]:
         """Of each part, what the first question that showed something showed."""
         parts = ("vision", "text", "head")
-        return {part: next((found[part] for found in self._found.values() if found.get(part)), ()) for part in parts}
+        return {
+            part: next((found[part] for found in self._by_question.values() if found.get(part)), ()) for part in parts
+        }
 
     def _questions(self) -> tuple[Question, ...]:
         """What is asked where nothing else is known: the whole model under each mask and attention."""
-        if self._usual is None:
+        if self._default_questions is None:
             images, texts = self.clip.images(MOST_ROWS), self.clip.texts(MOST_ROWS, "none")
-            given = [{**images, **self.clip.texts(MOST_ROWS, mask)} for mask in ("padding", "none", "interior")]
-            given.append({**images, **texts, "attention_mask": np.ones_like(texts["input_ids"])})
+            inputs = [{**images, **self.clip.texts(MOST_ROWS, mask)} for mask in ("padding", "none", "interior")]
+            inputs.append({**images, **texts, "attention_mask": np.ones_like(texts["input_ids"])})
             attentions: tuple[dict[str, Any], ...] = ({},) if self.clip.attention == "eager" else ({}, _EAGER)
-            self._usual = tuple(Question("CLIPModel", "forward", one, how) for one in given for how in attentions)
-        return self._usual
+            self._default_questions = tuple(
+                Question("CLIPModel", "forward", one, options) for one in inputs for options in attentions
+            )
+        return self._default_questions
 
 
 def _groups(module: str | None) -> tuple[str, ...]:
@@ -117,8 +125,10 @@ def _groups(module: str | None) -> tuple[str, ...]:
     return ("text", "head") if module.startswith("text") else ("vision", "head")
 
 
-def _belongs(place: str, module: str | None) -> bool:
-    """Whether a place of the head comes before or at a module: an embedding after its projection, all before logits."""
+def _is_before(found: str, module: str | None) -> bool:
+    """Whether what is wrong in the head comes before or at a module: an embedding after its projection, all before the
+    logits.
+    """
     if module is None or module == "logit_scale":
         return True
-    return place == _EMBEDDING.get(module)
+    return found == _EMBEDDING.get(module)

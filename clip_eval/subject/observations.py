@@ -10,13 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.checkpoint.config import ClipConfig
 from clip_eval.probes.batches import Batch, batch_of
-from clip_eval.subject import Call, Subject, transformers_release
-from clip_eval.subject.entry_points import EntryPoint
+from clip_eval.subject import Call, Subject, projected_features, transformers_release
+from clip_eval.subject.entry_points import EntryPoint, entry_point
 from clip_eval.subject.output_tree import tensors_of
+from clip_eval.subject.processors import Processors
+from clip_eval.subject.runtime import Capability, Fields, Runtime
+from clip_eval.subject.runtimes.transformers import subject_of
 
-__all__ = ["Clip", "Part", "Question"]
+__all__ = ["Clip", "Part", "Question", "answer_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,14 +64,21 @@ class Clip:
     attention_mask given).
     """
 
-    subject: Subject
+    runtime: Runtime
     batch: Batch
     _answers: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
     _questions: dict[tuple[Any, ...], Question] = field(default_factory=dict, repr=False)
 
+    @property
+    def subject(self) -> Subject:
+        """The subject as transformers loads it, which nothing else can stand in for. Raises TypeError where another
+        runtime runs it.
+        """
+        return subject_of(self.runtime)
+
     def on(self, batch: Batch) -> Clip:
         """Return the same subject asked about another batch, such as one from `process`."""
-        return Clip(self.subject, batch)
+        return Clip(self.runtime, batch)
 
     def process(self, *, texts: Sequence[str], images: Sequence[Image.Image]) -> Batch:
         """Return the batch that the checkpoint's own processor makes of texts and pictures.
@@ -77,15 +88,25 @@ class Clip:
         """
         if not (texts and images):
             raise ValueError("a batch needs at least one text and one picture")
-        processed = self.subject.process(
-            self.subject.processor(), text=list(texts), images=list(images), padding=True, return_tensors="np"
+        processed = self.processors.process(
+            self.processors.load(), text=list(texts), images=list(images), padding=True, return_tensors="np"
         )
         return batch_of(processed["pixel_values"], processed["input_ids"], processed["attention_mask"])
 
     @property
+    def checkpoint(self) -> Checkpoint:
+        """What lies on disk."""
+        return self.runtime.checkpoint
+
+    @property
     def config(self) -> ClipConfig:
         """The checkpoint's config."""
-        return self.subject.checkpoint.config
+        return self.checkpoint.config
+
+    @property
+    def processors(self) -> Processors:
+        """What is built from the checkpoint's tokenizer and image processor files."""
+        return self.runtime.processors
 
     @property
     def release(self) -> Any:
@@ -93,9 +114,14 @@ class Clip:
         return transformers_release()
 
     @property
+    def with_states(self) -> Mapping[str, Any]:
+        """The option that asks for hidden states; none where the runtime takes no options, and last states are all."""
+        return {"output_hidden_states": True} if Capability.OPTIONS in self.runtime.capabilities else {}
+
+    @property
     def dtype(self) -> str:
         """The subject's dtype by name."""
-        return self.subject.dtype
+        return self.runtime.dtype
 
     @property
     def attention(self) -> str:
@@ -158,13 +184,13 @@ class Clip:
         """
         if not hasattr(observed, "untyped_storage"):
             return None
-        found = (
+        matches = (
             (call, path.removeprefix("."), tensor)
             for call in reversed(self.subject.calls or ())
             for path, tensor in tensors_of(call.answer, "").items()
             if _shares_memory(tensor, observed)
         )
-        return next(found, None)
+        return next(matches, None)
 
     def images(self, count: int) -> Mapping[str, NDArray[Any]]:
         """Return the keywords of the first `count` images."""
@@ -178,6 +204,14 @@ class Clip:
     def inputs(self, entry: EntryPoint, *, images: int, texts: int, mask: str = "padding") -> dict[str, NDArray[Any]]:
         """Return the keywords that an entry point takes: the first `images` and `texts` of the probe."""
         return {**(self.texts(texts, mask) if entry.texts else {}), **(self.images(images) if entry.images else {})}
+
+    def answer(self, entry: EntryPoint, inputs: Mapping[str, NDArray[Any]], **options: Any) -> Any:
+        """Return an entry point's answer to arrays, asked anew each time; see `answer_of`."""
+        return answer_of(self.runtime, entry, inputs, **options)
+
+    def features(self, answer: Any) -> Any:
+        """Return the projected, not normalised features (rows, projection) of a get_*_features answer."""
+        return answer.pooler_output if isinstance(answer, Fields) else projected_features(answer, self.release)
 
     def enter(self, entry: EntryPoint, tensors: Mapping[str, Any], **options: Any) -> Any:
         """Call an entry point with tensors, anew each time; options go on to `Subject.call`."""
@@ -198,8 +232,24 @@ class Clip:
         key = (model_class, method, rows, tuple(sorted(options.items())))
         if key not in self._answers:
             self._questions[key] = Question(model_class, method, inputs, options)
-            self._answers[key] = self.subject.run(model_class, inputs, method=method, **options)
+            self._answers[key] = answer_of(self.runtime, entry_point(model_class, method), inputs, **options)
         return self._answers[key]
+
+
+def answer_of(runtime: Runtime, entry: EntryPoint, inputs: Mapping[str, NDArray[Any]], **options: Any) -> Any:
+    """Return what a runtime answers: the library's own output object, which failures are traced by, or `Fields`.
+
+    Args:
+        runtime: what to ask.
+        entry: the entry point.
+        inputs: arrays by keyword.
+        options: the other keywords; only transformers takes any.
+    """
+    if isinstance(runtime, Subject):
+        return runtime.answer(entry.model_class, inputs, method=entry.method, **options)
+    if any(value is not None for value in options.values()):
+        raise TypeError(f'{runtime.name} takes no {", ".join(options)}: mark the check with @pytest.mark.needs("...")')
+    return Fields(runtime.name, entry, runtime.run(entry, inputs))
 
 
 def _shares_memory(one: Any, other: Any) -> bool:

@@ -30,11 +30,11 @@ def parts(output: Any, name: str = "") -> dict[str, Any]:
 
 def same(observed: Any, expected: Any) -> bool:
     """Say whether two answers have the same types, keys and shapes everywhere, and every bit of every tensor."""
-    found, wanted = parts(observed), parts(expected)
-    if structure(found) != structure(wanted):
+    observed_parts, expected_parts = parts(observed), parts(expected)
+    if structure(observed_parts) != structure(expected_parts):
         return False
-    tensors = {path: part for path, part in wanted.items() if hasattr(part, "detach")}
-    return all(bool((to_array(found[path]) == to_array(part)).all()) for path, part in tensors.items())
+    tensors = {path: part for path, part in expected_parts.items() if hasattr(part, "detach")}
+    return all(bool((to_array(observed_parts[path]) == to_array(part)).all()) for path, part in tensors.items())
 
 
 def as_tuple(value: Any) -> Any:

@@ -6,7 +6,8 @@ the same. The most basic class that raises it is the finding; whatever needs ano
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +21,7 @@ from clip_eval.errors import CheckpointError, ClipEvalError, Finding, NotAskable
 from clip_eval.files.read_write import read_json
 from clip_eval.subject.field_at_fault import field_at_fault
 from clip_eval.subject.loading import said
-from clip_eval.subject.releases import provides, quiet, transformers_release
+from clip_eval.subject.releases import provides, quiet, transformers_module, transformers_release
 
 __all__ = ["BUILDERS", "Processors", "first_cause"]
 
@@ -58,8 +59,8 @@ class Processors:
     _tried: dict[str, Exception | None] = field(default_factory=dict, repr=False)
     _findings: dict[str, Finding] = field(default_factory=dict, repr=False)
 
-    def load(self, route: str, source: Path | None, options: Mapping[str, Any]) -> Any:
-        """Return what a class builds.
+    def load(self, route: str = "AutoProcessor", *, source: Path | None = None, **options: Any) -> Any:
+        """Load a processor, image processor or tokenizer through the transformers class named `route`; it is kept.
 
         Args:
             route: the name of a class with from_pretrained.
@@ -67,7 +68,8 @@ class Processors:
             options: passed on to from_pretrained, such as use_fast.
 
         Raises:
-            NotAskable: the class should build something from the checkpoint's files and does not.
+            NotAskable: the class should build one of the checkpoint's files and does not; check
+                processor.every_class_builds_one says why.
         """
         key = (route, source, tuple(sorted(options.items())))
         if key not in self._kept:
@@ -78,6 +80,29 @@ class Processors:
                     raise self._not_askable(route) from error
                 raise
         return self._kept[key]
+
+    def construct(self, class_name: str, *arguments: object, method: str | None = None, **settings: Any) -> Any:
+        """Construct an object of a transformers class, such as an image processor from its defaults; nothing is kept.
+
+        Args:
+            class_name: the class.
+            arguments: by position.
+            method: a class method that makes the object, such as "from_pretrained"; the class itself by default.
+            settings: by name.
+        """
+        owner = getattr(transformers_module(), class_name)
+        with quiet():
+            return (owner if method is None else getattr(owner, method))(*arguments, **settings)
+
+    def process(self, processor: Any, *args: object, **options: object) -> Any:
+        """Call a processor and return its result, silencing the library's hints about backends and padding."""
+        with quiet():
+            return processor(*args, **options)
+
+    def process_at_once(self, processor: Any, batches: Sequence[Any], **options: Any) -> list[Any]:
+        """Call a processor on each of `batches`, all at the same time, a thread each; results in order."""
+        with quiet(), ThreadPoolExecutor(len(batches)) as threads:
+            return list(threads.map(lambda images: processor(images=images, **options), batches))
 
     def obstacle(self, route: str) -> str | None:
         """Say why a class of `BUILDERS` need not build anything here, or None if it has all that it needs."""

@@ -21,12 +21,12 @@ __all__ = [
     "dtype_on_load",
     "features_are_tensors",
     "has_torchvision",
-    "library",
     "projected_features",
     "provides",
     "quiet",
     "resizes_with_torchvision",
     "tower_of",
+    "transformers_module",
     "transformers_release",
 ]
 
@@ -74,7 +74,7 @@ def provides(class_name: str) -> bool:
     return found is not None and not any(base.__name__ == "DummyObject" for base in type(found).__mro__)
 
 
-def library(module: str = "") -> Any:
+def transformers_module(module: str = "") -> Any:
     """Return transformers itself, or a module of it by its dotted name below it, to describe what it offers.
 
     Raises:

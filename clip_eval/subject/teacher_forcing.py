@@ -21,8 +21,8 @@ from clip_eval.subject import Subject
 __all__ = ["HEAD", "Forced", "force"]
 
 HEAD = {"text_embeds": "text_embeds", "image_embeds": "image_embeds", "logits_per_text": "logit_scale"}
-"""Fields of CLIPModel's output that are computed from the projections, and what they are called as places: normalising
-is done by no module, so the embedding stands for it.
+"""Fields of CLIPModel's output that are computed from the projections, and the name to blame for each: no module
+normalises, so the embedding stands for that.
 """
 
 _TOWERS = ("text_model", "vision_model")
@@ -89,15 +89,15 @@ class _Pass:
 
     def _before(self, name: str, expected: ExpectedModules) -> Callable[..., Any]:
         def hook(module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-            place = _first_tensor(arguments, keywords)
-            if place is None:
+            where = _first_tensor(arguments, keywords)
+            if where is None:
                 return None
-            observed = arguments[place] if isinstance(place, int) else keywords[place]
+            observed = arguments[where] if isinstance(where, int) else keywords[where]
             self._keep(Point(name, "input"), observed)
-            given = self._as(observed, expected.given(name))
-            if isinstance(place, int):
-                return (*arguments[:place], given, *arguments[place + 1 :]), keywords
-            return arguments, {**keywords, place: given}
+            replaced = self._as(observed, expected.given(name))
+            if isinstance(where, int):
+                return (*arguments[:where], replaced, *arguments[where + 1 :]), keywords
+            return arguments, {**keywords, where: replaced}
 
         return hook
 

@@ -1,7 +1,7 @@
-"""The ways to come by a tokenizer, and what each reads a text as.
+"""The sources of a tokenizer, and what each reads a text as.
 
-Users load one by five class names, build one by hand from some of the files, save, pickle and copy it. Each way has its
-own code in transformers; what one does says nothing about the next.
+Users load one by five class names, build one by hand from some of the files, save, pickle and copy it. Each has its own
+code in transformers; what one does says nothing about the next.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from clip_eval.errors import CheckpointError, NotAskable
 from clip_eval.oracle.preprocessing.pre_tokenizer import clean_like_python
 from clip_eval.oracle.preprocessing.tokenizer import BytePairEncoder, TokenBatch
 from clip_eval.probes.texts import HARD_TEXTS, PATTERN_TEXTS, around
-from clip_eval.subject import Subject, transformers_release
+from clip_eval.subject import transformers_release
 from clip_eval.subject.observations import Clip
+from clip_eval.subject.processors import Processors
 
 __all__ = [
     "COPIES",
@@ -35,7 +36,7 @@ __all__ = [
     "LOADED",
     "PARTS",
     "UNCUT",
-    "Way",
+    "TokenizerSource",
     "all_texts",
     "encoder_of",
     "expected_batch",
@@ -67,72 +68,72 @@ _WHOLE = ("tokenizer.json",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """A way to come by a tokenizer other than `from_pretrained` on the whole checkpoint.
+class TokenizerSource:
+    """How to make a tokenizer other than by `from_pretrained` on the whole checkpoint.
 
     Attributes:
         class_name: the transformers class that makes it.
         files: the files that it is made of; what they say is what the tokenizer must do.
-        make: given the subject and a directory that holds these files alone, the tokenizer.
-        releases: transformers releases that have this way.
+        make: given the checkpoint's processors and a directory that holds these files alone, the tokenizer.
+        releases: transformers releases that document this.
     """
 
     class_name: str
     files: tuple[str, ...]
-    make: Callable[[Subject, Path], Any]
+    make: Callable[[Processors, Path], Any]
     releases: SpecifierSet = field(default_factory=SpecifierSet)
 
     def obstacle(self, clip: Clip) -> str | None:
-        """Say why this way does not lead to a tokenizer of this checkpoint, or None if it does."""
+        """Say why this makes no tokenizer of this checkpoint, or None if it does."""
         if not self.releases.contains(clip.release, prereleases=True):
             return f"transformers {clip.release} documents no such way"
-        missing = [name for name in self.files if not (clip.subject.checkpoint.path / name).is_file()]
+        missing = [name for name in self.files if not (clip.checkpoint.path / name).is_file()]
         return f"the checkpoint has no {missing[0]}" if missing else None
 
 
-def _loaded(class_name: str, *files: str, releases: SpecifierSet | None = None) -> Way:
-    def make(subject: Subject, directory: Path) -> Any:
-        return subject.made(class_name, str(directory), method="from_pretrained", local_files_only=True)
+def _loaded(class_name: str, *files: str, releases: SpecifierSet | None = None) -> TokenizerSource:
+    def make(processors: Processors, directory: Path) -> Any:
+        return processors.construct(class_name, str(directory), method="from_pretrained", local_files_only=True)
 
-    return Way(class_name=class_name, files=files, make=make, releases=releases or SpecifierSet())
-
-
-def _by_position(class_name: str) -> Way:
-    def make(subject: Subject, directory: Path) -> Any:
-        return subject.made(class_name, *(str(directory / name) for name in _VOCABULARY))
-
-    return Way(class_name=class_name, files=_VOCABULARY, make=make)
+    return TokenizerSource(class_name=class_name, files=files, make=make, releases=releases or SpecifierSet())
 
 
-def _by_keyword(class_name: str) -> Way:
+def _by_position(class_name: str) -> TokenizerSource:
+    def make(processors: Processors, directory: Path) -> Any:
+        return processors.construct(class_name, *(str(directory / name) for name in _VOCABULARY))
+
+    return TokenizerSource(class_name=class_name, files=_VOCABULARY, make=make)
+
+
+def _by_keyword(class_name: str) -> TokenizerSource:
     """4.x names the arguments vocab_file and merges_file, 5.x vocab and merges."""
 
-    def make(subject: Subject, directory: Path) -> Any:
+    def make(processors: Processors, directory: Path) -> Any:
         names = ("vocab_file", "merges_file") if _has_python_tokenizer() else ("vocab", "merges")
         files = {name: str(directory / file) for name, file in zip(names, _VOCABULARY, strict=True)}
-        return subject.made(class_name, **files)
+        return processors.construct(class_name, **files)
 
-    return Way(class_name=class_name, files=_VOCABULARY, make=make)
+    return TokenizerSource(class_name=class_name, files=_VOCABULARY, make=make)
 
 
-def _of_tables(class_name: str) -> Way:
-    def make(subject: Subject, directory: Path) -> Any:
+def _of_tables(class_name: str) -> TokenizerSource:
+    def make(processors: Processors, directory: Path) -> Any:
         vocabulary = json.loads((directory / "vocab.json").read_text(encoding="utf-8"))
         lines = (directory / "merges.txt").read_text(encoding="utf-8").strip("\n").split("\n")
         merges = [tuple(line.split(" ")) for line in lines if not line.startswith("#version")]
-        return subject.made(class_name, vocab=vocabulary, merges=merges)
+        return processors.construct(class_name, vocab=vocabulary, merges=merges)
 
-    return Way(class_name=class_name, files=_VOCABULARY, make=make, releases=_FIVE)
-
-
-def _of_tokenizer_file(class_name: str) -> Way:
-    def make(subject: Subject, directory: Path) -> Any:
-        return subject.made(class_name, tokenizer_file=str(directory / _WHOLE[0]))
-
-    return Way(class_name=class_name, files=_WHOLE, make=make)
+    return TokenizerSource(class_name=class_name, files=_VOCABULARY, make=make, releases=_FIVE)
 
 
-PARTS: Mapping[str, Way] = MappingProxyType(
+def _of_tokenizer_file(class_name: str) -> TokenizerSource:
+    def make(processors: Processors, directory: Path) -> Any:
+        return processors.construct(class_name, tokenizer_file=str(directory / _WHOLE[0]))
+
+    return TokenizerSource(class_name=class_name, files=_WHOLE, make=make)
+
+
+PARTS: Mapping[str, TokenizerSource] = MappingProxyType(
     {
         "CLIPTokenizer-by-position": _by_position("CLIPTokenizer"),
         "CLIPTokenizer-by-keyword": _by_keyword("CLIPTokenizer"),
@@ -149,13 +150,13 @@ PARTS: Mapping[str, Way] = MappingProxyType(
         "PreTrainedTokenizerFast-tokenizer_file": _of_tokenizer_file("PreTrainedTokenizerFast"),
     }
 )
-"""Ways that need only some of a checkpoint's files. By position and keyword is how users build one by hand."""
+"""Sources that need only some of a checkpoint's files. By position and keyword is how users build one by hand."""
 
 COPIES: Mapping[str, Callable[[Clip, str], Any]] = MappingProxyType(
     {
-        "saved": lambda clip, route: _saved(clip.subject, route),
-        "pickled": lambda clip, route: pickle.loads(pickle.dumps(clip.subject.processor(route))),
-        "deepcopied": lambda clip, route: copy.deepcopy(clip.subject.processor(route)),
+        "saved": lambda clip, route: _saved(clip.processors, route),
+        "pickled": lambda clip, route: pickle.loads(pickle.dumps(clip.processors.load(route))),
+        "deepcopied": lambda clip, route: copy.deepcopy(clip.processors.load(route)),
     }
 )
 """Ways to make a second tokenizer of one that was loaded by a class of `LOADED`."""
@@ -174,7 +175,7 @@ def all_texts(encoder: BytePairEncoder) -> tuple[str, ...]:
 
 def obstacle(clip: Clip, route: str) -> str | None:
     """Say why a class of `LOADED` cannot load this checkpoint's tokenizer, or None if it can."""
-    checkpoint = clip.subject.checkpoint
+    checkpoint = clip.checkpoint
     if is_python(route) and not all((checkpoint.path / name).is_file() for name in _VOCABULARY):
         return f"the tokenizer written in Python needs {' and '.join(_VOCABULARY)}"
     if route.endswith("Processor") and not checkpoint.has_image_processor:
@@ -183,12 +184,12 @@ def obstacle(clip: Clip, route: str) -> str | None:
 
 
 def files_problem(clip: Clip) -> CheckpointError | None:
-    """Say why the tokenizer's files, all of them or those that a way of `PARTS` reads, cannot be followed; None if
+    """Say why the tokenizer's files, all of them or those that a source of `PARTS` reads, cannot be followed; None if
     they can.
     """
 
     def look() -> CheckpointError | None:
-        present = {name for name in (*_VOCABULARY, *_WHOLE) if (clip.subject.checkpoint.path / name).is_file()}
+        present = {name for name in (*_VOCABULARY, *_WHOLE) if (clip.checkpoint.path / name).is_file()}
         try:
             for files in (None, *(files for files in (_VOCABULARY, _WHOLE) if present >= {*files})):
                 _read_rules(clip, files)
@@ -201,7 +202,7 @@ def files_problem(clip: Clip) -> CheckpointError | None:
 
 
 def encoder_of(clip: Clip, way: str | None = None) -> BytePairEncoder:
-    """Return the tokenizer's rules: as all files of the checkpoint say, or those that a way of `PARTS` reads.
+    """Return the tokenizer's rules: as all files of the checkpoint say, or those that a source of `PARTS` reads.
 
     Raises:
         NotAskable: the files cannot be followed.
@@ -265,8 +266,8 @@ def expected_batch(
 
 
 def tokenizer_by(clip: Clip, way: str) -> Any:
-    """Return a new tokenizer that came by a way of `PARTS`."""
-    return _with_files(clip, PARTS[way].files, lambda directory: PARTS[way].make(clip.subject, directory))
+    """Return a new tokenizer from a source of `PARTS`."""
+    return _with_files(clip, PARTS[way].files, lambda directory: PARTS[way].make(clip.processors, directory))
 
 
 def tokenizer_of(loaded: Any) -> Any:
@@ -275,11 +276,11 @@ def tokenizer_of(loaded: Any) -> Any:
 
 
 def ids_by(clip: Clip, route: str, texts: tuple[str, ...]) -> list[list[int]]:
-    """Return what a class of `LOADED`, or a way of `PARTS`, reads each text as: ids, neither padded nor truncated."""
+    """Return what a class of `LOADED`, or a source of `PARTS`, reads each text as: ids, not padded, not truncated."""
 
     def ask() -> list[list[int]]:
-        tokenizer = clip.subject.processor(route) if route in LOADED else tokenizer_by(clip, route)
-        return [list(ids) for ids in clip.subject.process(tokenizer, text=list(texts))["input_ids"]]
+        tokenizer = clip.processors.load(route) if route in LOADED else tokenizer_by(clip, route)
+        return [list(ids) for ids in clip.processors.process(tokenizer, text=list(texts))["input_ids"]]
 
     ids: list[list[int]] = clip.once(("ids", route, texts), ask)
     return ids
@@ -309,7 +310,7 @@ def with_special_tokens_in_any_case(encoder: BytePairEncoder) -> BytePairEncoder
 def _read_rules(clip: Clip, files: tuple[str, ...] | None) -> BytePairEncoder:
     def read() -> BytePairEncoder:
         if files is None:
-            return BytePairEncoder.from_directory(clip.subject.checkpoint.path)
+            return BytePairEncoder.from_directory(clip.checkpoint.path)
         encoder: BytePairEncoder = _with_files(clip, files, BytePairEncoder.from_directory)
         return encoder
 
@@ -332,11 +333,11 @@ def _has_python_tokenizer() -> bool:
 def _with_files(clip: Clip, files: tuple[str, ...], use: Callable[[Path], Any]) -> Any:
     with TemporaryDirectory(prefix="clip-eval-") as directory:
         for name in files:
-            shutil.copyfile(clip.subject.checkpoint.path / name, Path(directory) / name)
+            shutil.copyfile(clip.checkpoint.path / name, Path(directory) / name)
         return use(Path(directory))
 
 
-def _saved(subject: Subject, route: str) -> Any:
+def _saved(processors: Processors, route: str) -> Any:
     with TemporaryDirectory(prefix="clip-eval-") as directory:
-        subject.processor(route).save_pretrained(directory)
-        return subject.made(route, directory, method="from_pretrained", local_files_only=True)
+        processors.load(route).save_pretrained(directory)
+        return processors.construct(route, directory, method="from_pretrained", local_files_only=True)

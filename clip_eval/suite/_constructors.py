@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from clip_eval.subject import library, quiet
+from clip_eval.subject import quiet, transformers_module
 
 __all__ = ["IMAGE_ARGUMENTS", "TEXT_ARGUMENTS", "as_plain", "saved_and_loaded"]
 
@@ -50,7 +50,9 @@ TEXT_ARGUMENTS: Mapping[str, Any] = {
 
 def saved_and_loaded(made: Any, directory: Path, class_name: str | None = None) -> Any:
     """Return what a class, by default its own, loads from the files that an object writes of itself."""
-    loader: Callable[..., Any] = (type(made) if class_name is None else getattr(library(), class_name)).from_pretrained
+    loader: Callable[..., Any] = (
+        type(made) if class_name is None else getattr(transformers_module(), class_name)
+    ).from_pretrained
     with quiet():
         made.save_pretrained(str(directory))
         return loader(str(directory), local_files_only=True)

@@ -60,7 +60,7 @@ class Pixels:
 
     def processor(self, route: str = "AutoProcessor") -> Any:
         """Return what a route of `ROUTES` loads: a full processor or an image processor."""
-        return self.clip.subject.processor(ROUTES[route].class_name, **ROUTES[route].options)
+        return self.clip.processors.load(ROUTES[route].class_name, **ROUTES[route].options)
 
     def part(self) -> Any:
         """Return the image processor that AutoProcessor loads, by itself."""
@@ -83,7 +83,7 @@ class Pixels:
             options: passed on as they are.
         """
         options = {"return_tensors": "pt", **options}
-        processed = self.clip.subject.process(processor or self.processor(), images=images, **options)
+        processed = self.clip.processors.process(processor or self.processor(), images=images, **options)
         return to_array(processed["pixel_values"])
 
     def budget(self, settings: PixelSettings, *, levels: float | None = None, processor: Any = None) -> budgets.Budget:
@@ -144,12 +144,12 @@ def pixels_of(clip: Clip, compare: Compare, evidence: Evidence) -> Pixels:
 
 def pixel_settings(clip: Clip, evidence: Evidence) -> PixelSettings:
     """Return what the checkpoint's files tell the image processor to do; the check is not run where there are none."""
-    if not clip.subject.checkpoint.has_image_processor:
+    if not clip.checkpoint.has_image_processor:
         evidence.not_run("the checkpoint has no image processor (preprocessor_config.json)")
-    if settings_problem(clip.subject.checkpoint):
+    if settings_problem(clip.checkpoint):
         # A file that the library cannot read either is the finding of the check that says so.
-        clip.subject.processor("AutoImageProcessor")
-    return settings_of(clip.subject.checkpoint)
+        clip.processors.load("AutoImageProcessor")
+    return settings_of(clip.checkpoint)
 
 
 def with_factor(settings: PixelSettings, factor: float) -> PixelSettings:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from clip_eval.dataset import Dataset, Decoded, Sample, ZeroShot, decoded
 from clip_eval.embedding.embed import embed_images, embed_texts, unit
 from clip_eval.errors import DatasetError
-from clip_eval.subject import Subject
+from clip_eval.subject.runtime import Runtime
 from clip_eval.tasks.statistics import Interval, wilson_interval
 from clip_eval.verdict.plain_values import Json
 
@@ -117,7 +117,7 @@ class ZeroShotScores:
             }
 
 
-def score_zero_shot(subject: Subject, dataset: Dataset) -> ZeroShotScores:
+def score_zero_shot(subject: Runtime, dataset: Dataset) -> ZeroShotScores:
     """Ask the subject for the class of every sample of the dataset.
 
     Args:
@@ -145,13 +145,13 @@ def score_zero_shot(subject: Subject, dataset: Dataset) -> ZeroShotScores:
     return ZeroShotScores(task, tuple(answers), tuple(unreadable), dataset.digest())
 
 
-def _class_embeddings(subject: Subject, task: ZeroShot) -> NDArray[np.float64]:
+def _class_embeddings(subject: Runtime, task: ZeroShot) -> NDArray[np.float64]:
     texts = embed_texts(subject, task.texts())  # (classes * prompts, projection)
     by_class = texts.reshape(len(task.classes), len(task.prompts), -1)  # (classes, prompts, projection)
     return unit(by_class.mean(axis=1))
 
 
-def _answers(subject: Subject, task: ZeroShot, classes: NDArray[np.float64], batch: list[Decoded]) -> Iterator[Answer]:
+def _answers(subject: Runtime, task: ZeroShot, classes: NDArray[np.float64], batch: list[Decoded]) -> Iterator[Answer]:
     if not batch:
         return
     images = embed_images(subject, [item.image for item in batch if item.image is not None])  # (images, projection)

@@ -37,12 +37,21 @@ EXIT_CODES: Mapping[Verdict, int] = {"pass": 0, "fail": 1, "inconclusive": 10}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredCheck:
-    """A check as the suite declares it, whether or not pytest collected it."""
+    """A check as the suite declares it, whether or not pytest collected it.
+
+    Attributes:
+        id: `chapter.name`.
+        chapter: the file that it stands in.
+        scope: what it speaks for.
+        promise: the first sentence of its docstring.
+        needs: capabilities of the runtime without which no case of it applies.
+    """
 
     id: str
     chapter: str
     scope: Scope
     promise: str
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

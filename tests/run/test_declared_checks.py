@@ -42,6 +42,14 @@ def test_no_test_of_the_suite_is_hidden() -> None:
         assert not [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name.startswith("Test")]
 
 
+def test_needs_are_those_of_the_file_and_of_the_function() -> None:
+    """What a check asks of a runtime is read from `pytestmark` and from its own marks; most ask for nothing more."""
+    needs = {check.id: check.needs for check in CHECKS}
+    assert needs["gradients.they_reach_every_weight"] == ("gradients", "objects")
+    assert needs["hidden_states.attentions_are_the_softmax_maps"] == ("attention", "options")
+    assert needs["contrastive_head.logits_are_symmetric"] == ()
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
 def test_a_promise_is_one_sentence(check: object) -> None:
     """A check's docstring opens with one sentence that ends in a full stop and fits in a report's line or two."""

@@ -90,7 +90,7 @@ def test_two_calls_beside_each_other_leave_a_note(session: Session, tmp_path: Pa
     subject = session.candidate.clip.subject
     subject.calls = deque()
     try:
-        out = subject.run("CLIPVisionModel", session.candidate.clip.images(1))
+        out = subject.answer("CLIPVisionModel", session.candidate.clip.images(1))
         value = np.zeros(out.pooler_output.shape)  # (images, width)
         numbers = Numbers(out.pooler_output, Expected(value, value, EXACT_RULE), None)
         line = write_bundle(tmp_path, "one", title="what", numbers=numbers, clip=session.candidate.clip)

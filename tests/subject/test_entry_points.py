@@ -70,7 +70,7 @@ def test_gradients_come_for_every_parameter(clip: Clip, model_class: str) -> Non
 def test_another_model_is_loaded_from_what_was_saved(clip: Clip, tmp_path: Path) -> None:
     """A saved tower loads again, and is another object than the subject's own."""
     clip.subject.save("CLIPTextModel", tmp_path)
-    other = clip.subject.another("CLIPTextModel", tmp_path)
+    other = clip.subject.load_again("CLIPTextModel", tmp_path)
     assert other is not clip.subject.model("CLIPTextModel")
     assert not other.training
 
@@ -79,7 +79,7 @@ def test_threads_wait_inside_the_model(clip: Clip) -> None:
     """`waiting` runs before and after one layer of each call, and not afterwards."""
     entry = ENTRY_POINTS[1]
     inputs, seen = clip.subject.tensors(clip.inputs(entry, images=1, texts=1)), []
-    with clip.subject.waiting(entry.model_class, lambda: seen.append(threading.current_thread().name)):
+    with clip.subject.paused_at_layer(entry.model_class, lambda: seen.append(threading.current_thread().name)):
         thread = threading.Thread(target=lambda: clip.enter(entry, inputs), name="other")
         thread.start()
         thread.join()

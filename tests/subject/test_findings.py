@@ -164,7 +164,7 @@ def test_an_unknown_image_processor_is_one_finding(edited: Edited) -> None:
         assert isinstance(error, NotAskable)
         assert error.finding == "processor.every_class_builds_one[AutoImageProcessor]"
     with pytest.raises(NotAskable) as caught:
-        subject.processor("AutoImageProcessor", use_fast=False)
+        subject.processors.load("AutoImageProcessor", use_fast=False)
     assert caught.value.finding == "processor.every_class_builds_one[AutoImageProcessor]"
 
 
@@ -197,10 +197,10 @@ def test_an_option_that_is_refused_is_the_askers(base: Path) -> None:
     """Where a class builds without an option, what it raises with one is an answer; so is what another place gives."""
     subject = subject_of(base)
     with pytest.raises(Exception) as caught:
-        subject.processor("AutoTokenizer", tokenizer_type="no-such-type")
+        subject.processors.load("AutoTokenizer", tokenizer_type="no-such-type")
     assert not isinstance(caught.value, NotAskable)
     with pytest.raises(Exception) as caught:
-        subject.processor("AutoImageProcessor", source=base / "nowhere")
+        subject.processors.load("AutoImageProcessor", source=base / "nowhere")
     assert not isinstance(caught.value, NotAskable)
 
 
@@ -212,7 +212,7 @@ def test_a_part_that_is_not_there_is_no_finding(base: Path, tmp_path: Path) -> N
     assert "no image processor" in (subject.processors.missing("AutoProcessor") or "")
     assert subject.processors.missing("AutoTokenizer") is None
     with pytest.raises(Exception) as caught:
-        subject.processor("AutoImageProcessor")
+        subject.processors.load("AutoImageProcessor")
     assert not isinstance(caught.value, NotAskable)
 
 

@@ -13,7 +13,7 @@ from support.small_clip import write_small_clip
 from clip_eval.oracle.expected.modules import Point
 from clip_eval.run.session import Session
 from clip_eval.run.settings import Settings
-from clip_eval.subject.forced_pass import Probe, forced_pass
+from clip_eval.subject.forced_pass import ProbeSlice, forced_pass
 from clip_eval.subject.observations import Clip, Question
 
 LAYER = "text_model.encoder.layers.1"
@@ -59,7 +59,12 @@ def test_healthy_modules_are_right(healthy: Session, model_class: str, attention
     found = forced_pass(healthy.candidate.clip, healthy.candidate.oracle, question)
     assert found is not None
     assert found.unseen == ()
-    assert [look.name for looks in found.looks.values() for look in looks if not look.is_right] == []
+    assert [
+        comparison.name
+        for comparisons in found.comparisons.values()
+        for comparison in comparisons
+        if not comparison.is_right
+    ] == []
     modules = healthy.candidate.subject.modules(model_class).values()
     assert [module for module in modules if module._forward_hooks or module._forward_pre_hooks] == []
 
@@ -70,7 +75,7 @@ def test_looks_follow_the_computation(healthy: Session) -> None:
         healthy.candidate.clip, healthy.candidate.oracle, _question(healthy.candidate.clip, "CLIPTextModel")
     )
     assert found is not None
-    names = [look.name for look in found.looks["text"] if f"{LAYER}." in look.name]
+    names = [comparison.name for comparison in found.comparisons["text"] if f"{LAYER}." in comparison.name]
     leaves = ["layer_norm1", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"]
     kept = [name.removeprefix(f"output of {LAYER}.") for name in names if name.startswith("output")]
     assert kept == [*leaves, "layer_norm2", "mlp.fc1", "mlp.activation_fn", "mlp.fc2"]
@@ -164,19 +169,21 @@ def test_a_module_that_writes_over_its_input_is_judged_on_what_it_got(session: S
         session.candidate.clip, session.candidate.oracle, _question(session.candidate.clip, "CLIPTextModel")
     )
     assert found is not None
-    assert all(look.is_right for look in found.looks["text"])
+    assert all(comparison.is_right for comparison in found.comparisons["text"])
 
 
 def test_questions_are_matched_with_the_probe(healthy: Session) -> None:
     """A question is about the probe where its inputs are the first of it; other inputs have no expected values."""
     clip, batch = healthy.candidate.clip, healthy.candidate.batch
     ids = batch.input_ids[:3, :7]  # (texts, tokens)
-    assert Probe.of(Question("CLIPTextModel", "forward", {"input_ids": ids}, {}), batch) == Probe(0, 3, 7, "padding")
-    assert Probe.of(_question(clip, "CLIPModel"), batch) == Probe(3, 4, batch.input_ids.shape[1], "interior")
+    assert ProbeSlice.of(Question("CLIPTextModel", "forward", {"input_ids": ids}, {}), batch) == ProbeSlice(
+        0, 3, 7, "padding"
+    )
+    assert ProbeSlice.of(_question(clip, "CLIPModel"), batch) == ProbeSlice(3, 4, batch.input_ids.shape[1], "interior")
     others = {"input_ids": batch.input_ids[::-1]}
-    assert Probe.of(Question("CLIPTextModel", "forward", others, {}), batch) is None
+    assert ProbeSlice.of(Question("CLIPTextModel", "forward", others, {}), batch) is None
     pixels = {"pixel_values": batch.pixel_values[:1], "interpolate": np.zeros(1)}
-    assert Probe.of(Question("CLIPVisionModel", "forward", pixels, {}), batch) is None
+    assert ProbeSlice.of(Question("CLIPVisionModel", "forward", pixels, {}), batch) is None
 
 
 def test_bounds_are_of_one_module(healthy: Session) -> None:

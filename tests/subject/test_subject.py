@@ -277,9 +277,9 @@ def test_another_attention_is_lent_for_one_question(clip: Clip) -> None:
 
 def test_processors_are_loaded_once(subject: Subject) -> None:
     """A processor is loaded on first use through the class asked for, and kept."""
-    processor = subject.processor("CLIPProcessor")
+    processor = subject.processors.load("CLIPProcessor")
     assert type(processor).__name__ == "CLIPProcessor"
-    assert subject.processor("CLIPProcessor") is processor
+    assert subject.processors.load("CLIPProcessor") is processor
 
 
 def test_torchvision_is_told_from_pillow() -> None:

@@ -45,4 +45,4 @@ def test_seeds_and_edits_change_the_weights(path: Path, tmp_path: Path) -> None:
     assert digests[0] == digests[1]
     assert not set(digests[0].values()) & set(digests[2].values())
     edit_tensors(tmp_path / "a", lambda tensors: tensors["logit_scale"].fill(1.5))
-    assert one.another("CLIPModel").logit_scale.item() == 1.5
+    assert one.load_again("CLIPModel").logit_scale.item() == 1.5

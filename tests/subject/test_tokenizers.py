@@ -88,9 +88,9 @@ def test_undeclared_tokens_can_be_found_in_any_case(clip: Clip) -> None:
 
 def test_the_tokenizer_of_a_processor_is_found(clip: Clip) -> None:
     """A tokenizer is its own."""
-    tokenizer = clip.subject.processor("AutoTokenizer")
+    tokenizer = clip.processors.load("AutoTokenizer")
     assert tokenizer_of(tokenizer) is tokenizer
-    processor = clip.subject.processor("AutoProcessor")
+    processor = clip.processors.load("AutoProcessor")
     assert tokenizer_of(processor) is processor.tokenizer
 
 
@@ -113,11 +113,11 @@ def test_a_saved_length_cuts_what_a_processor_reads(tmp_path: Path, route: str) 
     if is_python(route):
         pytest.skip("it needs vocab.json and merges.txt")
     require_whole_texts(clip, route, encoder)
-    call = clip.subject.processor(route)
+    call = clip.processors.load(route)
     for options in ({}, {"truncation": True}, {"truncation": True, "max_length": 7}, {"truncation": False}):
-        observed = clip.subject.process(call, text=[text, "a"], **options)["input_ids"]
+        observed = clip.processors.process(call, text=[text, "a"], **options)["input_ids"]
         assert [list(row) for row in observed] == expected_rows(encoder, route, [text, "a"], **options), options
-    padded = clip.subject.process(call, text=[text, "a"], padding="max_length", truncation=True)["input_ids"]
+    padded = clip.processors.process(call, text=[text, "a"], padding="max_length", truncation=True)["input_ids"]
     expected = expected_batch(encoder, route, [text, "a"], padding="max_length", truncation=True)
     assert [list(row) for row in padded] == expected.input_ids.tolist()
 

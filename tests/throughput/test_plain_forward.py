@@ -99,7 +99,7 @@ def test_prepared_calls_repeat(checkpoint: Checkpoint, batch: Batch) -> None:
     subject = Subject(checkpoint, "float32")
     inputs: dict[str, Any] = {"pixel_values": batch.pixel_values}
     call = subject.prepared("CLIPVisionModelWithProjection", subject.tensors(inputs))
-    expected = subject.run("CLIPVisionModelWithProjection", inputs).image_embeds
+    expected = subject.answer("CLIPVisionModelWithProjection", inputs).image_embeds
     for _ in range(2):
         observed = call().image_embeds
         assert torch.equal(observed, expected)

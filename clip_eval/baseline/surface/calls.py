@@ -73,7 +73,7 @@ class _Way:
     def loaded(self, **options: Any) -> Any:
         attention = self.subject.model(self.entry.model_class).config._attn_implementation
         # By name: what the library does with its own default must not depend on how the run was asked for.
-        return self.subject.another(self.entry.model_class, attn_implementation=attention, **options)(**self.inputs)
+        return self.subject.load_again(self.entry.model_class, attn_implementation=attention, **options)(**self.inputs)
 
     @property
     def plain(self) -> dict[str, Call]:

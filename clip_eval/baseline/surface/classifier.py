@@ -45,5 +45,5 @@ def _is_own(path: str) -> bool:
 def _head(small: Subject, place: Path, labels: int) -> str:
     path = classifier_of(place, small, labels=labels).checkpoint.path
     # The class itself, so that what a release raises is told in its own words.
-    model: Any = small.made(CLASSIFIER, str(path), method="from_pretrained", local_files_only=True)
+    model: Any = small.processors.construct(CLASSIFIER, str(path), method="from_pretrained", local_files_only=True)
     return f"{type(model.classifier).__name__}, num_labels {spelled(model.num_labels)}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from clip_eval.baseline.surface.formatting import attempt, kept_apart, members, spelled
-from clip_eval.subject import library
+from clip_eval.subject import transformers_module
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.plain_values import Json
 
@@ -33,10 +33,10 @@ _ARGUMENTS: Mapping[str, Mapping[str, object]] = {
 
 def observe_configs(clip: Clip) -> dict[str, Json]:
     """Return what configs made from their defaults offer. Nothing depends on the checkpoint: its config is compared."""
-    made = {name: getattr(library(), name)() for name in _CLASSES}
-    plain = library("configuration_utils").PretrainedConfig()
+    made = {name: getattr(transformers_module(), name)() for name in _CLASSES}
+    plain = transformers_module("configuration_utils").PretrainedConfig()
     base, written = members(plain), _written(plain)
-    hub = members(library("utils.hub").PushToHubMixin)
+    hub = members(transformers_module("utils.hub").PushToHubMixin)
     found: dict[str, Json] = {
         f"{_BASE}().*": _without_release(kept_apart(base, hub)),
         f"{_BASE}().to_dict()[*]": written,
@@ -68,5 +68,5 @@ def _without_release(found: dict[str, Json]) -> dict[str, Json]:
 
 
 def _made(values: Mapping[str, object]) -> str:
-    config = library().CLIPTextConfig(**values)
+    config = transformers_module().CLIPTextConfig(**values)
     return ", ".join(f"{name}={spelled(getattr(config, name))}" for name in values)

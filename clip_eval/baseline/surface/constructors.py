@@ -12,8 +12,9 @@ from typing import Any
 from clip_eval.baseline.surface.configs import flat
 from clip_eval.baseline.surface.formatting import agreed, attempt, spelled
 from clip_eval.baseline.surface.tiny_tokenizer import tiny_tokenizer
-from clip_eval.subject import Subject, library, provides
+from clip_eval.subject import provides, transformers_module
 from clip_eval.subject.observations import Clip
+from clip_eval.subject.processors import Processors
 from clip_eval.verdict.plain_values import Json
 
 __all__ = ["observe_constructed"]
@@ -68,15 +69,15 @@ _REQUESTS = (
 
 def observe_constructed(clip: Clip) -> dict[str, Json]:
     """Return what constructors make of odd arguments, and what is given on request."""
-    subject = clip.subject
-    found: dict[str, Json] = {f"{name}(arguments)[*]": _arguments(subject, name, _OF_PICTURES) for name in _usable()}
-    found["CLIPConfig(arguments)[*]"] = {**_arguments(subject, "CLIPConfig", _WHOLE_CONFIG), **_sections(subject)}
+    processors = clip.processors
+    found: dict[str, Json] = {f"{name}(arguments)[*]": _arguments(processors, name, _OF_PICTURES) for name in _usable()}
+    found["CLIPConfig(arguments)[*]"] = {**_arguments(processors, "CLIPConfig", _WHOLE_CONFIG), **_sections(processors)}
     for name in _TOKENIZERS:
         found[f"{name}(special tokens)[*]"] = {
-            what: attempt(_special, subject, name, options) for what, options in _AS_OBJECTS.items()
+            what: attempt(_special, processors, name, options) for what, options in _AS_OBJECTS.items()
         }
         found[f"CLIPProcessor of {name}(request)[*]"] = {
-            request: agreed({str(kind): attempt(_requested, subject, name, request, kind) for kind in _KINDS})
+            request: agreed({str(kind): attempt(_requested, processors, name, request, kind) for kind in _KINDS})
             for request in _REQUESTS
         }
     return found
@@ -86,9 +87,9 @@ def _usable() -> list[str]:
     return [name for name in _PICTURES if provides(name)]
 
 
-def _arguments(subject: Subject, name: str, cases: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    plain = _written(subject.made(name))
-    return {what: attempt(_beyond, plain, partial(subject.made, name, **case)) for what, case in cases.items()}
+def _arguments(processors: Processors, name: str, cases: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    plain = _written(processors.construct(name))
+    return {what: attempt(_beyond, plain, partial(processors.construct, name, **case)) for what, case in cases.items()}
 
 
 def _beyond(plain: Mapping[str, str], make: Any) -> str:
@@ -102,11 +103,11 @@ def _written(made: Any) -> dict[str, str]:
     return {key: spelled(value) for key, value in flat(made.to_dict()).items()}
 
 
-def _sections(subject: Subject) -> dict[str, str]:
+def _sections(processors: Processors) -> dict[str, str]:
     """Sections given as configs, of the right kind and of the other."""
 
     def made(section: str, kind: str) -> str:
-        config = subject.made("CLIPConfig", **{section: subject.made(kind, projection_dim=20)})
+        config = processors.construct("CLIPConfig", **{section: processors.construct(kind, projection_dim=20)})
         held = getattr(config, section)
         return f"{type(held).__name__}, projection_dim {held.projection_dim}"
 
@@ -118,20 +119,24 @@ def _sections(subject: Subject) -> dict[str, str]:
     return {f"{section}={kind}()": attempt(made, section, kind) for section, kind in cases}
 
 
-def _special(subject: Subject, name: str, options: Mapping[str, bool]) -> str:
+def _special(processors: Processors, name: str, options: Mapping[str, bool]) -> str:
     """Ids of a text with special tokens in it, where these were given as objects."""
-    given = {field: library().AddedToken(token, special=True, **options) for field, token in _SPECIAL.items()}
-    tokenizer = tiny_tokenizer(subject, name, **given)
-    return " ".join(map(str, subject.process(tokenizer, text=_TEXT)["input_ids"]))
+    given = {
+        field: transformers_module().AddedToken(token, special=True, **options) for field, token in _SPECIAL.items()
+    }
+    tokenizer = tiny_tokenizer(processors, name, **given)
+    return " ".join(map(str, processors.process(tokenizer, text=_TEXT)["input_ids"]))
 
 
-def _requested(subject: Subject, name: str, request: str, kind: str | None) -> str:
+def _requested(processors: Processors, name: str, request: str, kind: str | None) -> str:
     """The keys that come beside those without the request; with its type, what is not of the kind asked for."""
-    pictures = subject.made("CLIPImageProcessor")
-    processor = subject.made("CLIPProcessor", image_processor=pictures, tokenizer=tiny_tokenizer(subject, name))
+    pictures = processors.construct("CLIPImageProcessor")
+    processor = processors.construct(
+        "CLIPProcessor", image_processor=pictures, tokenizer=tiny_tokenizer(processors, name)
+    )
     options = {"text": ["ab cab", "q"], "padding": True, "return_tensors": kind, "truncation": True, "max_length": 4}
-    plain = subject.process(processor, **options)
-    found = subject.process(processor, **options, **{request: True})
+    plain = processors.process(processor, **options)
+    found = processors.process(processor, **options, **{request: True})
     types = {key: type(value).__name__ for key, value in found.items() if key not in plain}
     more = [key if held == _KINDS[kind] else f"{key} {held}" for key, held in types.items()]
     return ", ".join(more) or "nothing more"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from clip_eval.baseline.surface.formatting import kept_apart, members, signature, spelled
-from clip_eval.subject import CLASSIFIER, MODEL_CLASSES, library
+from clip_eval.subject import CLASSIFIER, MODEL_CLASSES, transformers_module
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.plain_values import Json
 
@@ -44,16 +44,16 @@ _CALLED = ("forward", "get_text_features", "get_image_features")
 
 def observe_names(clip: Clip) -> dict[str, Json]:
     """Return what transformers offers of CLIP by name."""
-    base = library("modeling_utils").PreTrainedModel
+    base = transformers_module("modeling_utils").PreTrainedModel
     module = base.__mro__[1]  # torch.nn.Module: torch's names are not transformers'
-    hub = members(library("utils.hub").PushToHubMixin)
+    hub = members(transformers_module("utils.hub").PushToHubMixin)
     return {
         "transformers.*": _exported(),
         **{f"transformers.models.clip.{name}.*": _module(name) for name in _MODULES},
         "PushToHubMixin.*": hub,
         "PreTrainedModel.*": kept_apart(members(base), hub, members(module)),
-        "ProcessorMixin.*": kept_apart(members(library("processing_utils").ProcessorMixin), hub),
-        **{f"{name}.*": members(getattr(library(), name)) for name in _AUTO},
+        "ProcessorMixin.*": kept_apart(members(transformers_module("processing_utils").ProcessorMixin), hub),
+        **{f"{name}.*": members(getattr(transformers_module(), name)) for name in _AUTO},
         "bases.*": {
             base.__name__: _ancestors(base),
             **{name: _own_bases(name, base) for name in (*MODEL_CLASSES, CLASSIFIER)},
@@ -63,7 +63,7 @@ def observe_names(clip: Clip) -> dict[str, Json]:
 
 def _exported() -> dict[str, Json]:
     """The names of CLIP that can be imported, and the class that each stands for."""
-    package = library()
+    package = transformers_module()
     listed = {name for name in dir(package) if name.startswith("CLIP") and not name.startswith("CLIPSeg")}
     found = ((name, getattr(package, name, None)) for name in sorted({*listed, *_KNOWN}))
     return {name: spelled(value) for name, value in found if value is not None}
@@ -71,7 +71,7 @@ def _exported() -> dict[str, Json]:
 
 def _module(name: str) -> dict[str, Json] | str:
     try:
-        module = library(f"models.clip.{name}")
+        module = transformers_module(f"models.clip.{name}")
     except ImportError:
         return _NO_MODULE
     # Another module that answers to this name may do so only after it was used.
@@ -106,5 +106,5 @@ def _ancestors(owner: type) -> str:
 
 def _own_bases(name: str, base: type) -> str:
     """The bases of a model class that are CLIP's own; those of all models are told once."""
-    owner = getattr(library(), name)
+    owner = getattr(transformers_module(), name)
     return ", ".join(known.__name__ for known in owner.__mro__[1:] if known not in base.__mro__[1:])

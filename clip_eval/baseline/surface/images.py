@@ -162,7 +162,7 @@ def observe_pictures(clip: Clip) -> dict[str, Json]:
         return {}
     path = clip.subject.checkpoint.path
     try:
-        processor = clip.subject.processor(_ROUTE, source=path)
+        processor = clip.processors.load(_ROUTE, source=path)
     except NotAskable:
         raise
     except Exception as error:  # whatever the library raises is what a user sees
@@ -219,7 +219,7 @@ def _files(reader: _Reader) -> dict[str, _Spelled]:
 
 def _full(reader: _Reader) -> dict[str, _Spelled]:
     """Calls of the full processor that its image processor does not see."""
-    processor = reader.clip.subject.processor("AutoProcessor", source=reader.clip.subject.checkpoint.path)
+    processor = reader.clip.processors.load("AutoProcessor", source=reader.clip.subject.checkpoint.path)
     picture = flat_image(90, 41)
     ways = {
         "images=": Call({"images": picture}),

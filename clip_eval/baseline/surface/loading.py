@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from clip_eval.baseline.surface.formatting import attempt, spelled
-from clip_eval.subject import MODEL_CLASSES, canonical_name, dtype_on_load, library
+from clip_eval.subject import MODEL_CLASSES, canonical_name, dtype_on_load, transformers_module
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.tiny_clip import STORED, write_stand_in
 from clip_eval.verdict.plain_values import Json
@@ -37,7 +37,7 @@ def observe_loading(clip: Clip) -> dict[str, Json]:
 
 
 def _load(name: str, place: Path, **options: Any) -> Any:
-    return getattr(library(), name).from_pretrained(str(place), local_files_only=True, **options)
+    return getattr(transformers_module(), name).from_pretrained(str(place), local_files_only=True, **options)
 
 
 def _kind_of(name: str, place: Path) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from clip_eval.baseline.surface.formatting import attempt, kept_apart, members, signature, spelled
 from clip_eval.checkpoint.fingerprints import image_processor_fields
-from clip_eval.subject import library
+from clip_eval.subject import transformers_module
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.plain_values import Json
 
@@ -54,9 +54,9 @@ def observe_processors(clip: Clip) -> dict[str, Json]:
 
 
 def _loaded(clip: Clip, route: str, **options: Any) -> str:
-    if route.startswith("CLIP") and not hasattr(library(), route):
+    if route.startswith("CLIP") and not hasattr(transformers_module(), route):
         return "no such class"
-    return attempt(lambda: _described(clip, clip.subject.processor(route, **options)))
+    return attempt(lambda: _described(clip, clip.processors.load(route, **options)))
 
 
 def _described(clip: Clip, loaded: Any) -> str:
@@ -68,7 +68,7 @@ def _described(clip: Clip, loaded: Any) -> str:
 
 
 def _loaded_kind(clip: Clip, route: str) -> str:
-    return _kind(clip.subject.processor(route))
+    return _kind(clip.processors.load(route))
 
 
 def _kind(value: Any) -> str:
@@ -82,7 +82,7 @@ def _untouched(clip: Clip, *routes: str) -> Any:
     """
     for route in routes:
         with contextlib.suppress(Exception):  # libraries raise anything, an ImportError too
-            return clip.subject.processor(route, source=clip.subject.checkpoint.path)
+            return clip.processors.load(route, source=clip.subject.checkpoint.path)
     return None
 
 
@@ -90,7 +90,7 @@ def _tokenizer(clip: Clip) -> dict[str, Json]:
     tokenizer = _untouched(clip, "AutoTokenizer")
     if tokenizer is None:
         return {}
-    hub = members(library("utils.hub").PushToHubMixin)
+    hub = members(transformers_module("utils.hub").PushToHubMixin)
     found = {name: value for name, value in members(tokenizer).items() if name not in (*_PLACES, *_STATE)}
     added = {
         "__call__": signature(type(tokenizer).__call__),
@@ -105,7 +105,7 @@ def _image_processor(clip: Clip) -> dict[str, Json]:
     processor = _untouched(clip, "AutoImageProcessor", "CLIPImageProcessor")  # the class can be there by itself
     if processor is None:
         return {}
-    hub = members(library("utils.hub").PushToHubMixin)
+    hub = members(transformers_module("utils.hub").PushToHubMixin)
     added = {
         "__call__": signature(type(processor).__call__),
         "bases": ", ".join(base.__name__ for base in type(processor).__mro__[1:-1]),
@@ -138,8 +138,8 @@ def _processor(clip: Clip) -> dict[str, Json]:
     processor = _untouched(clip, "AutoProcessor")
     if processor is None:
         return {}
-    inherited = members(library("processing_utils").ProcessorMixin)
-    hub = members(library("utils.hub").PushToHubMixin)
+    inherited = members(transformers_module("processing_utils").ProcessorMixin)
+    hub = members(transformers_module("utils.hub").PushToHubMixin)
     found = {
         name: value for name, value in kept_apart(members(processor), inherited, hub).items() if name not in _PARTS
     }

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from clip_eval.baseline.surface.configs import flat
 from clip_eval.baseline.surface.formatting import attempt, kept_apart, spelled
 from clip_eval.errors import NotAskable
-from clip_eval.subject import CLASSIFIER, MODEL_CLASSES, library
+from clip_eval.subject import CLASSIFIER, MODEL_CLASSES, transformers_module
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.tiny_clip import write_stand_in
 from clip_eval.verdict.plain_values import Json
@@ -36,7 +36,7 @@ def observe_saved(clip: Clip) -> dict[str, Json]:
         stand_in.mkdir()
         write_stand_in(stand_in, clip.subject.checkpoint, "float32")
         for name in (*MODEL_CLASSES, CLASSIFIER):
-            model = getattr(library(), name).from_pretrained(str(stand_in), local_files_only=True)
+            model = getattr(transformers_module(), name).from_pretrained(str(stand_in), local_files_only=True)
             found |= _files(f"{name}.save_pretrained()", model, Path(directory) / name, source=stand_in)
         found[_CLASSIFIER] = _beyond(found[_CLASSIFIER], found["CLIPModel.save_pretrained()[*]"])
     for route, present in zip(_ROUTES, _presence(clip), strict=True):
@@ -59,7 +59,7 @@ def _presence(clip: Clip) -> tuple[bool, ...]:
 def _saved_processor(clip: Clip, route: str) -> dict[str, Json]:
     call = f"{route}.save_pretrained()"
     try:
-        processor = clip.subject.processor(route, source=clip.subject.checkpoint.path)
+        processor = clip.processors.load(route, source=clip.subject.checkpoint.path)
     except NotAskable:
         raise
     except Exception:  # its route says what was raised

@@ -8,7 +8,7 @@ from string import ascii_lowercase
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from clip_eval.subject import Subject
+from clip_eval.subject.processors import Processors
 
 __all__ = ["tiny_tokenizer", "vocabulary"]
 
@@ -19,11 +19,11 @@ def vocabulary() -> dict[str, int]:
     return {token: index for index, token in enumerate((*words, "<|startoftext|>", "<|endoftext|>"))}
 
 
-def tiny_tokenizer(subject: Subject, class_name: str, **arguments: Any) -> Any:
+def tiny_tokenizer(processors: Processors, class_name: str, **arguments: Any) -> Any:
     """Construct a tokenizer of the tiny vocabulary, by position as every release takes its two files.
 
     Args:
-        subject: constructs it.
+        processors: construct it.
         class_name: CLIPTokenizer or CLIPTokenizerFast.
         arguments: further ones by keyword.
     """
@@ -31,4 +31,4 @@ def tiny_tokenizer(subject: Subject, class_name: str, **arguments: Any) -> Any:
         files = Path(place) / "vocab.json", Path(place) / "merges.txt"
         files[0].write_text(json.dumps(vocabulary()), encoding="utf-8")
         files[1].write_text("#version: 0.2\na b\na b</w>\n", encoding="utf-8")
-        return subject.made(class_name, *map(str, files), **arguments)
+        return processors.construct(class_name, *map(str, files), **arguments)

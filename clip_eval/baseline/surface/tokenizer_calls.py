@@ -121,11 +121,11 @@ def listed(values: Iterable[Any]) -> str:
 
 def _asked(clip: Clip, options: Mapping[str, Any]) -> str:
     """What a call gives by each of `CALLED`, told once where they agree."""
-    process = clip.subject.process
+    process = clip.processors.process
     with _silence():
         return by_route(
             {
-                route: attempt(lambda route=route: _result(process(clip.subject.processor(route), **options)))
+                route: attempt(lambda route=route: _result(process(clip.processors.load(route), **options)))
                 for route in CALLED
             }
         )
@@ -142,10 +142,10 @@ def _silence() -> Iterator[None]:
 
 
 def _method(clip: Clip, ask: Callable[[Any], Any]) -> str:
-    process = clip.subject.process
+    process = clip.processors.process
     return by_route(
         {
-            route: attempt(lambda route=route: _result(process(lambda: ask(clip.subject.processor(route)))))
+            route: attempt(lambda route=route: _result(process(lambda: ask(clip.processors.load(route)))))
             for route in CALLED[:2]
         }
     )

@@ -53,7 +53,7 @@ def _texts(clip: Clip) -> dict[str, str]:
 
 
 def _ids_of_loaded(clip: Clip, route: str) -> dict[str, str]:
-    return _ids(clip, lambda: clip.subject.processor(route))
+    return _ids(clip, lambda: clip.processors.load(route))
 
 
 def _ids(clip: Clip, make: Callable[[], Any]) -> dict[str, str]:
@@ -66,7 +66,7 @@ def _ids(clip: Clip, make: Callable[[], Any]) -> dict[str, str]:
         return dict.fromkeys(_texts(clip), f"raises {type(error).__name__}")
     texts = _texts(clip)
     try:
-        rows = clip.subject.process(loaded, text=[texts[name] for name in texts if name not in _ALONE])["input_ids"]
+        rows = clip.processors.process(loaded, text=[texts[name] for name in texts if name not in _ALONE])["input_ids"]
     except Exception:  # some text is refused: each by itself tells which
         return {name: _alone(clip, loaded, text) for name, text in texts.items()}
     read = iter(rows)
@@ -74,7 +74,7 @@ def _ids(clip: Clip, make: Callable[[], Any]) -> dict[str, str]:
 
 
 def _alone(clip: Clip, loaded: Any, text: str) -> str:
-    return attempt(lambda: listed(clip.subject.process(loaded, text=text)["input_ids"]))
+    return attempt(lambda: listed(clip.processors.process(loaded, text=text)["input_ids"]))
 
 
 def _against(base: Mapping[str, str], other: Mapping[str, str]) -> str:
@@ -99,7 +99,7 @@ def _built(clip: Clip, base: Mapping[str, str]) -> dict[str, Json]:
     if all((files / name).is_file() for name in _FILES.values()):
         for call, (name, keywords) in _BUILT.items():
             arguments = {keyword: str(files / _FILES[keyword]) for keyword in keywords}
-            found[call] = _against(base, _ids(clip, lambda n=name, a=arguments: clip.subject.made(n, **a)))  # type: ignore[misc]
+            found[call] = _against(base, _ids(clip, lambda n=name, a=arguments: clip.processors.construct(n, **a)))  # type: ignore[misc]
     return found
 
 

@@ -18,6 +18,8 @@ from clip_eval.suite._calls import Small, enter, every_class, every_entry, expec
 from clip_eval.verdict.compare import Compare
 from clip_eval.verdict.deviations import Deviations
 
+pytestmark = pytest.mark.needs("objects")
+
 ROWS = 2
 
 
@@ -125,8 +127,8 @@ def test_forms_of_pixels(
 def test_whole_numbers_are_pixels(clip: Clip, compare: Compare, dtype: str) -> None:
     """Pixels given as whole numbers are taken for these numbers, or refused."""
     levels = np.abs(np.rint(3 * clip.batch.pixel_values[:ROWS])).astype(dtype)  # (images, channels, side, side)
-    expected = clip.subject.run("CLIPVisionModel", {"pixel_values": levels.astype(np.float32)})
-    answer = ask(lambda: clip.subject.run("CLIPVisionModel", {"pixel_values": levels}))
+    expected = clip.subject.answer("CLIPVisionModel", {"pixel_values": levels.astype(np.float32)})
+    answer = ask(lambda: clip.subject.answer("CLIPVisionModel", {"pixel_values": levels}))
     if answer.refusal is None:
         expect_same(compare, answer.value, expected, f"CLIPVisionModel of {dtype} pixels")
     else:
@@ -139,9 +141,9 @@ def test_ids_of_32_bits(clip: Clip, compare: Compare, entry: str) -> None:
     inputs = {**clip.texts(ROWS, "interior"), "position_ids": _places(clip)}
     images = clip.images(ROWS) if entry == "CLIPModel" else {}
     narrow = {name: values.astype(np.int32) for name, values in inputs.items()}  # (texts, tokens)
-    answer = ask(lambda: clip.subject.run(entry, {**narrow, **images}))
+    answer = ask(lambda: clip.subject.answer(entry, {**narrow, **images}))
     if answer.refusal is None:
-        expect_same(compare, answer.value, clip.subject.run(entry, {**inputs, **images}), f"{entry} of int32 ids")
+        expect_same(compare, answer.value, clip.subject.answer(entry, {**inputs, **images}), f"{entry} of int32 ids")
     else:
         compare.equal(bool(str(answer.refusal)), True, name="int32 ids are refused with a reason")
 

@@ -16,6 +16,8 @@ from clip_eval.subject.output_tree import tensors_of
 from clip_eval.subject.tiny_clip import small_inputs, small_subject
 from clip_eval.verdict.compare import Compare
 
+pytestmark = pytest.mark.needs("loading", "objects")
+
 IMAGES, TEXTS = 2, 3
 STATES: dict[str, Any] = {"output_hidden_states": True}
 
@@ -122,7 +124,7 @@ def test_models_share_nothing(clip: Clip, compare: Compare, tmp_path: Path, mode
     entry = _forward(model_class)
     tensors = small_inputs(subject, entry)
     first = _kept(subject.call(model_class, **tensors), entry)
-    other = subject.another(model_class)
+    other = subject.load_again(model_class)
     for parameter in other.parameters():
         parameter.data.zero_()
     for buffer in other.buffers():

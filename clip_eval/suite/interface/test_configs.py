@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from clip_eval.run.evidence import Evidence
-from clip_eval.subject import Subject, library
+from clip_eval.subject import transformers_module
 from clip_eval.subject.observations import Clip
+from clip_eval.subject.processors import Processors
 from clip_eval.suite._constructors import as_plain, saved_and_loaded
 from clip_eval.verdict.compare import Compare
 from clip_eval.verdict.deviations import Deviations
+
+pytestmark = pytest.mark.needs("surface")
 
 _TOWER: Mapping[str, Any] = {
     "hidden_size": 24,
@@ -60,10 +63,10 @@ FORMS = ("both", "text alone", "vision alone")
 def test_arguments_are_kept(clip: Clip, compare: Compare, tmp_path: Path, name: str) -> None:
     """Every argument is held under its name, alone or with the others, and comes back from the saved file."""
     arguments = ARGUMENTS[name]
-    config = clip.subject.made(name, **arguments)
+    config = clip.processors.construct(name, **arguments)
     again = saved_and_loaded(config, tmp_path)
     for field, value in arguments.items():
-        alone = clip.subject.made(name, **{field: value})
+        alone = clip.processors.construct(name, **{field: value})
         for how, held in (("alone", alone), ("among others", config), ("saved and loaded", again)):
             compare.equal(getattr(held, field, None), value, name=f"{field} of {name}, {how}")
     compare.equal(int(again.num_labels), 3, name=f"num_labels of {name}, from its id2label")
@@ -74,23 +77,25 @@ def test_sections_may_be_configs(clip: Clip, compare: Compare, deviations: Devia
     """A CLIPConfig whose sections are given as CLIPTextConfig and CLIPVisionConfig is the one that their fields as
     dicts make, for both or for one of them.
     """
-    given = _sections(clip.subject, form)
-    expected = clip.subject.made("CLIPConfig", text_config=dict(_TEXT), vision_config=dict(_VISION), **_WHOLE)
+    given = _sections(clip.processors, form)
+    expected = clip.processors.construct("CLIPConfig", text_config=dict(_TEXT), vision_config=dict(_VISION), **_WHOLE)
     if deviations.hold("sections-must-be-dicts"):
         with pytest.raises(TypeError):
-            clip.subject.made("CLIPConfig", **given, **_WHOLE)
+            clip.processors.construct("CLIPConfig", **given, **_WHOLE)
         compare.equal(form in FORMS, True, name=f"{form} as configs is refused with TypeError")
         return
-    _expect_sections(compare, clip.subject.made("CLIPConfig", **given, **_WHOLE), expected, f"{form} as configs")
+    _expect_sections(
+        compare, clip.processors.construct("CLIPConfig", **given, **_WHOLE), expected, f"{form} as configs"
+    )
 
 
 def test_a_config_of_two_towers(clip: Clip, compare: Compare, evidence: Evidence) -> None:
     """CLIPConfig.from_text_vision_configs, where the release has it, makes the config of both sections' fields."""
-    if not hasattr(library().CLIPConfig, "from_text_vision_configs"):
+    if not hasattr(transformers_module().CLIPConfig, "from_text_vision_configs"):
         evidence.not_applicable("this release has no from_text_vision_configs: sections are given to CLIPConfig itself")
-    towers = [clip.subject.made(name, **fields) for name, fields in _TOWERS.items()]
-    config = clip.subject.made("CLIPConfig", *towers, method="from_text_vision_configs", **_WHOLE)
-    expected = clip.subject.made("CLIPConfig", text_config=dict(_TEXT), vision_config=dict(_VISION), **_WHOLE)
+    towers = [clip.processors.construct(name, **fields) for name, fields in _TOWERS.items()]
+    config = clip.processors.construct("CLIPConfig", *towers, method="from_text_vision_configs", **_WHOLE)
+    expected = clip.processors.construct("CLIPConfig", text_config=dict(_TEXT), vision_config=dict(_VISION), **_WHOLE)
     _expect_sections(compare, config, expected, "from_text_vision_configs")
 
 
@@ -101,11 +106,11 @@ def test_a_section_that_is_not_given(clip: Clip, compare: Compare, section: str)
         ("CLIPTextConfig", "vision_config") if section == "text_config" else ("CLIPVisionConfig", "text_config")
     )
     fields = dict(_VISION if other == "vision_config" else _TEXT)
-    defaults = _fields(clip.subject.made(name))
+    defaults = _fields(clip.processors.construct(name))
     none: dict[str, Any] = {section: None}
     for given in ({}, none):
         sections: dict[str, Any] = {other: fields, **given}
-        config = clip.subject.made("CLIPConfig", **sections)
+        config = clip.processors.construct("CLIPConfig", **sections)
         compare.equal(type(getattr(config, section)).__name__, name, name=f"type of {section} given as {given}")
         compare.equal(_fields(getattr(config, section)), defaults, name=f"{section} given as {given}")
         for field, value in fields.items():
@@ -120,11 +125,11 @@ def test_older_sections_are_laid_over(clip: Clip, compare: Compare) -> None:
         ("text_config", "CLIPTextConfig", _TEXT),
         ("vision_config", "CLIPVisionConfig", _VISION),
     ):
-        defaults = clip.subject.made(name)
+        defaults = clip.processors.construct(name)
         kept = {field: value for field, value in fields.items() if field in ("intermediate_size", "layer_norm_eps")}
         older = {**kept, "id2label": {0: "cat", 1: "dog", 2: "fox"}}
         sections: dict[str, Any] = {section: dict(fields), f"{section}_dict": older}
-        config = clip.subject.made("CLIPConfig", **sections)
+        config = clip.processors.construct("CLIPConfig", **sections)
         for field in fields:
             expected = kept.get(field, getattr(defaults, field))
             compare.equal(getattr(getattr(config, section), field), expected, name=f"{section}.{field} laid over")
@@ -135,8 +140,8 @@ def test_older_sections_are_laid_over(clip: Clip, compare: Compare) -> None:
 _TOWERS: Mapping[str, Mapping[str, Any]] = {"CLIPTextConfig": _TEXT, "CLIPVisionConfig": _VISION}
 
 
-def _sections(subject: Subject, form: str) -> dict[str, Any]:
-    text, vision = (subject.made(name, **fields) for name, fields in _TOWERS.items())
+def _sections(processors: Processors, form: str) -> dict[str, Any]:
+    text, vision = (processors.construct(name, **fields) for name, fields in _TOWERS.items())
     return {
         "text_config": dict(_TEXT) if form == "vision alone" else text,
         "vision_config": dict(_VISION) if form == "text alone" else vision,

@@ -20,6 +20,8 @@ from clip_eval.suite._calls import Small, enter, every_entry, expect_same, small
 from clip_eval.verdict.compare import Compare
 from clip_eval.verdict.deviations import Deviations
 
+pytestmark = pytest.mark.needs("loading", "objects")
+
 CAUSAL = "is_causal"
 STATES = ("output_attentions", "output_hidden_states")
 """What the feature methods return more of, from 5.0 on."""

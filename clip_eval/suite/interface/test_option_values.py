@@ -20,6 +20,8 @@ from clip_eval.suite._calls import Small, every_class, every_entry, expect_same,
 from clip_eval.verdict.compare import Compare
 from clip_eval.verdict.deviations import Deviations
 
+pytestmark = pytest.mark.needs("loading", "options")
+
 STATES = ("output_hidden_states", "output_attentions")
 TRUE: dict[str, object] = {"1": 1, "numpy.True": np.bool_(True)}
 FALSE: dict[str, object] = {"False": False, "0": 0, "numpy.False": np.bool_(False), "None": None}
@@ -192,7 +194,7 @@ def test_options_at_load(compare: Compare, deviations: Deviations, tiny: Small, 
     asked: dict[str, Any] = {option: value}
     if option == "output_attentions":
         asked["attn_implementation"] = "eager"
-    model = tiny.subject.another(entry.model_class, **asked)
+    model = tiny.subject.load_again(entry.model_class, **asked)
     inputs = tiny.inputs(entry)
     name = f"{entry}.from_pretrained({option}={value})"
     if option == "return_dict" and _breaks(deviations, entry):

@@ -21,6 +21,8 @@ from clip_eval.subject.output_tree import as_tuple
 from clip_eval.suite._calls import every_class, expect_same, small
 from clip_eval.verdict.compare import Compare
 
+pytestmark = pytest.mark.needs("objects")
+
 _TOWER = ["last_hidden_state", "pooler_output", "hidden_states", "attentions"]
 _PROJECTED = ["last_hidden_state", "hidden_states", "attentions"]
 FIELDS = {

@@ -22,6 +22,8 @@ from clip_eval.subject.tiny_clip import edit_tensors, small_inputs, small_subjec
 from clip_eval.verdict.compare import Compare
 from clip_eval.verdict.deviations import Deviations
 
+pytestmark = pytest.mark.needs("loading", "weights")
+
 every_class = pytest.mark.parametrize("model_class", MODEL_CLASSES)
 every_tower = pytest.mark.parametrize("model_class", MODEL_CLASSES[1:])
 plain_towers = pytest.mark.parametrize("model_class", ["CLIPTextModel", "CLIPVisionModel"])
@@ -51,7 +53,7 @@ def test_saved_and_loaded_again(clip: Clip, compare: Compare, tmp_path: Path) ->
         compare.equal(digest, digests[name], name=f"digest of {name} written", module=name.rpartition(".")[0])
     inputs = subject.tensors(clip.inputs(_forward("CLIPModel"), images=2, texts=3))
     expected = tensors_of(subject.call("CLIPModel", **inputs), "")
-    _same(compare, _called(subject.another("CLIPModel", tmp_path), inputs), expected, "CLIPModel loaded again")
+    _same(compare, _called(subject.load_again("CLIPModel", tmp_path), inputs), expected, "CLIPModel loaded again")
 
 
 @every_tower
@@ -73,7 +75,10 @@ def test_towers_are_saved_under_the_names_of_clip(
     inputs = small_inputs(small, _forward(model_class))
     first = tensors_of(small.call(model_class, **inputs), "")
     _same(
-        compare, _called(small.another(model_class, tmp_path / "saved"), inputs), first, f"{model_class} loaded again"
+        compare,
+        _called(small.load_again(model_class, tmp_path / "saved"), inputs),
+        first,
+        f"{model_class} loaded again",
     )
 
 
@@ -98,7 +103,7 @@ def test_a_state_dict_moves_to_another_model(clip: Clip, compare: Compare, tmp_p
     one, other = (small_subject(tmp_path / str(seed), clip.subject, seed=seed) for seed in (0, 1))
     inputs = small_inputs(one, _forward(model_class))
     expected = tensors_of(one.call(model_class, **inputs), "")
-    target = other.another(model_class)
+    target = other.load_again(model_class)
     differs = any(bool((tensor != expected[name]).any()) for name, tensor in _called(target, inputs).items())
     compare.equal(differs, True, name=f"two {model_class} of other weights give other outputs")
     report = target.load_state_dict(one.model(model_class).state_dict())
@@ -114,7 +119,7 @@ def test_a_state_dict_that_does_not_fit_is_refused(
     strict=False loads the rest and reports both kinds.
     """
     small = small_subject(tmp_path, clip.subject)
-    model = small.another(model_class)
+    model = small.load_again(model_class)
     state = dict(model.state_dict())
     gone = next(name for name in state if name.endswith("position_embedding.weight"))
     lacking = {name: tensor for name, tensor in state.items() if name != gone}
@@ -136,7 +141,7 @@ def test_a_state_dict_with_the_names_of_the_file_loads(
     one, other = (small_subject(tmp_path / str(seed), clip.subject, seed=seed) for seed in (0, 1))
     state = one.model(model_class).state_dict()
     named = {canonical_name(name, model_class): tensor for name, tensor in state.items()}
-    target = other.another(model_class)
+    target = other.load_again(model_class)
     report = target.load_state_dict(named, strict=False)
     expected = state
     if deviations.hold("tower-state-dict-with-prefix-loads-nothing"):
@@ -162,7 +167,7 @@ def test_files_of_older_releases_load(clip: Clip, compare: Compare, tmp_path: Pa
             tensors[f"{tower}.embeddings.position_ids"] = np.arange(count)[None]  # (1, positions)
 
     edit_tensors(tmp_path, add)
-    _same(compare, _called(small.another(model_class), inputs), expected, f"{model_class} of an older file")
+    _same(compare, _called(small.load_again(model_class), inputs), expected, f"{model_class} of an older file")
 
 
 def _inside_its_tower(name: str) -> str:

@@ -19,6 +19,8 @@ from clip_eval.suite._calls import enter, every_entry, expect_same
 from clip_eval.verdict.compare import Compare
 from clip_eval.verdict.deviations import Deviations
 
+pytestmark = pytest.mark.needs("modules", "objects")
+
 IMAGES, TEXTS = 2, 3
 
 every_text_entry = pytest.mark.parametrize("entry", [entry for entry in ENTRY_POINTS if entry.texts], ids=str)

@@ -19,6 +19,8 @@ from clip_eval.subject.output_tree import tensors_of
 from clip_eval.verdict.compare import Compare
 from clip_eval.verdict.deviations import Deviations
 
+pytestmark = pytest.mark.needs("modules", "objects")
+
 COUNTS = (2, 4, 1, 3)
 """Rows in each thread, in the order of their start: neither the first nor the last has the most or the fewest."""
 
@@ -104,7 +106,7 @@ def _in_threads(clip: Clip, entry: EntryPoint) -> dict[int, Any]:
             results[count] = error
 
     meeting = threading.Barrier(len(COUNTS))
-    with clip.subject.waiting(entry.model_class, lambda: _meet(meeting)):
+    with clip.subject.paused_at_layer(entry.model_class, lambda: _meet(meeting)):
         threads = [threading.Thread(target=work, args=(count,)) for count in COUNTS]
         for thread in threads:
             thread.start()

@@ -13,6 +13,7 @@ import pytest
 
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.probes.batches import MOST_ROWS
+from clip_eval.subject.entry_points import entry_point
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.compare import Compare
 
@@ -60,7 +61,7 @@ def test_logits_follow_the_order_of_rows(clip: Clip, oracle: Oracle, compare: Co
     texts, images = SHUFFLED, [2, 0, 1]
     inputs = {name: values[texts] for name, values in clip.texts(MOST_ROWS, mask).items()}  # (texts, tokens)
     inputs["pixel_values"] = clip.images(MOST_ROWS)["pixel_values"][images]  # (images, channels, height, width)
-    out = clip.subject.run("CLIPModel", inputs)
+    out = clip.answer(entry_point("CLIPModel"), inputs)
     expected = oracle.forward(images=len(images), texts=len(texts))
     compare.close(out.text_embeds, expected.text_embeds[texts], name="text_embeds in another order")
     compare.close(out.image_embeds, expected.image_embeds[images], name="image_embeds in another order")
@@ -71,7 +72,7 @@ def test_logits_follow_the_order_of_rows(clip: Clip, oracle: Oracle, compare: Co
 
 def _row_results(clip: Clip, inputs: dict[str, Any]) -> dict[str, Any]:
     """What CLIPModel gives for each row: an entry a row. The diagonal of the logits is a row's own."""
-    out = clip.subject.run("CLIPModel", inputs)
+    out = clip.answer(entry_point("CLIPModel"), inputs)
     return {
         "text_embeds": out.text_embeds,
         "image_embeds": out.image_embeds,
@@ -87,7 +88,7 @@ def _compare_rows(clip: Clip, oracle: Oracle, compare: Compare, inputs: str, row
     given = clip.texts(MOST_ROWS) if is_text else clip.images(MOST_ROWS)
     expected = oracle.text(texts=MOST_ROWS) if is_text else oracle.vision(images=MOST_ROWS)
     model_class = "CLIPTextModelWithProjection" if is_text else "CLIPVisionModelWithProjection"
-    out = clip.subject.run(model_class, {name: values[rows] for name, values in given.items()})
+    out = clip.answer(entry_point(model_class), {name: values[rows] for name, values in given.items()})
     compare.close(
         out.last_hidden_state,
         expected.last_hidden_state[rows],

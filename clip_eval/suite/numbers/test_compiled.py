@@ -14,6 +14,8 @@ from clip_eval.subject import compiler_problem
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.compare import Compare
 
+pytestmark = pytest.mark.needs("compile")
+
 
 @pytest.fixture
 def compiled(clip_session: Session, clip: Clip, evidence: Evidence) -> Callable[..., Any]:

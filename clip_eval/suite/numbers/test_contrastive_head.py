@@ -29,30 +29,32 @@ def test_embeddings_have_unit_norm(clip: Clip, compare: Compare) -> None:
     for name in ("text_embeds", "image_embeds"):
         embeddings = to_array(out[name])  # (rows, projection)
         norms = np.linalg.norm(embeddings, axis=-1)  # (rows,)
-        compare.close(norms, unit_norms(embeddings, clip.subject.precision), name=f"norm of {name}", module=name)
+        compare.close(norms, unit_norms(embeddings, clip.runtime.precision), name=f"norm of {name}", module=name)
 
 
 @pytest.mark.parametrize(("images", "texts"), [(3, 5), (4, 2)], ids=str)
 def test_logits_follow_from_embeddings(clip: Clip, compare: Compare, images: int, texts: int) -> None:
     """Logits per text are exp(logit_scale) times the cosines of the returned embeddings, whichever are more."""
     out = clip.forward(images=images, texts=texts)
-    scale = float(clip.subject.checkpoint.weights(clip.dtype)["logit_scale"])
+    scale = float(clip.checkpoint.weights(clip.dtype)["logit_scale"])
     embeddings = (to_array(out.text_embeds), to_array(out.image_embeds))
-    expected = logits_from_embeddings(*embeddings, scale, clip.subject.precision)  # (texts, images)
+    expected = logits_from_embeddings(*embeddings, scale, clip.runtime.precision)  # (texts, images)
     compare.close(out.logits_per_text, expected, name="logits_per_text", module="logit_scale")
     compare.close(out.logits_per_image, expected.transposed, name="logits_per_image", module="logit_scale")
 
 
+@pytest.mark.needs("options")
 def test_loss_is_the_mean_of_both_cross_entropies(clip: Clip, compare: Compare) -> None:
     """With return_loss the loss is the mean of the cross entropies over the diagonal, in both directions.
 
     Documented as shape (1,), a scalar in every release; a scalar is what is asserted.
     """
     out = clip.forward(images=SQUARE, texts=SQUARE, return_loss=True)
-    expected = loss_from_logits(to_array(out.logits_per_text), clip.subject.precision)
+    expected = loss_from_logits(to_array(out.logits_per_text), clip.runtime.precision)
     compare.close(out.loss, expected, name="loss")
 
 
+@pytest.mark.needs("options")
 def test_loss_changes_nothing_else(clip: Clip, compare: Compare) -> None:
     """Asking for the loss leaves every other output as it is."""
     plain = clip.forward(images=SQUARE, texts=SQUARE)

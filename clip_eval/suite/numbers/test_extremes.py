@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from clip_eval.checkpoint.config import ClipConfig, VisionConfig
 from clip_eval.probes.batches import end_token_id
+from clip_eval.subject.entry_points import entry_point
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.output_tree import tensors_of
 from clip_eval.verdict.compare import Compare
@@ -18,9 +19,12 @@ BLACK, WHITE = -1.7923, 2.1459
 """The smallest and largest values of an image normalised as CLIP's are (https://github.com/openai/CLIP, `_transform`).
 """
 
-every_attention = pytest.mark.parametrize("attention", [None, "eager"], ids=["default", "eager"])
+every_attention = pytest.mark.parametrize(
+    "attention", [None, pytest.param("eager", marks=pytest.mark.needs("attention"))], ids=["default", "eager"]
+)
 
 
+@pytest.mark.needs("options")
 @every_attention
 @pytest.mark.parametrize("length", ["longest", "one token"])
 def test_outputs_are_finite(clip: Clip, compare: Compare, length: str, attention: str | None) -> None:
@@ -30,7 +34,7 @@ def test_outputs_are_finite(clip: Clip, compare: Compare, length: str, attention
     ids = _ids(clip.config, 1 if length == "one token" else clip.config.text.max_position_embeddings)
     inputs: dict[str, Any] = {"input_ids": ids, "pixel_values": _pixels(clip.config.vision)}
     options: dict[str, Any] = {"output_hidden_states": True, "output_attentions": True, "return_loss": True}
-    out = clip.subject.run("CLIPModel", inputs, attention=attention, **options)
+    out = clip.answer(entry_point("CLIPModel"), inputs, attention=attention, **options)
     for name, tensor in tensors_of(out, "CLIPModel").items():
         compare.equal(int((~tensor.isfinite()).sum()), 0, name=f"values of {name} that are not finite")
 

@@ -24,6 +24,7 @@ ROWS = 3
 TOKENS = 12
 """Of the texts whose slope is taken: the reference runs four times."""
 
+pytestmark = pytest.mark.needs("gradients", "objects")
 every_class = pytest.mark.parametrize("model_class", MODEL_CLASSES)
 
 

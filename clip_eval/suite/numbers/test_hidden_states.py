@@ -17,6 +17,8 @@ from clip_eval.verdict.deviations import Deviations
 
 TEXTS, IMAGES = 5, 3
 
+pytestmark = pytest.mark.needs("options")
+
 ROUTES: dict[str, Callable[..., Any]] = {
     "CLIPModel.text": lambda clip, **options: clip.forward(images=IMAGES, texts=TEXTS, **options).text_model_output,
     "CLIPModel.vision": lambda clip, **options: clip.forward(images=IMAGES, texts=TEXTS, **options).vision_model_output,
@@ -29,7 +31,9 @@ ROUTES: dict[str, Callable[..., Any]] = {
 }
 
 every_route = pytest.mark.parametrize("route", list(ROUTES))
-every_attention = pytest.mark.parametrize("attention", [None, "eager"], ids=["default", "eager"])
+every_attention = pytest.mark.parametrize(
+    "attention", [None, pytest.param("eager", marks=pytest.mark.needs("attention"))], ids=["default", "eager"]
+)
 
 
 @every_route
@@ -99,6 +103,7 @@ def test_asking_for_states_changes_nothing(clip: Clip, compare: Compare, route: 
         compare.equal(asked[name], plain[name], name=f"{route} {name} with hidden states")
 
 
+@pytest.mark.needs("attention")
 @every_route
 def test_attentions_are_the_softmax_maps(
     clip: Clip, oracle: Oracle, compare: Compare, deviations: Deviations, route: str

@@ -25,6 +25,8 @@ from clip_eval.suite._classifier import CLASSES, Classifier, classifier
 from clip_eval.suite._images import raised
 from clip_eval.verdict.compare import Compare, to_array
 
+pytestmark = pytest.mark.needs("loading", "objects", "options")
+
 STATES: Mapping[str, Any] = {"output_hidden_states": True, "output_attentions": True}
 FIELDS = ["loss", "logits", "hidden_states", "attentions"]
 
@@ -179,7 +181,7 @@ def test_a_clip_becomes_a_classifier(compare: Compare, three: Classifier) -> Non
 def test_a_classifier_is_saved_and_loaded(compare: Compare, three: Classifier, tmp_path: Path) -> None:
     """What save_pretrained writes gives the same outputs again, with the labels and their names."""
     three.subject.save(CLASSIFIER, tmp_path)
-    again = three.subject.another(CLASSIFIER, tmp_path)
+    again = three.subject.load_again(CLASSIFIER, tmp_path)
     model = three.subject.model(CLASSIFIER)
     compare.equal(dict(again.config.id2label), dict(model.config.id2label), name="names of the labels")
     for name, value in model.state_dict().items():

@@ -17,8 +17,8 @@ from clip_eval.checkpoint.config import TextConfig
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.oracle.model.text_tower import pooled_positions
 from clip_eval.probes.batches import Batch, end_token_id
-from clip_eval.subject import features_are_tensors, projected_features
-from clip_eval.subject.entry_points import ENTRY_POINTS, EntryPoint
+from clip_eval.subject import features_are_tensors
+from clip_eval.subject.entry_points import ENTRY_POINTS, EntryPoint, entry_point
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.compare import Compare
 
@@ -36,14 +36,14 @@ every_text_entry = pytest.mark.parametrize("entry", TEXT_ENTRIES, ids=str)
 def test_later_tokens_change_nothing_before_them(clip: Clip, compare: Compare, mask: str) -> None:
     """A token changes its own state and none before it: all earlier states, of every layer, stay bit-equal."""
     inputs = clip.texts(TEXTS, mask)
-    before = clip.text_model(texts=TEXTS, mask=mask, output_hidden_states=True)
+    before = clip.text_model(texts=TEXTS, mask=mask, **clip.with_states)
     tokens = inputs["input_ids"].shape[1]
     for first in sorted({tokens // 3, tokens - 1}):
         ids = inputs["input_ids"].copy()  # (texts, tokens)
         ids[:, first:] = (ids[:, first:] + 1) % clip.config.text.vocab_size
-        after = clip.subject.run("CLIPTextModel", {**inputs, "input_ids": ids}, output_hidden_states=True)
-        for name, expected in _states(before).items():
-            observed = _states(after)[name]
+        after = clip.answer(entry_point("CLIPTextModel"), {**inputs, "input_ids": ids}, **clip.with_states)
+        for name, expected in _states(clip, before).items():
+            observed = _states(clip, after)[name]
             compare.equal(
                 observed[:, :first], expected[:, :first], name=f"{name} before token {first}", module="text_model"
             )
@@ -61,8 +61,8 @@ def test_nothing_after_the_end_changes_a_text(clip: Clip, compare: Compare, entr
     follows = np.arange(ids.shape[1]) > ends[:, None]  # (texts, tokens)
     changed = np.where(follows, _other_id(clip.config.text), ids)  # (texts, tokens)
     compare.equal(bool((changed != ids).any()), True, name="some id after an end was changed")
-    before = _pooled(clip, entry, clip.enter(entry, clip.subject.tensors(inputs)))
-    after = _pooled(clip, entry, clip.enter(entry, clip.subject.tensors({**inputs, "input_ids": changed})))
+    before = _pooled(clip, entry, clip.answer(entry, inputs))
+    after = _pooled(clip, entry, clip.answer(entry, {**inputs, "input_ids": changed}))
     compare.equal(after, before, name=f"{entry} with other ids after the end, {mask} masked", module="text_model")
 
 
@@ -71,10 +71,12 @@ def test_ids_under_the_mask_do_not_matter(clip: Clip, compare: Compare) -> None:
     inputs = clip.texts(TEXTS, "interior")
     real = clip.real(TEXTS, "interior")  # (texts, tokens)
     changed = np.where(real, inputs["input_ids"], _other_id(clip.config.text))  # (texts, tokens)
-    before = clip.text_model(texts=TEXTS, mask="interior", output_hidden_states=True)
-    after = clip.subject.run("CLIPTextModel", {**inputs, "input_ids": changed}, output_hidden_states=True)
-    for name, expected in _states(before).items():
-        compare.equal(_states(after)[name][real], expected[real], name=f"{name} of real tokens", module="text_model")
+    before = clip.text_model(texts=TEXTS, mask="interior", **clip.with_states)
+    after = clip.answer(entry_point("CLIPTextModel"), {**inputs, "input_ids": changed}, **clip.with_states)
+    for name, expected in _states(clip, before).items():
+        compare.equal(
+            _states(clip, after)[name][real], expected[real], name=f"{name} of real tokens", module="text_model"
+        )
 
 
 @every_text_entry
@@ -82,7 +84,7 @@ def test_a_mask_of_ones_is_no_mask(clip: Clip, oracle: Oracle, compare: Compare,
     """With a mask of ones every real token's state, and the pooled one, are those that the reference has without."""
     inputs = clip.inputs(entry, images=1, texts=TEXTS)
     inputs["attention_mask"] = np.ones_like(inputs["attention_mask"])  # (texts, tokens)
-    out = clip.enter(entry, clip.subject.tensors(inputs))
+    out = clip.answer(entry, inputs)
     expected = oracle.text(texts=TEXTS)
     if (states := _last_states(clip, entry, out)) is not None:
         compare.close(
@@ -100,8 +102,8 @@ def test_masks_of_every_dtype_mean_the_same(clip: Clip, compare: Compare, mask: 
     """A mask of int32, uint8, bool or floating-point zeros and ones hides what the int64 one hides, bit for bit."""
     inputs = dict(clip.texts(TEXTS, mask))
     inputs["attention_mask"] = inputs["attention_mask"].astype(dtype)  # (texts, tokens)
-    observed = clip.subject.run("CLIPTextModel", inputs, output_hidden_states=True)
-    expected = clip.text_model(texts=TEXTS, mask=mask, output_hidden_states=True)
+    observed = clip.answer(entry_point("CLIPTextModel"), inputs, **clip.with_states)
+    expected = clip.text_model(texts=TEXTS, mask=mask, **clip.with_states)
     real = clip.real(TEXTS, mask)  # (texts, tokens)
     compare.equal(
         observed.last_hidden_state[real], expected.last_hidden_state[real], name=f"states under a {dtype} mask"
@@ -118,7 +120,7 @@ def test_left_padding_moves_the_text_and_not_the_pooling(clip: Clip, oracle: Ora
     """
     batch = _left_padded(clip)
     inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-    out = clip.subject.run("CLIPTextModel", inputs)
+    out = clip.answer(entry_point("CLIPTextModel"), inputs)
     with np.errstate(invalid="ignore"):  # a padded token has no key left to attend to, and its state does not count
         expected = oracle.on(batch).text(texts=len(batch.input_ids)).last_hidden_state
     real = batch.attention_mask[:, :, None] == 1  # (texts, tokens, 1)
@@ -132,12 +134,12 @@ def test_left_padding_moves_the_text_and_not_the_pooling(clip: Clip, oracle: Ora
 def test_positions_count_from_zero_by_default(clip: Clip, compare: Compare, entry: EntryPoint) -> None:
     """Position ids 0, 1, 2, ... change nothing, for one row of them or one a text: they are the default."""
     inputs = clip.inputs(entry, images=1, texts=TEXTS, mask="interior")
-    expected = _pooled(clip, entry, clip.enter(entry, clip.subject.tensors(inputs)))
+    expected = _pooled(clip, entry, clip.answer(entry, inputs))
     counted = np.arange(inputs["input_ids"].shape[1])[None]  # (1, tokens)
     for rows in (1, TEXTS):
-        tensors = clip.subject.tensors({**inputs, "position_ids": np.repeat(counted, rows, axis=0)})
+        positioned = {**inputs, "position_ids": np.repeat(counted, rows, axis=0)}
         compare.equal(
-            _pooled(clip, entry, clip.enter(entry, tensors)), expected, name=f"{entry} with {rows} rows of ids"
+            _pooled(clip, entry, clip.answer(entry, positioned)), expected, name=f"{entry} with {rows} rows of ids"
         )
 
 
@@ -149,7 +151,7 @@ def test_given_positions_are_used(clip: Clip, oracle: Oracle, compare: Compare) 
     given = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "position_ids": places[None]}
     for entry in TEXT_ENTRIES:
         inputs = {**given, **(clip.images(1) if entry.images else {})}
-        out = clip.enter(entry, clip.subject.tensors(inputs))
+        out = clip.answer(entry, inputs)
         states, name = _last_states(clip, entry, out), f"{entry} at given positions"
         if states is None:
             compare.close(_pooled(clip, entry, out), expected.projected, name=name, module="text_model")
@@ -158,9 +160,11 @@ def test_given_positions_are_used(clip: Clip, oracle: Oracle, compare: Compare) 
             compare.close(states, expected.last_hidden_state, name=name, where=real, module="text_model")
 
 
-def _states(output: Any) -> dict[str, Any]:
-    """Every state of a text tower asked for them, by name, along the network."""
-    layers = {f"hidden_states[{index}]": state for index, state in enumerate(output.hidden_states)}
+def _states(clip: Clip, output: Any) -> dict[str, Any]:
+    """Every state of a text tower asked with `Clip.with_states`, by name, along the network."""
+    layers = {
+        f"hidden_states[{index}]": state for index, state in enumerate(output.hidden_states if clip.with_states else ())
+    }
     return {**layers, "last_hidden_state": output.last_hidden_state}
 
 
@@ -174,7 +178,7 @@ def _last_states(clip: Clip, entry: EntryPoint, output: Any) -> Any:
 def _pooled(clip: Clip, entry: EntryPoint, output: Any) -> Any:
     """What an entry point makes of each text as a whole."""
     if entry.method == "get_text_features":
-        return projected_features(output, clip.release)
+        return clip.features(output)
     return output.pooler_output if entry.model_class == "CLIPTextModel" else output.text_embeds
 
 

@@ -14,14 +14,18 @@ from typing import Any
 import pytest
 
 from clip_eval.oracle.expected.outputs import Oracle
-from clip_eval.subject.forced_pass import Look, Pass, forced_pass
+from clip_eval.subject.forced_pass import ForcedPass, ModuleComparison, forced_pass
 from clip_eval.subject.observations import Clip, Question
 from clip_eval.verdict.compare import Compare
 from clip_eval.verdict.measurement import Measurement, worst
 
 TEXTS, IMAGES = 5, 3
 
-every_attention = pytest.mark.parametrize("attention", [None, "eager"], ids=["default", "eager"])
+pytestmark = pytest.mark.needs("modules")
+
+every_attention = pytest.mark.parametrize(
+    "attention", [None, pytest.param("eager", marks=pytest.mark.needs("attention"))], ids=["default", "eager"]
+)
 
 
 @every_attention
@@ -47,7 +51,7 @@ def test_head(clip: Clip, oracle: Oracle, compare: Compare) -> None:
     _judge(_forced(clip, oracle, "CLIPModel", None, "head"), "head", compare)
 
 
-def _forced(clip: Clip, oracle: Oracle, route: str, attention: str | None, part: str) -> Pass:
+def _forced(clip: Clip, oracle: Oracle, route: str, attention: str | None, part: str) -> ForcedPass:
     """A forced pass of the probe in which one part is forced; tokens inside the texts are hidden, so that the mask has
     to be followed.
     """
@@ -61,23 +65,29 @@ def _forced(clip: Clip, oracle: Oracle, route: str, attention: str | None, part:
     return found
 
 
-def _judge(found: Pass, part: str, compare: Compare) -> None:
+def _judge(found: ForcedPass, part: str, compare: Compare) -> None:
     """Compare along the network; leave one measurement a module of the first rank, the worst, not hundreds."""
     kept: dict[str, list[Measurement]] = {}
     try:
-        for look in found.looks.get(part, ()):
-            kept.setdefault(_rank(look), [])
-            judge = Compare(kept[_rank(look)].append)
-            judge.close(look.observed, look.expected, name=look.name, where=look.where, module=look.place)
+        for comparison in found.comparisons.get(part, ()):
+            kept.setdefault(_rank(comparison), [])
+            judge = Compare(kept[_rank(comparison)].append)
+            judge.close(
+                comparison.observed,
+                comparison.expected,
+                name=comparison.name,
+                where=comparison.where,
+                module=comparison.module,
+            )
     finally:
         _record(compare, kept.values())
     compare.equal(len(kept) > 0, True, name=f"values of the {part} part were seen")
     compare.equal(found.unseen, (), name="leaves that were not called")
 
 
-def _rank(look: Look) -> str:
+def _rank(comparison: ModuleComparison) -> str:
     """An encoder layer, or a module beside the layers."""
-    before, found, after = look.name.partition(".layers.")
+    before, found, after = comparison.name.partition(".layers.")
     return before.rpartition(" ")[2] + found + after.partition(".")[0]
 
 

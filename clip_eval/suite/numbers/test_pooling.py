@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from clip_eval.checkpoint.config import LEGACY_EOS_TOKEN_ID, TextConfig
 from clip_eval.oracle.model.text_tower import pooled_positions
 from clip_eval.probes.batches import end_token_id
-from clip_eval.subject import Subject
-from clip_eval.subject.observations import Clip
+from clip_eval.subject.entry_points import entry_point
+from clip_eval.subject.observations import Clip, answer_of
+from clip_eval.subject.runtime import Runtime
 from clip_eval.subject.tiny_clip import small_subject
 from clip_eval.verdict.compare import Compare
 
@@ -42,10 +43,11 @@ def test_a_text_is_pooled_at_its_first_end(clip: Clip, compare: Compare) -> None
     CLIPTextModel is asked, which reads text_config alone: where text_config_dict says another id, CLIPModel has that.
     Texts: plain, with an id above the end before it, with several ends, with none, and the end alone.
     """
-    texts = _texts(clip.subject.checkpoint.standalone_text)
-    _judge(clip.subject, compare, list(texts), np.array(list(texts.values())))
+    texts = _texts(clip.checkpoint.standalone_text)
+    _judge(clip.runtime, compare, list(texts), np.array(list(texts.values())))
 
 
+@pytest.mark.needs("loading")
 @pytest.mark.parametrize("eos_token_id", [6, LEGACY_EOS_TOKEN_ID], ids=["eos", "legacy"])
 @pytest.mark.parametrize("masked", [False, True], ids=["none", "masked"])
 def test_both_rules_hold(clip: Clip, compare: Compare, tmp_path: Path, eos_token_id: int, masked: bool) -> None:
@@ -58,14 +60,14 @@ def test_both_rules_hold(clip: Clip, compare: Compare, tmp_path: Path, eos_token
 
 
 def _judge(
-    subject: Subject, compare: Compare, names: list[str], ids: NDArray[np.int64], *, masked: bool = False
+    runtime: Runtime, compare: Compare, names: list[str], ids: NDArray[np.int64], *, masked: bool = False
 ) -> None:
     inputs = {"input_ids": ids}
     if masked:
         inputs["attention_mask"] = np.ones_like(ids)  # (texts, tokens)
         inputs["attention_mask"][:, ids.shape[1] // 2] = 0
-    out = subject.run("CLIPTextModel", inputs)
-    places = pooled_positions(ids, subject.checkpoint.standalone_text.eos_token_id)  # (texts,)
+    out = answer_of(runtime, entry_point("CLIPTextModel"), inputs)
+    places = pooled_positions(ids, runtime.checkpoint.standalone_text.eos_token_id)  # (texts,)
     for row, (name, place) in enumerate(zip(names, places, strict=True)):
         compare.equal(
             out.pooler_output[row], out.last_hidden_state[row, place], name=f"pooled state: {name}, place {place}",

@@ -16,7 +16,9 @@ from clip_eval.verdict.compare import Compare
 
 TEXTS, IMAGES = 5, 5
 
-every_attention = pytest.mark.parametrize("attention", [None, "eager"], ids=["default", "eager"])
+every_attention = pytest.mark.parametrize(
+    "attention", [None, pytest.param("eager", marks=pytest.mark.needs("attention"))], ids=["default", "eager"]
+)
 every_mask = pytest.mark.parametrize("mask", ["padding", "interior", "none"])
 
 
@@ -28,10 +30,10 @@ def test_text_tower(clip: Clip, oracle: Oracle, compare: Compare, mask: str, att
 
     Masks: right padding, tokens hidden inside the text (padding alone cannot show a dropped mask), and none given.
     """
-    out = clip.text_model(texts=TEXTS, mask=mask, attention=attention, output_hidden_states=True)
+    out = clip.text_model(texts=TEXTS, mask=mask, attention=attention, **clip.with_states)
     expected = oracle.text(texts=TEXTS, mask="padding" if mask == "none" else mask)
     real = clip.real(TEXTS, mask)[:, :, None]  # (texts, tokens, 1)
-    _stream(compare, out.hidden_states, expected.hidden_states, "text_model", real)
+    _stream(clip, compare, out, expected.hidden_states, "text_model", real)
     compare.close(
         out.last_hidden_state,
         expected.last_hidden_state,
@@ -48,17 +50,20 @@ def test_short_texts(clip: Clip, oracle: Oracle, compare: Compare) -> None:
     The tower is causal, so no state depends on what follows; positions count from the first token whatever the length.
     """
     tokens = max(3, clip.config.text.max_position_embeddings // 3)
-    out = clip.text_model(texts=TEXTS, tokens=tokens, output_hidden_states=True)
-    expected = tuple(state[:, :tokens] for state in oracle.text(texts=TEXTS).hidden_states)
-    _stream(compare, out.hidden_states, expected, "text_model", clip.real(TEXTS)[:, :tokens, None])
+    out = clip.text_model(texts=TEXTS, tokens=tokens, **clip.with_states)
+    expected, real = oracle.text(texts=TEXTS), clip.real(TEXTS)[:, :tokens, None]  # real: (texts, tokens, 1)
+    _stream(clip, compare, out, tuple(state[:, :tokens] for state in expected.hidden_states), "text_model", real)
+    if not clip.with_states:
+        last = expected.last_hidden_state[:, :tokens]
+        compare.close(out.last_hidden_state, last, name="last_hidden_state", where=real, module="text_model")
 
 
 @every_attention
 def test_vision_tower(clip: Clip, oracle: Oracle, compare: Compare, attention: str | None) -> None:
     """Every hidden state and pooled state of the vision tower is what the weights and pixels determine."""
-    out = clip.vision_model(images=IMAGES, attention=attention, output_hidden_states=True)
+    out = clip.vision_model(images=IMAGES, attention=attention, **clip.with_states)
     expected = oracle.vision(images=IMAGES)
-    _stream(compare, out.hidden_states, expected.hidden_states, "vision_model", None)
+    _stream(clip, compare, out, expected.hidden_states, "vision_model", None)
     compare.close(
         out.last_hidden_state, expected.last_hidden_state, name="last_hidden_state", module="vision_model.encoder"
     )
@@ -96,6 +101,7 @@ def test_nested_towers(clip: Clip, oracle: Oracle, compare: Compare) -> None:
     )
 
 
+@pytest.mark.needs("options")
 def test_loss(clip: Clip, oracle: Oracle, compare: Compare) -> None:
     """The contrastive loss is what the weights and inputs determine."""
     expected = oracle.forward(images=4, texts=4).loss
@@ -103,7 +109,11 @@ def test_loss(clip: Clip, oracle: Oracle, compare: Compare) -> None:
     compare.close(clip.forward(images=4, texts=4, return_loss=True).loss, expected, name="loss", module="logit_scale")
 
 
-def _stream(compare: Compare, observed: Any, expected: Any, tower: str, real: Any) -> None:
+def _stream(clip: Clip, compare: Compare, output: Any, expected: Any, tower: str, real: Any) -> None:
+    """Judge every hidden state of an answer to a call with `Clip.with_states`."""
+    if not clip.with_states:
+        return
+    observed = output.hidden_states
     compare.equal(len(observed), len(expected), name=f"number of {tower} hidden states")
     first = "text_model.embeddings" if tower == "text_model" else "vision_model.pre_layrnorm"
     for index, (state, value) in enumerate(zip(observed, expected, strict=True)):

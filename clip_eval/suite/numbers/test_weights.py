@@ -17,9 +17,9 @@ def test_every_weight_is_loaded(clip: Clip, compare: Compare, model_class: str) 
     The library only prints a report and goes on with random values, or refuses. What else needs a class that does not
     load every weight is not run, with a reference to this.
     """
-    if finding := clip.subject.loading_finding(model_class):
+    if finding := clip.runtime.loading_finding(model_class):
         raise finding
-    report = clip.subject.loading_report(model_class)
+    report = clip.runtime.loading_report(model_class)
     for kind, names in (
         ("missing", report.missing),
         ("unexpected", report.unexpected),
@@ -28,13 +28,14 @@ def test_every_weight_is_loaded(clip: Clip, compare: Compare, model_class: str) 
         compare.equal(names, (), name=f"{kind} weights of {model_class}")
 
 
+@pytest.mark.needs("weights")
 @pytest.mark.parametrize("model_class", MODEL_CLASSES)
 def test_values_are_those_of_the_file(clip: Clip, compare: Compare, model_class: str) -> None:
     """Every tensor in memory equals the file's, rounded to the subject's dtype, in every element.
 
     A tensor that was initialised, transposed, tied or cast on the way computes something else.
     """
-    expected = clip.subject.checkpoint.weights(clip.dtype)
+    expected = clip.checkpoint.weights(clip.dtype)
     seen = 0
     for name, values in clip.subject.state(model_class):
         if name.endswith(".position_ids"):
@@ -46,12 +47,13 @@ def test_values_are_those_of_the_file(clip: Clip, compare: Compare, model_class:
 
 def test_values_are_finite(clip: Clip, compare: Compare) -> None:
     """No weight of the file is NaN or infinite, nor becomes so in the subject's dtype."""
-    weights = clip.subject.checkpoint.weights(clip.dtype)
+    weights = clip.checkpoint.weights(clip.dtype)
     for name in weights:
         broken = int(np.count_nonzero(~np.isfinite(weights[name])))
         compare.equal(broken, 0, name=f"non-finite values in {name}", module=name.rpartition(".")[0])
 
 
+@pytest.mark.needs("weights")
 @pytest.mark.parametrize("model_class", MODEL_CLASSES)
 def test_dtype_and_device_are_those_asked_for(clip: Clip, compare: Compare, model_class: str) -> None:
     """Every floating-point weight has the dtype and lies on the device that was asked for."""
@@ -60,6 +62,7 @@ def test_dtype_and_device_are_those_asked_for(clip: Clip, compare: Compare, mode
         compare.equal(device, clip.subject.device.partition(":")[0], name=f"device of {model_class} {name}")
 
 
+@pytest.mark.needs("modules")
 @pytest.mark.parametrize("model_class", MODEL_CLASSES)
 def test_model_is_in_evaluation_mode(clip: Clip, compare: Compare, model_class: str) -> None:
     """A loaded model is in evaluation mode: no module of it is left in training mode."""

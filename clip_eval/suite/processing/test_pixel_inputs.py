@@ -183,7 +183,7 @@ def test_the_same_pictures_give_the_same_pixels(pixels: Pixels, compare: Compare
     for index, batch in enumerate(batches):
         compare.equal(pixels.of(batch), alone[index], name="pixels of a second call")
     processor = pixels.processor()
-    together = pixels.clip.subject.process_at_once(processor, batches, return_tensors="pt")
+    together = pixels.clip.processors.process_at_once(processor, batches, return_tensors="pt")
     for observed, expected in zip(together, alone, strict=True):
         compare.equal(observed["pixel_values"], expected, name="pixels of a call among others")
 

@@ -130,7 +130,7 @@ def test_pixels_come_in_the_layout_asked_for(pixels: Pixels, compare: Compare, d
 def test_pixels_come_in_the_type_asked_for(pixels: Pixels, compare: Compare) -> None:
     """return_tensors gives a torch tensor or a NumPy array of float32, without it a list with an entry a picture."""
     pictures = [flat_image(90, 41), flat_image(9, 7)]
-    process, expected = pixels.clip.subject.process, pixels.of(pictures)
+    process, expected = pixels.clip.processors.process, pixels.of(pictures)
     for asked, kind in (("pt", "Tensor"), ("np", "ndarray")):
         values = process(pixels.processor(), images=pictures, return_tensors=asked)["pixel_values"]
         compare.equal(type(values).__name__, kind, name=f"type under return_tensors={asked!r}")
@@ -144,7 +144,7 @@ def test_pixels_come_in_the_type_asked_for(pixels: Pixels, compare: Compare) -> 
 def test_preprocess_is_the_call(pixels: Pixels, compare: Compare) -> None:
     """The image processor by itself, called or by its method preprocess, gives what the full processor gives."""
     pictures, part = [flat_image(90, 41), flat_image(9, 7)], pixels.part()
-    expected, process = pixels.of(pictures, do_normalize=False), pixels.clip.subject.process
+    expected, process = pixels.of(pictures, do_normalize=False), pixels.clip.processors.process
     for name, call in (("call", part), ("preprocess", part.preprocess)):
         values = process(call, pictures, do_normalize=False, return_tensors="pt")["pixel_values"]
         compare.equal(to_array(values), expected, name=f"pixels of {name}")

@@ -39,11 +39,11 @@ def pixels(clip: Clip, compare: Compare, evidence: Evidence) -> Pixels:
 
 def test_settings_can_be_followed(clip: Clip, compare: Compare, evidence: Evidence) -> None:
     """The image processor's files say what can be done: sizes in pixels, a known filter, three means and deviations."""
-    if not clip.subject.checkpoint.has_image_processor:
+    if not clip.checkpoint.has_image_processor:
         evidence.not_run("the checkpoint has no image processor (preprocessor_config.json)")
-    problem = settings_problem(clip.subject.checkpoint)
+    problem = settings_problem(clip.checkpoint)
     if problem is not None:
-        clip.subject.processor("AutoImageProcessor")  # where the library cannot build one either, that is the finding
+        clip.processors.load("AutoImageProcessor")  # where the library cannot build one either, that is the finding
         compare.fail(
             problem.what,
             (problem.fix or "settings that can be followed").rstrip("."),
@@ -147,7 +147,7 @@ def test_orientation_of_the_file_is_not_applied(pixels: Pixels) -> None:
 
 def test_defaults_are_clip_as_released(pixels: Pixels, compare: Compare) -> None:
     """CLIPImageProcessor() without a file has the documented settings, and does what they say: 224, bicubic, 1/255."""
-    made, picture = pixels.clip.subject.made("CLIPImageProcessor"), flat_image(90, 41)
+    made, picture = pixels.clip.processors.construct("CLIPImageProcessor"), flat_image(90, 41)
     compare.equal(PixelSettings.from_dict(made.to_dict()), PixelSettings(), name="settings")
     expected = preprocess(picture, PixelSettings(), passes=pixels.passes(made))[None]  # (1, channels, 224, 224)
     budget = pixels.budget(PixelSettings(), processor=made)
@@ -160,7 +160,7 @@ def test_what_is_saved_is_loaded_again(pixels: Pixels, compare: Compare, route: 
     pictures = [flat_image(90, 41), flat_image(9, 7)]
     with TemporaryDirectory(prefix="clip-eval-") as directory:
         pixels.processor(route).save_pretrained(directory)
-        again = pixels.clip.subject.processor(route, source=Path(directory))
+        again = pixels.clip.processors.load(route, source=Path(directory))
         part = getattr(again, "image_processor", again)
         compare.equal(PixelSettings.from_dict(part.to_dict()), pixels.settings, name="settings")
         before = pixels.of(pictures, processor=pixels.processor(route))

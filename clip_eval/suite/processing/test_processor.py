@@ -25,7 +25,7 @@ def pixels(clip: Clip, compare: Compare, evidence: Evidence) -> Pixels:
 @pytest.fixture
 def encoder(clip: Clip, evidence: Evidence) -> BytePairEncoder:
     """The tokenizer's own rules, read from its files."""
-    if not clip.subject.checkpoint.has_tokenizer:
+    if not clip.checkpoint.has_tokenizer:
         evidence.not_run("the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
     return encoder_of(clip)
 
@@ -36,26 +36,26 @@ def test_every_class_builds_one(clip: Clip, compare: Compare, evidence: Evidence
 
     Where several cannot for one reason, the most basic of them says it, and the others are not run because of that.
     """
-    processors = clip.subject.processors
+    processors = clip.processors
     if reason := processors.missing(class_name):
         evidence.not_run(reason)
     if reason := processors.obstacle(class_name):
         evidence.not_applicable(reason)
     if finding := processors.finding(class_name):
         raise finding
-    compare.equal(callable(clip.subject.processor(class_name)), True, name=f"what {class_name} builds can be called")
+    compare.equal(callable(clip.processors.load(class_name)), True, name=f"what {class_name} builds can be called")
 
 
 def test_keys_are_the_documented_ones(clip: Clip, compare: Compare, pixels: Pixels, encoder: BytePairEncoder) -> None:
     """Texts and images together give input_ids, attention_mask and pixel_values; each alone gives its own keys."""
-    processor, picture = clip.subject.processor(), make_pictures()["square"]
-    both = clip.subject.process(processor, text=["a", "b c"], images=picture, return_tensors="pt", padding=True)
+    processor, picture = clip.processors.load(), make_pictures()["square"]
+    both = clip.processors.process(processor, text=["a", "b c"], images=picture, return_tensors="pt", padding=True)
     compare.equal(
         sorted(both.keys()), ["attention_mask", "input_ids", "pixel_values"], name="keys for texts and images"
     )
-    text = clip.subject.process(processor, text=["a", "b c"], return_tensors="pt", padding=True)
+    text = clip.processors.process(processor, text=["a", "b c"], return_tensors="pt", padding=True)
     compare.equal(sorted(text.keys()), ["attention_mask", "input_ids"], name="keys for texts")
-    image = clip.subject.process(processor, images=picture, return_tensors="pt")
+    image = clip.processors.process(processor, images=picture, return_tensors="pt")
     compare.equal(sorted(image.keys()), ["pixel_values"], name="keys for images")
     for name, dtype in (("input_ids", "int64"), ("attention_mask", "int64"), ("pixel_values", "float32")):
         compare.equal(str(both[name].dtype).removeprefix("torch."), dtype, name=f"dtype of {name}")
@@ -63,8 +63,8 @@ def test_keys_are_the_documented_ones(clip: Clip, compare: Compare, pixels: Pixe
 
 def test_texts_and_images_do_not_mix(clip: Clip, compare: Compare, pixels: Pixels, encoder: BytePairEncoder) -> None:
     """Texts and images given together are processed as each is alone."""
-    processor, picture = clip.subject.processor(), make_pictures()["portrait"]
-    both = clip.subject.process(processor, text=list(TEXTS), images=picture, return_tensors="pt", padding=True)
+    processor, picture = clip.processors.load(), make_pictures()["portrait"]
+    both = clip.processors.process(processor, text=list(TEXTS), images=picture, return_tensors="pt", padding=True)
     expected = encoder.batch(TEXTS, padding=True)
     compare.equal(both["input_ids"], expected.input_ids, name="input_ids beside images")
     compare.equal(both["attention_mask"], expected.attention_mask, name="attention_mask beside images")

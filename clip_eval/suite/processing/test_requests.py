@@ -90,15 +90,15 @@ def test_multimodal_token_types(clip: Clip, compare: Compare, kind: str | None) 
 
 def _made(clip: Clip, maker: str) -> Any:
     """The tokenizer that knows all requests, alone or in a processor."""
-    tokenizer = tiny_tokenizer(clip.subject, "CLIPTokenizerFast")
+    tokenizer = tiny_tokenizer(clip.processors, "CLIPTokenizerFast")
     if maker == "tokenizer":
         return tokenizer
-    pictures = clip.subject.made("CLIPImageProcessor")
-    return clip.subject.made("CLIPProcessor", image_processor=pictures, tokenizer=tokenizer)
+    pictures = clip.processors.construct("CLIPImageProcessor")
+    return clip.processors.construct("CLIPProcessor", image_processor=pictures, tokenizer=tokenizer)
 
 
 def _asked(clip: Clip, made: Any, kind: str | None, **options: Any) -> Any:
-    return clip.subject.process(made, text=list(TEXTS), padding=True, return_tensors=kind, **options)
+    return clip.processors.process(made, text=list(TEXTS), padding=True, return_tensors=kind, **options)
 
 
 def _expect(compare: Compare, found: Any, key: str, value: Any, kind: str | None, request: str) -> None:

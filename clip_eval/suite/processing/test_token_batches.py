@@ -56,7 +56,7 @@ TRUNCATION: dict[str, dict[str, Any]] = {
 @pytest.fixture
 def encoder(clip: Clip, evidence: Evidence) -> BytePairEncoder:
     """The tokenizer's own rules, read from its files."""
-    if not clip.subject.checkpoint.has_tokenizer:
+    if not clip.checkpoint.has_tokenizer:
         evidence.not_run("the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
     return encoder_of(clip)
 
@@ -78,9 +78,9 @@ def test_padding_follows_the_rules(clip: Clip, compare: Compare, encoder: BytePa
 def test_rows_can_be_padded_later(clip: Clip, compare: Compare, encoder: BytePairEncoder) -> None:
     """tokenizer.pad(), which data loaders call, makes of plain rows what padding=True makes of their texts."""
     for route in _tokenizers(clip):
-        tokenizer, rows = clip.subject.processor(route), _call(clip, route, SHORT)
+        tokenizer, rows = clip.processors.load(route), _call(clip, route, SHORT)
         expected = expected_batch(encoder, route, SHORT, padding=True)
-        observed = clip.subject.process(tokenizer.pad, dict(rows), return_tensors="np")
+        observed = clip.processors.process(tokenizer.pad, dict(rows), return_tensors="np")
         compare.equal(observed["input_ids"], expected.input_ids, name=f"input_ids padded later by {route}")
         compare.equal(observed["attention_mask"], expected.attention_mask, name=f"mask padded later by {route}")
 
@@ -233,14 +233,14 @@ def test_threads_get_the_ids_of_their_own_texts(
     options: dict[str, Any] = {"padding": "max_length", "max_length": 50, "truncation": True}
     batches = [[f"{text} {number}" for text in SHORT] for number in range(16)]
     expected = [expected_batch(encoder, route, texts, **options).input_ids for texts in batches]
-    loaded = clip.subject.processor(route)
+    loaded = clip.processors.load(route)
 
     def work() -> list[Any]:
         loaded(text=batches[0], **options)  # the settings are now those of every call to come
         with ThreadPoolExecutor(max_workers=4) as pool:
             return list(pool.map(lambda texts: loaded(text=texts, return_tensors="np", **options), batches))
 
-    observed = clip.subject.process(work)
+    observed = clip.processors.process(work)
     for number, (found, right) in enumerate(zip(observed, expected, strict=True)):
         compare.equal(found["input_ids"], right, name=f"input_ids of batch {number}")
 
@@ -272,7 +272,7 @@ def _is_limited(encoder: BytePairEncoder, route: str, length: int) -> bool:
 
 
 def _call(clip: Clip, route: str, texts: Any, **options: Any) -> Any:
-    return clip.subject.process(clip.subject.processor(route), text=_as_given(texts), **options)
+    return clip.processors.process(clip.processors.load(route), text=_as_given(texts), **options)
 
 
 def _as_given(texts: Any) -> Any:
@@ -280,7 +280,7 @@ def _as_given(texts: Any) -> Any:
 
 
 def _settings(clip: Clip, route: str) -> dict[str, object]:
-    tokenizer = tokenizer_of(clip.subject.processor(route))
+    tokenizer = tokenizer_of(clip.processors.load(route))
     names = ("padding_side", "truncation_side", "model_max_length", "pad_token_id", "bos_token_id", "eos_token_id")
     return {name: getattr(tokenizer, name) for name in names}
 

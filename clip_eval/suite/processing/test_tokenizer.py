@@ -41,7 +41,7 @@ DEFAULT_PAD_TOKEN_ID = 1
 @pytest.fixture
 def encoder(clip: Clip, evidence: Evidence) -> BytePairEncoder:
     """The tokenizer's own rules, read from its files."""
-    if not clip.subject.checkpoint.has_tokenizer:
+    if not clip.checkpoint.has_tokenizer:
         evidence.not_run("the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
     return encoder_of(clip)
 
@@ -50,11 +50,11 @@ def test_files_can_be_followed(clip: Clip, compare: Compare, evidence: Evidence)
     """The tokenizer's files, all together and each form alone, say what can be done: ids that are used once, merges of
     known symbols, special tokens that are there, a length that is a number.
     """
-    if not clip.subject.checkpoint.has_tokenizer:
+    if not clip.checkpoint.has_tokenizer:
         evidence.not_run("the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
     problem = files_problem(clip)
     if problem is not None:
-        directory = str(clip.subject.checkpoint.path)
+        directory = str(clip.checkpoint.path)
         where = Path(problem.where or directory)
         place = where.name if where.suffix in (".json", ".txt") else "the tokenizer's files"
         compare.fail(problem.what, (problem.fix or "files that can be followed").rstrip("."), name=f"what {place} says")
@@ -112,7 +112,7 @@ def test_copies_read_texts_as_the_original_does(
     rules = _rules(encoder, deviations, route)
     second = tokenizer_of(COPIES[copied](clip, route))
     texts = all_texts(encoder)
-    ids = plain_rows(clip.subject.process(second, list(texts))["input_ids"])
+    ids = plain_rows(clip.processors.process(second, list(texts))["input_ids"])
     compare_rows(compare, ids, rules.rows(texts), texts=texts, what=f"ids by the {copied} {route}")
     marked = copied != "saved" and not is_python(route) and deviations.hold("copies-decode-with-word-ends")
     words = "a photo of two dogs , running"
@@ -128,7 +128,7 @@ def test_decoding_gives_the_words_back(
     """Decoding, one text or a batch, gives the words of a text with a space between, with special tokens or without."""
     if reason := obstacle(clip, route):
         evidence.not_applicable(reason)
-    loaded, plain = clip.subject.processor(route), {"clean_up_tokenization_spaces": False}
+    loaded, plain = clip.processors.load(route), {"clean_up_tokenization_spaces": False}
     texts = _plain_texts(encoder)
     rows = encoder.rows(texts)
     expected, words = [encoder.decode(ids) for ids in rows], [encoder.decode(ids[1:-1]) for ids in rows]
@@ -149,7 +149,7 @@ def test_tidied_text_has_no_space_before_punctuation(
         evidence.not_applicable(reason)
     tidied = not deviations.hold("spaces-are-not-tidied")
     ids = encoder.inner("yes , a cat . is it ? a dog !")
-    decoded = clip.subject.processor(route).decode(ids, clean_up_tokenization_spaces=True)
+    decoded = clip.processors.load(route).decode(ids, clean_up_tokenization_spaces=True)
     compare.equal(
         decoded, "yes, a cat. is it? a dog!" if tidied else "yes , a cat . is it ? a dog !", name=f"text by {route}"
     )
@@ -162,7 +162,7 @@ def test_vocabulary_is_that_of_the_files(
     """get_vocab() holds each token of the files with its id, and both conversions between them agree with it."""
     if reason := obstacle(clip, route):
         evidence.not_applicable(reason)
-    tokenizer = clip.subject.processor(route)
+    tokenizer = clip.processors.load(route)
     expected = {**encoder.vocabulary, **{token.content: token.id for token in encoder.added}}
     observed = tokenizer.get_vocab()
     different = sorted(token for token in {*expected, *observed} if expected.get(token) != observed.get(token))
@@ -178,7 +178,7 @@ def test_tokens_fit_the_model(clip: Clip, compare: Compare, encoder: BytePairEnc
 
     Begin and padding token count where the config has other values than the old defaults, which nothing reads.
     """
-    text, tokenizer = clip.config.text, clip.subject.processor("AutoTokenizer")
+    text, tokenizer = clip.config.text, clip.processors.load("AutoTokenizer")
     if text.eos_token_id != LEGACY_EOS_TOKEN_ID:
         compare.equal(tokenizer.eos_token_id, text.eos_token_id, name="end token id of the config")
         if text.bos_token_id not in (None, LEGACY_BOS_TOKEN_ID):
@@ -193,7 +193,7 @@ def test_no_token_moves_the_pooling(clip: Clip, compare: Compare, encoder: ByteP
 
     A text with such a token is pooled there, and what follows it counts for nothing; other texts are as they should be.
     """
-    text, tokenizer = clip.config.text, clip.subject.processor("AutoTokenizer")
+    text, tokenizer = clip.config.text, clip.processors.load("AutoTokenizer")
     end = tokenizer.eos_token_id
     tokens = {number: token for token, number in tokenizer.get_vocab().items()}
     larger = [number for number in sorted(tokens) if number > end]
@@ -267,7 +267,7 @@ def test_processors_cut_no_text_unasked(
 
 def test_every_id_has_an_embedding(clip: Clip, compare: Compare, encoder: BytePairEncoder) -> None:
     """Every id that the tokenizer can give lies within the model's token embedding."""
-    size, tokenizer = clip.config.text.vocab_size, clip.subject.processor("AutoTokenizer")
+    size, tokenizer = clip.config.text.vocab_size, clip.processors.load("AutoTokenizer")
     compare.equal(len(tokenizer) <= size, True, name=f"{len(tokenizer)} tokens within {size} embeddings")
     outside = [token for token, number in tokenizer.get_vocab().items() if not 0 <= number < size]
     compare.equal(outside[:5], [], name="tokens without an embedding")
@@ -310,5 +310,5 @@ def _long_text(clip: Clip) -> str:
 
 
 def _tokens_of_a_long_text(clip: Clip, route: str, **options: object) -> int:
-    processed = clip.subject.process(clip.subject.processor(route), text=[_long_text(clip)], **options)
+    processed = clip.processors.process(clip.processors.load(route), text=[_long_text(clip)], **options)
     return len(processed["input_ids"][0])

@@ -36,6 +36,7 @@ def test_weights_are_those_of_the_pack(
     compare.equal(total - len(different), total, name="tensors equal to the pack's")
 
 
+@pytest.mark.needs("options")
 @pytest.mark.usefixtures("clip")
 @pytest.mark.parametrize("part", list(OUTPUTS))
 def test_outputs_match_the_record(
@@ -60,6 +61,7 @@ def test_outputs_match_the_record(
         )
 
 
+@pytest.mark.needs("surface")
 @pytest.mark.usefixtures("clip")
 def test_surface_is_approved(baseline: Baseline, clip_session: Session, compare: Compare, evidence: Evidence) -> None:
     """Types, fields, shapes, names of weights, loaded classes, config and processor files are the approved ones.
@@ -80,6 +82,7 @@ def test_surface_is_approved(baseline: Baseline, clip_session: Session, compare:
     compare.equal(len(ruling.open), 0, name=f"differences from {approved} that are not accepted")
 
 
+@pytest.mark.needs("surface")
 @pytest.mark.usefixtures("clip", "baseline")
 def test_acceptances_are_in_force(clip_session: Session, compare: Compare, evidence: Evidence) -> None:
     """Every acceptance excuses a change that is there, and none has expired.

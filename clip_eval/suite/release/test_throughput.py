@@ -29,6 +29,8 @@ from clip_eval.verdict.compare import Compare
 if TYPE_CHECKING:
     from clip_eval.throughput.worker_client import Elsewhere
 
+pytestmark = pytest.mark.needs("timing")
+
 SCOPE = "throughput"
 
 TEXTS, IMAGES = 5, 5

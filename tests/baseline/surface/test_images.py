@@ -65,7 +65,7 @@ def test_levels_tell_of_another_resize(entries: dict[str, Any], monkeypatch: Mon
         return original(self, size, 1 if resample == 3 else resample, *args, **kwargs)
 
     session = Session(Settings(model=str(CHECKPOINT), dtype="float32"))
-    if resizes_with_torchvision(session.candidate.clip.subject.processor("CLIPImageProcessor")):
+    if resizes_with_torchvision(session.candidate.clip.processors.load("CLIPImageProcessor")):
         pytest.skip("torchvision's levels are not told: they depend on the machine")
     monkeypatch.setattr(Image.Image, "resize", resize)
     changed = observed()

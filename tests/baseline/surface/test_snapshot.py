@@ -218,7 +218,7 @@ def test_a_processor_that_cannot_be_loaded_is_described_by_its_error(
     def broken(self: object, route: str, **options: object) -> None:
         raise OSError(route)
 
-    monkeypatch.setattr(type(clip.subject), "processor", broken)
+    monkeypatch.setattr(type(clip.processors), "load", broken)
     assert observe_surface(clip)["AutoTokenizer.from_pretrained()"] == "raises OSError"
 
 

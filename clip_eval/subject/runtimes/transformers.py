@@ -1,11 +1,10 @@
-"""Load a checkpoint one way and run it."""
+"""Load a checkpoint with transformers and run it: the runtime that has every capability."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,17 +15,21 @@ from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.errors import CheckpointError, Finding, NotAskable
 from clip_eval.oracle.precision import Precision
 from clip_eval.subject.calls import Call, kept
+from clip_eval.subject.entry_points import EntryPoint
 from clip_eval.subject.findings import loading_finding
 from clip_eval.subject.loading import LoadingReport, complete, report_of, said, unlike_shapes
+from clip_eval.subject.output_tree import tensors_of
 from clip_eval.subject.processors import Processors
-from clip_eval.subject.releases import MODEL_CLASSES, canonical_name, quiet, tower_of
+from clip_eval.subject.releases import MODEL_CLASSES, canonical_name, quiet, tower_of, transformers_release
+from clip_eval.subject.runtime import Capability, Runtime
+from clip_eval.subject.tensors import array_of, precision_of
 
-__all__ = ["Subject", "precision_of", "tensor_of"]
+__all__ = ["Subject", "subject_of"]
 
 
 @dataclass(slots=True)
 class Subject:
-    """A checkpoint loaded one way.
+    """A checkpoint loaded one way by transformers.
 
     Args:
         checkpoint: what lies on disk.
@@ -47,6 +50,21 @@ class Subject:
     _models: dict[str, Any] = field(default_factory=dict, repr=False)
     _reports: dict[str, LoadingReport] = field(default_factory=dict, repr=False)
     _processors: Processors | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The library and its release."""
+        return f"transformers {transformers_release()}"
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """All of them."""
+        return frozenset(Capability)
+
+    @property
+    def attention_used(self) -> str | None:
+        """The attention implementation that the full model really uses; None before it is loaded."""
+        return str(self._models["CLIPModel"].config._attn_implementation) if self.is_loaded else None
 
     @property
     def precision(self) -> Precision:
@@ -111,7 +129,19 @@ class Subject:
             return LoadingReport((), (), tuple(shapes), refusal=said(error), shapes=shapes)
         return report_of(info, model_class)
 
-    def run(
+    def run(self, entry: EntryPoint, arrays: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Run an entry point with its default options and return every tensor of the answer by dotted name.
+
+        A bare tensor, which `get_text_features` and `get_image_features` return in transformers 4, is called
+        "pooler_output", as it is in 5.
+        """
+        answer = self.answer(entry.model_class, arrays, method=entry.method)
+        return {
+            path.removeprefix(".") or "pooler_output": array_of(tensor)
+            for path, tensor in tensors_of(answer, "").items()
+        }
+
+    def answer(
         self,
         model_class: str,
         inputs: Mapping[str, NDArray[Any]],
@@ -153,13 +183,13 @@ class Subject:
         import torch
 
         model = self.model(model_class)
-        given: dict[str, Any] = {}
+        as_given: dict[str, Any] = {}
         if self.calls is not None:
-            given = {name: kept(value) for name, value in keywords.items()}
+            as_given = {name: kept(value) for name, value in keywords.items()}
         with _attending(model, attention), torch.set_grad_enabled(gradients):
             answer = (model if method == "forward" else getattr(model, method))(*arguments, **keywords)
         if self.calls is not None:
-            self.calls.append(Call(model_class, method, arguments, given, attention, gradients, answer))
+            self.calls.append(Call(model_class, method, arguments, as_given, attention, gradients, answer))
         return answer
 
     def gradients(self, model_class: str, scalar: Any) -> Iterator[tuple[str, Any]]:
@@ -175,11 +205,11 @@ class Subject:
 
         parameters = dict(self.model(model_class).named_parameters())
         trained = [parameter for parameter in parameters.values() if parameter.requires_grad]
-        found = list(torch.autograd.grad(scalar, trained, allow_unused=True))
+        gradients = list(torch.autograd.grad(scalar, trained, allow_unused=True))
         for name in reversed(parameters):
-            yield canonical_name(name, model_class), found.pop() if parameters[name].requires_grad else None
+            yield canonical_name(name, model_class), gradients.pop() if parameters[name].requires_grad else None
 
-    def another(self, model_class: str, directory: Path | None = None, **options: object) -> Any:
+    def load_again(self, model_class: str, directory: Path | None = None, **options: object) -> Any:
         """Load one more model as this subject loads its own; it is not kept.
 
         Args:
@@ -272,7 +302,7 @@ class Subject:
         return {name: self._tensor(value) for name, value in inputs.items()}
 
     @contextlib.contextmanager
-    def waiting(self, model_class: str, wait: Callable[[], None]) -> Iterator[None]:
+    def paused_at_layer(self, model_class: str, wait: Callable[[], None]) -> Iterator[None]:
         """In the block, each call of a model runs `wait` before and after its second encoder layer, or its only one."""
         layers = [
             module for module in self.model(model_class).modules() if type(module).__name__.endswith("EncoderLayer")
@@ -299,15 +329,14 @@ class Subject:
         Values of fewer than 64 bits come as float32, which holds them.
         """
         for name, tensor in self.model(model_class).state_dict().items():
-            held = tensor.detach().to("cpu")
-            yield canonical_name(name, model_class), (held if held.dtype.itemsize == 8 else held.float()).numpy()
+            yield canonical_name(name, model_class), array_of(tensor)
 
     def modules(self, model_class: str) -> dict[str, Any]:
         """Return the loaded model's own modules by canonical name, the tower itself too where the model is one."""
-        named = dict(self.model(model_class).named_modules())
-        found = {canonical_name(f"{name}.", model_class)[:-1]: module for name, module in named.items() if name}
+        modules = dict(self.model(model_class).named_modules())
+        by_name = {canonical_name(f"{name}.", model_class)[:-1]: module for name, module in modules.items() if name}
         tower = tower_of(model_class)
-        return found if tower in found else {tower: named[""], **found}
+        return by_name if tower in by_name else {tower: modules[""], **by_name}
 
     def placement(self, model_class: str) -> Iterator[tuple[str, str, str]]:
         """Yield (canonical name, dtype, device type) of every floating-point parameter and buffer."""
@@ -315,45 +344,6 @@ class Subject:
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             if tensor.is_floating_point():
                 yield canonical_name(name, model_class), str(tensor.dtype).removeprefix("torch."), tensor.device.type
-
-    def processor(self, route: str = "AutoProcessor", *, source: Path | None = None, **options: Any) -> Any:
-        """Load a processor, image processor or tokenizer through the transformers class named `route`; it is kept.
-
-        Args:
-            route: the name of a class with from_pretrained.
-            source: a directory other than the checkpoint's.
-            options: passed on to from_pretrained, such as use_fast.
-
-        Raises:
-            NotAskable: the class should build one of the checkpoint's files and does not; check
-                processor.every_class_builds_one says why.
-        """
-        return self.processors.load(route, source, options)
-
-    def made(self, class_name: str, *arguments: object, method: str | None = None, **settings: Any) -> Any:
-        """Construct an object of a transformers class, such as an image processor from its defaults; nothing is kept.
-
-        Args:
-            class_name: the class.
-            arguments: by position.
-            method: a class method that makes the object, such as "from_pretrained"; the class itself by default.
-            settings: by name.
-        """
-        import transformers
-
-        owner = getattr(transformers, class_name)
-        with quiet():
-            return (owner if method is None else getattr(owner, method))(*arguments, **settings)
-
-    def process(self, processor: Any, *args: object, **options: object) -> Any:
-        """Call a processor and return its result, silencing the library's hints about backends and padding."""
-        with quiet():
-            return processor(*args, **options)
-
-    def process_at_once(self, processor: Any, batches: Sequence[Any], **options: Any) -> list[Any]:
-        """Call a processor on each of `batches`, all at the same time, a thread each; results in order."""
-        with quiet(), ThreadPoolExecutor(len(batches)) as threads:
-            return list(threads.map(lambda images: processor(images=images, **options), batches))
 
     def _load(self, model_class: str, directory: Path | None = None, **options: object) -> tuple[Any, dict[str, Any]]:
         import torch
@@ -396,17 +386,12 @@ def _put_back(owner: object, attributes: Mapping[str, object]) -> None:
     vars(owner).update(attributes)
 
 
-def precision_of(dtype: str, device: str) -> Precision:
-    """Return how a subject of `dtype` computes on `device` under the process's current torch settings."""
-    if not device.startswith("cuda") or dtype != "float32":
-        return Precision(dtype)
-    import torch
+def subject_of(runtime: Runtime) -> Subject:
+    """Return a runtime as transformers', for what nothing else can do.
 
-    return Precision(dtype, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
-
-
-def tensor_of(array: NDArray[Any]) -> Any:
-    """Return a torch tensor on the CPU that shares the memory of `array`, strides included."""
-    import torch
-
-    return torch.from_numpy(array)
+    Raises:
+        TypeError: it is another runtime; whatever asks for this has not said what it needs.
+    """
+    if not isinstance(runtime, Subject):
+        raise TypeError(f'{runtime.name} is not transformers: mark the check with @pytest.mark.needs("...")')
+    return runtime
