@@ -307,11 +307,7 @@ def _tasks(session: Session) -> dict[str, PackedTask]:
         return {}
     served = [session.scored(task) for task in all_tasks() if task.lacks(session.dataset) is None]
     return {
-        scored.task: PackedTask(
-            dataset=scored.dataset,
-            samples=scored.samples,
-            values={score.name: tuple(score.filled.tolist()) for score in scored.scores},
-        )
+        scored.task: PackedTask(dataset=scored.dataset, samples=scored.samples, values=scored.values)
         for scored in served
     }
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,16 +36,25 @@ from clip_eval.tasks.task import Score, Scored
 from clip_eval.verdict.plain_values import Json
 from clip_eval.verdict.run_record import TaskResult, TrialOutcome
 
-if TYPE_CHECKING:
-    from clip_eval.baseline import PackedTask
-
-__all__ = ["SIGNIFICANCE", "Judgement", "against_chance", "against_reference", "judge"]
+__all__ = ["SIGNIFICANCE", "Judgement", "Reference", "against_chance", "against_reference", "judge"]
 
 SIGNIFICANCE = 0.01
 """At most one run in a hundred is called a loss where nothing was lost. Fewer than seven changed hits never are."""
 
 _GRAVITY: tuple[TrialOutcome, ...] = ("not_asked", "passed", "inconclusive", "failed")
 _NAMED_IMAGES = 5
+
+
+class Reference(Protocol):
+    """Scores to hold others against: what a pack keeps of a task, or another subject's `Scored`."""
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """The sample of each value, (values,)."""
+
+    @property
+    def values(self) -> Mapping[str, tuple[float, ...]]:
+        """Name of each score to its values, (values,), all finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,7 @@ class Judgement:
     details: Mapping[str, Json] = field(default_factory=dict)
 
 
-def judge(scored: Scored, reference: PackedTask | None = None) -> tuple[TaskResult, ...]:
+def judge(scored: Scored, reference: Reference | None = None) -> tuple[TaskResult, ...]:
     """Return what a run record holds of a task: the primary score, judged, then the others, shown beside it.
 
     Args:
@@ -130,7 +139,7 @@ def against_chance(scored: Scored) -> Judgement:
     )
 
 
-def against_reference(scored: Scored, reference: PackedTask) -> Judgement:
+def against_reference(scored: Scored, reference: Reference) -> Judgement:
     """Judge the primary score against that of an approved release over the same samples; see the module's text."""
     score = scored.primary
     if scored.samples != reference.samples:
@@ -189,7 +198,7 @@ def _net_loss(loss: Interval, score: Score) -> str:
     return f"a net loss of at most {max(loss.high, 0.0):.4f} (95 %, margin {score.margin:g}"
 
 
-def _recorded(scored: Scored, score: Score, reference: PackedTask | None) -> float | None:
+def _recorded(scored: Scored, score: Score, reference: Reference | None) -> float | None:
     """The approved release's score; None where it was not recorded on the same samples."""
     if reference is None or reference.samples != scored.samples or score.name not in reference.values:
         return None

@@ -148,6 +148,11 @@ class Scored:
         """Values that are missing because an embedding holds NaN or infinity; they count as the worst."""
         return int(np.isnan(self.primary.values).sum())
 
+    @property
+    def values(self) -> dict[str, tuple[float, ...]]:
+        """Name of each score to its values, (values,), with the worst for NaN: what a later run is paired with."""
+        return {score.name: tuple(score.filled.tolist()) for score in self.scores}
+
     def name(self, score: Score) -> str:
         """Return the name of a score in run records."""
         return f"{self.task}_{score.name}"

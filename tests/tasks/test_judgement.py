@@ -205,6 +205,12 @@ def test_without_chance_and_reference_nothing_is_judged() -> None:
     assert judge(now, packed([3.0, 4.0, 5.0], now.samples, name="median_rank"))[0].outcome == "passed"
 
 
+def test_another_subject_s_scores_are_a_reference() -> None:
+    """What a pack would keep need not come from a pack: two subjects can be held against each other."""
+    found = against_reference(scores(500, 528), scores(520, 528))
+    assert (found.outcome, found.reference) == ("failed", pytest.approx(520 / 528))
+
+
 def test_other_scores_are_shown() -> None:
     """Beside the primary score stand the others: with interval and reference, not judged."""
     top5 = Score(name="top5", values=np.ones(528), chance=5 / 48)
