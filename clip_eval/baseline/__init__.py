@@ -3,7 +3,8 @@
 A pack is a directory. `pack.json` is text for review: the checkpoint, its weights by digest, the approved
 environments, sha256 of every other file. `record.safetensors` holds one numeric record, inputs included.
 `surface-RELEASE-ATTENTION.json` holds the observable surface in one approved environment. `tasks.json` holds the
-answers to an evaluation set, and `throughput.json` how fast the release was on each of some machines, where asked for.
+values of each sample of a dataset in each task, and `throughput.json` how fast the release was on each of some
+machines, where asked for.
 """
 
 from __future__ import annotations

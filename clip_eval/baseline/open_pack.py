@@ -27,7 +27,7 @@ from clip_eval.baseline.pack import (
 )
 from clip_eval.baseline.recorded_outputs import OUTPUT_NAMES
 from clip_eval.baseline.soundness import array_fault, config_fault, input_fault, output_fault
-from clip_eval.baseline.write_pack import MANIFEST, SPEEDS, TASKS
+from clip_eval.baseline.write_pack import MANIFEST, SPEEDS, TASK_KEYS, TASKS
 from clip_eval.checkpoint.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.checkpoint.dtypes import ROUNDED_DTYPES
 from clip_eval.checkpoint.expected_tensors import expected_tensors
@@ -233,19 +233,41 @@ def _tasks(directory: Path, contents: Mapping[str, bytes]) -> dict[str, PackedTa
     if TASKS not in contents:
         return {}
     data = _json(contents[TASKS], directory / TASKS)
+    if not isinstance(data, dict) or not all(
+        isinstance(entry, dict) and entry.keys() == TASK_KEYS for entry in data.values()
+    ):
+        what = "the pack holds its task scores in another form, that of another clip-eval"
+        raise PackError(what, where=directory / TASKS, fix=_RECORD_AGAIN)
     try:
-        tasks = {name: PackedTask(**entry) for name, entry in cast("dict[str, Any]", data).items()}
-        answered = [_is_answered(task) for task in tasks.values()]
-    except (AttributeError, TypeError):
-        answered = []
-    if not answered or not all(answered):
-        _damaged("it does not hold the answers to any task", directory / TASKS)
+        tasks = {name: _task(**entry) for name, entry in data.items()}
+    except (AttributeError, TypeError, ValueError):
+        tasks = {}
+    if not tasks:
+        _damaged("it does not hold the values of any task", directory / TASKS)
     return tasks
 
 
-def _is_answered(task: PackedTask) -> bool:
-    known = isinstance(task.dataset, str) and bool(task.hits)
-    return known and all(type(hit) is bool for hit in task.hits.values())
+def _task(*, dataset: object, scores: list[str], samples: Mapping[str, list[float]]) -> PackedTask:
+    """One task; samples hold the values of all scores, one after the other, as often as a sample has values.
+
+    Raises:
+        AttributeError, TypeError, ValueError: it has another form.
+    """
+    width = len(set(scores))
+    sound = isinstance(dataset, str) and width == len(scores) > 0 and all(isinstance(name, str) for name in scores)
+    if not sound or not samples:
+        raise TypeError
+    for row in samples.values():
+        if not row or len(row) % width or not all(type(value) in (int, float) for value in row):
+            raise TypeError
+    return PackedTask(
+        dataset=str(dataset),
+        samples=tuple(sample for sample, row in samples.items() for _ in range(len(row) // width)),
+        values={
+            name: tuple(float(value) for row in samples.values() for value in row[place::width])
+            for place, name in enumerate(scores)
+        },
+    )
 
 
 def _speeds(directory: Path, contents: Mapping[str, bytes]) -> tuple[Speed, ...]:

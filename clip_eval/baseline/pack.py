@@ -71,15 +71,17 @@ class PackedTensor:
 
 @dataclass(frozen=True, slots=True)
 class PackedTask:
-    """What the approved release answered in one task.
+    """What the approved release scored in one task.
 
     Attributes:
         dataset: digest of the evaluation set.
-        hits: record id to whether the answer was right.
+        samples: the sample id of each value, (values,); those of one sample stand in a row.
+        values: name of each score to its values, (values,), all finite.
     """
 
     dataset: str
-    hits: Mapping[str, bool]
+    samples: tuple[str, ...]
+    values: Mapping[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Pack:
         recorded_in: the environment that made the numeric record.
         inputs: what the model was given.
         outputs: what it returned, by name (see `clip_eval.baseline.recorded_outputs`).
-        tasks: task name to answers; empty where the pack was recorded without an evaluation set.
+        tasks: task name to values; empty where the pack was recorded without an evaluation set.
         settings: what its other files say, by the id that a change of it has; empty in packs that state digests only.
         speeds: how fast it was, one entry a machine and release; empty where nobody asked for it.
         digest: sha256 of pack.json, which seals the other files; empty before it is written.

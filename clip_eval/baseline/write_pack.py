@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from clip_eval.baseline.pack import SCHEMA_VERSION, Approved, Environment, Pack
+from clip_eval.baseline.pack import SCHEMA_VERSION, Approved, Environment, Pack, PackedTask
 from clip_eval.files.read_write import new_directory, write_bytes
 from clip_eval.throughput.ratio import Speed
 from clip_eval.verdict.plain_values import plain
 
-__all__ = ["MANIFEST", "RECORD", "SPEEDS", "TASKS", "add_environment", "add_speed", "record_arrays", "write_pack"]
+__all__ = [
+    "MANIFEST",
+    "RECORD",
+    "SPEEDS",
+    "TASKS",
+    "TASK_KEYS",
+    "add_environment",
+    "add_speed",
+    "record_arrays",
+    "task_text",
+    "write_pack",
+]
 
 MANIFEST = "pack.json"
 RECORD = "record.safetensors"
 TASKS = "tasks.json"
 SPEEDS = "throughput.json"
+TASK_KEYS = {"dataset", "samples", "scores"}
 
 
 def write_pack(directory: Path, pack: Pack) -> None:
@@ -78,13 +90,35 @@ def record_arrays(pack: Pack) -> dict[str, NDArray[Any]]:
 def _files(pack: Pack) -> dict[str, bytes]:
     """Every file but the manifest, by name. The same pack always gives the same bytes."""
     surfaces = {environment.file: _json(entry.surface) for environment, entry in pack.environments.items()}
-    tasks = {TASKS: _json({name: asdict(task) for name, task in pack.tasks.items()})} if pack.tasks else {}
+    tasks = {TASKS: task_text(pack.tasks).encode()} if pack.tasks else {}
     speeds = {SPEEDS: _json([asdict(speed) for speed in pack.speeds])} if pack.speeds else {}
     return {RECORD: save(record_arrays(pack)), **surfaces, **tasks, **speeds}
 
 
 def _json(value: object) -> bytes:
     return (json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def task_text(tasks: Mapping[str, PackedTask]) -> str:
+    """Return `tasks.json`: one line a sample, in the order of the dataset, so that lines can be compared."""
+    return "{\n" + ",\n".join(f"{_quoted(name)}: {_task(tasks[name])}" for name in sorted(tasks)) + "\n}\n"
+
+
+def _task(task: PackedTask) -> str:
+    names = sorted(task.values)
+    rows: dict[str, list[float]] = {}
+    for sample, *values in zip(task.samples, *(task.values[name] for name in names), strict=True):
+        rows.setdefault(sample, []).extend(int(value) if value.is_integer() else value for value in values)
+    lines = ",\n".join(f"{_quoted(sample)}:{_compact(row)}" for sample, row in rows.items())
+    return f'{{"dataset": {_quoted(task.dataset)}, "scores": {_compact(names)}, "samples": {{\n{lines}\n}}}}'
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _compact(row: Sequence[float] | Sequence[str]) -> str:
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def _manifest(pack: Pack, files: Mapping[str, bytes]) -> bytes:

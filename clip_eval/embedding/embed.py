@@ -62,7 +62,7 @@ def _tokens(subject: Runtime, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
     if lengths[longest] > positions:
         raise DatasetError(
             f"the text {texts[longest]!r} has {lengths[longest]} tokens, and the model takes {positions}",
-            fix="Shorten the prompt or the name of the class",
+            fix="Shorten the prompt, the name of the class or the caption",
         )
     return {name: batch[name].numpy() for name in ("input_ids", "attention_mask")}  # (texts, tokens)
 

@@ -300,9 +300,16 @@ def _outputs(session: Session) -> dict[str, Recorded]:
 
 
 def _tasks(session: Session) -> dict[str, PackedTask]:
-    if session.dataset is None or session.dataset.zero_shot is None:
+    """The values of every task that the dataset serves."""
+    from clip_eval.tasks.task import all_tasks
+
+    if session.dataset is None:
         return {}
-    return {"zero_shot_top1": PackedTask(session.dataset.digest(), session.zero_shot.hits)}
+    served = [session.scored(task) for task in all_tasks() if task.lacks(session.dataset) is None]
+    return {
+        scored.task: PackedTask(dataset=scored.dataset, samples=scored.samples, values=scored.values)
+        for scored in served
+    }
 
 
 def _provenance(session: Session) -> dict[str, Json]:

@@ -2,8 +2,9 @@
 
 A check is a test function in `clip_eval/suite/*/test_<chapter>.py`. Its id is `chapter.name`, the first sentence of its
 docstring its promise, the rest says why it matters. A module's `SCOPE` (default "contract") says what its checks
-speak for, `needs` marks of the module and the function what they ask of the runtime. Reading source instead of
-importing keeps torch out of listings and makes deselection visible.
+speak for, `needs` marks of the module and the function what they ask of the runtime. A test of `test_tasks.py` is one
+check of each task: its chapter is the task's name. Reading source instead of importing keeps torch out of listings and
+makes deselection visible.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,9 +32,13 @@ __all__ = [
     "find_checks",
     "is_of_suite",
     "nearest_checks",
+    "task_check_id",
 ]
 
 SUITE = Path(__file__).parents[1] / "suite"
+
+_TASKS = Path(__file__).parents[1] / "tasks"
+_FOR_EACH_TASK = "test_tasks.py"
 
 _NAMED_AT_MOST = 5
 
@@ -108,6 +114,8 @@ def nearest_checks(word: str) -> tuple[str, ...]:
 def _as_id(wanted: str) -> str:
     """What pytest prints of a test as the id of its check; another text as it is, in lower case."""
     file, _, test = wanted.strip().lower().rpartition("::")
+    if Path(file).name == _FOR_EACH_TASK and "[" in test:
+        return test.partition("[")[2].removesuffix("]")
     name = test.partition("[")[0].removeprefix("test_")
     return f"{Path(file).stem.removeprefix('test_')}.{name}" if file else name.removesuffix(".py")
 
@@ -129,6 +137,17 @@ def check_id(path: Path, function: str) -> str:
     return f"{path.stem.removeprefix('test_')}.{function.removeprefix('test_')}"
 
 
+def task_check_id(function: str, task: str, score: str) -> str:
+    """Return the id of the check of one task that test `function` of test_tasks.py is; it is also the test's case.
+
+    Args:
+        function: whose name says "score" for the task's primary one.
+        task: its name.
+        score: name of its primary score.
+    """
+    return f"{task}.{function.removeprefix('test_').replace('score', score, 1)}"
+
+
 def is_of_suite(path: Path) -> bool:
     """Say whether a test file is one of the suite's own, whatever link it is reached by."""
     return path.resolve().is_relative_to(SUITE.resolve())
@@ -142,6 +161,9 @@ def find_case(name: str) -> Case | None:
     """
     file, _, test = name.partition("::")
     function, bracket, case = test.partition("[")
+    if Path(file).name == _FOR_EACH_TASK:
+        check = _by_id().get(case.removesuffix("]"))
+        return None if check is None else Case(check)
     check = _by_id().get(check_id(Path(file), function))
     return None if check is None else Case(check, case.removesuffix("]") if bracket else None)
 
@@ -153,31 +175,33 @@ def _by_id() -> dict[str, DeclaredCheck]:
 
 @cache
 def _explained() -> tuple[Explained, ...]:
-    return tuple(
-        entry for path in sorted(SUITE.rglob("test_*.py"), key=lambda path: path.name) for entry in _of_file(path)
-    )
+    found = [entry for path in SUITE.rglob("test_*.py") for entry in _of_file(path)]
+    return tuple(sorted(found, key=lambda entry: entry.check.chapter))  # stable: checks of a chapter keep their order
 
 
-def _of_file(path: Path) -> list[Explained]:
+def _of_file(path: Path) -> Iterator[Explained]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    tests = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
     scope, needs = _scope(tree), _module_needs(tree)
-    return [
-        _explain(path, node, scope, needs)
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
-    ]
+    if path.name != _FOR_EACH_TASK:
+        yield from (_explain(check_id(path, node.name), node, scope, needs) for node in tests)
+        return
+    for task in _tasks():
+        for node in tests:
+            identity = task_check_id(node.name, task["name"], task["primary"])
+            yield _explain(identity, node, scope, needs, claim=task["claim"])
 
 
-def _explain(path: Path, node: ast.FunctionDef, scope: Scope, needs: tuple[str, ...]) -> Explained:
+def _explain(
+    identity: str, node: ast.FunctionDef, scope: Scope, needs: tuple[str, ...], *, claim: str = ""
+) -> Explained:
     promise, _, why = inspect.cleandoc(ast.get_docstring(node) or "").partition("\n\n")
-    identity = check_id(path, node.name)
-    chapter = identity.partition(".")[0]
     own = (name for decorator in node.decorator_list for name in _needs(decorator))
     check = DeclaredCheck(
         id=identity,
-        chapter=chapter,
+        chapter=identity.partition(".")[0],
         scope=scope,
-        promise=" ".join(promise.split()),
+        promise=" ".join(promise.split()).replace("{claim}", claim),
         needs=tuple(sorted({*needs, *own})),
     )
     return Explained(check, why, node.lineno)
@@ -195,6 +219,16 @@ def _needs(mark: ast.expr) -> list[str]:
     if not isinstance(mark, ast.Call) or ast.unparse(mark.func) != "pytest.mark.needs":
         return []
     return [ast.literal_eval(name) for name in mark.args]
+
+
+def _tasks() -> Iterator[dict[str, str]]:
+    """The texts of each `TASK = Task(...)` in the package of tasks, by keyword."""
+    for path in sorted(_TASKS.glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TASK":
+                assert isinstance(node.value, ast.Call), path
+                texts = (keyword for keyword in node.value.keywords if isinstance(keyword.value, ast.Constant))
+                yield {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in texts}
 
 
 def _scope(tree: ast.Module) -> Scope:

@@ -67,9 +67,10 @@ def _is_part_of_a_name(word: str) -> bool:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """A check answers to its id, with the case where it has one."""
+    """A check answers to its id, with the case where it has one, and to the name of a test that is called so."""
     if is_of_suite(item.path) and (case := find_case(f"{item.path.name}::{item.name}")):
         item.extra_keyword_matches.add(case.check.id + (f"[{case.case}]" if case.case else ""))
+        item.extra_keyword_matches.add(f"test_{case.check.id.partition('.')[2]}")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -15,7 +15,7 @@ __all__ = ["Follower"]
 
 _DOING = {
     "throughput": "timing the model",
-    "zero_shot": "scoring the dataset",
+    "tasks": "scoring the dataset",
     "compiled": "compiling the model",
 }
 

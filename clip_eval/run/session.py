@@ -4,7 +4,7 @@ first asked for.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,7 +20,8 @@ from clip_eval.verdict.run_record import SubjectInfo
 if TYPE_CHECKING:
     from clip_eval.baseline import Baseline, Pack
     from clip_eval.dataset import Dataset
-    from clip_eval.tasks.zero_shot import ZeroShotScores
+    from clip_eval.embedding.embedded import Embedded
+    from clip_eval.tasks.task import Scored, Task
 
 __all__ = ["Session"]
 
@@ -30,6 +31,7 @@ class Session:
     """One candidate, loaded one way, with everything derived from it."""
 
     settings: Settings
+    _scored: dict[str, Scored] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def candidate(self) -> Candidate:
@@ -71,13 +73,21 @@ class Session:
         return None if self.settings.dataset is None else open_dataset(self.settings.dataset)
 
     @cached_property
-    def zero_shot(self) -> ZeroShotScores:
-        """The subject's answers to the dataset's zero-shot task. Raises DatasetError where there is none."""
-        from clip_eval.tasks.zero_shot import score_zero_shot
+    def embedded(self) -> Embedded:
+        """The subject's embeddings of the dataset, for all tasks. Raises DatasetError where there is none."""
+        from clip_eval.embedding.embedded import embed_dataset
 
         if self.dataset is None:
             raise DatasetError("there is no dataset to score", fix="Add --dataset DIR")
-        return score_zero_shot(self.candidate.runtime, self.dataset)
+        return embed_dataset(self.candidate.runtime, self.dataset)
+
+    def scored(self, task: Task) -> Scored:
+        """The subject's scores in a task, computed once. Raises DatasetError where the dataset cannot serve it."""
+        from clip_eval.tasks.task import score_task
+
+        if task.name not in self._scored:
+            self._scored[task.name] = score_task(task, self.embedded)
+        return self._scored[task.name]
 
     @cached_property
     def pack(self) -> Pack | None:

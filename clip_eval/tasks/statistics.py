@@ -1,13 +1,35 @@
-"""Intervals and tests for counted answers, right or wrong. All are exact or have known coverage; none is resampled."""
+"""Intervals and tests: of answers that are right or wrong, exact or of known coverage; of other values, a bootstrap.
+
+A bootstrap resamples samples, with all values of each, since the values of one sample are not independent.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-from scipy.stats import binomtest
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest, bootstrap
 
-__all__ = ["Interval", "PairedChange", "paired_change", "wilson_interval"]
+__all__ = [
+    "Interval",
+    "PairedChange",
+    "PairedLoss",
+    "Statistic",
+    "bootstrap_interval",
+    "paired_change",
+    "paired_loss",
+    "wilson_interval",
+]
+
+Statistic: TypeAlias = Callable[[NDArray[np.intp]], float]
+"""The rows that count, (rows,), to a number."""
+
+_RESAMPLES = 2_000
+_AT_ONCE = 100  # resamples whose rows are in memory
+_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +57,19 @@ class PairedChange:
     lost: int
     p_value: float
     loss: Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedLoss:
+    """The same samples, valued twice, and how much was lost.
+
+    Attributes:
+        loss: interval of the loss; below 0 it is a gain.
+        p_value: one-sided: the share of resamples that lose nothing.
+    """
+
+    loss: Interval
+    p_value: float
 
 
 def wilson_interval(hits: int, count: int, *, confidence: float = 0.95) -> Interval:
@@ -79,3 +114,56 @@ def paired_change(
         p_value=float(binomtest(lost, lost + gained, alternative="greater").pvalue),
         loss=Interval(changed * (2 * float(share.low) - 1), changed * (2 * float(share.high) - 1)),
     )
+
+
+def bootstrap_interval(statistic: Statistic, samples: Sequence[str], *, confidence: float = 0.95) -> Interval:
+    """Return the percentile interval of a statistic over resampled samples (Efron 1979), the same in every run.
+
+    Args:
+        statistic: of rows.
+        samples: the sample of each row, (rows,); those of one sample stand in a row.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: there are fewer than two samples.
+    """
+    found = _resampled(statistic, samples, confidence)
+    return Interval(float(found.confidence_interval.low), float(found.confidence_interval.high))
+
+
+def paired_loss(loss: Statistic, samples: Sequence[str], *, confidence: float = 0.95) -> PairedLoss:
+    """Resample the loss between two runs over the same samples.
+
+    Args:
+        loss: rows to what was lost in them.
+        samples: as in `bootstrap_interval`.
+        confidence: of the interval.
+
+    Raises:
+        ValueError: there are fewer than two samples.
+    """
+    found = _resampled(loss, samples, confidence)
+    without = int((found.bootstrap_distribution <= 0).sum())
+    return PairedLoss(
+        loss=Interval(float(found.confidence_interval.low), float(found.confidence_interval.high)),
+        p_value=(1 + without) / (1 + _RESAMPLES),
+    )
+
+
+def _resampled(statistic: Statistic, samples: Sequence[str], confidence: float) -> Any:
+    firsts = [row for row, sample in enumerate(samples) if not row or sample != samples[row - 1]]
+    first = np.array(firsts)  # (samples,)
+    count = np.diff(np.append(first, len(samples)))  # (samples,): rows of each
+
+    def of_picked(picked: NDArray[np.intp]) -> float:
+        counts = count[picked]  # (picked,)
+        starts = np.repeat(first[picked] - (np.cumsum(counts) - counts), counts)  # (rows,)
+        return statistic(starts + np.arange(len(starts)))
+
+    def of_all(picked: NDArray[np.intp], *, axis: int) -> NDArray[np.float64]:
+        return np.apply_along_axis(of_picked, axis, picked)  # without the last axis
+
+    return bootstrap(
+        (np.arange(len(first)),), of_all, vectorized=True, n_resamples=_RESAMPLES, batch=_AT_ONCE,
+        method="percentile", confidence_level=confidence, random_state=np.random.default_rng(_SEED),
+    )  # fmt: skip

@@ -17,7 +17,7 @@ from support.small_clip import write_small_clip
 
 from clip_eval.baseline import Environment, Pack, PackedTask, open_pack
 from clip_eval.baseline.pack import Approved
-from clip_eval.baseline.write_pack import record_arrays, write_pack
+from clip_eval.baseline.write_pack import record_arrays, task_text, write_pack
 from clip_eval.errors import PackError
 from clip_eval.run.hermetic_pytest import run_gate
 from clip_eval.run.session import Session
@@ -263,10 +263,54 @@ def test_attention_kernels_of_the_hub_have_a_file_of_their_own() -> None:
     assert Environment("5.23.0", "org/kernel").file == "surface-5.23.0-org%2Fkernel.json"
 
 
-def test_answers_to_tasks_are_kept(session: Session, tmp_path: Path) -> None:
-    """Answers to an evaluation set travel in a file of their own; an empty one is refused."""
-    tasks = {"zero_shot_top1": PackedTask("digest", {"a": True, "b": False})}
-    write_pack(tmp_path / "pack", dataclasses.replace(session.baseline.pack, tasks=tasks))
-    assert open_pack(tmp_path / "pack").tasks == tasks
-    reseal(tmp_path / "pack", "tasks.json", b"{}")
-    assert "does not hold the answers" in refusal(tmp_path / "pack")
+TASKS = {
+    "zero_shot": PackedTask(dataset="digest", samples=("a", "b"), values={"top1": (1.0, 0.0)}),
+    "text_to_image": PackedTask(
+        dataset="digest",
+        samples=("b", "b", "a"),  # two captions and one, in another order
+        values={"recall_at_1": (1.0, 0.0, 1.0), "rank": (1.0, 4_000.0, 1.0), "distance": (-0.5, 1e-17, 0.1 + 0.2)},
+    ),
+}
+
+
+def test_values_of_tasks_are_kept(session: Session, tmp_path: Path) -> None:
+    """The values of each sample travel in a file of their own, bit for bit, also through a second writing."""
+    write_pack(tmp_path / "pack", dataclasses.replace(session.baseline.pack, tasks=TASKS))
+    found = open_pack(tmp_path / "pack")
+    assert found.tasks == TASKS
+    assert list(found.tasks["text_to_image"].values) == ["distance", "rank", "recall_at_1"]
+    write_pack(tmp_path / "again", found)
+    assert (tmp_path / "again/tasks.json").read_bytes() == (tmp_path / "pack/tasks.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{}", "does not hold the values of any task"),
+        ('{"zero_shot_top1": {"dataset": "d", "hits": {"a": true}}}', "in another form, that of another clip-eval"),
+        ('{"zero_shot": {"dataset": "d", "scores": ["top1"], "samples": {}}}', "does not hold the values"),
+        ('{"zero_shot": {"dataset": "d", "scores": ["top1"], "samples": {"a": [true]}}}', "does not hold the values"),
+        ('{"zero_shot": {"dataset": "d", "scores": ["top1"], "samples": {"a": []}}}', "does not hold the values"),
+        ('{"zero_shot": {"dataset": "d", "scores": ["a", "b"], "samples": {"a": [1]}}}', "does not hold the values"),
+        ('{"zero_shot": {"dataset": "d", "scores": ["a", "a"], "samples": {"a": [1, 1]}}}', "does not hold the values"),
+        ('{"zero_shot": {"dataset": "d", "scores": [], "samples": {"a": [1]}}}', "does not hold the values"),
+        ('{"zero_shot": {"dataset": 1, "scores": ["top1"], "samples": {"a": [1]}}}', "does not hold the values"),
+        ('{"zero_shot": {"dataset": "d", "scores": 3, "samples": [1]}}', "does not hold the values"),
+    ],
+)
+def test_other_task_files_are_refused(session: Session, tmp_path: Path, text: str, expected: str) -> None:
+    """A file without values, of the form that held hits only, or with rows that do not fit is refused."""
+    write_pack(tmp_path / "pack", dataclasses.replace(session.baseline.pack, tasks=TASKS))
+    reseal(tmp_path / "pack", "tasks.json", text.encode())
+    assert expected in refusal(tmp_path / "pack")
+
+
+def test_five_thousand_images_take_less_than_a_megabyte() -> None:
+    """One score takes 100 kB; four of images and four of five captions each, with ranks, stay below 1 MB."""
+    ids = [f"{80_000_000 + index}_p0" for index in range(5_000)]
+    captions = tuple(name for name in ids for _ in range(5))
+    hits = PackedTask(dataset="d" * 64, samples=tuple(ids), values={"top1": (1.0,) * 5_000})
+    ranked = {f"recall_at_{k}": (1.0,) * 25_000 for k in (1, 5, 10)} | {"rank": (4_321.0,) * 25_000}
+    both = {"zero_shot": hits, "text_to_image": PackedTask(dataset="d" * 64, samples=captions, values=ranked)}
+    assert len(task_text({"zero_shot": hits})) < 120_000
+    assert len(task_text(both)) < 800_000

@@ -10,8 +10,10 @@ from support.shards import write_shards
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.dataset import Dataset, open_dataset
+from clip_eval.embedding.embedded import Embedded, embed_dataset
 from clip_eval.subject import Subject
-from clip_eval.tasks.zero_shot import ZeroShotScores, score_zero_shot
+from clip_eval.tasks.task import Scored, score_task
+from clip_eval.tasks.zero_shot import TASK
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 COUNT = 70
@@ -81,24 +83,32 @@ def as_shards(as_manifest: Path, as_folders: Path, templates: str, tmp_path_fact
     return write_shards(tmp_path_factory.mktemp("shards"), texts=texts, shards=shards)
 
 
-def by_class(scores: ZeroShotScores) -> list[tuple[str, str | None]]:
-    """Return the names of the expected and the predicted class of every answer, in order of both."""
-    names = scores.task.classes
-    return sorted((names[a.expected], str(a.predicted is not None and names[a.predicted])) for a in scores.answers)
+def scored(subject: Subject, root: Path) -> tuple[Embedded, Scored]:
+    """Return the embeddings and the zero-shot scores of a dataset."""
+    embedded = embed_dataset(subject, open_dataset(root))
+    return embedded, score_task(TASK, embedded)
+
+
+def by_class(embedded: Embedded, scores: Scored) -> list[tuple[str | None, float]]:
+    """Return the label of every sample and whether it was hit, in order of both."""
+    assert scores.samples == tuple(sample.id for sample in embedded.samples)
+    labels = [sample.label for sample in embedded.samples]
+    return sorted(zip(labels, scores.primary.values.tolist(), strict=True), key=str)
 
 
 def test_scores_do_not_depend_on_the_format(
     subject: Subject, as_folders: Path, as_shards: Path, as_manifest: Path
 ) -> None:
     """Folders and shards of the same images and classes have the same answers; the manifest's are as good."""
-    folders, shards = (score_zero_shot(subject, open_dataset(root)) for root in (as_folders, as_shards))
-    assert by_class(folders) == by_class(shards)
+    (in_folders, folders), (in_shards, shards) = (scored(subject, root) for root in (as_folders, as_shards))
+    assert by_class(in_folders, folders) == by_class(in_shards, shards)
+    assert folders.details == shards.details
     assert folders.unreadable == shards.unreadable == ()
-    assert folders.score > 0.9
-    manifest = score_zero_shot(subject, open_dataset(as_manifest))
-    assert len(manifest.answers) == len(folders.answers) == COUNT
+    assert folders.primary.value > 0.9
+    _, manifest = scored(subject, as_manifest)
+    assert len(manifest.samples) == len(folders.samples) == COUNT
     # The manifest's task has the classes of the whole dataset, so that it is a little harder.
-    assert manifest.score <= folders.score
+    assert manifest.primary.value <= folders.primary.value
     assert len({manifest.dataset, folders.dataset, shards.dataset}) == 3
 
 
@@ -107,7 +117,7 @@ def test_what_cannot_be_read_is_named_in_the_score(subject: Subject, as_shards: 
     root = shutil.copytree(as_shards, tmp_path / "shards")
     shard = root / "test" / "1.tar"
     shard.write_bytes(shard.read_bytes()[:20_000])
-    scores = score_zero_shot(subject, open_dataset(root))
-    assert COUNT > len(scores.answers) >= COUNT // 2
+    _, scores = scored(subject, root)
+    assert COUNT > len(scores.samples) >= COUNT // 2
     assert any(place.startswith("test/1.tar: ") for place in scores.unreadable)
     assert all(place.startswith("test/1.tar") for place in scores.unreadable)

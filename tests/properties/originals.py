@@ -148,7 +148,7 @@ def _write_pack(directory: Path, raw: dict[str, Any]) -> None:
         recorded_in=environment,
         inputs=inputs,
         outputs={name: Recorded(value, value) for name, value in zeros.items()},
-        tasks={"zero_shot_top1": PackedTask(digest, {"1": True, "2": False})},
+        tasks={"zero_shot": PackedTask(dataset=digest, samples=("1", "2"), values={"top1": (1.0, 0.0)})},
         settings={"checkpoint.tokenizer.model_max_length": 16},
         speeds=(speed,),
     )

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
-from support.datasets import SETTINGS, samples, write_dataset
-from support.small_clip import write_small_clip
+from support.datasets import SETTINGS, write_dataset
+from support.embedded import embedded, sample
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.dataset import open_dataset
 from clip_eval.dataset.settings import ZeroShot
-from clip_eval.embedding.embed import embed_images, embed_texts, unit
+from clip_eval.embedding.embed import embed_images, embed_texts
+from clip_eval.embedding.embedded import Embedded, embed_dataset
 from clip_eval.errors import DatasetError
 from clip_eval.subject import Subject
-from clip_eval.tasks.zero_shot import ZeroShotScores, score_zero_shot
+from clip_eval.tasks.judgement import judge
+from clip_eval.tasks.task import Scored, score_task
+from clip_eval.tasks.zero_shot import TASK
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
-
-
-@pytest.fixture(scope="module")
-def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
-    """A small random checkpoint with its processor."""
-    return Subject(open_checkpoint(write_small_clip(tmp_path_factory.mktemp("small"))), "float32")
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +38,9 @@ def trained() -> Subject:
 def part_of_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset of 70 shipped images, which is more than one batch."""
     whole, root = open_dataset(FIXTURES / "shapes-dataset"), tmp_path_factory.mktemp("shapes")
-    for sample, _ in zip(whole.samples(), range(70), strict=False):
-        (root / sample.path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(whole.root / sample.path, root / sample.path)
+    for known, _ in zip(whole.samples(), range(70), strict=False):
+        (root / known.path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(whole.root / known.path, root / known.path)
     shutil.copy(whole.root / "dataset.toml", root)
     lines = (whole.root / "manifest.jsonl").read_bytes().splitlines(keepends=True)[:70]
     (root / "manifest.jsonl").write_bytes(b"".join(lines))
@@ -49,52 +48,18 @@ def part_of_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shapes_scores(trained: Subject, part_of_shapes: Path) -> ZeroShotScores:
-    """The trained checkpoint's answers."""
-    return score_zero_shot(trained, open_dataset(part_of_shapes))
+def shapes(trained: Subject, part_of_shapes: Path) -> Embedded:
+    """The trained checkpoint's embeddings."""
+    return embed_dataset(trained, open_dataset(part_of_shapes))
 
 
-def test_embeddings_are_those_of_the_model(subject: Subject) -> None:
-    """Unit rows, equal to CLIPModel's own normalised embeddings of what the processor makes."""
-    images = [Image.effect_noise((40, 50), 60), Image.new("RGBA", (33, 90), (9, 90, 200, 255))]
-    texts = ["a red dog", "a cat"]
-    batch = subject.processors.process(
-        subject.processors.load(), text=texts, images=images, padding=True, return_tensors="pt"
-    )
-    out = subject.model("CLIPModel")(**batch)
-    for observed, expected in (
-        (embed_images(subject, images), out.image_embeds),
-        (embed_texts(subject, texts), out.text_embeds),
-    ):
-        assert observed.dtype == np.float64
-        np.testing.assert_allclose(observed, expected.detach().numpy(), atol=1e-6)
-        np.testing.assert_allclose(np.linalg.norm(observed, axis=1), 1, atol=1e-12)
+@pytest.fixture(scope="module")
+def shapes_scores(shapes: Embedded) -> Scored:
+    """Its scores."""
+    return score_task(TASK, shapes)
 
 
-def test_texts_may_fill_several_batches(subject: Subject) -> None:
-    """A text's embedding does not depend on the batch it is in, whose padding differs."""
-    texts = ["a red dog " * (index % 3) + "cat" for index in range(70)]
-    together = embed_texts(subject, texts)
-    assert together.shape == (70, 24)
-    np.testing.assert_allclose(together[69], embed_texts(subject, texts[69:])[0], atol=1e-5)
-
-
-def test_unit_of_what_has_no_direction_is_nan() -> None:
-    """Zero, infinite and NaN vectors have no direction, and no number stands in for one."""
-    found = unit(np.array([[3.0, 4.0], [0.0, 0.0], [np.inf, 1.0], [np.nan, 1.0]]))
-    np.testing.assert_allclose(found[0], [0.6, 0.8])
-    assert np.isnan(found[1:]).any(axis=1).all()
-
-
-def test_long_texts_are_refused(subject: Subject) -> None:
-    """A prompt with more tokens than the model has positions is an error: cut off, it is another prompt."""
-    with pytest.raises(DatasetError, match="has 102 tokens, and the model takes 16"):
-        embed_texts(subject, ["cat", "cat " * 100])
-
-
-def test_scores_are_those_of_a_plain_loop(
-    trained: Subject, shapes_scores: ZeroShotScores, part_of_shapes: Path
-) -> None:
+def test_scores_are_those_of_a_plain_loop(trained: Subject, shapes_scores: Scored, part_of_shapes: Path) -> None:
     """Every answer equals the one computed image by image, and the score is the share of hits."""
     dataset = open_dataset(part_of_shapes)
     assert dataset.zero_shot is not None
@@ -103,24 +68,25 @@ def test_scores_are_those_of_a_plain_loop(
     for name in names:
         rows = np.stack([embed_texts(trained, [prompt.format(name)])[0] for prompt in prompts])
         classes.append(rows.mean(axis=0) / np.linalg.norm(rows.mean(axis=0)))
-    for sample, answer in list(zip(dataset.samples(), shapes_scores.answers, strict=True))[::7]:
-        with Image.open(dataset.root / sample.path) as image:
+    hits = shapes_scores.primary.values.tolist()
+    for known, name, hit in list(zip(dataset.samples(), shapes_scores.samples, hits, strict=True))[::7]:
+        with Image.open(dataset.root / known.path) as image:
             cosines = np.stack(classes) @ embed_images(trained, [image])[0]
-        assert answer.sample == sample.id
-        assert names[answer.expected] == sample.label
-        assert answer.predicted == int(np.argmax(cosines))
-    assert shapes_scores.score == sum(shapes_scores.hits.values()) / 70
-    assert len(shapes_scores.hits) == 70
+        assert name == known.id
+        assert hit == (names[int(np.argmax(cosines))] == known.label)
+    assert shapes_scores.primary.value == sum(hits) / 70
+    assert len(hits) == 70
 
 
-def test_a_trained_checkpoint_knows_its_shapes(shapes_scores: ZeroShotScores) -> None:
+def test_a_trained_checkpoint_knows_its_shapes(shapes_scores: Scored) -> None:
     """The shipped checkpoint names coloured shapes in images that it never saw; chance is one in 48."""
-    assert shapes_scores.score > 2 / 3
+    assert shapes_scores.primary.value > 2 / 3
+    assert shapes_scores.primary.chance == 1 / 48
     assert shapes_scores.unreadable == ()
     assert shapes_scores.not_finite == 0
 
 
-def test_labels_come_from_the_manifest(trained: Subject, part_of_shapes: Path, tmp_path: Path) -> None:
+def test_labels_come_from_the_manifest(shapes: Embedded, part_of_shapes: Path, tmp_path: Path) -> None:
     """With labels moved on by one class the same files score next to nothing: file names have no say."""
     root = tmp_path / "moved"
     shutil.copytree(part_of_shapes, root)
@@ -130,58 +96,56 @@ def test_labels_come_from_the_manifest(trained: Subject, part_of_shapes: Path, t
     entries = [json.loads(line) for line in (root / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
     moved = [json.dumps({**entry, "label": following[entry["label"]]}) for entry in entries]
     (root / "manifest.jsonl").write_text("\n".join(moved), encoding="utf-8")
-    assert score_zero_shot(trained, open_dataset(root)).score < 0.2
+    dataset = open_dataset(root)
+    relabelled = replace(shapes, dataset=dataset, samples=tuple(dataset.samples()))
+    assert score_task(TASK, relabelled).primary.value < 0.2
 
 
-def test_unreadable_images_are_named(subject: Subject, tmp_path: Path) -> None:
-    """A damaged image is not scored and not forgotten; which files there were is part of the digest."""
-    dataset = open_dataset(write_dataset(tmp_path, samples(5)))
-    whole = score_zero_shot(subject, dataset)
-    paths = [sample.path for sample in dataset.samples()]
-    (dataset.root / paths[1]).write_bytes(b"no image")
-    scores = score_zero_shot(subject, dataset)
-    assert len(scores.answers) == 4
-    assert scores.unreadable == (f"{paths[1]}: not an image that Pillow knows",)
-    assert scores.dataset != whole.dataset
-
-
-def test_not_one_readable_image_is_an_error(subject: Subject, tmp_path: Path) -> None:
-    """There is no accuracy of nothing."""
-    dataset = open_dataset(write_dataset(tmp_path, samples(2)))
-    for sample in dataset.samples():
-        (dataset.root / sample.path).write_bytes(b"no image")
-    with pytest.raises(DatasetError, match="not one of 2 images can be read"):
-        score_zero_shot(subject, dataset)
-
-
-def test_a_dataset_without_the_task_is_an_error(subject: Subject, tmp_path: Path) -> None:
+def test_a_dataset_without_the_task_is_an_error(tmp_path: Path) -> None:
     """Asked for a task that the dataset does not set, the scorer says so."""
-    root = write_dataset(tmp_path, settings=SETTINGS.partition("[zero_shot]")[0])
+    dataset = open_dataset(write_dataset(tmp_path, settings=SETTINGS.partition("[zero_shot]")[0]))
+    assert TASK.lacks(dataset) == "the dataset sets no zero-shot task"
     with pytest.raises(DatasetError, match="sets no zero-shot task"):
-        score_zero_shot(subject, open_dataset(root))
+        score_task(TASK, replace(three(np.ones((3, 2))), dataset=dataset))
 
 
-def test_broken_embeddings_are_no_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subject: Subject) -> None:
+COLOURS = ZeroShot(("red", "green", "blue"), ("a {}", "{} it is"))
+
+
+def three(images: NDArray[np.float64], texts: list[float] | None = None) -> Embedded:
+    """Return three images, (3, 2), of one colour each, and texts that are all alike."""
+    samples = [sample(str(place), label=colour) for place, colour in enumerate(COLOURS.classes)]
+    row = [0.6, 0.8] if texts is None else texts
+    return embedded(samples, images, dict.fromkeys(COLOURS.texts(), row), zero_shot=COLOURS)
+
+
+def test_broken_embeddings_are_no_answers() -> None:
     """A NaN in one image's embedding costs that answer only; in a class's embedding it costs all."""
-    dataset = open_dataset(write_dataset(tmp_path, samples(3)))
-
-    def with_nan(_: object, images: list[Image.Image]) -> np.ndarray:
-        rows = np.ones((len(images), 24))  # (images, projection)
-        rows[1, 5] = np.nan
-        return rows
-
-    monkeypatch.setattr("clip_eval.tasks.zero_shot.embed_images", with_nan)
-    assert score_zero_shot(subject, dataset).not_finite == 1
-    monkeypatch.setattr("clip_eval.tasks.zero_shot.embed_texts", lambda *_: np.full((6, 24), np.nan))
-    assert score_zero_shot(subject, dataset).not_finite == 3
+    images = np.ones((3, 2))
+    images[1, 1] = np.nan
+    assert score_task(TASK, three(images)).not_finite == 1
+    everywhere = score_task(TASK, three(np.ones((3, 2)), [np.nan, 1.0]))
+    assert (everywhere.not_finite, everywhere.primary.value) == (3, 0)
+    assert judge(everywhere)[0].details["worst_classes"] == tuple(
+        {"class": name, "hits": 0, "images": 1, "taken_for": None} for name in COLOURS.classes
+    )
 
 
-def test_ties_go_to_the_class_named_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, subject: Subject) -> None:
+def test_ties_go_to_the_class_named_first() -> None:
     """A model that gives every image and text the same embedding answers the first class throughout."""
-    dataset = open_dataset(write_dataset(tmp_path, samples(6)))
-    monkeypatch.setattr("clip_eval.tasks.zero_shot.embed_images", lambda _, images: np.ones((len(images), 24)))
-    monkeypatch.setattr("clip_eval.tasks.zero_shot.embed_texts", lambda _, texts: np.ones((len(texts), 24)))
-    scores = score_zero_shot(subject, dataset)
-    assert {answer.predicted for answer in scores.answers} == {0}
-    assert scores.score == pytest.approx(1 / 3)
-    assert scores.task == ZeroShot(("red", "green", "blue"), ("a photo of a {}", "{} it is"))
+    found = score_task(TASK, three(np.ones((3, 2))))
+    assert found.primary.values.tolist() == [1, 0, 0]
+    worst = judge(found)[0].details["worst_classes"]
+    assert worst == tuple({"class": name, "hits": 0, "images": 1, "taken_for": "red"} for name in ("green", "blue"))
+
+
+def test_the_worst_classes_are_told() -> None:
+    """The class with the lowest share of hits stands first, with what it is mostly taken for."""
+    texts = {text: row for name, row in zip("ab", ([1.0, 0.0], [0.0, 1.0]), strict=True) for text in [f"a {name}"]}
+    samples = [sample(str(place), label="ab"[place > 1]) for place in range(5)]
+    images = np.array([[1.0, 0], [0, 1], [1, 0], [1, 0], [0, 1]])
+    task = ZeroShot(("a", "b"), ("a {}",))
+    assert score_task(TASK, embedded(samples, images, texts, zero_shot=task)).details["worst_classes"] == (
+        {"class": "b", "hits": 1, "images": 3, "taken_for": "a"},
+        {"class": "a", "hits": 1, "images": 2, "taken_for": "b"},
+    )

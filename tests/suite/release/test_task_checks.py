@@ -1,33 +1,35 @@
-"""The checks of the zero-shot chapter: what each says of healthy, broken and undecided answers."""
+"""The checks of tasks: what each says of healthy, broken and undecided answers."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support.datasets import SETTINGS, write_dataset
+from support.embedded import hits as scores
+from support.embedded import scored
 from support.small_clip import write_small_clip
 from support.suite_run import run_suite
 
-from clip_eval.dataset import ZeroShot
+from clip_eval.baseline import PackedTask
 from clip_eval.run.evidence import Evidence
 from clip_eval.run.session import Session
 from clip_eval.run.settings import Settings
-from clip_eval.suite.release import test_zero_shot as chapter
-from clip_eval.tasks.zero_shot import Answer, ZeroShotScores
+from clip_eval.suite.release import test_tasks as chapter
+from clip_eval.tasks.task import Score, Scored
 from clip_eval.verdict.compare import Compare, Mismatch
 
 Skipped = pytest.skip.Exception
 
 
-def scores(hits: int, count: int, *, unreadable: tuple[str, ...] = (), broken: int = 0) -> ZeroShotScores:
-    """Return scores over 48 classes; the last `broken` answers are none."""
-    task = ZeroShot(tuple(f"class {index}" for index in range(48)), ("a {}",))
-    predicted = [0] * hits + [1] * (count - hits - broken) + [None] * broken
-    return ZeroShotScores(task, tuple(Answer(str(i), 0, best) for i, best in enumerate(predicted)), unreadable, "it")
+def packed(count: int, *, but: Mapping[int, float] | None = None) -> PackedTask:
+    """Return the answers of a release that had the first `count` of 528 right, with changes."""
+    values = {index: float(index < count) for index in range(528)} | dict(but or {})
+    return PackedTask(dataset="digest", samples=tuple(map(str, values)), values={"top1": tuple(values.values())})
 
 
 def left(evidence: Evidence, kind: str) -> list[Any]:
@@ -35,11 +37,11 @@ def left(evidence: Evidence, kind: str) -> list[Any]:
     return [json.loads(str(text)) for name, text in evidence.properties if name == f"clip_eval.{kind}"]
 
 
-def top1(found: ZeroShotScores, approved: dict[str, bool] | None = None) -> Evidence:
+def top1(found: Scored, approved: PackedTask | None = None) -> Evidence:
     """Run the check on these answers and return its evidence; what it raises is left under `raised`."""
     evidence = Evidence([])
     try:
-        chapter.test_top1_is_above_chance(found, approved, evidence, Compare(evidence.measurement))
+        chapter.test_score_is_above_chance(found, approved, evidence, Compare(evidence.measurement))
     except (Mismatch, Skipped) as raised:
         evidence.properties.append(("clip_eval.raised", json.dumps(type(raised).__name__)))
     return evidence
@@ -74,10 +76,17 @@ def test_broken_embeddings_fail_a_good_score() -> None:
     assert left(top1(scores(500, 528, broken=1)), "raised") == ["Mismatch"]
 
 
+def test_a_score_of_unknown_chance_is_recorded_only() -> None:
+    """Without chance there is nothing to be above, and the score and those beside it are recorded all the same."""
+    values = scores(500, 528).primary.values
+    evidence = top1(scored(Score(name="precision", values=values), Score(name="recall", values=values)))
+    assert left(evidence, "skip")[0]["outcome"] == "not_applicable"
+    assert [task["name"] for task in left(evidence, "task")] == ["zero_shot_precision", "zero_shot_recall"]
+
+
 def test_the_approved_score_is_the_reference() -> None:
     """With the pack's answers the task result holds the approved score."""
-    approved = {str(index): index < 501 for index in range(528)}
-    assert left(top1(scores(500, 528), approved), "task")[0]["reference"] == pytest.approx(501 / 528)
+    assert left(top1(scores(500, 528), packed(501)), "task")[0]["reference"] == pytest.approx(501 / 528)
 
 
 def test_unreadable_images_fail() -> None:
@@ -91,15 +100,16 @@ def test_unreadable_images_fail() -> None:
     assert [measurement["passed"] for measurement in left(evidence, "measurement")] == [False, True]
 
 
-PACK, EMPTY_PACK = SimpleNamespace(tasks={"zero_shot_top1": None}), SimpleNamespace(tasks={})
+PACK, EMPTY_PACK = SimpleNamespace(tasks={"zero_shot": None}), SimpleNamespace(tasks={})
+OLDER_PACK = SimpleNamespace(tasks={"linear_probe": None})
 
 
-def worse(found: ZeroShotScores, approved: dict[str, bool] | None, pack: object) -> Evidence:
+def worse(found: Scored, approved: PackedTask | None, pack: object) -> Evidence:
     """Run the check against the approved release; what it raises is left under `raised`."""
     evidence, session = Evidence([]), Session(Settings(model="nowhere"))
     session.__dict__["pack"] = pack
     try:
-        chapter.test_top1_is_no_worse_than_approved(session, found, approved, evidence, Compare(evidence.measurement))
+        chapter.test_score_is_no_worse_than_approved(session, found, approved, evidence, Compare(evidence.measurement))
     except (Mismatch, Skipped) as raised:
         evidence.properties.append(("clip_eval.raised", json.dumps(type(raised).__name__)))
     return evidence
@@ -107,18 +117,19 @@ def worse(found: ZeroShotScores, approved: dict[str, bool] | None, pack: object)
 
 def test_lost_answers_fail() -> None:
     """Thirty answers lost and none gained fail; equal answers pass, and so does a balanced change."""
-    approved = {str(index): index < 500 for index in range(528)}
+    approved = packed(500)
     assert left(worse(scores(500, 528), approved, PACK), "raised") == []
     assert left(worse(scores(470, 528), approved, PACK), "raised") == ["Mismatch"]
-    swapped = approved | {"0": False, "1": False, "510": True, "511": True}
+    swapped = packed(500, but={0: 0.0, 1: 0.0, 510: 1.0, 511: 1.0})
     assert left(worse(scores(500, 528), swapped, PACK), "raised") == []
 
 
 def test_without_a_comparable_pack_nothing_is_judged() -> None:
     """No pack and a pack without answers do not apply; answers to another dataset cannot be compared."""
-    said = [left(worse(scores(5, 9), None, pack), "skip")[0] for pack in (None, EMPTY_PACK, PACK)]
-    assert [skip["outcome"] for skip in said] == ["not_applicable", "not_applicable", "not_run"]
-    assert "another dataset" in said[2]["reason"]
+    said = [left(worse(scores(5, 9), None, pack), "skip")[0] for pack in (None, EMPTY_PACK, OLDER_PACK, PACK)]
+    assert [skip["outcome"] for skip in said] == [*["not_applicable"] * 3, "not_run"]
+    assert "without this task" in said[2]["reason"]
+    assert "another dataset" in said[3]["reason"]
 
 
 @pytest.fixture(scope="module")
