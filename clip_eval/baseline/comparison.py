@@ -68,7 +68,7 @@ class Baseline:
     @property
     def checkpoint(self) -> Checkpoint:
         """The candidate on disk."""
-        return self.candidate.subject.checkpoint
+        return self.candidate.checkpoint
 
     @property
     def environment(self) -> Environment:

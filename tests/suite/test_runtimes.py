@@ -19,11 +19,14 @@ from clip_eval.subject.runtimes import RUNTIMES
 from clip_eval.verdict.run_record import CheckResult
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
-CHAPTERS = tuple(
-    path.stem.removeprefix("test_")
-    for folder in ("numbers", "processing")
-    for path in sorted((SUITE / folder).glob("test_*.py"))
-)
+
+
+def chapters(folder: str) -> tuple[str, ...]:
+    """The chapters of a folder of the suite."""
+    return tuple(path.stem.removeprefix("test_") for path in sorted((SUITE / folder).glob("test_*.py")))
+
+
+CHAPTERS = (*chapters("numbers"), *chapters("processing"))
 OPTIMUM = {"CLIPModel": ("logits_per_image", "logits_per_text", "text_embeds", "image_embeds")}
 """The entry point and the fields of a graph that optimum exports."""
 
@@ -44,15 +47,15 @@ EAGER = {"reference_values.embeddings_and_logits", "reference_values.text_tower"
 
 
 def judge(
-    checkpoint: Path, chapters: Collection[str], fields: Mapping[str, Collection[str]] | None = None
+    checkpoint: Path, wanted: Collection[str], fields: Mapping[str, Collection[str]] | None = None
 ) -> list[CheckResult]:
     """The results of chapters of the suite on a runtime that only runs."""
     run = Runner().run(
         checkpoint,
-        chapters=chapters,
+        chapters=wanted,
         during=lambda patch: patch.setitem(RUNTIMES, "transformers", exported(fields)),
     )
-    return [check for check in run.record.checks if check.id.partition(".")[0] in chapters]
+    return [check for check in run.record.checks if check.id.partition(".")[0] in wanted]
 
 
 def lacking(results: list[CheckResult]) -> set[tuple[str, str | None]]:
@@ -80,6 +83,14 @@ def test_what_an_export_does_not_hold_is_not_judged(tmp_path_factory: pytest.Tem
     nested = "towers.nested_pooled_states_are_the_towers_own"
     assert (nested, f"{RunAlone.name} gives no text_model_output of CLIPModel.") in reasons
     assert {check.id.partition(".")[0] for check in results if check.outcome == "passed"} == {"contrastive_head"}
+
+
+def test_the_interface_is_that_of_transformers(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No check of the interface is asked of another runtime, and none of speed."""
+    wanted = (*chapters("interface"), "throughput")
+    results = judge(smallest_clip(tmp_path_factory.getbasetemp()), wanted)
+    assert {check.id.partition(".")[0] for check in results} == set(wanted)
+    assert lacking(results) == {(check.id, check.case) for check in results}
 
 
 @pytest.mark.slow
