@@ -128,6 +128,7 @@ def check_id(path: Path, function: str) -> str:
     return f"{path.stem.removeprefix('test_')}.{function.removeprefix('test_')}"
 
 
+@cache
 def is_of_suite(path: Path) -> bool:
     """Say whether a test file is one of the suite's own, whatever link it is reached by."""
     return path.resolve().is_relative_to(SUITE.resolve())
