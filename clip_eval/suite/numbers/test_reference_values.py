@@ -29,7 +29,7 @@ def test_text_tower(clip: Clip, oracle: Oracle, compare: Compare, mask: str, att
     Masks: right padding, tokens hidden inside the text (padding alone cannot show a dropped mask), and none given.
     """
     out = clip.text_model(texts=TEXTS, mask=mask, attention=attention, output_hidden_states=True)
-    expected = oracle.text(texts=TEXTS, mask="padding" if mask == "none" else mask)
+    expected = oracle.of("CLIPTextModel").text(texts=TEXTS, mask="padding" if mask == "none" else mask)
     real = clip.real(TEXTS, mask)[:, :, None]  # (texts, tokens, 1)
     _stream(compare, out.hidden_states, expected.hidden_states, "text_model", real)
     compare.close(
@@ -49,7 +49,7 @@ def test_short_texts(clip: Clip, oracle: Oracle, compare: Compare) -> None:
     """
     tokens = max(3, clip.config.text.max_position_embeddings // 3)
     out = clip.text_model(texts=TEXTS, tokens=tokens, output_hidden_states=True)
-    expected = tuple(state[:, :tokens] for state in oracle.text(texts=TEXTS).hidden_states)
+    expected = tuple(state[:, :tokens] for state in oracle.of("CLIPTextModel").text(texts=TEXTS).hidden_states)
     _stream(compare, out.hidden_states, expected, "text_model", clip.real(TEXTS)[:, :tokens, None])
 
 
@@ -57,7 +57,7 @@ def test_short_texts(clip: Clip, oracle: Oracle, compare: Compare) -> None:
 def test_vision_tower(clip: Clip, oracle: Oracle, compare: Compare, attention: str | None) -> None:
     """Every hidden state and pooled state of the vision tower is what the weights and pixels determine."""
     out = clip.vision_model(images=IMAGES, attention=attention, output_hidden_states=True)
-    expected = oracle.vision(images=IMAGES)
+    expected = oracle.of("CLIPVisionModel").vision(images=IMAGES)
     _stream(compare, out.hidden_states, expected.hidden_states, "vision_model", None)
     compare.close(
         out.last_hidden_state, expected.last_hidden_state, name="last_hidden_state", module="vision_model.encoder"
