@@ -289,6 +289,16 @@ def test_xdist_changes_no_outcome(pytester: pytest.Pytester, base: Path, model: 
     assert sorted(path.name for path in (pytester.path / "out").iterdir()) == sorted(REPORTS)
 
 
+def test_no_match_under_xdist_is_a_usage_error(pytester: pytest.Pytester, model: str) -> None:
+    """-k that matches nothing ends with workers as it does without: a sentence, exit code 4 and no report."""
+    result = pytester.runpytest_subprocess(
+        *SUITE, model, "--clip-out=out", "-k", "nosuchcheck", "-n1", "-p", "no:benchmark"
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: -k matches no check: nosuchcheck. *"])
+    assert not list((pytester.path / "out").glob("*.*"))
+
+
 def test_a_worker_that_dies_makes_its_check_an_error(pytester: pytest.Pytester, model: str) -> None:
     """A check that takes its xdist worker with it, even with exit code 0, is an error, and the run cannot pass.
 

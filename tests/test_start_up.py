@@ -80,3 +80,12 @@ def test_the_look_before_a_gate_needs_no_torch(tmp_path: Path, options: str) -> 
         f"Session(Settings(model={str(model)!r}{options})).look()"
     )
     assert not {"torch", "transformers"} & set(loaded(code, tmp_path))
+
+
+def test_a_misspelt_attention_needs_no_torch(tmp_path: Path) -> None:
+    """The names of attention implementations are read, not imported, and one that is not there is refused by them."""
+    code = (
+        "import pytest; from clip_eval.errors import UsageError; from clip_eval.subject import require_attention; "
+        "pytest.raises(UsageError, require_attention, 'flash').match('nearest is flash_attention_2')"
+    )
+    assert not {"torch", "transformers"} & set(loaded(code, tmp_path))

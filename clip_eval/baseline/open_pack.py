@@ -33,7 +33,7 @@ from clip_eval.checkpoint.dtypes import ROUNDED_DTYPES
 from clip_eval.checkpoint.expected_tensors import expected_tensors
 from clip_eval.checkpoint.fingerprints import Fingerprints
 from clip_eval.errors import PackError
-from clip_eval.files.untrusted import parse_json, read_bytes
+from clip_eval.files.untrusted import complaint, parse_json, read_bytes
 from clip_eval.nearest import beside
 from clip_eval.probes.batches import Batch
 from clip_eval.throughput.ratio import Speed
@@ -160,7 +160,7 @@ def _json(content: bytes, file: Path) -> Any:
     try:
         return parse_json(content.decode(), own=True)
     except ValueError as problem:
-        raise PackError(f"the file is not JSON ({problem})", where=file, fix=_RESTORE) from problem
+        raise PackError(f"the file {complaint(problem, 'JSON')}", where=file, fix=_RESTORE) from problem
 
 
 def _damaged(what: str, file: Path) -> NoReturn:

@@ -22,6 +22,7 @@ from clip_eval.checkpoint.config import (
     parse_config,
     reading_notes,
     shown,
+    standalone_config,
     standalone_text,
     standalone_vision,
 )
@@ -97,6 +98,11 @@ class Checkpoint:
         """The stored dtype: bfloat16, float16, float32 or float64; where tensors differ, one that holds them all."""
         stored = {entry.dtype for entry in self.tensors.values()}
         return "float32" if stored == {"bfloat16", "float16"} else max(stored, key=lambda dtype: _WIDTHS[dtype])
+
+    @property
+    def standalone_config(self) -> ClipConfig:
+        """What the classes of one tower compute with; that of `CLIPModel` where the file says nothing else."""
+        return standalone_config(self.raw_config, where=str(self.path / "config.json"))
 
     @property
     def standalone_text(self) -> TextConfig:

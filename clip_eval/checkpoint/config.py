@@ -11,11 +11,12 @@ A default is taken only where a wrong one would be noticed: sizes are compared w
 
 from __future__ import annotations
 
+import contextlib
 import math
 import reprlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, NoReturn
+from dataclasses import dataclass, fields, replace
+from typing import Any, NoReturn, TypeVar
 
 from clip_eval.errors import CheckpointError
 
@@ -30,6 +31,7 @@ __all__ = [
     "parse_config",
     "reading_notes",
     "shown",
+    "standalone_config",
     "standalone_text",
     "standalone_vision",
 ]
@@ -49,6 +51,9 @@ _CLASSES = {
     _TEXT: "CLIPTextModel and CLIPTextModelWithProjection",
     _VISION: "CLIPVisionModel and CLIPVisionModelWithProjection",
 }
+
+# No tensor's shape tells them, so two classes can load the same tensors and differ in these.
+_COMPUTED_WITH = ("num_attention_heads", "hidden_act", "layer_norm_eps", "eos_token_id")
 
 # No tensor has a longer axis, and products of such sizes are still printed in a moment.
 _LARGEST = 2**40
@@ -86,6 +91,9 @@ class VisionConfig:
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
     projection_dim: int = 512
+
+
+_Tower = TypeVar("_Tower", TextConfig, VisionConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +166,29 @@ def standalone_vision(raw: Mapping[str, object], *, where: str) -> VisionConfig:
     vision = VisionConfig(**_read(VisionConfig, stated, where, _VISION))
     _check_heads(_VISION, vision, stated, where)
     return vision
+
+
+def standalone_config(raw: Mapping[str, object], *, where: str) -> ClipConfig:
+    """The config that `CLIPModel` runs with, with the classes of one tower's own values where they compute with others.
+
+    A tower that these classes cannot read, or whose width is another, does not load in them and is as in `CLIPModel`.
+
+    Args:
+        raw: a mapping that `parse_config` accepts.
+        where: the file's name, for error messages.
+    """
+    config = parse_config(raw, where=where)
+    with contextlib.suppress(CheckpointError):
+        config = replace(config, text=_computed_alone(config.text, standalone_text(raw, where=where)))
+    with contextlib.suppress(CheckpointError):
+        config = replace(config, vision=_computed_alone(config.vision, standalone_vision(raw, where=where)))
+    return config
+
+
+def _computed_alone(nested: _Tower, alone: _Tower) -> _Tower:
+    if alone.hidden_size != nested.hidden_size:
+        return nested
+    return replace(nested, **{name: getattr(alone, name) for name in _COMPUTED_WITH if hasattr(alone, name)})
 
 
 def absent_fields(raw: Mapping[str, object]) -> frozenset[str]:

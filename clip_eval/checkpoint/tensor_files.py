@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from clip_eval.checkpoint.dtypes import ROUNDED_DTYPES, round_values
 from clip_eval.errors import CheckpointError, UsageError
-from clip_eval.files.untrusted import SMALL_BYTES, opened, parse_json, shown
+from clip_eval.files.untrusted import SMALL_BYTES, complaint, opened, parse_json, shown
 
 __all__ = ["TensorEntry", "Weights", "read_header", "read_values", "value_chunks"]
 
@@ -166,7 +166,7 @@ def _parsed(header: bytes, file: Path) -> dict[str, object]:
     try:
         value = parse_json(header.decode(), own=True)
     except ValueError as problem:
-        _damaged(f"its header is not valid JSON ({problem})", file)
+        _damaged(f"its header {complaint(problem, 'JSON')}", file)
     if not isinstance(value, dict):
         _damaged("its header is not a JSON object", file)
     value.pop("__metadata__", None)

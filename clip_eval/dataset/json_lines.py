@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from clip_eval.files.untrusted import LINE_BYTES, lines_of, parse_json
+from clip_eval.files.untrusted import LINE_BYTES, complaint, lines_of, parse_json
 
 __all__ = ["Line", "read_lines"]
 
@@ -46,7 +46,7 @@ def _read(line: bytes, number: int) -> Line:
     except json.JSONDecodeError as problem:
         return Line(number, None, f"it is not JSON ({problem.msg}, column {problem.colno})")
     except ValueError as problem:  # no UTF-8, a number of thousands of digits, or brackets too deep
-        return Line(number, None, f"it is not JSON ({problem})")
+        return Line(number, None, f"it {complaint(problem, 'JSON')}")
     if not isinstance(fields, dict):
         return Line(number, None, "it is not a JSON object")
     return Line(number, fields, None)

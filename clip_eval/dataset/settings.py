@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from clip_eval.errors import DatasetError
-from clip_eval.files.untrusted import REVIEWED_BYTES, parse_toml, read_bytes, shown
+from clip_eval.files.untrusted import REVIEWED_BYTES, complaint, parse_toml, read_bytes, shown
 from clip_eval.paths import PathTemplate
 from clip_eval.paths.errors import TemplateError
 
@@ -59,7 +59,8 @@ def read_settings(file: Path) -> DatasetSettings:
         fix = f"Name a dataset: a directory with a {file.name} that can be read"
         raise DatasetError(f"the settings cannot be read ({problem.strerror})", where=file, fix=fix) from problem
     except ValueError as problem:  # not TOML, or not UTF-8
-        raise DatasetError(f"the settings are not TOML ({problem})", where=file, fix="Correct that place") from problem
+        what = f"the file of settings {complaint(problem, 'TOML')}"
+        raise DatasetError(what, where=file, fix="Correct that place") from problem
     return DatasetSettings(_template(raw, file), _zero_shot(raw, file))
 
 

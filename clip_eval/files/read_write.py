@@ -178,7 +178,7 @@ def read_json(path: str | Path, *, error: type[ClipEvalError]) -> object:
     try:
         return foreign.parse_json(text)
     except ValueError as problem:
-        raise error(f"the file is not JSON ({problem})", where=path, fix=_COPY_AGAIN) from problem
+        raise error(f"the file {foreign.complaint(problem, 'JSON')}", where=path, fix=_COPY_AGAIN) from problem
 
 
 def lacks_room(problem: BaseException) -> bool:

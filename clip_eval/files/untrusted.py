@@ -29,6 +29,7 @@ __all__ = [
     "LINE_BYTES",
     "REVIEWED_BYTES",
     "SMALL_BYTES",
+    "complaint",
     "largest_bytes",
     "lines_of",
     "opened",
@@ -70,7 +71,7 @@ _LARGEST_BYTES: Mapping[str, int] = {
 _DEEPEST = 100
 # tomllib's work grows with the square of the parts of a key.
 _KEY_PARTS = 32
-# No float holds more digits, and Python writes no integer of more than 4,300.
+# A float holds at most 309, and Python writes no integer of more than 4,300.
 _DIGITS = 300
 
 # Not from within a word, or a text of one long word would be looked through from each of its letters.
@@ -84,6 +85,20 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFDIR: "a directory",
 }
+
+
+class _Unread(ValueError):
+    """A text of the right form with something in it that is not read here; the message follows the file's name."""
+
+
+def complaint(problem: ValueError, form: str) -> str:
+    """Return what is wrong with a text that was refused, to follow what the text is, such as "is not JSON (...)".
+
+    Args:
+        problem: what `parse_json` or `parse_toml` raised.
+        form: JSON or TOML.
+    """
+    return str(problem) if isinstance(problem, _Unread) else f"is not {form} ({problem})"
 
 
 def largest_bytes(path: str | Path) -> int:
@@ -164,7 +179,8 @@ def parse_json(text: str, *, own: bool = False) -> Any:
         own: it is of a form that this package writes: no key twice, no NaN, no infinity, and no half of a character.
 
     Raises:
-        ValueError: it is not JSON, nested more than 100 deep, or holds a number of more than 300 digits.
+        ValueError: it is not JSON, nested more than 100 deep, or holds a number of more than 300 digits; see
+            `complaint`.
     """
     rules: dict[str, Any] = {"parse_int": _integer}
     if own:
@@ -172,13 +188,13 @@ def parse_json(text: str, *, own: bool = False) -> Any:
     try:
         value = json.loads(text, **rules)
     except RecursionError:
-        raise ValueError(f"it is nested more than {_DEEPEST} deep") from None
+        raise _Unread(f"is nested more than {_DEEPEST} deep") from None
     _require_shallow(value)
     if own and _HALF.search(text):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise ValueError("it holds half of a character") from None
+            raise _Unread("holds half of a character") from None
     return value
 
 
@@ -187,21 +203,25 @@ def parse_toml(text: str) -> dict[str, Any]:
 
     Raises:
         ValueError: it is not TOML, nested more than 100 deep, or holds a number of more than 300 digits or a key of
-            more than 32 parts.
+            more than 32 parts; see `complaint`.
     """
     if text.startswith("\ufeff"):
         raise ValueError("it begins with a byte order mark; save it without one")
     if _LONG_KEY.search(text):
-        raise ValueError(f"a key has more than {_KEY_PARTS} parts")
+        raise _Unread(f"holds a key of more than {_KEY_PARTS} parts")
     try:
         table = tomllib.loads(text)
     except RecursionError:
-        raise ValueError(f"it is nested more than {_DEEPEST} deep") from None
+        raise _Unread(f"is nested more than {_DEEPEST} deep") from None
     except OverflowError as problem:
         raise ValueError(str(problem)) from problem
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:  # of Python, which reads no integer of more than 4,300 digits
+        raise _Unread(f"holds a number of more than {_DIGITS} digits") from None
     for value in _require_shallow(table):
         if isinstance(value, int) and abs(value) >= 10**_DIGITS:
-            raise ValueError(f"a number has more than {_DIGITS} digits")
+            raise _Unread(f"holds a number of more than {_DIGITS} digits")
     return table
 
 
@@ -229,19 +249,19 @@ def _require_shallow(value: object) -> list[object]:
         if not inner:
             return plain
         level = inner
-    raise ValueError(f"it is nested more than {_DEEPEST} deep")
+    raise _Unread(f"is nested more than {_DEEPEST} deep")
 
 
 def _integer(text: str) -> int:
-    if len(text) > _DIGITS:
-        raise ValueError(f"a number has {len(text):,} digits")
+    if (digits := len(text.lstrip("-"))) > _DIGITS:
+        raise _Unread(f"holds a number of {digits:,} digits, and {_DIGITS} are the most")
     return int(text)
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if number - number != 0:
-        raise ValueError(f"the number {text[:40]} is too large")
+        raise _Unread(f"holds the number {text[:40]}, which is too large")
     return number
 
 
@@ -254,5 +274,5 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice[:80]} occurs twice")
+        raise _Unread(f"holds the key {twice[:80]} twice")
     return found

@@ -167,6 +167,12 @@ PATTERN_TEXTS: tuple[HardText, ...] = tuple(
             "p L N l n pL pN LN dw DW SW",
             "letters that a broken class would take out of words",
         ),
+        (
+            "escapes",
+            r"a\nb \r\n \t [\r\n] \u0041 \x41 \0 \'s %0A",
+            "spelled out, not what they stand for",
+        ),
+        ("templates", r"{} {0} $1 $0 ${a} \1 \g<0> %s %d %(a)s", "places that no replacement or format fills in"),
         # The class of a character decides where a text is cut
         (
             "letters-beside-all-else",

@@ -148,6 +148,7 @@ def task_check_id(function: str, task: str, score: str) -> str:
     return f"{task}.{function.removeprefix('test_').replace('score', score, 1)}"
 
 
+@cache
 def is_of_suite(path: Path) -> bool:
     """Say whether a test file is one of the suite's own, whatever link it is reached by."""
     return path.resolve().is_relative_to(SUITE.resolve())

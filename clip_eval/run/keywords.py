@@ -42,7 +42,8 @@ def require_match(keyword: str | None) -> None:
     command = [
         sys.executable, "-m", "pytest", str(SUITE), "-c", str(SUITE / "gate.ini"), "--rootdir",
         str(SUITE.parent.parent), "--noconftest", "--import-mode=importlib", "-p", "no:cacheprovider",
-        "-p", "clip_eval.run.keywords", "-p", "pytest_benchmark.plugin", "--collect-only", "-k", keyword,
+        "-p", "clip_eval.run.keywords", "-p", "pytest_benchmark.plugin", "--assert=plain", "--collect-only",
+        "-k", keyword,
     ]  # fmt: skip
     environment = {**child_environment(), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     with tempfile.TemporaryDirectory(prefix="clip-eval-") as empty:

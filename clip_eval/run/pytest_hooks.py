@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from clip_eval.checkpoint.changes import Watched, watch
-from clip_eval.errors import ClipEvalError, NotApplicable, NotAskable, OutputError
+from clip_eval.errors import ClipEvalError, NotApplicable, NotAskable, OutputError, UsageError
 from clip_eval.files.folder_lock import clear, owned
 from clip_eval.files.read_write import lacks_room, write_text
 from clip_eval.report import render_html, render_junit, render_markdown, terminal_failure
 from clip_eval.run.declared_checks import Case, declared_checks, find_case, is_of_suite
 from clip_eval.run.evidence import Evidence
+from clip_eval.run.keywords import nothing_matches
 from clip_eval.run.results import Outcomes, name_in_suite
 from clip_eval.run.session import Session
 from clip_eval.run.settings import REPORTS
@@ -53,6 +54,7 @@ class Recorder:
         self._facts: dict[str, Any] = {}
         self._folders = contextlib.ExitStack()
         self._unwritten: OutputError | None = None
+        self._refused: UsageError | None = None
         self._watched: Watched | None = None
 
     def prepare(self) -> None:
@@ -201,11 +203,17 @@ class Recorder:
             output["clip_eval.deselected"] = self._deselected
             output["clip_eval.facts"] = facts(self.session.candidate)
         elif self._suite_took_part and session.exitstatus != pytest.ExitCode.USAGE_ERROR:
+            self._refused = self._without_match(session)
+            if self._refused is not None:
+                session.exitstatus = self._refused.exit_code
+                return
             self._facts = self._facts or facts(self.session.candidate)
             self._finish(session)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """The verdict and its reasons, last."""
+        if self._refused is not None:
+            sys.stderr.write(f"ERROR: {self._refused}\n")
         if self.record is None:
             return
         terminalreporter.section("clip-eval")
@@ -213,6 +221,12 @@ class Recorder:
             terminalreporter.write_line(line)
         if self._unwritten is not None:
             sys.stderr.write(f"ERROR: {self._unwritten}\n")
+
+    def _without_match(self, session: pytest.Session) -> UsageError | None:
+        """Return the error of a -k that matches nothing, which under xdist is known when every worker has ended."""
+        keyword = str(self.config.option.keyword).strip()
+        nothing_left = session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and not self._announced
+        return nothing_matches(keyword) if keyword and nothing_left else None
 
     def _finish(self, session: pytest.Session) -> None:
         self.record = self._record()

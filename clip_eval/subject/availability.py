@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import shutil
+import sys
+from pathlib import Path
 
 from clip_eval.errors import UsageError
 from clip_eval.nearest import listed
@@ -69,10 +72,35 @@ def require_attention(attention: str) -> None:
 
 def _attention_names() -> list[str]:
     """Every name that a user can give; those that work everywhere first."""
+    loaded = "transformers.modeling_utils" in sys.modules  # then names may have been added to those of its source
+    names = _registered_names() if loaded else _written_names() or _registered_names()
+    known = sorted(name for name in names if not name.startswith("paged|"))
+    return [*_ALWAYS_THERE, *(name for name in known if name not in _ALWAYS_THERE)]
+
+
+def _registered_names() -> list[str]:
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    known = sorted(name for name in ALL_ATTENTION_FUNCTIONS.valid_keys() if not name.startswith("paged|"))
-    return [*_ALWAYS_THERE, *(name for name in known if name not in _ALWAYS_THERE)]
+    return list(ALL_ATTENTION_FUNCTIONS.valid_keys())
+
+
+def _written_names() -> list[str]:
+    """The names in transformers' source, because its import takes seconds and a misspelt name needs none of it.
+
+    None where its source writes them in another way.
+    """
+    package = importlib.util.find_spec("transformers")
+    if package is None or package.origin is None:
+        return []
+    tree = ast.parse(Path(package.origin).with_name("modeling_utils.py").read_bytes())
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "AttentionInterface"]
+    return [
+        key.value
+        for statement in (statement for node in classes for statement in node.body)
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "_global_mapping"
+        for key in (statement.value.keys if isinstance(statement.value, ast.Dict) else ())
+        if isinstance(key, ast.Constant) and isinstance(key.value, str)
+    ]
 
 
 def compiler_problem(device: str) -> str | None:

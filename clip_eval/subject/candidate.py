@@ -118,7 +118,13 @@ class Candidate:
         from clip_eval.subject import precision_of
 
         precision = precision_of(dtype or self.dtype, self.device)
-        return Oracle(self.checkpoint.weights(precision.dtype), self.checkpoint.config, precision, batch)
+        return Oracle(
+            self.checkpoint.weights(precision.dtype),
+            self.checkpoint.config,
+            precision,
+            batch,
+            standalone=self.checkpoint.standalone_config,
+        )
 
     def info(self, attention: str | None = None) -> SubjectInfo:
         """Return how the candidate appears in the run record.

@@ -76,6 +76,7 @@ def forced_pass(
     probe = ProbeSlice.of(question, clip.batch)
     if probe is None:
         return None
+    oracle = oracle.of(question.model_class)
     expected = probe.expected(oracle, parts)
     forced = force(
         clip.subject,

@@ -31,6 +31,7 @@ __all__ = [
     "classifier_of",
     "classifier_weights",
     "edit_tensors",
+    "new_model",
     "small_inputs",
     "small_subject",
     "write_stand_in",
@@ -159,6 +160,21 @@ def classifier_of(directory: Path, small: Subject, *, labels: int) -> Subject:
         save({**tensors, **classifier_weights(labels, width)}, metadata={"format": "pt"}),
     )
     return Subject(replace(small.checkpoint, path=directory), small.dtype, small.device, small.attention)
+
+
+def new_model(subject: Subject, class_name: str, config: Any) -> Any:
+    """Return a model made from a config, with the weights that the library draws for it: always the same ones.
+
+    Args:
+        subject: makes it.
+        class_name: the model's class.
+        config: of the model's config class.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return subject.processors.construct(class_name, config)
 
 
 def classifier_weights(labels: int, width: int) -> dict[str, NDArray[np.float32]]:

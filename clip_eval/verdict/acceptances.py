@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 from clip_eval.errors import UsageError
 from clip_eval.files.read_write import read_text
-from clip_eval.files.untrusted import REVIEWED_BYTES, parse_toml, shown
+from clip_eval.files.untrusted import REVIEWED_BYTES, complaint, parse_toml, shown
 from clip_eval.verdict.run_record import SurfaceChange
 
 __all__ = ["Acceptance", "Idle", "Ruling", "draft", "read_acceptances", "rule"]
@@ -94,7 +94,7 @@ def read_acceptances(file: str | Path) -> tuple[Acceptance, ...]:
     try:
         data = parse_toml(text)
     except ValueError as problem:
-        raise UsageError(f"the file of acceptances is not TOML ({problem})", where=file, fix=_FORM) from problem
+        raise UsageError(f"the file of acceptances {complaint(problem, 'TOML')}", where=file, fix=_FORM) from problem
     entries = data.pop(_TABLE, [])
     if data or not isinstance(entries, list):
         _refuse(f"it holds {_listed(data) or 'no'} beside [[{_TABLE}]] tables", file)

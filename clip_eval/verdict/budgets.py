@@ -44,6 +44,7 @@ __all__ = [
     "kept_memory",
     "pixels",
     "real_resize",
+    "sample",
     "slope",
 ]
 
@@ -148,6 +149,19 @@ def slope(relative: float, size: float) -> Budget:
     """
     rule = f"slope: {STEP_SIGMAS:g} * sqrt(3) * relative error of the states * size"
     return Budget(rule, STEP_SIGMAS * 3**0.5 * relative * size)
+
+
+def sample(spread: float, count: int) -> tuple[Budget, Budget]:
+    """How far the mean and the standard deviation of normally distributed values may be from 0 and from `spread`.
+
+    Args:
+        spread: their true standard deviation.
+        count: how many are drawn. The standard deviation of the mean is spread / sqrt(count), and that of the sample's
+            standard deviation spread / sqrt(2 * count).
+    """
+    mean = Budget(f"mean of a sample: {STEP_SIGMAS:g} * spread / sqrt(count)", STEP_SIGMAS * spread / count**0.5)
+    rule = f"spread of a sample: {STEP_SIGMAS:g} * spread / sqrt(2 * count)"
+    return mean, Budget(rule, STEP_SIGMAS * spread / (2 * count) ** 0.5)
 
 
 def kept_memory() -> Budget:

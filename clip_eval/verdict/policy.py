@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from clip_eval.errors import UsageError
 from clip_eval.files.read_write import read_text
-from clip_eval.files.untrusted import REVIEWED_BYTES, parse_toml, shown
+from clip_eval.files.untrusted import REVIEWED_BYTES, complaint, parse_toml, shown
 from clip_eval.verdict.run_record import SCOPES, Scope
 
 __all__ = ["Policy", "read_policy"]
@@ -48,7 +48,7 @@ def read_policy(file: str | Path) -> Policy:
     try:
         data = parse_toml(text)
     except ValueError as problem:
-        raise UsageError(f"the policy is not TOML ({problem})", where=file, fix=_FORM) from problem
+        raise UsageError(f"the policy {complaint(problem, 'TOML')}", where=file, fix=_FORM) from problem
     require, speed = data.pop("require", []), data.pop("throughput", {})
     if data:
         _refuse(f"the policy says {next(iter(data))}, which is unknown", file)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, get_args
 
 from clip_eval.errors import UsageError
-from clip_eval.files.untrusted import parse_json
+from clip_eval.files.untrusted import complaint, parse_json
 from clip_eval.verdict.measurement import Measurement
 from clip_eval.verdict.plain_values import Json, decode_float, plain
 from clip_eval.verdict.schema import fault
@@ -348,7 +348,7 @@ def _parse(text: str, *, where: object) -> Any:
     try:
         return parse_json(text, own=True)
     except ValueError as error:
-        raise UsageError(f"the run record is not valid JSON ({error})", where=where, fix=_AS_WRITTEN) from error
+        raise UsageError(f"the run record {complaint(error, 'JSON')}", where=where, fix=_AS_WRITTEN) from error
 
 
 def _refuse_newer(data: object, *, where: object) -> None:

@@ -340,9 +340,9 @@ class TestTensors:
         ("header", "data", "expected"),
         [
             (b"[1, 2]", b"", "header is not a JSON object"),
-            (b'{"a": ', b"", "header is not valid JSON"),
-            (b"\xff\xff", b"", "header is not valid JSON"),
-            (b'{"a": {}, "a": {}}', b"", "a occurs twice"),
+            (b'{"a": ', b"", "header is not JSON"),
+            (b"\xff\xff", b"", "header is not JSON"),
+            (b'{"a": {}, "a": {}}', b"", "its header holds the key a twice"),
             ({"a": 3}, b"", "the tensor a has the unknown dtype None"),
             ({"a": {"dtype": "F31", "shape": [1], "data_offsets": [0, 4]}}, bytes(4), "the unknown dtype F31"),
             ({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}, bytes(4), "no valid shape"),

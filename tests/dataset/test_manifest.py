@@ -15,9 +15,9 @@ from clip_eval.errors import DatasetError
 
 MISTAKES = [
     (b"{not json", "it is not JSON"),
-    (b'{"id": 1' + b"0" * 5000 + b"}", "it is not JSON"),
+    (b'{"id": 1' + b"0" * 5000 + b"}", "it holds a number of 5,001 digits"),
     (b"\xff\xfe", "it is not JSON"),
-    (b"[" * 100_000, "it is not JSON"),
+    (b"[" * 100_000, "it is nested more than 100 deep"),
     (b"[1]", "it is not a JSON object"),
     ({"id": None}, "`id` is missing"),
     ({"id": 7}, "`id` is no text"),

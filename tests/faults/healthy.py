@@ -109,6 +109,18 @@ def two_end_tokens(directory: Path) -> None:
     edit_json(directory / "config.json", say_both)
 
 
+def towers_that_compute_otherwise(directory: Path) -> None:
+    """Activation, heads and epsilon of the sections differ from those that are laid over them for CLIPModel."""
+    shutil.copytree(CHECKPOINT, directory)
+
+    def say_others(config: dict[str, Any]) -> None:
+        for section in ("text_config", "vision_config"):
+            config[f"{section}_dict"] = dict(config[section])
+            config[section] |= {"hidden_act": "gelu", "num_attention_heads": 2, "layer_norm_eps": 1e-3}
+
+    edit_json(directory / "config.json", say_others)
+
+
 def image_between_patches(directory: Path) -> None:
     """Images of 35 pixels in patches of 8, whose last three rows and columns no patch sees."""
     shutil.copytree(CHECKPOINT, directory)
@@ -178,6 +190,7 @@ VARIANTS = (
     Variant(id="scale_of_a_hundred_in_bfloat16", make=scale_of_a_hundred, options=BFLOAT16, slow=True),
     Variant(id="legacy_end_token", make=legacy_end_token),
     Variant(id="two_end_tokens", make=two_end_tokens, slow=True),
+    Variant(id="towers_that_compute_otherwise", make=towers_that_compute_otherwise, slow=True),
     Variant(id="image_between_patches", make=image_between_patches, slow=True),
     Variant(id="gelu", make=gelu),
     Variant(id="gelu_in_float16", make=gelu, options=FLOAT16),

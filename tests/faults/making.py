@@ -26,6 +26,7 @@ PARTS = "constructors.a_processor_is_its_parts"
 ASKED = "requests.what_is_asked_for_comes"
 MULTIMODAL = "requests.multimodal_token_types"
 SURFACE = "baseline.surface_is_approved"
+NEW = "new_models.weights_begin_as_their_config_says"
 FIVE, FOUR = SpecifierSet(">=5.0.0.dev0"), SpecifierSet("<5")
 
 
@@ -155,6 +156,30 @@ def older_sections_are_dropped(patch: MonkeyPatch) -> None:
         original(self, *args, **kwargs)
 
     wrap(patch, transformers.CLIPConfig, "__init__", init)
+
+
+@in_transformers(NEW)
+def new_weights_are_for_another_depth(patch: MonkeyPatch) -> None:
+    """Where a layer adds to the residual stream, new weights are those of a model half as deep again."""
+
+    def init(original: Any, self: Any, module: Any) -> None:
+        original(self, module)
+        if type(module).__name__ == "CLIPMLP":
+            module.fc2.weight.data.mul_((2 / 3) ** 0.5)
+
+    wrap(patch, modeling().CLIPPreTrainedModel, "_init_weights", init)
+
+
+@in_transformers(NEW)
+def new_biases_are_not_zero(patch: MonkeyPatch) -> None:
+    """The biases of attention begin at a hundredth."""
+
+    def init(original: Any, self: Any, module: Any) -> None:
+        original(self, module)
+        if type(module).__name__ == "CLIPAttention":
+            module.out_proj.bias.data.fill_(0.01)
+
+    wrap(patch, modeling().CLIPPreTrainedModel, "_init_weights", init)
 
 
 @in_transformers(DEFAULTS)

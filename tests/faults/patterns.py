@@ -65,6 +65,24 @@ def tokens_in_a_text_lose_their_signs(patch: MonkeyPatch) -> None:
     spoil_backends(patch, lambda backend: divide(backend, rf"<\|[^|]*\|>|{PATTERN}"))
 
 
+@in_transformers(IDS)
+def escapes_are_resolved(patch: MonkeyPatch) -> None:
+    r"""A backslash and an n are read as a line end, as where a text went through a program that writes \n for it."""
+    spoil_backends(patch, lambda backend: _space(backend, r"\s+|\\[nrt]", " "))
+
+
+@in_transformers(IDS)
+def references_are_filled_in(patch: MonkeyPatch) -> None:
+    """A backslash and a number, or a dollar sign and a brace, are taken for a group of a match."""
+    spoil_backends(patch, lambda backend: _space(backend, r"\s+|\\[1-9]|\$\{", " "))
+
+
+@in_transformers(IDS)
+def fields_are_filled_in(patch: MonkeyPatch) -> None:
+    """Braces around a number, and a percent sign with an s, are taken for the places of a format."""
+    spoil_backends(patch, lambda backend: _space(backend, r"\s+|\{\d\}|%[sd]", " "))
+
+
 @in_transformers(PARTS)
 def built_by_hand_it_has_another_unknown_token(patch: MonkeyPatch) -> None:
     """A tokenizer that is built by hand takes an unknown token of its own, which gets an id beyond the vocabulary."""

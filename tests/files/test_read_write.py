@@ -165,7 +165,12 @@ def test_filled_directory_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(b'{"a": ', "not JSON"), (b"\xff\xfe", "not UTF-8"), (b"[" * 100_000, "not JSON"), (None, "no such file")],
+    [
+        (b'{"a": ', "not JSON"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"[" * 100_000, "file is nested"),
+        (None, "no such file"),
+    ],
 )
 def test_unreadable_json_is_named(tmp_path: Path, content: bytes | None, expected: str) -> None:
     """A damaged or missing file is an error of the caller's kind with the file's name."""

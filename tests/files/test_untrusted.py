@@ -142,6 +142,10 @@ def test_hostile_toml_is_refused(name: str, text: str, tmp_path: Path) -> None:
     said = refusal(READERS[name], tmp_path / "f")
     if text.startswith("\ufeff"):
         assert "it begins with a byte order mark" in said
+    if "999" in text or "fff" in text:  # it is TOML, so that is not what is wrong with it
+        assert "holds a number of more than 300 digits: " in said
+    if "[[" in text:
+        assert "is nested more than 100 deep: " in said
 
 
 @pytest.mark.parametrize(
@@ -150,11 +154,11 @@ def test_hostile_toml_is_refused(name: str, text: str, tmp_path: Path) -> None:
         ("[" * 5_000 + "]" * 5_000, "nested more than 100 deep"),
         ("[" * 100_000 + "]" * 100_000, "nested more than 100 deep"),
         ("[" * 150 + "]" * 150, "nested more than 100 deep"),
-        ("9" * 5_000, "a number has 5,000 digits"),
-        ("9" * 400, "a number has 400 digits"),
-        ('{"a": 1, "a": 2}', "the key a occurs twice"),
+        ("9" * 5_000, "^holds a number of 5,000 digits, and 300 are the most"),
+        ("-" + "9" * 400, "^holds a number of 400 digits, and 300 are the most"),
+        ('{"a": 1, "a": 2}', "holds the key a twice"),
         ("NaN", "NaN is not JSON"),
-        ("1e400", "the number 1e400 is too large"),
+        ("1e400", "holds the number 1e400, which is too large"),
         (r'["\ud800"]', "half of a character"),
         ("", "Expecting value"),
     ],
@@ -234,7 +238,7 @@ def test_a_header_with_many_names_is_read_once(tmp_path: Path) -> None:
     """That a name occurs twice is found without comparing each with each; a header of 20 MB is refused unread."""
     entries = ",".join(f'"{number}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for number in range(50_000))
     header = f'{{{entries},"49999":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}}}'.encode()
-    assert "49999 occurs twice" in refusal(read_header, write_raw(tmp_path / "f", header, b""))
+    assert "49999 twice" in refusal(read_header, write_raw(tmp_path / "f", header, b""))
     assert "are the most" in refusal(read_header, write_raw(tmp_path / "f", header.ljust(20 << 20), b""))
 
 

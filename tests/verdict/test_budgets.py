@@ -128,6 +128,14 @@ def test_bounds_are_no_wider_than_healthy_models_need(checkpoint: Path, dtype: s
         assert 0.2 < np.sqrt((errors**2).mean() / (deviations**2).mean()) < 2.0
 
 
+def test_a_sample_has_the_spread_it_was_drawn_with() -> None:
+    """Mean and standard deviation of drawn values stay inside, those of values a tenth wider do not."""
+    values = normal(20_000)  # (values,)
+    means, spreads = budgets.sample(1.0, values.size)
+    assert abs(values.mean()) < means.bound
+    assert abs(values.std() - 1) < spreads.bound < abs(1.1 * values.std() - 1)
+
+
 def test_tolerances_are_named_in_one_place() -> None:
     """No module but budgets.py and rounding.py, and the oracle's epsilons from configs, states a small number."""
     allowed = {"budgets.py", "rounding.py", "config.py"}

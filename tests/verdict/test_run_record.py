@@ -130,7 +130,7 @@ def test_refuses_an_invalid_record(edit: Callable[[dict[str, Any]], object], pla
 @pytest.mark.parametrize("text", ["", "{", "[1, 2", '{"schema_version": NaN}', "[" * 100_000])
 def test_refuses_text_that_is_no_json(text: str) -> None:
     """Text that is no JSON is refused without a traceback of the parser."""
-    with pytest.raises(UsageError, match="not valid JSON"):
+    with pytest.raises(UsageError, match=r"the run record is (not JSON|nested)"):
         load(text)
 
 

@@ -91,6 +91,7 @@ class Oracle:
         precision: how the subject computes.
         batch: the inputs. Pixels are rounded to the subject's dtype here, as the model does on entry.
         interpolate: images may have another size than the model's; its position embeddings are interpolated.
+        standalone: the config that the classes of one tower compute with; by default they have the same.
     """
 
     weights: Mapping[str, Array]
@@ -98,6 +99,8 @@ class Oracle:
     precision: Precision
     batch: Batch
     interpolate: bool = False
+    standalone: ClipConfig | None = None
+    _alone: list[Oracle] = field(default_factory=list, repr=False)
     _towers: dict[str, _Tower] = field(default_factory=dict, repr=False)
     _heads: dict[tuple[int, int, str], ExpectedContrast] = field(default_factory=dict, repr=False)
     _modules: dict[str, ExpectedModules] = field(default_factory=dict, repr=False)
@@ -106,7 +109,23 @@ class Oracle:
 
     def on(self, batch: Batch) -> Oracle:
         """Return the expected values of the same weights, config and precision on another batch."""
-        return Oracle(self.weights, self.config, self.precision, batch)
+        return Oracle(self.weights, self.config, self.precision, batch, standalone=self.standalone)
+
+    def of(self, model_class: str) -> Oracle:
+        """Return the expected values of a class; those of one tower may read another config than CLIPModel does."""
+        if model_class == "CLIPModel" or self.standalone is None or self._same_values(self.standalone):
+            return self
+        if not self._alone:
+            alone = Oracle(self.weights, self.standalone, self.precision, self.batch, interpolate=self.interpolate)
+            self._alone.append(alone)
+        return self._alone[0]
+
+    def _same_values(self, other: ClipConfig) -> bool:
+        """Whether another config gives the same values; another end of text may pool these texts at the same places."""
+        ends = (self.config.text.eos_token_id, other.text.eos_token_id)
+        here, there = (pooled_positions(self.batch.input_ids, end) for end in ends)  # (texts,)
+        same_end = replace(other.text, eos_token_id=self.config.text.eos_token_id)
+        return replace(other, text=same_end) == self.config and np.array_equal(here, there)
 
     def resized(self, *, images: int, height: int, width: int, layers: int | None = None) -> Oracle:
         """Return the expected values for the first `images` images in another size, with interpolate_pos_encoding.
@@ -124,7 +143,12 @@ class Oracle:
             batch = resized_batch(self.batch, images=images, height=height, width=width)
             depth = self.config.vision.num_hidden_layers if layers is None else layers
             config = replace(self.config, vision=replace(self.config.vision, num_hidden_layers=depth))
-            self._resized[key] = Oracle(self.weights, config, self.precision, batch, interpolate=True)
+            standalone = self.standalone and replace(
+                self.standalone, vision=replace(self.standalone.vision, num_hidden_layers=depth)
+            )
+            self._resized[key] = Oracle(
+                self.weights, config, self.precision, batch, interpolate=True, standalone=standalone
+            )  # fmt: skip
         return self._resized[key]
 
     @property

@@ -155,6 +155,7 @@ def _judge(
     answer = ask(lambda: enter(clip.subject, entry, **tensors))
     if answer.refusal is not None:
         compare.fail(answer.outcome, "the states of these inputs", name=f"{entry} with {how} tensors")
+    oracle = oracle.of(entry.model_class)
     text, vision = oracle.text(texts=ROWS, mask="interior"), oracle.vision(images=ROWS)
     expected = text if entry.texts else vision
     name = f"{entry} with {how} tensors"

@@ -83,6 +83,7 @@ class _Tower:
 
 def _towers(clip: Clip, oracle: Oracle, entry: EntryPoint, output: Any, count: int) -> Iterator[_Tower]:
     nested = entry.model_class == "CLIPModel"
+    oracle = oracle.of(entry.model_class)
     if entry.texts:
         own = output.text_model_output if nested else output
         where = clip.real(count)[:, :, None]  # (texts, tokens, 1)

@@ -86,8 +86,9 @@ def _compare_rows(clip: Clip, oracle: Oracle, compare: Compare, inputs: str, row
     """Judge states and embedding of a batch made of these rows of the probe, through the tower with projection."""
     is_text = inputs == "texts"
     given = clip.texts(MOST_ROWS) if is_text else clip.images(MOST_ROWS)
-    expected = oracle.text(texts=MOST_ROWS) if is_text else oracle.vision(images=MOST_ROWS)
     model_class = "CLIPTextModelWithProjection" if is_text else "CLIPVisionModelWithProjection"
+    oracle = oracle.of(model_class)
+    expected = oracle.text(texts=MOST_ROWS) if is_text else oracle.vision(images=MOST_ROWS)
     out = clip.answer(entry_point(model_class), {name: values[rows] for name, values in given.items()})
     compare.close(
         out.last_hidden_state,

@@ -129,6 +129,7 @@ def _judged(clip: Clip, oracle: Oracle, entry: EntryPoint, output: Any) -> list[
         head = oracle.forward(images=ROWS, texts=ROWS)
         names = ("text_embeds", "image_embeds", "logits_per_text", "logits_per_image")
         return [(name, output[name], getattr(head, name)) for name in names]
+    oracle = oracle.of(entry.model_class)
     tower = oracle.text(texts=ROWS) if entry.texts else oracle.vision(images=ROWS)
     plain = entry.model_class in ("CLIPTextModel", "CLIPVisionModel")
     return [("pooled state", _pooled(clip, entry, output), tower.pooler_output if plain else tower.projected)]

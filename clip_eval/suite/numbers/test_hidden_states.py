@@ -194,6 +194,7 @@ def _layers(clip: Clip, route: str) -> int:
 
 
 def _expected(oracle: Oracle, route: str) -> ExpectedTower:
+    oracle = oracle.of(route.partition(".")[0])
     return oracle.text(texts=TEXTS) if _is_text(route) else oracle.vision(images=IMAGES)
 
 

@@ -65,7 +65,7 @@ def test_other_sizes_are_embedded_right(clip: Clip, oracle: Oracle, compare: Com
     embeddings; the class token keeps its own.
     """
     height, width = SIZES[size](clip.config.vision)
-    there = oracle.resized(images=IMAGES, height=height, width=width, layers=0)
+    there = oracle.of("CLIPVisionModel").resized(images=IMAGES, height=height, width=width, layers=0)
     out = clip.on(there.batch).vision_model(images=IMAGES, interpolate_pos_encoding=True, output_hidden_states=True)
     expected = there.vision(images=IMAGES).hidden_states[0]
     name = f"images of {height} x {width} pixels"
@@ -79,7 +79,7 @@ def test_other_sizes_by_every_way(clip: Clip, oracle: Oracle, compare: Compare, 
     are what weights and pixels determine.
     """
     height, width = _wide(clip.config.vision)
-    there = oracle.resized(images=1, height=height, width=width)
+    there = oracle.of(entry.model_class).resized(images=1, height=height, width=width)
     expected = there.vision(images=1)
     tensors = clip.subject.tensors(clip.on(there.batch).inputs(entry, images=1, texts=1))
     out = enter(clip.subject, entry, **tensors, interpolate_pos_encoding=True)

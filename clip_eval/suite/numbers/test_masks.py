@@ -85,7 +85,7 @@ def test_a_mask_of_ones_is_no_mask(clip: Clip, oracle: Oracle, compare: Compare,
     inputs = clip.inputs(entry, images=1, texts=TEXTS)
     inputs["attention_mask"] = np.ones_like(inputs["attention_mask"])  # (texts, tokens)
     out = clip.answer(entry, inputs)
-    expected = oracle.text(texts=TEXTS)
+    expected = oracle.of(entry.model_class).text(texts=TEXTS)
     if (states := _last_states(clip, entry, out)) is not None:
         compare.close(
             states, expected.last_hidden_state, name=f"{entry} states", where=clip.real(TEXTS)[:, :, None],
@@ -122,7 +122,7 @@ def test_left_padding_moves_the_text_and_not_the_pooling(clip: Clip, oracle: Ora
     inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
     out = clip.answer(entry_point("CLIPTextModel"), inputs)
     with np.errstate(invalid="ignore"):  # a padded token has no key left to attend to, and its state does not count
-        expected = oracle.on(batch).text(texts=len(batch.input_ids)).last_hidden_state
+        expected = oracle.of("CLIPTextModel").on(batch).text(texts=len(batch.input_ids)).last_hidden_state
     real = batch.attention_mask[:, :, None] == 1  # (texts, tokens, 1)
     compare.close(out.last_hidden_state, expected, name="left-padded states", where=real, module="text_model")
     places = pooled_positions(batch.input_ids, clip.config.text.eos_token_id)  # (texts,)
@@ -147,12 +147,13 @@ def test_given_positions_are_used(clip: Clip, oracle: Oracle, compare: Compare) 
     """Position ids that are given choose the position embedding of each token, whichever way texts are handed over."""
     batch = _short(clip)
     places = np.arange(batch.input_ids.shape[1])[::-1].copy()  # (tokens,)
-    expected = _repositioned(oracle, places).on(batch).text(texts=len(batch.input_ids))
+    repositioned = _repositioned(oracle, places).on(batch)
     given = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "position_ids": places[None]}
     for entry in TEXT_ENTRIES:
         inputs = {**given, **(clip.images(1) if entry.images else {})}
         out = clip.answer(entry, inputs)
         states, name = _last_states(clip, entry, out), f"{entry} at given positions"
+        expected = repositioned.of(entry.model_class).text(texts=len(batch.input_ids))
         if states is None:
             compare.close(_pooled(clip, entry, out), expected.projected, name=name, module="text_model")
         else:
@@ -210,4 +211,5 @@ def _repositioned(oracle: Oracle, places: NDArray[np.int64]) -> Oracle:
     name = "text_model.embeddings.position_embedding.weight"
     table = oracle.weights[name].copy()  # (positions, width)
     table[: len(places)] = oracle.weights[name][places]
-    return Oracle(ChainMap({name: table}, oracle.weights), oracle.config, oracle.precision, oracle.batch)  # type: ignore[arg-type]
+    weights = ChainMap({name: table}, oracle.weights)  # type: ignore[arg-type]
+    return Oracle(weights, oracle.config, oracle.precision, oracle.batch, standalone=oracle.standalone)

@@ -31,7 +31,7 @@ def test_text_tower(clip: Clip, oracle: Oracle, compare: Compare, mask: str, att
     Masks: right padding, tokens hidden inside the text (padding alone cannot show a dropped mask), and none given.
     """
     out = clip.text_model(texts=TEXTS, mask=mask, attention=attention, **clip.with_states)
-    expected = oracle.text(texts=TEXTS, mask="padding" if mask == "none" else mask)
+    expected = oracle.of("CLIPTextModel").text(texts=TEXTS, mask="padding" if mask == "none" else mask)
     real = clip.real(TEXTS, mask)[:, :, None]  # (texts, tokens, 1)
     _stream(clip, compare, out, expected.hidden_states, "text_model", real)
     compare.close(
@@ -51,7 +51,8 @@ def test_short_texts(clip: Clip, oracle: Oracle, compare: Compare) -> None:
     """
     tokens = max(3, clip.config.text.max_position_embeddings // 3)
     out = clip.text_model(texts=TEXTS, tokens=tokens, **clip.with_states)
-    expected, real = oracle.text(texts=TEXTS), clip.real(TEXTS)[:, :tokens, None]  # real: (texts, tokens, 1)
+    expected = oracle.of("CLIPTextModel").text(texts=TEXTS)
+    real = clip.real(TEXTS)[:, :tokens, None]  # (texts, tokens, 1)
     _stream(clip, compare, out, tuple(state[:, :tokens] for state in expected.hidden_states), "text_model", real)
     if not clip.with_states:
         last = expected.last_hidden_state[:, :tokens]
@@ -62,7 +63,7 @@ def test_short_texts(clip: Clip, oracle: Oracle, compare: Compare) -> None:
 def test_vision_tower(clip: Clip, oracle: Oracle, compare: Compare, attention: str | None) -> None:
     """Every hidden state and pooled state of the vision tower is what the weights and pixels determine."""
     out = clip.vision_model(images=IMAGES, attention=attention, **clip.with_states)
-    expected = oracle.vision(images=IMAGES)
+    expected = oracle.of("CLIPVisionModel").vision(images=IMAGES)
     _stream(clip, compare, out, expected.hidden_states, "vision_model", None)
     compare.close(
         out.last_hidden_state, expected.last_hidden_state, name="last_hidden_state", module="vision_model.encoder"

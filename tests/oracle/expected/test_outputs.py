@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from clip_eval.oracle.expected.outputs import ExpectedTower, Oracle
 from clip_eval.probes.batches import MOST_ROWS, Batch
 from clip_eval.run.session import Session
 from clip_eval.run.settings import Settings
-from clip_eval.verdict.compare import Expected
+from clip_eval.verdict.compare import Expected, agrees
 
 FIELDS = ("last_hidden_state", "pooler_output", "projected")
 
@@ -54,6 +56,38 @@ def test_rows_are_those_of_a_smaller_batch(session: Session, oracle: Oracle, row
         np.testing.assert_allclose(large.value, small.value, rtol=1e-9, atol=1e-12)
     large, small = oracle.forward(images=rows, texts=rows), alone.forward(images=rows, texts=rows)
     np.testing.assert_allclose(large.logits_per_text.value, small.logits_per_text.value, rtol=1e-9)
+
+
+def test_a_tower_alone_may_compute_with_other_values(session: Session, tmp_path: Path) -> None:
+    """Where text_config_dict is laid over a text_config that says others, the classes of one tower have their own."""
+    home = Path(shutil.copytree(session.candidate.checkpoint.path, tmp_path / "clip"))
+    raw = json.loads((home / "config.json").read_text(encoding="utf-8"))
+    raw["text_config_dict"] = dict(raw["text_config"])
+    raw["text_config"] |= {"hidden_act": "gelu", "num_attention_heads": 2, "layer_norm_eps": 1e-3}
+    (home / "config.json").write_text(json.dumps(raw), encoding="utf-8")
+    candidate = Session(Settings(model=str(home))).candidate
+    oracle, whole = candidate.oracle, candidate.clip.forward(images=2, texts=2)
+    for observed, model_class in (
+        (whole.text_model_output.last_hidden_state, "CLIPModel"),
+        (candidate.clip.text_model(texts=2).last_hidden_state, "CLIPTextModel"),
+        (candidate.clip.text_model_with_projection(texts=2).last_hidden_state, "CLIPTextModelWithProjection"),
+    ):
+        real = candidate.clip.real(2)[:, :, None]  # (texts, tokens, 1)
+        assert agrees(observed, oracle.of(model_class).text(texts=2).last_hidden_state, where=real), model_class
+    expected = oracle.of("CLIPTextModel").text(texts=2).last_hidden_state
+    assert not agrees(whole.text_model_output.last_hidden_state, expected, where=real)
+    assert "num_attention_heads 2" in " ".join(candidate.checkpoint.notes)
+
+
+def test_an_end_that_pools_alike_is_not_another_reference(oracle: Oracle) -> None:
+    """As in OpenAI's files: eos_token_id 2 alone, the true one in CLIPModel; only other places make a difference."""
+    other = replace(oracle.config, text=replace(oracle.config.text, eos_token_id=2))
+    ids = np.full_like(oracle.batch.input_ids, oracle.config.text.eos_token_id)  # (texts, tokens)
+    ids[:, 2] = oracle.config.text.vocab_size - 1  # the legacy rule's end, behind the first true one
+    for given, same in ((np.minimum(oracle.batch.input_ids, oracle.config.text.eos_token_id), True), (ids, False)):
+        batch = replace(oracle.batch, input_ids=given)
+        alike = Oracle(oracle.weights, oracle.config, oracle.precision, batch, standalone=other)
+        assert (alike.of("CLIPTextModel") is alike) == same
 
 
 def test_every_value_has_a_bound(oracle: Oracle) -> None:
