@@ -10,14 +10,17 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
-__all__ = ["HandedOn", "Progress", "handed_on", "is_handed_on", "say", "seconds_left"]
+__all__ = ["HandedOn", "Progress", "counted", "handed_on", "is_handed_on", "say", "seconds_left"]
+
+_Item = TypeVar("_Item")
 
 _DESCRIPTOR = "CLIP_EVAL_PROGRESS"
 _EVERY_S = 20.0
+_QUIET_S = 5.0  # of a command whose work nobody can count beforehand
 _SURE_AFTER = 0.05  # of the whole: before, the first steps say little of the rest
 _LIVE = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone{postfix}"
 
@@ -60,6 +63,21 @@ def say(line: str) -> None:
     stream = _stream()
     if stream is not None:
         _write(stream, f"clip-eval: {line}\n")
+
+
+def counted(items: Iterable[_Item], what: str) -> Iterator[_Item]:
+    """Yield the items; where that takes more than a few seconds, say now and then how many there were.
+
+    Args:
+        items: as many as come.
+        what: they are, such as "records".
+    """
+    due = time.monotonic() + _QUIET_S
+    for done, item in enumerate(items, start=1):
+        yield item
+        if (now := time.monotonic()) >= due:
+            due = now + _EVERY_S
+            say(f"{done:,} {what}")
 
 
 class Progress:

@@ -12,7 +12,7 @@ import pytest
 
 from clip_eval import progress
 from clip_eval.processes import child_environment
-from clip_eval.progress import Progress, handed_on, is_handed_on, say, seconds_left
+from clip_eval.progress import Progress, counted, handed_on, is_handed_on, say, seconds_left
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="descriptors are handed on as POSIX systems do")
 
@@ -31,6 +31,18 @@ def test_a_log_gets_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monk
     lines = capsys.readouterr().err.splitlines()
     assert lines[:2] == ["clip-eval: 100 checks of clip", "clip-eval: 20 of 100, checking pixels, about 80 s left"]
     assert len(lines) == 6
+
+
+def test_what_nobody_counted_beforehand(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quick stream is not spoken of; a slow one after five seconds, then now and then; nothing of it is lost."""
+    monkeypatch.delenv("CLIP_EVAL_PROGRESS", raising=False)
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    assert list(counted(range(5000), "records")) == list(range(5000))
+    assert capsys.readouterr().err == ""
+    for _ in counted(range(300), "records"):
+        clock[0] += 0.125
+    assert capsys.readouterr().err == "clip-eval: 40 records\nclip-eval: 200 records\n"
 
 
 @pytest.mark.parametrize(

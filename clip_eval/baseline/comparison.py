@@ -14,6 +14,7 @@ from clip_eval.baseline.surface.diff import change, changes
 from clip_eval.baseline.surface.snapshot import observe_surface
 from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.checkpoint.config import ClipConfig
+from clip_eval.checkpoint.dtypes import ROUNDED_DTYPES
 from clip_eval.checkpoint.fingerprints import (
     config_fingerprint,
     image_processor_fields,
@@ -35,9 +36,6 @@ __all__ = [
     "pack_tensors",
     "weight_differences",
 ]
-
-# From coarse to fine: the narrower of two dtypes is the one that keeps fewer significant bits.
-_BY_PRECISION = ("bfloat16", "float16", "float32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +117,7 @@ def environment_of(clip: Clip) -> Environment:
 
 def pack_tensors(checkpoint: Checkpoint) -> dict[str, PackedTensor]:
     """Return the tensor index of a checkpoint as packs hold it; reads every tensor three times."""
-    digests = {dtype: checkpoint.digests(dtype) for dtype in _BY_PRECISION}
+    digests = {dtype: checkpoint.digests(dtype) for dtype in ROUNDED_DTYPES}
     return {
         name: PackedTensor(entry.shape, entry.dtype, {dtype: values[name] for dtype, values in digests.items()})
         for name, entry in checkpoint.tensors.items()
@@ -184,7 +182,7 @@ def _differences(packed: Mapping[str, PackedTensor], checkpoint: Checkpoint) -> 
         if after is None:
             yield TensorDifference(name, "missing from the candidate")
             continue
-        narrower = min((_digest_dtype(before.dtype), _digest_dtype(after.dtype)), key=_BY_PRECISION.index)
+        narrower = min((_digest_dtype(before.dtype), _digest_dtype(after.dtype)), key=ROUNDED_DTYPES.index)
         if before.shape != after.shape:
             yield TensorDifference(name, f"shape {after.shape} instead of {before.shape}")
         elif before.digests[narrower] != checkpoint.digests(narrower)[name]:
@@ -196,7 +194,7 @@ def _differences(packed: Mapping[str, PackedTensor], checkpoint: Checkpoint) -> 
 
 def _digest_dtype(stored: str) -> str:
     """The digest that tells most of a stored dtype: float64 is run as float32."""
-    return stored if stored in _BY_PRECISION else "float32"
+    return stored if stored in ROUNDED_DTYPES else "float32"
 
 
 def _fields(config: ClipConfig) -> dict[str, Json]:

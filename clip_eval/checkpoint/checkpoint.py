@@ -26,6 +26,7 @@ from clip_eval.checkpoint.config import (
     standalone_text,
     standalone_vision,
 )
+from clip_eval.checkpoint.dtypes import NUMPY_DTYPES
 from clip_eval.checkpoint.expected_tensors import check_inventory
 from clip_eval.checkpoint.fingerprints import Fingerprints
 from clip_eval.checkpoint.locate import (
@@ -56,7 +57,6 @@ __all__ = [
 # Buffers in files that were written before transformers 4.31: the numbers 0, 1, 2, ..., which no release reads.
 _IGNORED = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-_WIDTHS = {"bfloat16": 16, "float16": 16, "float32": 32, "float64": 64}
 _KEEP_BYTES = 1 << 29
 _COPY_AGAIN = "Copy or download the checkpoint again"
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -97,7 +97,11 @@ class Checkpoint:
     def dtype(self) -> str:
         """The stored dtype: bfloat16, float16, float32 or float64; where tensors differ, one that holds them all."""
         stored = {entry.dtype for entry in self.tensors.values()}
-        return "float32" if stored == {"bfloat16", "float16"} else max(stored, key=lambda dtype: _WIDTHS[dtype])
+        return (
+            "float32"
+            if stored == {"bfloat16", "float16"}
+            else max(stored, key=lambda dtype: NUMPY_DTYPES[dtype].itemsize)
+        )
 
     @property
     def standalone_config(self) -> ClipConfig:

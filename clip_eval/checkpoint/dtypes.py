@@ -1,14 +1,33 @@
-"""The stored dtypes that values are rounded to."""
+"""The dtypes of floating-point tensors: their NumPy types, their codes in a safetensors file, and rounding to them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ROUNDED_DTYPES", "round_values"]
+__all__ = ["CODES", "NUMPY_DTYPES", "ROUNDED_DTYPES", "round_values"]
+
+NUMPY_DTYPES: Mapping[str, np.dtype[np.generic]] = MappingProxyType({
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float16": np.dtype("<f2"),
+    "float32": np.dtype("<f4"),
+    "float64": np.dtype("<f8"),
+})  # fmt: skip
+"""The dtypes that weights are stored in."""
+
+CODES: Mapping[str, str] = MappingProxyType({
+    "bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"
+})  # fmt: skip
+"""Their names in a safetensors file."""
 
 ROUNDED_DTYPES = ("bfloat16", "float16", "float32")
-"""The dtypes that a model can be run in, and that values can be rounded to."""
+"""The dtypes that a model can be run in, and that values can be rounded to, from the fewest significant bits to the
+most.
+"""
 
 
 def round_values(values: NDArray[np.float32] | NDArray[np.float64], dtype: str) -> NDArray[np.float32]:
@@ -22,15 +41,4 @@ def round_values(values: NDArray[np.float32] | NDArray[np.float64], dtype: str) 
     """
     with np.errstate(over="ignore", invalid="ignore"):
         single = np.asarray(values, dtype=np.float32)  # the shape of values
-        if dtype == "float16":
-            return single.astype(np.float16).astype(np.float32)
-    return _round_to_bfloat16(single) if dtype == "bfloat16" else single
-
-
-def _round_to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """bfloat16 is the upper half of a float32: add just under half a unit, and one more where the unit is odd."""
-    bits = values.reshape(-1).view(np.uint32)  # (values,)
-    odd = (bits >> np.uint32(16)) & np.uint32(1)  # (values,)
-    rounded = ((bits + np.uint32(0x7FFF) + odd) & np.uint32(0xFFFF0000)).view(np.float32)  # (values,)
-    # The sum would carry a NaN over into a number.
-    return np.where(np.isnan(values), np.float32("nan"), rounded.reshape(values.shape))
+        return single if dtype == "float32" else single.astype(NUMPY_DTYPES[dtype]).astype(np.float32)

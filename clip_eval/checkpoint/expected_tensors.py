@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clip_eval.checkpoint.config import ClipConfig, TextConfig, VisionConfig
-from clip_eval.checkpoint.dtypes import ROUNDED_DTYPES
+from clip_eval.checkpoint.dtypes import NUMPY_DTYPES
 from clip_eval.checkpoint.tensor_files import TensorEntry
 from clip_eval.checkpoint.tensor_names import listed, refuse_foreign_names
 from clip_eval.errors import CheckpointError
@@ -154,7 +154,7 @@ def _check_names(entries: Mapping[str, TensorEntry], expected: Mapping[str, obje
 
 
 def _check_tensor(name: str, entry: TensorEntry, dimensions: tuple[Dimension, ...], absent: frozenset[str]) -> None:
-    if entry.dtype not in (*ROUNDED_DTYPES, "float64"):
+    if entry.dtype not in NUMPY_DTYPES:
         raise CheckpointError(
             f"the tensor {name} is stored as {entry.dtype}, not as floating point numbers of 16 bits or more",
             where=entry.file,

@@ -11,12 +11,12 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypeGuard
+from typing import Any, NoReturn, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.checkpoint.dtypes import ROUNDED_DTYPES, round_values
+from clip_eval.checkpoint.dtypes import CODES, NUMPY_DTYPES, ROUNDED_DTYPES, round_values
 from clip_eval.errors import CheckpointError, UsageError
 from clip_eval.files.untrusted import SMALL_BYTES, complaint, opened, parse_json, shown
 
@@ -28,7 +28,7 @@ _BITS_BY_CODE = {
     "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64,
     "C64": 64,
 }  # fmt: skip
-_FLOATS_BY_CODE = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+_FLOATS_BY_CODE = {code: dtype for dtype, code in CODES.items()}
 
 # A real CLIP's header is below 100 kB; one of 100 MB, which the reference implementation takes, is a minute's work.
 _MAX_HEADER_BYTES = SMALL_BYTES
@@ -69,7 +69,7 @@ class Weights(Mapping[str, NDArray[np.float64]]):
     """
 
     def __init__(self, entries: Mapping[str, TensorEntry], dtype: str, *, keep_bytes: int) -> None:
-        if dtype not in (*ROUNDED_DTYPES, "float64"):
+        if dtype not in NUMPY_DTYPES:
             raise UsageError(f"weights cannot be rounded to {dtype}", fix=f"Use {', '.join(ROUNDED_DTYPES)} or float64")
         self.dtype = dtype
         self._entries = entries
@@ -116,14 +116,18 @@ def value_chunks(entry: TensorEntry) -> Iterator[NDArray[np.float32] | NDArray[n
     Raises:
         CheckpointError: the dtype is not bfloat16, float16, float32 or float64.
     """
-    if entry.dtype not in (*ROUNDED_DTYPES, "float64"):
+    if entry.dtype not in NUMPY_DTYPES:
         raise CheckpointError(f"the tensor {entry.stored_name} is stored as {entry.dtype}", where=entry.file)
     if not entry.size_bytes:
         return
     raw = np.memmap(entry.file, np.uint8, mode="r", offset=entry.offset_bytes, shape=(entry.size_bytes,))  # (bytes,)
-    step = _CHUNK_VALUES * (entry.size_bytes // math.prod(entry.shape))
+    stored, held = NUMPY_DTYPES[entry.dtype], np.float64 if entry.dtype == "float64" else np.float32
+    step = _CHUNK_VALUES * stored.itemsize
     for begin in range(0, entry.size_bytes, step):
-        yield _decoded(np.asarray(raw[begin : begin + step]), entry.dtype)
+        chunk = np.asarray(raw[begin : begin + step]).view(stored)  # (chunk,)
+        with np.errstate(invalid="ignore"):  # NumPy warns of some NaN, which are the checks' to find
+            values: NDArray[Any] = chunk.astype(held, copy=False)  # (chunk,)
+        yield values
 
 
 def read_header(file: Path) -> dict[str, TensorEntry]:
@@ -203,13 +207,3 @@ def _check_layout(entries: list[TensorEntry], data_start: int, size_bytes: int, 
         raise CheckpointError(what, where=file, fix=_COPY_AGAIN)
     if size_bytes > reached:
         _damaged(f"{size_bytes - reached} bytes follow the last tensor", file)
-
-
-def _decoded(raw: NDArray[np.uint8], dtype: str) -> NDArray[np.float32] | NDArray[np.float64]:
-    if dtype == "float64":
-        return raw.view("<f8").astype(np.float64, copy=False)  # (chunk,)
-    if dtype == "float32":
-        return raw.view("<f4").astype(np.float32, copy=False)  # (chunk,)
-    if dtype == "float16":
-        return raw.view("<f2").astype(np.float32)  # (chunk,)
-    return (raw.view("<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)  # (chunk,)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -54,15 +53,10 @@ def main() -> None:
 def _complain(message: str, code: int) -> NoReturn:
     """One paragraph on stderr; bytes of a name that are no UTF-8 are shown by their numbers."""
     shown = message.encode(errors="backslashreplace").decode()
-    click.echo(_wrapped(f"clip-eval: {shown}"), err=True)
+    from clip_eval.report.text import paragraph
+
+    click.echo(paragraph(shown, first="clip-eval: "), err=True)
     sys.exit(code)
-
-
-def _wrapped(text: str, *, indent: str = "") -> str:
-    """A paragraph of 80 columns; paths and ids stay whole, so that they can be copied."""
-    return textwrap.fill(
-        text, 80, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
 
 
 @click.group(
@@ -183,6 +177,7 @@ def record(
 
     Example: clip-eval record my-clip --out packs/my-clip
     """
+    from clip_eval.report.text import paragraph
     from clip_eval.run.approval import record as approve
 
     if (pack is None) == (existing is None):
@@ -191,9 +186,9 @@ def record(
     approval = approve(
         settings, out=pack, add_to=existing, speeds=speeds, reports=reports, say=lambda line: click.echo(line, err=True)
     )
-    click.echo(_wrapped(approval.message))
+    click.echo(paragraph(approval.message))
     for reason in approval.reasons:
-        click.echo(_wrapped(f"- {reason}"))
+        click.echo(paragraph(reason, first="- "))
     return approval.exit_code
 
 
@@ -226,6 +221,7 @@ def checks(check: str | None) -> None:
 
     Example: clip-eval checks contrastive_head.logits_are_symmetric
     """
+    from clip_eval.report.text import paragraph
     from clip_eval.run.declared_checks import declared_checks, explain_check, find_checks
 
     found = declared_checks() if check is None else find_checks(check)
@@ -236,14 +232,16 @@ def checks(check: str | None) -> None:
     paragraphs = [f"{found[0].id}  ({found[0].scope})", found[0].promise, *explained.why.split("\n\n")]
     if found[0].needs:
         paragraphs.append(f"Needs of the runtime: {', '.join(found[0].needs)}.")
-    click.echo("\n\n".join(_wrapped(paragraph) for paragraph in paragraphs if paragraph))
+    click.echo("\n\n".join(paragraph(text) for text in paragraphs if text))
 
 
 def _listing(found: Sequence[DeclaredCheck]) -> list[str]:
     """The checks with their promises, a blank line between chapters."""
+    from clip_eval.report.text import paragraph
+
     lines: list[str] = []
     for number, declared in enumerate(found):
         if number and declared.chapter != found[number - 1].chapter:
             lines.append("")
-        lines += [declared.id, _wrapped(declared.promise, indent="    ")]
+        lines += [declared.id, paragraph(declared.promise, first="    ", rest="    ")]
     return lines

@@ -11,14 +11,12 @@ _BREAKS = " /,_"
 
 
 def columns(text: str) -> int:
-    """Return how many columns of a terminal `text` takes (Unicode Standard Annex 11; marks take none)."""
-    return len(text) if text.isascii() else sum(map(_character_columns, text))
+    """Return how many columns of a terminal `text` takes."""
+    if text.isascii() and text.isprintable():
+        return len(text)
+    from rich.cells import cell_len
 
-
-def _character_columns(character: str) -> int:
-    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    return cell_len(text)
 
 
 def visible(text: str) -> str:
@@ -39,24 +37,23 @@ def folded(text: str, width: int) -> list[str]:
     lines: list[str] = []
     start = 0
     while start < len(text):
-        end = _end(text, start, width)
-        lines.append(text[start:end])
-        start = end
+        line = _fitting(text[start : start + 4 * width], width)
+        # A third of the line at least is filled: one separator early on would leave it nearly empty.
+        end = 1 + max(line.rfind(mark) for mark in _BREAKS)
+        if width // 3 < end and start + len(line) < len(text):
+            line = line[:end]
+        lines.append(line)
+        start += len(line)
     return lines or [""]
 
 
-def _end(text: str, start: int, width: int) -> int:
-    """Return where the line that starts at `start` ends."""
-    taken, separator = 0, start
-    for place in range(start, len(text)):
-        taken += _character_columns(text[place])
-        if taken > width:
-            # Half a line at least is filled, or a name of one separator early on would leave it nearly empty.
-            end = separator if separator - start > width // 3 else place
-            return max(end, start + 1)
-        if text[place] in _BREAKS:
-            separator = place + 1
-    return len(text)
+def _fitting(text: str, width: int) -> str:
+    """The beginning of `text` that fits into `width` columns, one character at least."""
+    if text.isascii():
+        return text[:width]
+    from rich.cells import chop_cells
+
+    return chop_cells(text, width)[0] or text[0]
 
 
 def hanging(head: str, text: str, width: int) -> str:

@@ -18,6 +18,7 @@ from clip_eval.dataset.manifest import MANIFEST, SETTINGS
 from clip_eval.dataset.sample import file_problem, printable
 from clip_eval.paths import PathTemplate
 from clip_eval.paths.lint import FindingKind
+from clip_eval.progress import counted
 
 __all__ = ["KINDS", "DatasetLinter", "Flaw", "FlawKind"]
 
@@ -101,6 +102,11 @@ class DatasetLinter:
 
         Hidden files and folders, a manifest and settings at the root, and the files `apart` are none of the dataset's.
         """
+        for file in counted(self._files(apart), "files"):
+            yield from [file] if isinstance(file, Flaw) else self._check_file(file)
+
+    def _files(self, apart: Collection[Path]) -> Iterator[Path | Flaw]:
+        """The files that may be the dataset's, and folders that cannot be listed."""
         by_inode = {status.st_ino: file for file in apart if (status := _status(file)) is not None}
         folders = [] if self._root is None else [self._root]
         while folders:
@@ -114,7 +120,7 @@ class DatasetLinter:
             shown = [entry for entry in found if not self._is_apart(folder, entry, by_inode)]
             for entry in shown:
                 if not entry.is_dir(follow_symlinks=False):
-                    yield from self._check_file(folder / entry.name)
+                    yield folder / entry.name
             folders += [folder / entry.name for entry in reversed(shown) if entry.is_dir(follow_symlinks=False)]
 
     def _is_apart(self, folder: Path, entry: os.DirEntry[str], by_inode: Mapping[int, Path]) -> bool:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from dataclasses import dataclass
 from typing import Literal
 
-from clip_eval.report.text import clip, error_against_bound, index_text
+from clip_eval.report.text import clip, error_against_bound, index_text, paragraph
 from clip_eval.verdict.measurement import Measurement, format_number, worst
 from clip_eval.verdict.reasons import cause
 from clip_eval.verdict.run_record import CheckResult
@@ -77,12 +76,11 @@ def _error(measurement: Measurement) -> str:
 
 
 def _wrapped(line: FailureLine, *, width: int) -> str:
-    margin = " " * _LABEL_COLUMNS
+    label, margin = f"{line.label:<{_LABEL_COLUMNS}}", " " * _LABEL_COLUMNS
     if line.label == "rerun":
-        rows = _command_rows(line.text, width=width - _LABEL_COLUMNS)
-    else:
-        rows = textwrap.wrap(line.text, width - _LABEL_COLUMNS, break_long_words=line.label in ("worst", "cause"))
-    return f"{line.label:<{_LABEL_COLUMNS}}" + f"\n{margin}".join(rows)
+        return label + f"\n{margin}".join(_command_rows(line.text, width=width - _LABEL_COLUMNS))
+    breaks = line.label in ("worst", "cause")
+    return paragraph(line.text, first=label, rest=margin, width=width, breaks_words=breaks)
 
 
 def _command_rows(command: str, *, width: int) -> list[str]:

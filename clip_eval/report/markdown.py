@@ -13,7 +13,7 @@ from clip_eval.verdict.measurement import format_number
 from clip_eval.verdict.reasons import by_area, by_cause
 from clip_eval.verdict.run_record import CheckResult, RunRecord, SubjectInfo, SurfaceChange
 
-__all__ = ["render_markdown"]
+__all__ = ["render_markdown", "table"]
 
 # A job summary holds 1 MiB; the other reports hold every failure.
 _SHOWN_FAILURES = 40
@@ -43,7 +43,7 @@ def render_markdown(record: RunRecord) -> str:
 
 def _scope(record: RunRecord) -> list[str]:
     rows = ((title(entry.name), scope_words(record, entry).text, entry.reason or "") for entry in record.scope)
-    return ["## Scope", "", *_table(("scope", "status", "what came out"), rows)]
+    return ["## Scope", "", *table(("scope", "status", "what came out"), rows)]
 
 
 def _failures(record: RunRecord) -> list[str]:
@@ -83,7 +83,7 @@ def _by_area(changes: Sequence[SurfaceChange]) -> list[str]:
     lines = []
     for name, group in by_area(changes).items():
         rows = ((change.id, change.what, change.before, change.after) for change in group)
-        lines += [f"### {title(name)} ({len(group)})", "", *_table(("id", "what", "before", "after"), rows), ""]
+        lines += [f"### {title(name)} ({len(group)})", "", *table(("id", "what", "before", "after"), rows), ""]
     return lines
 
 
@@ -91,7 +91,7 @@ def _accepted_changes(changes: Sequence[SurfaceChange]) -> list[str]:
     if not changes:
         return []
     rows = ((change.id, change.accepted or "", change.before, change.after) for change in changes)
-    return ["## Accepted surface changes", "", *_table(("id", "accepted because", "before", "after"), rows)]
+    return ["## Accepted surface changes", "", *table(("id", "accepted because", "before", "after"), rows)]
 
 
 def _tasks(record: RunRecord) -> list[str]:
@@ -110,7 +110,7 @@ def _tasks(record: RunRecord) -> list[str]:
         for task in record.tasks
     )
     columns = ("task", "outcome", "score", "interval", "baseline", "records", "reason")
-    return ["## Tasks", "", *_table(columns, rows)]
+    return ["## Tasks", "", *table(columns, rows)]
 
 
 def _throughput(record: RunRecord) -> list[str]:
@@ -128,7 +128,7 @@ def _throughput(record: RunRecord) -> list[str]:
         for timing in record.throughput
     )
     columns = ("timing", "outcome", "time ratio", "interval", "against", "reason")
-    return ["## Throughput", "", *_table(columns, rows)]
+    return ["## Throughput", "", *table(columns, rows)]
 
 
 def _checks(record: RunRecord) -> list[str]:
@@ -144,7 +144,7 @@ def _provenance(record: RunRecord) -> list[str]:
         subjects.append(("baseline", _subject(record.baseline)))
     versions = [(key, str(record.provenance[key])) for key in _VERSIONS if record.provenance.get(key) is not None]
     started = [("started", record.started), ("duration", f"{record.duration_s:.1f} s")]
-    return ["## Provenance", "", *_table(("", ""), [*subjects, *started, *versions])]
+    return ["## Provenance", "", *table(("", ""), [*subjects, *started, *versions])]
 
 
 def _subject(subject: SubjectInfo) -> str:
@@ -160,7 +160,8 @@ def _interval(low: float | None, high: float | None) -> str:
     return f"{format_number(low, digits=4)} to {format_number(high, digits=4)}"
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table in lines, its cells as literal text: no HTML, no emphasis, no links."""
     head = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     return [*head, *("| " + " | ".join(_cell(value) for value in row) + " |" for row in rows)]
 

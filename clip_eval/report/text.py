@@ -1,9 +1,10 @@
-"""Text that every renderer needs: characters that XML and terminals can take, chapters, and numbers in words."""
+"""Text that every renderer needs: lines of 80 columns, characters that XML and terminals take, chapters, numbers."""
 
 from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ __all__ = [
     "count_outcomes",
     "error_against_bound",
     "index_text",
+    "paragraph",
     "scope_words",
     "times_over",
     "title",
@@ -115,6 +117,16 @@ def clip(text: str, *, limit: int = 240) -> str:
     """The cleaned text in one line of at most `limit` characters."""
     line = " ".join(clean(text).split())
     return line if len(line) <= limit else f"{line[: limit - 4]} ..."
+
+
+def paragraph(text: str, *, first: str = "", rest: str = "", width: int = 80, breaks_words: bool = False) -> str:
+    """The text in lines of `width` columns, the first after `first`, each other one after `rest`.
+
+    A path, an id or a command wider than that stays whole, so that it can be copied, unless `breaks_words`.
+    """
+    return textwrap.fill(
+        text, width, initial_indent=first, subsequent_indent=rest, break_long_words=breaks_words, break_on_hyphens=False
+    )
 
 
 def title(identifier: str) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import inspect
 import shlex
 import sys
-import textwrap
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from clip_eval.errors import ClipEvalError, NotApplicable, NotAskable, OutputErr
 from clip_eval.files.folder_lock import clear, owned
 from clip_eval.files.read_write import lacks_room, write_text
 from clip_eval.report import render_html, render_junit, render_markdown, terminal_failure
+from clip_eval.report.text import paragraph
 from clip_eval.run.declared_checks import Case, declared_checks, find_case, is_of_suite
 from clip_eval.run.evidence import Evidence
 from clip_eval.run.keywords import nothing_matches
@@ -217,8 +217,8 @@ class Recorder:
         if self.record is None:
             return
         terminalreporter.section("clip-eval")
-        for line in self._closing_lines(self.record):
-            terminalreporter.write_line(line)
+        for text in self._closing_paragraphs(self.record):
+            terminalreporter.write_line(text)
         if self._unwritten is not None:
             sys.stderr.write(f"ERROR: {self._unwritten}\n")
 
@@ -309,17 +309,12 @@ class Recorder:
         path = self.config.rootpath / nodeid.partition("::")[0]
         return is_of_suite(path) or not path.exists()
 
-    def _closing_lines(self, record: RunRecord) -> list[str]:
-        reasons = [line for reason in record.reasons for line in _wrapped(f"- {reason}", indent="  ")]
+    def _closing_paragraphs(self, record: RunRecord) -> list[str]:
+        reasons = [paragraph(reason, first="- ", rest="  ") for reason in record.reasons]
         out = self.session.settings.out
         reports = [] if out is None or self._unwritten else [f"reports: {out / 'report.html'}"]
-        notes = [line for note in record.notes for line in _wrapped(f"note: {note}", indent="  ")]
-        return [*_wrapped(record.headline), *reasons, *notes, *reports]
-
-
-def _wrapped(text: str, *, indent: str = "") -> list[str]:
-    """Lines of 80 columns; paths and ids stay whole, so that they can be copied."""
-    return textwrap.wrap(text, 80, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        notes = [paragraph(note, first="note: ", rest="  ") for note in record.notes]
+        return [paragraph(record.headline), *reasons, *notes, *reports]
 
 
 def _cases(names: list[str]) -> list[Case]:

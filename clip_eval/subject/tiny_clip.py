@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save
 
 from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from clip_eval.checkpoint.config import parse_config
-from clip_eval.checkpoint.dtypes import ROUNDED_DTYPES
+from clip_eval.checkpoint.dtypes import CODES, NUMPY_DTYPES, ROUNDED_DTYPES
 from clip_eval.checkpoint.expected_tensors import expected_tensors
 from clip_eval.files.read_write import write_bytes, write_json
 from clip_eval.subject import Subject
@@ -94,7 +94,6 @@ def small_inputs(subject: Subject, entry: EntryPoint) -> dict[str, Any]:
 
 STORED = ROUNDED_DTYPES
 
-_CODES = {"bfloat16": ("BF16", 2), "float16": ("F16", 2), "float32": ("F32", 4)}  # code in the file, bytes a value
 _WIDTHS = {
     "hidden_size": 8,
     "intermediate_size": 8,
@@ -205,7 +204,7 @@ def _stated(section: Mapping[str, object], own: str, stored: str) -> dict[str, o
 
 def _zeros(shapes: Mapping[str, tuple[int, ...]], stored: str) -> bytes:
     """A safetensors file of zeros: header length, header, data (https://huggingface.co/docs/safetensors)."""
-    code, item_bytes = _CODES[stored]
+    code, item_bytes = CODES[stored], NUMPY_DTYPES[stored].itemsize
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in shapes.items():

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+
+import psutil
 
 from clip_eval.throughput.clock import Call
 
@@ -47,20 +45,15 @@ def peak_mb(call: Call, device: str) -> float | None:
     gc.collect()
     if device.startswith("cuda"):
         return _cuda_peak(call, device) / _MB
-    _give_back()
+    if hasattr(psutil, "heap_trim"):
+        psutil.heap_trim()  # or the call finds room in what the heap holds and does not use
     try:
         (_PROCESS / "clear_refs").write_text("5", encoding="ascii")  # "5" sets the peak back to what is held now
     except OSError:
         return None
-    before = _status("VmRSS")
+    before, *_ = _held()
     call()
-    return max(0, _status("VmHWM") - before) / _MB
-
-
-def _give_back() -> None:
-    """Let the heap give back what it holds and does not use, or a call would find room enough in it; malloc_trim(3)."""
-    if sys.platform.startswith("linux") and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
-        trim(0)
+    return max(0, _largest() - before) / _MB
 
 
 def _growth(call: Call, reading: Callable[[], list[int]]) -> int:
@@ -79,56 +72,22 @@ def _reading(device: str) -> Callable[[], list[int]]:
         import torch
 
         return lambda: [torch.cuda.memory_allocated(device)]
-    if (_PROCESS / "statm").exists():
-        return _pages
-    return _largest_so_far
+    return _held
 
 
-def _pages() -> list[int]:
-    import resource
-
-    fields = (_PROCESS / "statm").read_text(encoding="ascii").split()  # size resident shared text lib data dirty
-    page = resource.getpagesize()
-    return [int(fields[1]) * page, int(fields[5]) * page, *_handed_out()]
-
-
-class _MallInfo(ctypes.Structure):
-    """The struct mallinfo2 of glibc 2.33 and later, mallinfo(3)."""
-
-    _fields_: ClassVar = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"
-        )
-    ]  # fmt: skip
+def _held() -> list[int]:
+    """Bytes of the pages touched, of those asked for, and of what malloc has handed out, where the system says them."""
+    pages = psutil.Process().memory_info()
+    heap = sum(psutil.heap_info()[:2]) if hasattr(psutil, "heap_info") else 0
+    return [pages.rss, getattr(pages, "data", 0), heap]
 
 
-def _handed_out() -> list[int]:
-    """The bytes that malloc has handed out and not got back, where the C library says it."""
-    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
-    if mallinfo is None:
-        return []
-    mallinfo.restype = _MallInfo
-    found = mallinfo()
-    return [int(found.uordblks) + int(found.hblkhd)]
-
-
-def _largest_so_far() -> list[int]:
-    """Where there is no /proc: the largest resident size so far, which a leak moves as well."""
-    with contextlib.suppress(ImportError):
-        import resource
-
-        unit = 1 if sys.platform == "darwin" else 1024
-        return [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit]
-    raise NotImplementedError("this system does not say how much memory a process holds")
-
-
-def _status(field: str) -> int:
-    """A field of /proc/self/status in bytes."""
+def _largest() -> int:
+    """The most bytes that were resident since `clear_refs` was written. psutil does not know it."""
     text = (_PROCESS / "status").read_text(encoding="ascii")
-    found = re.search(rf"^{field}:\s+(\d+) kB$", text, re.MULTILINE)
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", text, re.MULTILINE)
     if found is None:
-        raise OSError(f"/proc/self/status has no {field}")
+        raise OSError("/proc/self/status has no VmHWM")
     return int(found[1]) * 1024
 
 

@@ -22,8 +22,9 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from scipy.stats import binom
+from scipy.stats import quantile_test
 
 from clip_eval.throughput.clock import Call, Stopwatch, undisturbed
 from clip_eval.throughput.ratio import Ratio
@@ -226,14 +227,11 @@ def median_ratio(ratios: Sequence[float]) -> Ratio:
     Args:
         ratios: of the pairs, at least one.
     """
-    ordered, count = sorted(ratios), len(ratios)
-    # The k-th smallest value exceeds the median with the chance of fewer than k heads in `count` throws.
-    rank = int(binom.ppf((1 - CONFIDENCE) / 2, count, 0.5))
-    if binom.cdf(rank, count, 0.5) > (1 - CONFIDENCE) / 2:
-        rank -= 1
-    if rank < 0:
-        return Ratio(statistics.median(ordered), None, None)
-    return Ratio(statistics.median(ordered), ordered[rank], ordered[count - 1 - rank])
+    median = statistics.median(ratios)
+    # The interval does not depend on q, the value that the test is for.
+    interval: Any = quantile_test(ratios, q=median, p=0.5).confidence_interval(CONFIDENCE)
+    low, high = float(interval.low), float(interval.high)  # NaN where there are too few pairs
+    return Ratio(median, None, None) if math.isnan(low) else Ratio(median, low, high)
 
 
 def _warm_up(turns: Turns) -> None:

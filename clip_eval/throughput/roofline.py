@@ -14,6 +14,7 @@ from math import prod
 from typing import Literal
 
 from clip_eval.checkpoint.config import ClipConfig, TextConfig, VisionConfig
+from clip_eval.checkpoint.dtypes import NUMPY_DTYPES
 from clip_eval.checkpoint.expected_tensors import expected_tensors
 
 __all__ = ["Ceilings", "Roof", "Work", "ceilings", "copy_rate", "image_operations", "product_rate", "roof",
@@ -25,7 +26,6 @@ Binding = Literal["products", "copies"]
 _SIDE = {"cpu": 1024, "cuda": 8192}  # a product of this side keeps the device busy for some 10 ms
 _COPIED_BYTES = {"cpu": 2**28, "cuda": 2**30}  # far more than the caches hold
 _REPEATS = 5
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _ID_BYTES = 8
 
 
@@ -84,9 +84,9 @@ def work(config: ClipConfig, kind: str, *, rows: int, tokens: int, dtype: str) -
         dtype: of weights and activations.
     """
     if kind == "pairs":
-        logits = Work(2 * rows * rows * config.projection_dim, rows * rows * _BYTES[dtype])
+        logits = Work(2 * rows * rows * config.projection_dim, rows * rows * NUMPY_DTYPES[dtype].itemsize)
         return sum((work(config, one, rows=rows, tokens=tokens, dtype=dtype) for one in ("images", "texts")), logits)
-    unit = _BYTES[dtype]
+    unit = NUMPY_DTYPES[dtype].itemsize
     outputs = rows * config.projection_dim * unit
     if kind == "images":
         pixels = rows * config.vision.num_channels * config.vision.image_size**2 * 4  # they come in float32

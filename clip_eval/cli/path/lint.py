@@ -14,6 +14,7 @@ from clip_eval.cli.option_values import a_place
 from clip_eval.cli.path.printing import EXTENSION, RECORDS, Printer, allowed, compiled, lines_of, printing
 from clip_eval.errors import DatasetError, UsageError
 from clip_eval.nearest import beside
+from clip_eval.progress import counted
 
 if TYPE_CHECKING:
     from clip_eval.dataset.lint import DatasetLinter, Flaw
@@ -99,7 +100,7 @@ def _flaws(linter: DatasetLinter, records: str | None) -> Iterator[Flaw]:
     from clip_eval.dataset.json_lines import read_lines
 
     with lines_of(records, "records") as stream:
-        for line in read_lines(stream):
+        for line in counted(read_lines(stream), "records"):
             yield from linter.check(line)
     if not linter.records:
         raise DatasetError("there is no record", where=records or "-", fix="Bring one JSON object a line")

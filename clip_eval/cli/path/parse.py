@@ -52,7 +52,7 @@ def parse(
     values = given_values(rule, given)
     count = failed = 0
     with _asked(paths) as questions:
-        for question in questions:
+        for question in printer.counted(questions, "paths"):
             asked = Asked(question.path, {**values, **question.given})
             found = answer(rule, asked, only_id=only_id, usual=usual, folder=folder)
             count += 1

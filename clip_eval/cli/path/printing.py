@@ -7,11 +7,11 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
@@ -20,11 +20,14 @@ from clip_eval.cli.terminal import hanging, visible
 from clip_eval.errors import DatasetError, UsageError
 from clip_eval.files.untrusted import opened
 from clip_eval.nearest import beside
+from clip_eval.progress import counted
 
 if TYPE_CHECKING:
     from clip_eval.paths import PathTemplate
 
 __all__ = ["EXTENSION", "RECORDS", "Printer", "allowed", "compiled", "ended", "extension_of", "lines_of", "printing"]
+
+_Item = TypeVar("_Item")
 
 _FOUND, _BROKEN_PIPE = 1, 141  # 128 + SIGPIPE, as a shell reports it
 
@@ -69,6 +72,10 @@ class Printer:
         self._stream.write(shown.encode(self._encoding, "backslashreplace") + b"\n")
         if self._shown:
             self._stream.flush()
+
+    def counted(self, items: Iterable[_Item], what: str) -> Iterable[_Item]:
+        """Return the items, with their number on stderr now and then; not where a person sees the results come."""
+        return items if self._shown else counted(items, what)
 
     def flush(self) -> None:
         """Hand on what was written."""

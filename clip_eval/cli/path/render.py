@@ -37,7 +37,7 @@ def render(template: str, records: str | None, extension: str | None, *, printer
     rule, extension = compiled(template), allowed(extension)
     count = failed = 0
     with lines_of(records, "records") as stream:
-        for line in read_lines(stream):
+        for line in printer.counted(read_lines(stream), "records"):
             count += 1
             fields = line.fields or {}
             path, error = None, line.problem

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Sequence
 
+from clip_eval.report.markdown import table
+from clip_eval.report.text import paragraph
 from clip_eval.throughput.bench.results import AtOnce, Bench, Comparison, Compiled, Configuration
 from clip_eval.throughput.sweep import Point
 from clip_eval.throughput.trial import KINDS
@@ -18,7 +19,7 @@ _COLUMNS = ("configuration", "kind", "rows", "per s", "ms", "of floor", "of ceil
 def terminal(bench: Bench) -> list[str]:
     """Return what the command prints: the saturated batch of each configuration, advice, comparisons, notes."""
     return [
-        *textwrap.wrap(f"{bench.source}: {_machine(bench)}", 80, break_long_words=False, break_on_hyphens=False),
+        *paragraph(f"{bench.source}: {_machine(bench)}").splitlines(),
         "",
         *_aligned([_COLUMNS, *_saturated(bench)]),
         "",
@@ -41,9 +42,9 @@ def markdown(bench: Bench) -> str:
         ["## Compiled", "", *compiled] if compiled else [],
         [f"## Against {bench.against}", "", *comparisons] if comparisons else [],
         ["## Several devices at once", "", *at_once] if at_once else [],
-        ["## Where throughput saturates", "", *_table(_COLUMNS, _saturated(bench))],
-        ["## Every batch", "", *_table(("tokens", *_COLUMNS), _points(bench))],
-        ["## The machine", "", *_table(("", ""), _facts(bench))],
+        ["## Where throughput saturates", "", *table(_COLUMNS, _saturated(bench))],
+        ["## Every batch", "", *table(("tokens", *_COLUMNS), _points(bench))],
+        ["## The machine", "", *table(("", ""), _facts(bench))],
         ["## Not done", "", *(f"- {note}" for note in bench.notes)] if bench.notes else [],
     ]
     return "\n".join("\n".join(block) + "\n" for block in blocks if block)
@@ -152,14 +153,4 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _paragraphs(texts: Iterable[str]) -> list[str]:
-    lines = []
-    for text in texts:
-        lines += textwrap.wrap(
-            text, 80, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-        )
-    return lines
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    head = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    return [*head, *("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows)]
+    return [line for text in texts for line in paragraph(text, first="- ", rest="  ").splitlines()]
