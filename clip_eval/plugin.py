@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         if option.kind == "switch":
             group.addoption(option.flag(_PREFIX), action="store_true", help=option.help)
         else:
-            default = f" Default: {option.default}." if isinstance(option.default, str) else ""
+            default = f" Default: {option.default}." if option.kind == "name" and option.default else ""
             group.addoption(option.flag(_PREFIX), metavar=option.metavar, help=option.help + default)
     group.addoption(_FILE, metavar="FILE", help=argparse.SUPPRESS)  # `clip-eval gate` hands it to its child
 
