@@ -6,64 +6,85 @@ fails is a return value, not an error.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 
 from clip_eval.errors import OutputError, UsageError
 from clip_eval.files.read_write import read_text, writable_directory
-from clip_eval.run.hermetic_pytest import DEFAULT_OUT, run_gate
+from clip_eval.run.hermetic_pytest import run_gate
 from clip_eval.run.keywords import require_match
-from clip_eval.run.settings import Settings
+from clip_eval.run.settings import DEFAULT_OUT, OPTIONS, GateOptions, Option, RecordOptions, Settings
 from clip_eval.user_values import named
 from clip_eval.verdict.run_record import RunRecord, load
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from clip_eval.run.approval import Approval
     from clip_eval.throughput.bench import Bench
 
 __all__ = ["bench", "gate", "record"]
 
+_F = TypeVar("_F", bound=Callable[..., Any])
 
+
+def _takes(declared: type) -> Callable[[_F], _F]:
+    """Write the options of a TypedDict out in a function's signature and docstring, and refuse others.
+
+    Type checkers read the TypedDict; `help`, and editors that run code, read what is written here.
+    """
+    options = [option for name, option in OPTIONS.items() if name in declared.__annotations__]
+    types = {name: inspect.formatannotation(hint, "pathlib") for name, hint in get_type_hints(declared).items()}
+
+    def decorate(function: _F) -> _F:
+        signature = inspect.signature(function)
+        first, *rest = [each for each in signature.parameters.values() if each.kind != each.VAR_KEYWORD]
+        added = [
+            inspect.Parameter(
+                option.setting, first.KEYWORD_ONLY, default=option.default, annotation=types[option.setting]
+            )
+            for option in options
+        ]
+        signature = signature.replace(parameters=[first, *added, *rest])
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as problem:
+                raise TypeError(f"{function.__name__}() {problem}") from None
+            return function(*args, **kwargs)
+
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        if function.__doc__ is not None:  # python -OO has none
+            lines = "\n".join(map(_documented, options))
+            call.__doc__ = inspect.cleandoc(function.__doc__).replace("\n\nReturns:", f"\n{lines}\n\nReturns:", 1)
+        return cast("_F", call)
+
+    return decorate
+
+
+def _documented(option: Option) -> str:
+    """The option's line below Args."""
+    text = option.help[0].lower() + option.help[1:]
+    line = f"{option.setting}: {'if False, ' if option.turns_off else ''}{text}"
+    return textwrap.fill(line, 116, initial_indent=" " * 4, subsequent_indent=" " * 8)
+
+
+@_takes(GateOptions)
 def gate(
-    checkpoint: str | Path,
-    *,
-    baseline: str | Path | None = None,
-    accepted: str | Path | None = None,
-    new_weights: bool = False,
-    dataset: str | Path | None = None,
-    out: str | Path = DEFAULT_OUT,
-    device: str = "cpu",
-    dtype: str | None = None,
-    attention: str | None = None,
-    keyword: str | None = None,
-    throughput: bool = True,
-    compile: bool = False,
-    policy: str | Path | None = None,
-    baseline_python: str | Path | None = None,
-    repro: str | Path | None = None,
-    quiet: bool = False,
+    checkpoint: str | Path, *, keyword: str | None = None, quiet: bool = False, **options: Unpack[GateOptions]
 ) -> RunRecord:
     """Judge a CLIP checkpoint and return the run record; the reports are in `out`.
 
     Args:
         checkpoint: a directory, or a hub id with or without @revision.
-        baseline: the pack of the last approved release.
-        accepted: a file of acceptances, which excuse differences from the pack.
-        new_weights: the weights differ from the pack's on purpose.
-        dataset: an evaluation set for task scores.
-        out: where run.json, report.html, summary.md and junit.xml go.
-        device: a torch device.
-        dtype: float32, bfloat16 or float16; by default the dtype the checkpoint is stored in.
-        attention: an attention implementation; by default the library's.
         keyword: only checks that match, by id or words, as -k takes them; the verdict is then inconclusive at best.
-        throughput: time the model.
-        compile: judge the model under torch.compile, too; takes tens of seconds.
-        policy: a file that says what is asked beyond the rules, such as scopes that must be judged.
-        baseline_python: the interpreter of another environment with the same clip-eval: what the checkpoint does
-            there is the baseline, where none is named, and the model is timed in turns with it.
-        repro: leave a directory there for each failed check, with a script that shows it without pytest.
         quiet: print nothing of the run, unless it breaks down.
 
     Returns:
@@ -74,51 +95,32 @@ def gate(
     Raises:
         ClipEvalError: something that was named cannot be read, written or used here, or the test process died.
     """
-    settings = Settings(
-        model=named(checkpoint, "checkpoint"),
-        baseline=_optional(baseline, "baseline"),
-        accepted=_optional(accepted, "accepted"),
-        dataset=_optional(dataset, "dataset"),
-        dtype=dtype,
-        device=named(device, "device"),
-        attention=_optional(attention, "attention"),
-        new_weights=new_weights,
-        throughput=throughput,
-        compile=compile,
-        policy=_optional(policy, "policy"),
-        baseline_python=_optional(baseline_python, "baseline_python"),
-        repro=_optional(repro, "repro"),
-        out=Path(named(out, "out")),
-    )
+    settings = Settings.from_python(checkpoint, options)
     keyword = _optional(keyword, "keyword")
     require_match(keyword)
     run_gate(settings, keyword=keyword, quiet=quiet)
-    found = Path(out) / "run.json"
-    return load(read_text(found, error=OutputError), where=found)
+    file = (settings.out or DEFAULT_OUT) / "run.json"
+    return load(read_text(file, error=OutputError), where=file)
 
 
+@_takes(RecordOptions)
 def record(
     checkpoint: str | Path,
     *,
     out: str | Path | None = None,
     add_to: str | Path | None = None,
-    dataset: str | Path | None = None,
     throughput: bool = False,
-    device: str = "cpu",
-    attention: str | None = None,
     report: str | Path | None = None,
     quiet: bool = False,
+    **options: Unpack[RecordOptions],
 ) -> Approval:
     """Run the suite on a checkpoint in float32 and, if it passes, write a pack, or add to one.
 
     Args:
         checkpoint: a directory, or a hub id with or without @revision.
         out: directory of a new pack. Exactly one of `out` and `add_to` is given.
-        add_to: an existing pack, in which one more environment is approved.
-        dataset: an evaluation set whose answers are recorded, too; with `out` only.
+        add_to: an existing pack, in which one more environment is approved; it takes no `dataset`.
         throughput: record how fast the checkpoint is on this machine, too.
-        device: a torch device.
-        attention: an attention implementation; by default the library's.
         report: directory that keeps the reports of the suite.
         quiet: say nothing on stderr while it runs.
 
@@ -131,15 +133,8 @@ def record(
     """
     from clip_eval.run.approval import record as approve
 
-    settings = Settings(
-        model=named(checkpoint, "checkpoint"),
-        dataset=_optional(dataset, "dataset"),
-        device=named(device, "device"),
-        attention=_optional(attention, "attention"),
-        throughput=False,
-    )
     return approve(
-        settings,
+        Settings.from_python(checkpoint, {**options, "throughput": False}),
         out=_place(out, "out"),
         add_to=_place(add_to, "add_to"),
         reports=_place(report, "report"),
@@ -188,19 +183,14 @@ def bench(
 
     options = Options(
         model=named(checkpoint, "checkpoint"),
-        against=_optional(against, "against"),
-        against_python=_optional(against_python, "against_python"),
-        devices=_several(devices, "devices"),
-        dtypes=_several(dtypes, "dtypes"),
-        attentions=_several(attentions, "attentions"),
-        compiled=compile,
-        threads=threads,
-        most_rows=most_rows,
-    )
-    where = writable_directory(named(out, "out"))
-    found = run_bench(options, say=_silent if quiet else _say)
-    write_bench(found, where)
-    return found
+        against=_optional(against, "against"), against_python=_optional(against_python, "against_python"),
+        devices=_several(devices, "devices"), dtypes=_several(dtypes, "dtypes"),
+        attentions=_several(attentions, "attentions"), compiled=compile, threads=threads, most_rows=most_rows,
+    )  # fmt: skip
+    directory = writable_directory(named(out, "out"))
+    results = run_bench(options, say=_silent if quiet else _say)
+    write_bench(results, directory)
+    return results
 
 
 def _optional(value: object, option: str) -> str | None:

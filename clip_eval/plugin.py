@@ -7,6 +7,7 @@ checks alike.
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,7 @@ from clip_eval.errors import ClipEvalError
 from clip_eval.progress import is_handed_on
 from clip_eval.run.declared_checks import is_of_suite
 from clip_eval.run.evidence import Evidence
-from clip_eval.run.settings import Settings
-from clip_eval.user_values import named
+from clip_eval.run.settings import OPTIONS, Settings
 
 if TYPE_CHECKING:
     from clip_eval.baseline import Baseline
@@ -30,43 +30,33 @@ if TYPE_CHECKING:
 __all__ = ["baseline", "clip", "clip_session", "compare", "deviations", "evidence", "oracle"]
 
 _SESSION: pytest.StashKey[Session] = pytest.StashKey()
+_PREFIX, _FILE = "--clip-", "--clip-settings"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of `clip-eval gate`, each as --clip-NAME."""
     group = parser.getgroup("clip-eval", "gate a CLIP checkpoint")
-    group.addoption(
-        "--clip-model", metavar="CHECKPOINT", help="checkpoint directory, or hub id with or without @revision"
-    )
-    group.addoption("--clip-baseline", metavar="PACK", help="baseline pack of the last approved release")
-    group.addoption("--clip-accepted", metavar="FILE", help="acceptances: differences from the pack that are wanted")
-    group.addoption("--clip-dataset", metavar="DIR", help="evaluation set for task scores")
-    group.addoption(
-        "--clip-dtype", metavar="DTYPE", help="float32, bfloat16 or float16 (default: as the checkpoint is stored)"
-    )
-    group.addoption("--clip-device", metavar="DEVICE", default="cpu", help="torch device (default: cpu)")
-    group.addoption("--clip-attn", metavar="NAME", help="attention implementation (default: the library's)")
-    group.addoption("--clip-new-weights", action="store_true", help="the weights differ from the pack's on purpose")
-    group.addoption("--clip-no-throughput", action="store_true", help="do not time the model")
-    group.addoption("--clip-policy", metavar="FILE", help="what is asked beyond the rules, such as scopes to judge")
-    group.addoption("--clip-baseline-python", metavar="EXE", help="time the model in turns with it under this Python")
-    group.addoption("--clip-compile", action="store_true", help="judge the model under torch.compile, too")
-    group.addoption("--clip-repro", metavar="DIR", help="leave a script there that shows each failed check by itself")
-    group.addoption("--clip-out", metavar="DIR", help="write run.json, report.html, summary.md and junit.xml there")
+    for option in OPTIONS.values():
+        if option.kind == "switch":
+            group.addoption(option.flag(_PREFIX), action="store_true", help=option.help)
+        else:
+            default = f" Default: {option.default}." if option.kind == "name" and option.default else ""
+            group.addoption(option.flag(_PREFIX), metavar=option.metavar, help=option.help + default)
+    group.addoption(_FILE, metavar="FILE", help=argparse.SUPPRESS)  # `clip-eval gate` hands it to its child
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a bad checkpoint, pack or output directory before anything is collected."""
     config.addinivalue_line("markers", "needs(capability, ...): what the check asks of the runtime beyond numbers")
-    model = config.getoption("--clip-model", default=None)
-    if model is None:
+    file = config.getoption(_FILE, default=None)
+    if file is None and config.getoption("--clip-model", default=None) is None:
         return
     from clip_eval.run import keywords
     from clip_eval.run.pytest_hooks import Recorder
     from clip_eval.run.session import Session
 
     try:
-        session = Session(_settings(config, model))
+        session = Session(_settings(config)) if file is None else Session.handed_over(Path(file))
         recorder = Recorder(session, config)
         recorder.prepare()
     except ClipEvalError as error:
@@ -77,7 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if is_handed_on():
         from clip_eval.run.progress_hooks import Follower
 
-        config.pluginmanager.register(Follower(Path(model).name), "clip-eval-follower")
+        config.pluginmanager.register(Follower(Path(session.settings.model).name), "clip-eval-follower")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -140,26 +130,14 @@ def baseline(clip_session: Session, evidence: Evidence) -> Baseline:
     return clip_session.baseline
 
 
-def _settings(config: pytest.Config, model: str) -> Settings:
-    def option(name: str) -> str | None:
-        """What was given, which is never empty: an empty path is the working directory."""
-        value = config.getoption(name)
-        return None if value is None else named(value, name)
-
-    out, switch = option("--clip-out"), config.getoption
-    return Settings(
-        model=named(model, "--clip-model"),
-        baseline=option("--clip-baseline"),
-        accepted=option("--clip-accepted"),
-        dataset=option("--clip-dataset"),
-        dtype=option("--clip-dtype"),
-        device=option("--clip-device") or "cpu",
-        attention=option("--clip-attn"),
-        new_weights=switch("--clip-new-weights"),
-        throughput=not switch("--clip-no-throughput"),
-        compile=switch("--clip-compile"),
-        policy=option("--clip-policy"),
-        baseline_python=option("--clip-baseline-python"),
-        repro=option("--clip-repro"),
-        out=None if out is None else Path(out).absolute(),
-    )
+def _settings(config: pytest.Config) -> Settings:
+    """What the user named; an empty name is refused, since an empty path is the working directory."""
+    values = {}
+    for option in OPTIONS.values():
+        flag = option.flag(_PREFIX)
+        value = config.getoption(flag)
+        if value is not None:
+            values[option.setting] = option.checked(option.from_flag(value), flag)
+    if "out" in values:
+        values["out"] = values["out"].absolute()
+    return Settings(**values)

@@ -70,6 +70,13 @@ def test_every_option_of_the_command_is_an_argument(name: str) -> None:
     assert "Raises:" in documented
 
 
+@pytest.mark.parametrize("name", ["gate", "record"])
+def test_an_unknown_argument_is_a_type_error(name: str) -> None:
+    """A misspelt argument is refused as Python does, by the function's name."""
+    with pytest.raises(TypeError, match=rf"{name}\(\) got an unexpected keyword argument 'basline'"):
+        getattr(clip_eval, name)("clip", basline="pack")
+
+
 BAD: dict[str, dict[str, Any]] = {
     "float16": {"dtype": "fp16"},
     "int": {"dtype": 16},

@@ -77,7 +77,7 @@ def test_the_look_before_a_gate_needs_no_torch(tmp_path: Path, options: str) -> 
     model = Path(__file__).parents[1] / "fixtures" / "shapes-clip"
     code = (
         "from clip_eval.run.session import Session; from clip_eval.run.settings import Settings; "
-        f"Session(Settings(model={str(model)!r}{options})).look()"
+        f"Session(Settings(model={str(model)!r}{options})).open_inputs()"
     )
     assert not {"torch", "transformers"} & set(loaded(code, tmp_path))
 

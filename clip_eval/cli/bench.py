@@ -8,11 +8,10 @@ from typing import Any
 import click
 
 from clip_eval.cli.option_values import DTYPE_NAMES, a_dtype, a_name, a_place
+from clip_eval.run.settings import DEFAULT_OUT
 from clip_eval.user_values import require_utf8
 
 __all__ = ["bench"]
-
-_DEFAULT_OUT = Path("reports/latest")
 
 
 @click.command()
@@ -70,7 +69,7 @@ def bench(
     from clip_eval.files.folder_lock import clear, owned
     from clip_eval.files.read_write import writable_directory
 
-    where = writable_directory(out or _DEFAULT_OUT)
+    where = writable_directory(out or DEFAULT_OUT)
     require_utf8((checkpoint, named["against"]))
     for name in {checkpoint, named["against"] or checkpoint}:
         open_checkpoint(name)  # before torch is loaded, which takes seconds
@@ -82,7 +81,7 @@ def bench(
     options = Options(model=checkpoint, dtypes=dtypes, attentions=attentions, **named)
     with owned(where):
         clear(where, FILES)
-        found = run_bench(options, say=lambda line: click.echo(line, err=True))
-        click.echo("\n".join(terminal(found)))  # before the files: it is there where they cannot be written
-        write_bench(found, where)
+        results = run_bench(options, say=lambda line: click.echo(line, err=True))
+        click.echo("\n".join(terminal(results)))  # before the files: it is there where they cannot be written
+        write_bench(results, where)
     click.echo(f"reports: {where / 'bench.html'}")

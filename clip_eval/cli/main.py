@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,10 +13,10 @@ import click
 
 from clip_eval.cli.bench import bench
 from clip_eval.cli.exit_code import ends_the_process
-from clip_eval.cli.option_values import DTYPE_NAMES, a_dtype, a_name, a_place
+from clip_eval.cli.option_values import a_name, a_place, settings_options, settings_values
 from clip_eval.cli.path import path
 from clip_eval.errors import ClipEvalError
-from clip_eval.run.settings import Settings
+from clip_eval.run.settings import GateOptions, RecordOptions, Settings
 from clip_eval.version import __version__
 
 if TYPE_CHECKING:
@@ -73,47 +73,9 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-def _placing(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say where and with which attention a checkpoint runs."""
-    for option in (
-        click.option(
-            "--attn",
-            "attention",
-            callback=a_name,
-            metavar="NAME",
-            help="Attention implementation: eager, sdpa. Default: the library's.",
-        ),
-        click.option(
-            "--device",
-            callback=a_name,
-            default="cpu",
-            show_default=True,
-            metavar="DEVICE",
-            help="A torch device, such as cuda:0.",
-        ),
-    ):
-        function = option(function)
-    return function
-
-
-def _loading(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say how a checkpoint is loaded."""
-    dtype = click.option(
-        "--dtype", callback=a_dtype, metavar=DTYPE_NAMES, help="Default: the dtype the checkpoint is stored in."
-    )
-    return _placing(dtype(function))
-
-
 @cli.command()
 @click.argument("checkpoint", callback=a_name)
-@click.option("--baseline", callback=a_name, metavar="PACK", help="Compare with the last approved release.")
-@click.option(
-    "--accepted", callback=a_name, metavar="FILE", help="Differences from the pack that are wanted, with reasons."
-)
-@click.option("--new-weights", is_flag=True, help="The weights differ from the pack's on purpose.")
-@click.option("--dataset", callback=a_name, metavar="DIR", help="Evaluation set for task scores.")
-@click.option("--out", callback=a_place, metavar="DIR", help="Where the reports go.  [default: reports/latest]")
-@_loading
+@settings_options(GateOptions)
 @click.option(
     "-k",
     "keyword",
@@ -121,24 +83,7 @@ def _loading(function: Callable[..., Any]) -> Callable[..., Any]:
     metavar="EXPR",
     help="Run only matching checks, by id or words; the verdict is then inconclusive at best.",
 )
-@click.option("--no-throughput", is_flag=True, help="Do not time the model.")
-@click.option("--compile", is_flag=True, help="Judge the model under torch.compile, too; takes tens of seconds.")
-@click.option(
-    "--policy",
-    callback=a_name,
-    metavar="FILE",
-    help="What is asked beyond the rules, such as scopes that must be judged.",
-)
-@click.option(
-    "--baseline-python",
-    callback=a_name,
-    metavar="EXE",
-    help="Compare with the same checkpoint under this Python: its own transformers, the same clip-eval.",
-)
-@click.option(
-    "--repro", callback=a_name, metavar="DIR", help="Leave a script there that shows each failed check by itself."
-)
-def gate(checkpoint: str, keyword: str | None, no_throughput: bool, **options: Any) -> int:
+def gate(checkpoint: str, keyword: str | None, **options: Any) -> int:
     """Judge a CLIP checkpoint.
 
     CHECKPOINT is a directory, or a hub id with or without @revision. Writes run.json, report.html, summary.md and
@@ -149,7 +94,7 @@ def gate(checkpoint: str, keyword: str | None, no_throughput: bool, **options: A
     from clip_eval.run.hermetic_pytest import run_gate
     from clip_eval.run.keywords import require_match
 
-    settings = Settings(model=checkpoint, throughput=not no_throughput, **options)
+    settings = Settings(model=checkpoint, **settings_values(options))
     require_match(keyword)
     return run_gate(settings, keyword=keyword)
 
@@ -164,10 +109,9 @@ def gate(checkpoint: str, keyword: str | None, no_throughput: bool, **options: A
     metavar="PACK",
     help="Approve one more environment in this pack.",
 )
-@click.option("--dataset", callback=a_name, metavar="DIR", help="Record the answers to this evaluation set too.")
 @click.option("--throughput", "speeds", is_flag=True, help="Record how fast it is on this machine too.")
 @click.option("--report", "reports", callback=a_place, metavar="DIR", help="Keep the reports of the suite there.")
-@_placing
+@settings_options(RecordOptions)
 def record(
     checkpoint: str, pack: Path | None, existing: Path | None, speeds: bool, reports: Path | None, **options: Any
 ) -> int:
@@ -182,7 +126,7 @@ def record(
 
     if (pack is None) == (existing is None):
         raise click.UsageError("give either --out PACK for a new pack, or --add-to PACK for an existing one")
-    settings = Settings(model=checkpoint, throughput=False, **options)
+    settings = Settings(model=checkpoint, throughput=False, **settings_values(options))
     approval = approve(
         settings, out=pack, add_to=existing, speeds=speeds, reports=reports, say=lambda line: click.echo(line, err=True)
     )
@@ -224,24 +168,24 @@ def checks(check: str | None) -> None:
     from clip_eval.report.text import paragraph
     from clip_eval.run.declared_checks import declared_checks, explain_check, find_checks
 
-    found = declared_checks() if check is None else find_checks(check)
-    if len(found) > 1:
-        click.echo("\n".join(_listing(found)))
+    matching = declared_checks() if check is None else find_checks(check)
+    if len(matching) > 1:
+        click.echo("\n".join(_listing(matching)))
         return
-    explained = explain_check(found[0].id)
-    paragraphs = [f"{found[0].id}  ({found[0].scope})", found[0].promise, *explained.why.split("\n\n")]
-    if found[0].needs:
-        paragraphs.append(f"Needs of the runtime: {', '.join(found[0].needs)}.")
+    explained = explain_check(matching[0].id)
+    paragraphs = [f"{matching[0].id}  ({matching[0].scope})", matching[0].promise, *explained.why.split("\n\n")]
+    if matching[0].needs:
+        paragraphs.append(f"Needs of the runtime: {', '.join(matching[0].needs)}.")
     click.echo("\n\n".join(paragraph(text) for text in paragraphs if text))
 
 
-def _listing(found: Sequence[DeclaredCheck]) -> list[str]:
+def _listing(matching: Sequence[DeclaredCheck]) -> list[str]:
     """The checks with their promises, a blank line between chapters."""
     from clip_eval.report.text import paragraph
 
     lines: list[str] = []
-    for number, declared in enumerate(found):
-        if number and declared.chapter != found[number - 1].chapter:
+    for number, declared in enumerate(matching):
+        if number and declared.chapter != matching[number - 1].chapter:
             lines.append("")
         lines += [declared.id, paragraph(declared.promise, first="    ", rest="    ")]
     return lines

@@ -1,16 +1,20 @@
-"""Callbacks of options that say at once what is wrong with a value, and what is nearest to it."""
+"""Options that say at once what is wrong with a value, and what is nearest to it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from clip_eval.errors import UsageError
+from clip_eval.run.settings import OPTIONS, Option
 from clip_eval.user_values import DTYPES, named, require_dtype
 
-__all__ = ["DTYPE_NAMES", "a_dtype", "a_name", "a_place"]
+__all__ = ["DTYPE_NAMES", "a_dtype", "a_name", "a_place", "settings_options", "settings_values"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 DTYPE_NAMES = f"[{'|'.join(DTYPES)}]"
 """How help shows what `a_dtype` takes."""
@@ -44,3 +48,41 @@ def a_dtype(context: click.Context, param: click.Parameter, value: Any) -> Any:
 def _written(param: click.Parameter) -> str:
     """What a parameter is called in the help."""
     return param.opts[0] if param.param_type_name == "option" else param.human_readable_name.strip("[].")
+
+
+def settings_options(declared: type) -> Callable[[_F], _F]:
+    """Give a command the options that a TypedDict names, as `Settings` declares them."""
+
+    def decorate(function: _F) -> _F:
+        for name, option in reversed(list(OPTIONS.items())):
+            if name in declared.__annotations__:
+                function = _click_option(option)(function)
+        return function
+
+    return decorate
+
+
+def settings_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `Settings` behind what click read for `settings_options`."""
+    by_parameter = {_parameter(option): option for option in OPTIONS.values()}
+    return {by_parameter[key].setting: by_parameter[key].from_flag(value) for key, value in parameters.items()}
+
+
+def _click_option(option: Option) -> Callable[[_F], _F]:
+    if option.kind == "switch":
+        return click.option(option.flag(), _parameter(option), is_flag=True, help=option.help)
+    default = None if option.default is None else str(option.default)
+    return click.option(
+        option.flag(),
+        _parameter(option),
+        callback=a_dtype if option.kind == "dtype" else a_place if option.setting == "out" else a_name,
+        default=default,
+        show_default=default is not None,
+        metavar=DTYPE_NAMES if option.kind == "dtype" else option.metavar,
+        help=option.help,
+    )
+
+
+def _parameter(option: Option) -> str:
+    """What click calls the option in Python: a switch that turns something off is not called as the setting."""
+    return option.name.replace("-", "_") if option.turns_off else option.setting

@@ -29,7 +29,7 @@ from clip_eval.run.declared_checks import declared_checks
 from clip_eval.run.hermetic_pytest import run_gate
 from clip_eval.run.session import Session
 from clip_eval.run.settings import Settings
-from clip_eval.subject.environment import facts
+from clip_eval.subject.environment import provenance
 from clip_eval.throughput.ratio import Speed
 from clip_eval.verdict.compare import to_array
 from clip_eval.verdict.decide import EXIT_CODES, Asked, Decision, decide
@@ -68,7 +68,7 @@ def record(
         add_to: an existing pack. Its own checks run too: the weights must be the pack's and the numbers must match.
         speeds: also record how fast the release is on this machine, in the dtype that the checkpoint is stored in.
         reports: directory that keeps the reports of the suite; by default only those of a refusal are kept.
-        say: is told what is being done, a line each, once everything that was named has been looked at.
+        say: takes a line on each step, once everything that the user named has been opened.
 
     Returns:
         Exit code 0 where the release is approved. Else the gate's, 1 or 10: no pack is written then, and the gate's
@@ -120,7 +120,7 @@ def build_pack(session: Session) -> Pack:
 
 @dataclass(frozen=True, slots=True)
 class _Gated:
-    """How the suite is run on what is to be approved: where its reports are kept, and who is told."""
+    """How the suite is run on what is to be approved: where its reports are kept, and what takes lines of progress."""
 
     reports: Path | None
     say: Callable[[str], None]
@@ -181,12 +181,12 @@ def _with_speed(approval: Approval, settings: Settings, directory: Path) -> Appr
         )
         if not known:
             add_speed(directory, pack, speed)
-    said = "was recorded before" if known else "is recorded"
-    return replace(approval, message=f"{approval.message}; its speed on this machine {said}")
+    outcome = "was recorded before" if known else "is recorded"
+    return replace(approval, message=f"{approval.message}; its speed on this machine {outcome}")
 
 
 def _speed(settings: Settings) -> Speed:
-    """How fast the checkpoint is here, in the dtype that a gate runs it in unless it is told another."""
+    """How fast the checkpoint is here, in the dtype that a gate runs it in by default."""
     from clip_eval.throughput.pack_entry import measured_speed
 
     say("timing the model")
@@ -226,12 +226,15 @@ def _gate(settings: Settings, gated: _Gated) -> RunRecord | Approval:
     """The record of a gate run that allows approval, or the refusal. Reports that nobody asked for outlive a refusal
     only.
     """
-    Session(settings).look()
-    gated.say(f"running the suite on {settings.model} in float32")
     reports = gated.reports or Path(tempfile.mkdtemp(prefix="clip-eval-record-"))
     judged = False
     try:
-        code = run_gate(replace(settings, out=reports), quiet=True, progress=True)
+        code = run_gate(
+            replace(settings, out=reports),
+            quiet=True,
+            progress=True,
+            opened=lambda: gated.say(f"running the suite on {settings.model} in float32"),
+        )
         judged = (reports / "run.json").is_file()
     finally:
         if not judged and gated.reports is None:
@@ -242,8 +245,8 @@ def _gate(settings: Settings, gated: _Gated) -> RunRecord | Approval:
     decision = _apart_from_surface(run)
     if decision.verdict != "pass":
         report = reports / "report.html"
-        said = f"not recorded, the gate says {decision.headline}. See {report}"
-        return Approval(EXIT_CODES[decision.verdict], said, decision.reasons)
+        message = f"not recorded, the gate says {decision.headline}. See {report}"
+        return Approval(EXIT_CODES[decision.verdict], message, decision.reasons)
     if gated.reports is None:
         shutil.rmtree(reports)
     return run
@@ -291,12 +294,12 @@ def _changed(settings: Settings, names: str = "") -> CheckpointError:
 def _outputs(session: Session) -> dict[str, Recorded]:
     weights = session.candidate.checkpoint.weights("float32")
     reference = ExactReference(weights, session.candidate.checkpoint.config, session.candidate.batch)
-    found = {}
+    recorded = {}
     for output in (output for outputs in OUTPUTS.values() for output in outputs):
         observed = output.observe(session.candidate.clip)
         error = to_array(observed) - output.expect(reference)  # the output's shape
-        found[output.name] = Recorded(record_value(observed), np.asarray(error, dtype=np.float32))
-    return found
+        recorded[output.name] = Recorded(record_value(observed), np.asarray(error, dtype=np.float32))
+    return recorded
 
 
 def _tasks(session: Session) -> dict[str, PackedTask]:
@@ -315,7 +318,7 @@ def _tasks(session: Session) -> dict[str, PackedTask]:
 def _provenance(session: Session) -> dict[str, Json]:
     """Where and when an environment was recorded. On one machine, a second recording changes nothing but the date."""
     return {
-        **facts(session.candidate)["provenance"],
+        **provenance(session.candidate),
         "recorded": datetime.now(tz=timezone.utc).isoformat(timespec="seconds"),
         "device": session.settings.device,
     }

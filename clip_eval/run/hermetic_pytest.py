@@ -7,10 +7,10 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO
 
 from clip_eval.checkpoint.changes import identities
 from clip_eval.errors import CheckpointError, OutputError, ProcessError, UsageError
@@ -20,11 +20,10 @@ from clip_eval.processes import child_environment, memory_file, record_with, run
 from clip_eval.progress import HandedOn, handed_on, say
 from clip_eval.run.declared_checks import SUITE
 from clip_eval.run.session import Session
-from clip_eval.run.settings import REPORTS, Settings
+from clip_eval.run.settings import DEFAULT_OUT, OPTIONS, REPORTS, RecordOptions, Settings
 
-__all__ = ["DEFAULT_OUT", "run_gate"]
+__all__ = ["run_gate"]
 
-DEFAULT_OUT = Path("reports/latest")
 RECORDED = "baseline"
 """The pack that another interpreter records for a gate, beside the reports."""
 
@@ -35,7 +34,12 @@ _DECIDED = (0, 1, 10)
 
 
 def run_gate(
-    settings: Settings, *, keyword: str | None = None, quiet: bool = False, progress: bool | None = None
+    settings: Settings,
+    *,
+    keyword: str | None = None,
+    quiet: bool = False,
+    progress: bool | None = None,
+    opened: Callable[[], None] = lambda: None,
 ) -> int:
     """Run the suite on a checkpoint, write the reports, return the exit code.
 
@@ -48,6 +52,7 @@ def run_gate(
         keyword: run only checks that match this pytest -k expression; the verdict is then inconclusive at best.
         quiet: print nothing unless the run broke down: for a caller whose verdict is another than the gate's.
         progress: say on stderr what is being done and how far it is; by default unless `quiet`.
+        opened: is called once everything that the user named has been opened.
 
     Returns:
         0 pass, 1 fail, 10 inconclusive, else pytest's: 2 interrupted (what there is was written), 3 internal error.
@@ -61,119 +66,121 @@ def run_gate(
     with owned(out, *([] if settings.repro is None else [settings.repro])) as lease:
         clear(out, REPORTS)
         try:
-            shown = not quiet if progress is None else progress
-            return _gate(settings, out, lease, keyword=keyword, quiet=quiet, progress=shown)
+            session = Session(replace(settings, out=out).absolute())
+            session.open_inputs()
+            opened()
+            return _gate(session, lease, keyword, quiet=quiet, progress=not quiet if progress is None else progress)
         finally:
             if not (out / "run.json").exists():
                 clear(out, REPORTS)  # run.json comes last: without it the others are of a run that broke down
 
 
-def _gate(settings: Settings, out: Path, lease: Lease, *, keyword: str | None, quiet: bool, progress: bool) -> int:
-    session = Session(settings)
-    session.look()
-    before = identities(session.candidate.checkpoint)
+def _gate(session: Session, lease: Lease, keyword: str | None, *, quiet: bool, progress: bool) -> int:
     with handed_on(progress) as stream:
-        settings = _with_recorded_baseline(settings, out, stream)
+        _record_baseline(session, stream)
         with _scratch() as scratch:
             ended = run_to_the_end(
-                _command(settings, out, keyword),
+                _command(_handed_over(session, scratch), keyword),
                 environment={**_environment(), **lease.environment(), **stream.environment()},
                 errors=scratch.errors,
-                output=scratch.kept if quiet else None,
+                output=scratch.output if quiet else None,
                 directory=scratch.empty,
                 descriptors=(*lease.descriptors, *stream.descriptors),
             )
-            complaint, held_back = said(scratch.errors), said(scratch.kept)
+            errors, output = said(scratch.errors), said(scratch.output)
     code = _INTERRUPTED if ended.interrupted and ended.code < 0 else ended.code
-    if held_back and code not in _DECIDED:
-        sys.stdout.write(f"{held_back}\n")
+    if output and code not in _DECIDED:
+        sys.stdout.write(f"{output}\n")
     if code == _USAGE_ERROR:
-        raise UsageError(complaint.removeprefix("ERROR: "))
-    if complaint and code != _INTERRUPTED:
-        sys.stderr.write(f"{complaint}\n")
-    if code < 0 and identities(session.candidate.checkpoint) != before:  # such as SIGBUS, of a file that was cut short
-        _refuse_changed(code, settings)
-    _require_record(code, settings, out)
+        raise UsageError(errors.removeprefix("ERROR: "))
+    if errors and code != _INTERRUPTED:
+        sys.stderr.write(f"{errors}\n")
+    _require_record(code, session)
     return code
 
 
 @dataclass(frozen=True, slots=True)
 class _Scratch:
-    """What a child needs for its time: an empty directory, and files for what it says."""
+    """What a child needs while it runs: a directory for its settings, an empty one, and files for its output."""
 
+    directory: Path
     empty: str
     errors: IO[bytes]
-    kept: IO[bytes]
+    output: IO[bytes]
 
 
 @contextlib.contextmanager
 def _scratch() -> Iterator[_Scratch]:
     with contextlib.ExitStack() as stack:
-        try:
-            empty = stack.enter_context(tempfile.TemporaryDirectory(prefix="clip-eval-", ignore_cleanup_errors=True))
-            errors, kept = (stack.enter_context(memory_file()) for _ in range(2))
-        except OSError as problem:
-            what = f"no temporary file can be made ({(problem.strerror or str(problem)).lower()})"
-            raise OutputError(what, where=problem.filename, fix="Make room there, or set TMPDIR") from problem
-        yield _Scratch(empty, errors, kept)
+        with _room():
+            name = stack.enter_context(tempfile.TemporaryDirectory(prefix="clip-eval-", ignore_cleanup_errors=True))
+            (empty := Path(name) / "empty").mkdir()
+            errors, output = (stack.enter_context(memory_file()) for _ in range(2))
+        yield _Scratch(Path(name), str(empty), errors, output)
 
 
-def _with_recorded_baseline(settings: Settings, out: Path, stream: HandedOn) -> Settings:
-    """Where another interpreter is the baseline and no pack is named, let it record one: that says what it does."""
+@contextlib.contextmanager
+def _room() -> Iterator[None]:
+    """A temporary file that cannot be written is an OutputError."""
+    try:
+        yield
+    except OSError as problem:
+        what = f"no temporary file can be made ({(problem.strerror or str(problem)).lower()})"
+        raise OutputError(what, where=problem.filename, fix="Make room there, or set TMPDIR") from problem
+
+
+def _handed_over(session: Session, scratch: _Scratch) -> Path:
+    with _room():
+        return session.hand_over(scratch.directory)
+
+
+def _record_baseline(session: Session, stream: HandedOn) -> None:
+    """If another interpreter is the baseline and no pack is named, let it record one."""
+    settings = session.settings
     if settings.baseline_python is None or settings.baseline is not None:
-        return settings
-    pack = out / RECORDED
+        return
+    assert settings.out is not None
+    pack = settings.out / RECORDED
     if (pack / "pack.json").exists():
         shutil.rmtree(pack)
-    named = {"--attn": settings.attention, "--device": settings.device, "--dataset": settings.dataset}
-    options = [part for name, value in named.items() if value is not None for part in (name, value)]
     if stream.descriptors:
         say(f"recording the baseline with {settings.baseline_python}, then judging")
-    record_with(settings.baseline_python, settings.model, pack, *options, stream=stream)
-    return replace(settings, baseline=str(pack))
+    words = [
+        word for name in RecordOptions.__annotations__ for word in OPTIONS[name].words(getattr(settings, name), "--")
+    ]
+    record_with(settings.baseline_python, settings.model, pack, *words, stream=stream)
+    session.compare_with(pack)
 
 
-def _refuse_changed(code: int, settings: Settings) -> NoReturn:
-    raise CheckpointError(
-        f"the checkpoint changed while it was judged, and the test process died of {signal.Signals(-code).name}",
-        where=settings.model,
-        fix="Leave it alone and gate it again",
-    )
-
-
-def _require_record(code: int, settings: Settings, out: Path) -> None:
+def _require_record(code: int, session: Session) -> None:
+    """Raise where a child has ended without deciding; a signal such as SIGBUS may come of files that were cut short."""
+    name = signal.Signals(-code).name if code < 0 else ""
+    if code < 0 and identities(session.candidate.checkpoint) != session.watched.before:
+        raise CheckpointError(
+            f"the checkpoint changed while it was judged, and the test process died of {name}",
+            where=session.settings.model,
+            fix="Leave it alone and gate it again",
+        )
     if code < 0:
         raise ProcessError(
-            f"the test process died of signal {signal.Signals(-code).name} before it could decide",
-            where=settings.model,
+            f"the test process died of signal {name} before it could decide",
+            where=session.settings.model,
             fix="Nothing was judged and no report was written; its output above shows how far it came",
         )
-    if code in _DECIDED and not (out / "run.json").exists():
+    out = session.settings.out
+    if code in _DECIDED and not (out is not None and (out / "run.json").exists()):
         raise ProcessError(
             f"the test process ended with {code} and wrote no run record", where=out, fix="Report this as a bug"
         )
 
 
-def _command(settings: Settings, out: Path, keyword: str | None) -> list[str]:
+def _command(settings_file: Path, keyword: str | None) -> list[str]:
     plugins = [part for plugin in _PLUGINS for part in ("-p", plugin)]
     return [
         sys.executable, "-m", "pytest", str(SUITE), "-c", str(_CONFIGURATION), "--rootdir", str(SUITE.parent.parent),
         "--noconftest", "--import-mode=importlib", "-p", "no:cacheprovider", *plugins,
-        "--clip-model", _absolute(settings.model), *_absolute_options(settings), "--clip-out", str(out),
-        *([] if keyword is None else ["-k", keyword]),
+        "--clip-settings", str(settings_file), *([] if keyword is None else ["-k", keyword]),
     ]  # fmt: skip
-
-
-def _absolute(name: str) -> str:
-    """A path that exists becomes absolute, since the child runs elsewhere; a hub id stays."""
-    return str(Path(name).absolute()) if Path(name).exists() else name
-
-
-def _absolute_options(settings: Settings) -> list[str]:
-    paths = {settings.baseline, settings.accepted, settings.dataset, settings.policy, settings.repro} - {None}
-    python = settings.baseline_python  # a path, or a name that is looked up
-    options = [str(Path(part).absolute()) if part in paths else part for part in settings.options("--clip-")]
-    return [_absolute(part) if part == python else part for part in options]
 
 
 def _environment() -> dict[str, str]:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from clip_eval.checkpoint.changes import Watched, watch
 from clip_eval.errors import ClipEvalError, NotApplicable, NotAskable, OutputError, UsageError
 from clip_eval.files.folder_lock import clear, owned
 from clip_eval.files.read_write import lacks_room, write_text
@@ -51,20 +50,19 @@ class Recorder:
         self._collected: list[str] = []
         self._announced: list[str] = []
         self._deselected: list[str] = []
-        self._facts: dict[str, Any] = {}
+        self._provenance: dict[str, Any] = {}
+        self._attention: str | None = None
         self._folders = contextlib.ExitStack()
         self._unwritten: OutputError | None = None
         self._refused: UsageError | None = None
-        self._watched: Watched | None = None
 
     def prepare(self) -> None:
-        """Own the folders, empty them, and look at everything the user named before long work. Raises ClipEvalError."""
+        """Own the folders, empty them, and open everything the user named before long work. Raises ClipEvalError."""
         if self._is_worker:
-            return  # the controller has looked
+            return  # the controller does it
         try:
             self._own_folders()
-            self.session.look()
-            self._watched = watch(self.session.candidate.checkpoint)
+            self.session.open_inputs()
         except BaseException:
             self._folders.close()
             raise
@@ -190,24 +188,28 @@ class Recorder:
         handover = getattr(node, "workeroutput", {})
         self._collected += handover.get("clip_eval.collected", [])
         self._deselected += handover.get("clip_eval.deselected", [])
-        self._facts = handover.get("clip_eval.facts") or self._facts
+        if "clip_eval.provenance" in handover:
+            self._provenance, self._attention = handover["clip_eval.provenance"], handover["clip_eval.attention"]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Decide, write the reports, and let the exit code say it."""
-        from clip_eval.subject.environment import facts
+        from clip_eval.subject.environment import attention_used, provenance
 
+        candidate = self.session.candidate
         if self._is_worker:
             output = session.config.workeroutput  # type: ignore[attr-defined]
             output["clip_eval.collected"] = self._collected
             output["clip_eval.deselected"] = self._deselected
-            output["clip_eval.facts"] = facts(self.session.candidate)
+            output["clip_eval.provenance"] = provenance(candidate)
+            output["clip_eval.attention"] = attention_used(candidate)
         elif self._suite_took_part and session.exitstatus != pytest.ExitCode.USAGE_ERROR:
             self._refused = self._without_match(session)
             if self._refused is not None:
                 session.exitstatus = self._refused.exit_code
                 return
-            self._facts = self._facts or facts(self.session.candidate)
+            if not self._provenance:  # no worker of xdist has handed it over
+                self._provenance, self._attention = provenance(candidate), attention_used(candidate)
             self._finish(session)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -259,7 +261,7 @@ class Recorder:
             ),
             new_weights=settings.new_weights,
             required=self.session.policy.require,
-            changed=() if self._watched is None else self._watched.changed(),
+            changed=self.session.watched.changed(),
         )
         return RunRecord(
             started=datetime.fromtimestamp(self._started, tz=timezone.utc).isoformat(timespec="seconds"),
@@ -269,8 +271,8 @@ class Recorder:
             headline=decision.headline,
             reasons=decision.reasons,
             scope=decision.scope,
-            provenance=self._facts["provenance"],
-            candidate=self.session.candidate.info(self._facts["attention"]),
+            provenance=self._provenance,
+            candidate=self.session.candidate.info(self._attention),
             baseline=self.session.pack_info,
             checks=checks,
             surface_changes=tuple(self.outcomes.surface_changes),
@@ -289,8 +291,8 @@ class Recorder:
         for case in collected:
             self.outcomes.not_run(case, "collected, but without a result")
         places = {case: place for place, case in enumerate(collected)}
-        found = self.outcomes.checks
-        return [found[case] for case in sorted(found, key=lambda case: places.get(case, len(places)))]
+        results = self.outcomes.checks
+        return [results[case] for case in sorted(results, key=lambda case: places.get(case, len(places)))]
 
     @property
     def _suite_took_part(self) -> bool:

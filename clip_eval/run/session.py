@@ -4,11 +4,14 @@ first asked for.
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from clip_eval.checkpoint.changes import Watched, watch
 from clip_eval.errors import DatasetError, PackError, UsageError
 from clip_eval.processes import require_clip_eval
 from clip_eval.run.settings import Settings
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
+_INPUTS = ("dataset", "pack", "acceptances", "policy", "watched")
+_SETTINGS_FILE, _INPUTS_FILE = "settings.json", "inputs.pickle"
+
 
 @dataclass
 class Session:
@@ -32,6 +38,7 @@ class Session:
 
     settings: Settings
     _scored: dict[str, Scored] = field(default_factory=dict, init=False, repr=False)
+    _handed_over: bool = False
 
     @cached_property
     def candidate(self) -> Candidate:
@@ -41,21 +48,60 @@ class Session:
             settings.model, settings.dtype, settings.device, settings.attention, keep_calls=settings.repro is not None
         )
 
-    def look(self) -> None:
-        """Open everything the user named, before long work. Raises ClipEvalError."""
-        self.candidate.checkpoint  # noqa: B018 - opening it is the look
+    def open_inputs(self) -> None:
+        """Open and look through everything the user named, before long work; what a parent handed over is open already.
+
+        Raises:
+            ClipEvalError: something cannot be read or used.
+        """
+        if self._handed_over:
+            return
+        self.candidate.checkpoint  # noqa: B018 - reading a cached property opens what it holds
         if self.dataset is not None:
             self.dataset.require_complete()
-        self.pack  # noqa: B018 - opening it is the look
-        self.acceptances  # noqa: B018 - reading them is the look
-        self.policy  # noqa: B018 - reading it is the look
+        self.pack, self.acceptances, self.policy  # noqa: B018 - as above
         if self.settings.baseline_python is not None:
             require_clip_eval(self.settings.baseline_python)
         self.require_place()
+        self.watched  # noqa: B018 - as above
+
+    def compare_with(self, pack: Path) -> None:
+        """Take a pack that was recorded meanwhile as the baseline. Raises PackError as `pack` does."""
+        self.settings = replace(self.settings, baseline=str(pack))
+        vars(self).pop("pack", None)
+        self.pack  # noqa: B018 - as in `open_inputs`
+
+    def hand_over(self, directory: Path) -> Path:
+        """Write settings and opened inputs for a child process, and return the settings file.
+
+        The inputs travel as a pickle, as between processes of `multiprocessing`: the directory is private to this run.
+
+        Args:
+            directory: where the two files go.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        inputs = {"checkpoint": self.candidate.checkpoint, **{name: getattr(self, name) for name in _INPUTS}}
+        (directory / _INPUTS_FILE).write_bytes(pickle.dumps(inputs))
+        file = directory / _SETTINGS_FILE
+        file.write_text(self.settings.to_json(), encoding="utf-8")
+        return file
+
+    @classmethod
+    def handed_over(cls, file: Path) -> Session:
+        """Return the session that a parent has written with `hand_over`; its inputs are not opened again."""
+        session = cls(Settings.from_json(file.read_text(encoding="utf-8")), _handed_over=True)
+        inputs: dict[str, Any] = pickle.loads(file.with_name(_INPUTS_FILE).read_bytes())
+        vars(session.candidate)["checkpoint"] = inputs.pop("checkpoint")  # fills the cached properties
+        vars(session).update(inputs)
+        return session
 
     def require_place(self) -> None:
-        """Look whether the device and the attention asked for can be used; loads torch only where one was named that
-        may be missing. Raises UsageError with the nearest name.
+        """Refuse a device or an attention that cannot be used; loads torch only if one was named that may be missing.
+
+        Raises:
+            UsageError: the nearest name is given.
         """
         if self.settings.device == "cpu" and self.settings.attention in (None, "eager", "sdpa"):
             return
@@ -67,7 +113,7 @@ class Session:
 
     @cached_property
     def dataset(self) -> Dataset | None:
-        """The evaluation set; None where none was asked for. Raises DatasetError where it is none."""
+        """The evaluation set; None if none was named. Raises DatasetError where it is none."""
         from clip_eval.dataset import open_dataset
 
         return None if self.settings.dataset is None else open_dataset(self.settings.dataset)
@@ -91,7 +137,7 @@ class Session:
 
     @cached_property
     def pack(self) -> Pack | None:
-        """The baseline pack; None where none was asked for. Raises PackError where it is none, or for another input."""
+        """The baseline pack; None if none was named. Raises PackError where it is none, or for another input."""
         from clip_eval.baseline import open_pack
 
         if self.settings.baseline is None:
@@ -135,6 +181,11 @@ class Session:
     def policy(self) -> Policy:
         """What is asked beyond the rules; nothing where no file was named. Raises UsageError."""
         return Policy() if self.settings.policy is None else read_policy(self.settings.policy)
+
+    @cached_property
+    def watched(self) -> Watched:
+        """The checkpoint as it was before it is judged; reads every tensor once. Raises CheckpointError."""
+        return watch(self.candidate.checkpoint)
 
     @cached_property
     def ruling(self) -> Ruling:

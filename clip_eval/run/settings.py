@@ -1,89 +1,188 @@
-"""What the user asked for: the options of a run, as plain values that every process of it shares."""
+"""The options of a gate, each declared once: a field of `Settings` with its kind, its metavar and its help.
+
+The options of the command line, those of pytest and the arguments of `clip_eval.gate` follow from the fields.
+"""
 
 from __future__ import annotations
 
+import json
 import shlex
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any, Literal, TypedDict
 
-from clip_eval.user_values import require_dtype, require_utf8
+from clip_eval.user_values import named, require_dtype, require_utf8
 from clip_eval.verdict.plain_values import Json
 
-__all__ = ["REPORTS", "Settings"]
+__all__ = ["DEFAULT_OUT", "OPTIONS", "REPORTS", "GateOptions", "Option", "RecordOptions", "Settings"]
 
 
 REPORTS = ("report.html", "summary.md", "junit.xml", "run.json")
 """What a run writes to `Settings.out`, in this order: run.json comes last and says that the others are there."""
 
+DEFAULT_OUT = Path("reports/latest")
+
+Kind = Literal["input", "output", "name", "dtype", "switch"]
+"""A path or id that is read, a directory that is written, a word, one of `DTYPES`, on or off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """How a user gives one setting.
+
+    Attributes:
+        setting: name of the field of `Settings`, and of the argument in Python.
+        kind: what it takes.
+        metavar: what help shows for its value; empty for a switch.
+        help: what it is, one sentence.
+        name: its name on command lines, without dashes.
+        default: the value where it is left out, on the command line and in Python.
+    """
+
+    setting: str
+    kind: Kind
+    metavar: str
+    help: str
+    name: str
+    default: Any
+
+    @property
+    def turns_off(self) -> bool:
+        """Whether the switch makes a setting false that is true without it."""
+        return self.default is True
+
+    def flag(self, prefix: str = "--") -> str:
+        """Return the option as it is typed; pytest's begin with "--clip-"."""
+        return prefix + self.name
+
+    def from_flag(self, value: Any) -> Any:
+        """Return the setting behind what an option parser read."""
+        return not value if self.turns_off else value
+
+    def checked(self, value: object, called: str) -> Any:
+        """Return the setting behind a value that a user gave.
+
+        Args:
+            value: anything.
+            called: what the user calls the option.
+
+        Raises:
+            UsageError: it is empty, no text or path, or no name that a file system takes.
+        """
+        if self.kind in ("switch", "dtype") or (value is None and self.default is None):
+            return value  # `Settings` looks at dtypes
+        text = named(value, called)
+        return Path(text) if self.setting == "out" else text
+
+    def words(self, value: Any, prefix: str) -> list[str]:
+        """Return the words of a command line that give the setting its value; none for the default."""
+        if value in (None, self.default):
+            return []
+        return [self.flag(prefix)] if self.kind == "switch" else [self.flag(prefix), str(value)]
+
+
+def _option(kind: Kind, metavar: str, help: str, **rest: Any) -> dict[str, Any]:
+    return {"kind": kind, "metavar": metavar, "help": help, **rest}
+
+
+def _switch(help: str, **rest: Any) -> dict[str, Any]:
+    return _option("switch", "", help, **rest)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The options of one run.
-
-    Attributes:
-        model: a checkpoint directory, or a hub id with or without @revision.
-        baseline: a pack directory.
-        accepted: a file of acceptances, which excuse differences from the pack.
-        dataset: an evaluation set.
-        dtype: one of `DTYPES`; None for the dtype the checkpoint is stored in.
-        device: a torch device.
-        attention: an attention implementation; None for the library's default.
-        new_weights: the candidate has other weights than the pack, on purpose.
-        throughput: time the model.
-        compile: judge the model under torch.compile, too.
-        policy: a file that says what is asked beyond the rules.
-        baseline_python: another interpreter, in which the checkpoint is timed in turns with this one.
-        repro: directory for what shows each failed check without pytest; None writes none.
-        out: directory for the reports; None writes none.
+    """What the user asked for: one value for each option, shared by every process of a run.
 
     Raises:
         UsageError: the dtype is none of `DTYPES`; the nearest is named. Or a name is not UTF-8.
     """
 
-    model: str
-    baseline: str | None = None
-    accepted: str | None = None
-    dataset: str | None = None
-    dtype: str | None = None
-    device: str = "cpu"
-    attention: str | None = None
-    new_weights: bool = False
-    throughput: bool = True
-    compile: bool = False
-    policy: str | None = None
-    baseline_python: str | None = None
-    repro: str | None = None
-    out: Path | None = None
+    model: str = field(
+        metadata=_option("input", "CHECKPOINT", "A checkpoint directory, or a hub id with or without @revision.")
+    )
+    baseline: str | None = field(
+        default=None, metadata=_option("input", "PACK", "The pack of the last approved release, to compare with.")
+    )
+    accepted: str | None = field(
+        default=None, metadata=_option("input", "FILE", "Differences from the pack that are wanted, with reasons.")
+    )
+    new_weights: bool = field(default=False, metadata=_switch("The weights differ from the pack's on purpose."))
+    dataset: str | None = field(default=None, metadata=_option("input", "DIR", "Evaluation set for task scores."))
+    out: Path | None = field(  # None writes no reports
+        default=None,
+        metadata=_option("output", "DIR", "Where the reports go, run.json among them.", default=str(DEFAULT_OUT)),
+    )
+    dtype: str | None = field(
+        default=None,
+        metadata=_option("dtype", "DTYPE", "float32, bfloat16 or float16; by default as the checkpoint is stored."),
+    )
+    attention: str | None = field(
+        default=None,
+        metadata=_option(
+            "name", "NAME", "Attention implementation, such as eager or sdpa; by default transformers' own choice.",
+            name="attn",
+        ),
+    )  # fmt: skip
+    device: str = field(default="cpu", metadata=_option("name", "DEVICE", "A torch device, such as cuda:0."))
+    throughput: bool = field(default=True, metadata=_switch("Do not time the model.", name="no-throughput"))
+    compile: bool = field(
+        default=False, metadata=_switch("Judge the model under torch.compile, too; takes tens of seconds.")
+    )
+    policy: str | None = field(
+        default=None,
+        metadata=_option("input", "FILE", "What is asked beyond the rules, such as scopes that must be judged."),
+    )
+    baseline_python: str | None = field(
+        default=None,
+        metadata=_option(
+            "input", "EXE", "The Python of another environment with the same clip-eval: what the checkpoint does there "
+            "is the baseline, where no pack is named, and the model is timed in turns with it.",
+        ),
+    )  # fmt: skip
+    repro: str | None = field(
+        default=None,
+        metadata=_option("output", "DIR", "Write a standalone script for each failed check to this directory."),
+    )
 
     def __post_init__(self) -> None:
         if self.dtype is not None:
             require_dtype(self.dtype)
         require_utf8(self.arguments().values())
 
+    @classmethod
+    def from_python(cls, model: object, options: Mapping[str, object]) -> Settings:
+        """Return the settings behind arguments of a function of Python, called as the options are.
+
+        Raises:
+            UsageError: as `Option.checked`, or a setting cannot be used.
+        """
+        checked = {name: OPTIONS[name].checked(value, name) for name, value in options.items()}
+        return cls(model=named(model, "checkpoint"), **checked)
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """Return the settings that `to_json` wrote."""
+        data = json.loads(text)
+        return cls(**{**data, "out": None if data["out"] is None else Path(data["out"])})
+
+    def to_json(self) -> str:
+        """Return the text of a settings file, which a gate hands to its child."""
+        return json.dumps(self.arguments(), indent=2)
+
     def arguments(self) -> dict[str, Json]:
         """Return every option with its value, for the run record."""
         return {**asdict(self), "out": None if self.out is None else str(self.out)}
 
     def options(self, prefix: str) -> list[str]:
-        """Return the command-line options that give these settings, without model and out.
+        """Return the command-line options that give these settings, without model and out; switches come last.
 
         Args:
             prefix: "--" for clip-eval, "--clip-" for pytest.
         """
-        named = {
-            "baseline": self.baseline,
-            "accepted": self.accepted,
-            "dataset": self.dataset,
-            "dtype": self.dtype,
-            "attn": self.attention,
-            "device": None if self.device == "cpu" else self.device,
-            "policy": self.policy,
-            "baseline-python": self.baseline_python,
-            "repro": self.repro,
-        }
-        options = [part for name, value in named.items() if value is not None for part in (f"{prefix}{name}", value)]
-        switches = {"new-weights": self.new_weights, "no-throughput": not self.throughput, "compile": self.compile}
-        return options + [f"{prefix}{name}" for name, on in switches.items() if on]
+        wanted = [option for name, option in OPTIONS.items() if name not in ("model", "out")]
+        ordered = sorted(wanted, key=lambda option: option.kind == "switch")  # a stable sort
+        return [word for option in ordered for word in option.words(getattr(self, option.setting), prefix)]
 
     def pytest_options(self) -> list[str]:
         """Return the options that give pytest this checkpoint and these settings, without out."""
@@ -92,3 +191,49 @@ class Settings:
     def rerun(self, function: str) -> str:
         """Return the command that runs the checks whose name contains `function`."""
         return shlex.join(["clip-eval", "gate", self.model, *self.options("--"), "-k", function])
+
+    def absolute(self) -> Settings:
+        """Return the same settings for a process that runs in another directory.
+
+        What is read becomes absolute where it exists: a hub id, or a program that is looked up, stays as it is.
+        """
+        values = {option.setting: getattr(self, option.setting) for option in OPTIONS.values()}
+        paths = {
+            name: type(value)(Path(value).absolute())
+            for name, value in values.items()
+            if value is not None
+            and (OPTIONS[name].kind == "output" or (OPTIONS[name].kind == "input" and Path(value).exists()))
+        }
+        return replace(self, **paths)
+
+
+OPTIONS: Mapping[str, Option] = {
+    each.name: Option(
+        **{"setting": each.name, "name": each.name.replace("_", "-"), "default": each.default, **each.metadata}
+    )
+    for each in fields(Settings)
+}
+"""Setting to option, in the order that help shows them in; the model is an argument of the commands."""
+
+
+class RecordOptions(TypedDict, total=False):
+    """The options that `record` shares with `gate`, for type checkers."""
+
+    dataset: str | Path | None
+    attention: str | None
+    device: str
+
+
+class GateOptions(RecordOptions, total=False):
+    """The options of `gate`, for type checkers; a test holds them to the fields of `Settings`."""
+
+    baseline: str | Path | None
+    accepted: str | Path | None
+    new_weights: bool
+    out: str | Path
+    dtype: str | None
+    throughput: bool
+    compile: bool
+    policy: str | Path | None
+    baseline_python: str | Path | None
+    repro: str | Path | None

@@ -14,16 +14,21 @@ from typing import Any
 from clip_eval.subject.candidate import Candidate
 from clip_eval.version import __version__
 
-__all__ = ["cores", "cpu_model", "cpu_name", "facts"]
+__all__ = ["attention_used", "cores", "cpu_model", "cpu_name", "provenance"]
 
 
-def facts(candidate: Candidate) -> dict[str, Any]:
-    """Return provenance and the attention implementation really used, as plain values that survive process boundaries.
+def provenance(candidate: Candidate) -> dict[str, Any]:
+    """Return versions, machine and settings of a run, as plain values that survive process boundaries.
 
     torch is asked only where this process has loaded it already: an xdist controller has not.
     """
-    torch = sys.modules.get("torch")
-    return {"provenance": {**_versions(), **_machine(torch, candidate)}, "attention": _attention(candidate)}
+    return {**_versions(), **_machine(sys.modules.get("torch"), candidate)}
+
+
+def attention_used(candidate: Candidate) -> str | None:
+    """Return the attention implementation that the model really uses; None where it was not loaded."""
+    runtime = vars(candidate).get("runtime")  # the cached property, where it was made
+    return None if runtime is None else runtime.attention_used
 
 
 def _versions() -> dict[str, str | None]:
@@ -79,11 +84,6 @@ def _git_revision(directory: Path) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None
-
-
-def _attention(candidate: Candidate) -> str | None:
-    runtime = vars(candidate).get("runtime")  # the cached property, where it was made
-    return None if runtime is None else runtime.attention_used
 
 
 _CPU_INFO = Path("/proc/cpuinfo")

@@ -135,11 +135,9 @@ def decide(
         tasks: task results.
         throughput: speed results.
         asked: what the user asked for.
-        new_weights: the candidate has other weights than the pack, and the user said so. Then tasks must be judged
-            against the pack.
+        new_weights: the weights differ from the pack's on purpose; tasks must then be judged against the pack.
         required: scopes that a policy wants judged; one that is not makes the run inconclusive.
-        changed: files of the checkpoint that changed while it was judged: then nobody knows what was, so that the
-            contract has a gap.
+        changed: files of the checkpoint that changed while it was judged, which makes a gap in the contract.
     """
     results = _answerable(complete(checks, declared=declared), asked=asked, new_weights=new_weights)
     evidence = (
@@ -150,21 +148,18 @@ def decide(
     )
     scope = tuple(_entry(item) for item in evidence)
     missing = tuple(entry.name for entry in scope if entry.name in required and entry.status != "judged")
-    failed = reasons.failures(checks=results, surface_changes=surface_changes, tasks=tasks, throughput=throughput)
-    policy = tuple(f"The policy requires {name} to be judged." for name in missing)
-    notes = reasons.notes(checks=results, surface_changes=surface_changes)
     verdict = _verdict(evidence, missing=missing)
     return Decision(
         verdict=verdict,
         headline=f"{verdict}: {_headline(evidence)}",
         reasons=(
             *_unsettled(changed),
-            *failed,
-            *policy,
+            *reasons.failures(checks=results, surface_changes=surface_changes, tasks=tasks, throughput=throughput),
+            *(f"The policy requires {name} to be judged." for name in missing),
             *_undecided(evidence),
             *reasons.gaps(results),
             *_merits(evidence),
-            *notes,
+            *reasons.notes(checks=results, surface_changes=surface_changes),
         ),
         scope=scope,
     )

@@ -231,8 +231,8 @@ def test_a_pack_of_another_architecture_is_refused(
     """A candidate that cannot be given the pack's inputs is refused, unless it is to replace the approved model."""
     other = write_small_clip(tmp_path / "other", processor=False, **overrides)
     with pytest.raises(PackError, match=expected):
-        session_on(other, pack=pack_path).look()
-    session_on(other, pack=pack_path, new_weights=True).look()
+        session_on(other, pack=pack_path).open_inputs()
+    session_on(other, pack=pack_path, new_weights=True).open_inputs()
 
 
 def test_a_bad_pack_stops_the_gate_before_anything_runs(model: Path, tmp_path: Path) -> None:

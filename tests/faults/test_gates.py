@@ -33,7 +33,7 @@ MORE = (
 
 LOADER = """
 import sys
-if "--clip-model" in sys.orig_argv:
+if "--clip-settings" in sys.orig_argv:
     import pytest
     from faults.catalogue import by_id
     by_id({id!r}).patch(pytest.MonkeyPatch())

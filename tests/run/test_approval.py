@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,7 +30,7 @@ from clip_eval.run.declared_checks import declared_checks
 from clip_eval.run.session import Session
 from clip_eval.run.settings import Settings
 from clip_eval.subject import transformers_release
-from clip_eval.subject.environment import facts
+from clip_eval.subject.environment import provenance
 from clip_eval.suite.release import test_baseline as suite
 from clip_eval.verdict.decide import Asked, decide
 from clip_eval.verdict.run_record import CheckResult, RunRecord, SurfaceChange, dump
@@ -75,9 +76,10 @@ def gate_that(
         id="A()", what="w", before="b", after="a", check="baseline.surface_is_approved", accepted=None
     )
 
-    def gate(settings: Settings, *, quiet: bool, progress: bool) -> int:
+    def gate(settings: Settings, *, quiet: bool, progress: bool, opened: Callable[[], None]) -> int:
         assert progress, "what takes minutes is not silent"
         assert quiet, "the gate's verdict is not that of the command"
+        opened()
         asked.append(settings)
         checks = tuple(_result(check, "failed" if check.id == failing else "passed") for check in declared_checks())
         run = _run_record(settings, session, checks, (change,) if changed else ())
@@ -105,7 +107,7 @@ def _run_record(settings: Settings, session: Session, checks: Any, changes: Any)
     return RunRecord(
         started="2026-01-01T00:00:00+00:00", duration_s=1.0, arguments=settings.arguments(), verdict=decision.verdict,
         headline=decision.headline, reasons=decision.reasons, scope=decision.scope, baseline=None,
-        provenance=facts(session.candidate)["provenance"], candidate=session.candidate.info(), checks=checks,
+        provenance=provenance(session.candidate), candidate=session.candidate.info(), checks=checks,
         surface_changes=changes, tasks=(), throughput=(),
     )  # fmt: skip
 
@@ -231,7 +233,7 @@ def test_a_gate_that_judges_nothing_records_nothing(
     """An interrupted gate is passed on, and leaves neither pack nor reports."""
     seen: list[Path] = []
 
-    def interrupted(settings: Settings, *, quiet: bool, progress: bool) -> int:
+    def interrupted(settings: Settings, *, quiet: bool, progress: bool, opened: Callable[[], None]) -> int:
         seen.append(cast("Path", settings.out))
         return 2
 

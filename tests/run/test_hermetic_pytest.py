@@ -389,17 +389,23 @@ def test_the_environment_of_the_child(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert all(Path(entry).is_absolute() and entry != str(tmp_path) for entry in entries)
 
 
-def test_a_hub_id_reaches_the_child_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names that are no path here stay; paths become absolute, those of pack and dataset too."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("clip", "pack", "images"):
-        (tmp_path / name).mkdir()
-    command = hermetic._command(Settings(model="org/name@main"), tmp_path, None)
-    assert command[command.index("--clip-model") + 1] == "org/name@main"
-    command = hermetic._command(Settings(model="clip", baseline="pack", dataset="images"), tmp_path, "a or b")
-    for option, path in (("model", "clip"), ("baseline", "pack"), ("dataset", "images")):
-        assert command[command.index(f"--clip-{option}") + 1] == str(tmp_path / path)
-    assert command[-2:] == ["-k", "a or b"]
+def test_the_child_gets_its_settings_as_one_file(tmp_path: Path) -> None:
+    """The command names the settings file and nothing that the file holds; an expression is pytest's own option."""
+    command = hermetic._command(tmp_path / "settings.json", "a or b")
+    assert command[-4:] == ["--clip-settings", str(tmp_path / "settings.json"), "-k", "a or b"]
+    assert [word for word in command if word.startswith("--clip-")] == ["--clip-settings"]
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_what_changes_before_the_child_dies_is_named(
+    settings: Settings, child: Callable[[str], None], tmp_path: Path, changed: bool
+) -> None:
+    """A child that dies while the checkpoint changes is the checkpoint's error, else the process's."""
+    copy = shutil.copytree(settings.model, tmp_path / "clip")
+    change = f"open({str(copy / 'config.json')!r}, 'a').write(' ');" if changed else ""
+    child(f"import os, signal; {change} os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(CheckpointError if changed else ProcessError, match="SIGKILL"):
+        run_gate(replace(settings, model=str(copy)))
 
 
 PLANTED = """

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shlex
+import typing
 from pathlib import Path
 
 import pytest
 
-from clip_eval.run.settings import REPORTS, Settings
+from clip_eval.run.settings import OPTIONS, REPORTS, GateOptions, Option, RecordOptions, Settings
 from clip_eval.user_values import DTYPES
 
 FULL = Settings(
@@ -52,10 +54,9 @@ def test_every_setting_becomes_an_option() -> None:
 
 
 def test_options_are_those_of_the_plugin(pytestconfig: pytest.Config) -> None:
-    """Each option given is one that the plugin defines."""
-    for option in FULL.options("--clip-"):
-        if option.startswith("--"):
-            pytestconfig.getoption(option)
+    """The plugin defines every option."""
+    for option in OPTIONS.values():
+        pytestconfig.getoption(option.flag("--clip-"))
     assert pytestconfig.getoption("--clip-model") is None
 
 
@@ -73,6 +74,51 @@ def test_arguments_are_plain_values() -> None:
     assert set(arguments) == {field.name for field in dataclasses.fields(Settings)}
     assert arguments["out"] == "reports"
     assert Settings(model="clip").arguments()["out"] is None
+
+
+@pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
+def test_every_option_is_declared_in_full(option: Option) -> None:
+    """An option has a sentence of help, without the percent sign that argparse reads, and a metavar unless it is a
+    switch.
+    """
+    assert re.fullmatch(r"\S[^%]+\.", option.help)
+    assert (option.metavar == "") == (option.kind == "switch")
+
+
+def test_type_checkers_know_every_option() -> None:
+    """The TypedDicts of `gate` and `record` name the fields of `Settings`; what is a path may be a `Path`."""
+    known, fields = typing.get_type_hints(GateOptions), typing.get_type_hints(Settings)
+    assert set(known) == set(fields) - {"model"}
+    assert set(RecordOptions.__annotations__) < set(known)
+    for name, hint in known.items():
+        is_path = OPTIONS[name].kind in ("input", "output")
+        expected = set(typing.get_args(fields[name] | None)) | ({str, Path} if is_path else set())
+        assert set(typing.get_args(hint | None)) == expected, name
+
+
+def test_a_settings_file_holds_every_setting() -> None:
+    """What is read back is what was written."""
+    assert Settings.from_json(FULL.to_json()) == FULL
+    assert Settings.from_json(Settings(model="clip").to_json()) == Settings(model="clip")
+
+
+def test_settings_for_another_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read becomes absolute where it exists, what is written always; hub ids and words stay."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("clip", "pack", "images", "cpu", "eager"):
+        (tmp_path / name).mkdir()
+    assert Settings(model="org/name@main").absolute() == Settings(model="org/name@main")
+    named = {"baseline": "pack", "dataset": "images", "repro": "shown"}
+    there = Settings(
+        model="clip", **named, baseline_python="python4", attention="eager", out=Path("reports")
+    ).absolute()
+    assert there == Settings(
+        model=str(tmp_path / "clip"),
+        **{name: str(tmp_path / value) for name, value in named.items()},
+        baseline_python="python4",
+        attention="eager",
+        out=tmp_path / "reports",
+    )
 
 
 def test_names_of_dtypes_and_reports() -> None:

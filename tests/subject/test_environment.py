@@ -16,7 +16,7 @@ from support.small_clip import write_small_clip
 from clip_eval import __version__
 from clip_eval.run.session import Session
 from clip_eval.run.settings import Settings
-from clip_eval.subject import environment as provenance
+from clip_eval.subject import environment
 from clip_eval.verdict.run_record import PROVENANCE_KEYS
 
 
@@ -26,24 +26,21 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_small_clip(tmp_path_factory.mktemp("provenance") / "clip", processor=False)
 
 
-def facts(checkpoint: Path, **settings: Any) -> dict[str, Any]:
+def provenance(checkpoint: Path, **settings: Any) -> dict[str, Any]:
     """The provenance of a run on `checkpoint`."""
-    found: dict[str, Any] = provenance.facts(Session(Settings(model=str(checkpoint), **settings)).candidate)[
-        "provenance"
-    ]
-    return found
+    return environment.provenance(Session(Settings(model=str(checkpoint), **settings)).candidate)
 
 
 def test_every_key_is_there(checkpoint: Path) -> None:
     """Each key that the run record asks for is present, and all values are plain JSON."""
-    found = facts(checkpoint)
+    found = provenance(checkpoint)
     assert set(PROVENANCE_KEYS) <= set(found)
     json.dumps(found, allow_nan=False)
 
 
 def test_versions_are_the_installed_ones(checkpoint: Path) -> None:
     """Versions are those of the interpreter and the installed distributions."""
-    found = facts(checkpoint)
+    found = provenance(checkpoint)
     assert found["clip_eval"] == __version__
     assert found["python"] == platform.python_version()
     for name in ("torch", "transformers", "tokenizers", "pillow"):
@@ -56,15 +53,15 @@ def test_an_absent_distribution_is_none(checkpoint: Path, monkeypatch: pytest.Mo
     def absent(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(provenance, "version", absent)
-    assert facts(checkpoint)["tokenizers"] is None
+    monkeypatch.setattr(environment, "version", absent)
+    assert provenance(checkpoint)["tokenizers"] is None
 
 
 def test_settings_that_change_numbers_are_recorded(checkpoint: Path) -> None:
     """Threads and TF32 are what torch says in this process, once torch is loaded in it."""
     import torch
 
-    found = facts(checkpoint)
+    found = provenance(checkpoint)
     assert found["threads"] == torch.get_num_threads()
     assert found["tf32"] == {
         "products": torch.backends.cuda.matmul.allow_tf32,
@@ -75,19 +72,19 @@ def test_settings_that_change_numbers_are_recorded(checkpoint: Path) -> None:
 
 def test_an_absent_gpu_has_no_name(checkpoint: Path) -> None:
     """A GPU that was asked for and is not there leaves the record without a name for it, not without a record."""
-    assert facts(checkpoint, device="cuda:99")["gpu"] is None
+    assert provenance(checkpoint, device="cuda:99")["gpu"] is None
 
 
 def test_torch_is_not_loaded_for_the_record(checkpoint: Path) -> None:
     """A process that has not loaded torch, such as an xdist controller, records none instead of loading it."""
     code = f"""
 import sys
-from clip_eval.subject.environment import facts
+from clip_eval.subject.environment import attention_used, provenance
 from clip_eval.run.session import Session
 from clip_eval.run.settings import Settings
-found = facts(Session(Settings(model={str(checkpoint)!r})).candidate)
-assert found["provenance"]["threads"] is None
-assert found["attention"] is None
+candidate = Session(Settings(model={str(checkpoint)!r})).candidate
+assert provenance(candidate)["threads"] is None
+assert attention_used(candidate) is None
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -96,9 +93,9 @@ assert "torch" not in sys.modules
 def test_attention_is_the_one_really_used(checkpoint: Path) -> None:
     """The attention implementation is known once a model is loaded, and is then the model's own."""
     session = Session(Settings(model=str(checkpoint), attention="eager"))
-    assert provenance.facts(session.candidate)["attention"] is None
+    assert environment.attention_used(session.candidate) is None
     session.candidate.clip.forward(images=1, texts=1)
-    assert provenance.facts(session.candidate)["attention"] == "eager"
+    assert environment.attention_used(session.candidate) == "eager"
 
 
 @pytest.fixture
@@ -114,16 +111,16 @@ def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_checkpoint_in_git_names_its_revision(checkpoint: Path, git: Path) -> None:
     """A checkpoint in a git checkout has the commit recorded that git names for its directory."""
     git.write_text('#!/bin/sh\necho "$@"\n', encoding="utf-8")
-    assert facts(checkpoint)["git_revision"] == f"-C {checkpoint} rev-parse HEAD"
+    assert provenance(checkpoint)["git_revision"] == f"-C {checkpoint} rev-parse HEAD"
 
 
 def test_a_checkpoint_outside_of_git_has_no_revision(checkpoint: Path, git: Path) -> None:
     """Where git knows no checkout the revision is none."""
     git.write_text("#!/bin/sh\necho fatal: not a git repository\nexit 128\n", encoding="utf-8")
-    assert facts(checkpoint)["git_revision"] is None
+    assert provenance(checkpoint)["git_revision"] is None
 
 
 def test_a_machine_without_git_has_no_revision(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without git the revision is none, and nothing fails."""
     monkeypatch.setenv("PATH", "")
-    assert facts(checkpoint)["git_revision"] is None
+    assert provenance(checkpoint)["git_revision"] is None

@@ -15,7 +15,7 @@ from clip_eval.processes import require_clip_eval
 from clip_eval.progress import seconds_left
 from clip_eval.subject import require_attention, require_device
 from clip_eval.subject.candidate import Candidate
-from clip_eval.subject.environment import facts
+from clip_eval.subject.environment import provenance as provenance_of
 from clip_eval.throughput.bench.comparison import compare_sides
 from clip_eval.throughput.bench.many_devices import compute_at_once
 from clip_eval.throughput.bench.options import Options
@@ -71,7 +71,7 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
         compiled = tuple(_compiled(options, tried, {one.kind: one.configuration for one in advice}, say, notes))
         against, comparisons = compare_sides(options, [(one.candidate, one.configuration) for one in tried], say)
         at_once = tuple(compute_at_once(options, advice, {one.configuration.name: one.candidate for one in tried}, say))
-        provenance = {**facts(first)["provenance"], "threads": options.threads, "clock": clock_of(options.device).name}
+        provenance = {**provenance_of(first), "threads": options.threads, "clock": clock_of(options.device).name}
     return Bench(
         started=started.isoformat(timespec="seconds"),
         duration_s=round(time.perf_counter() - start, 1),
