@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_eval.baseline.recorded_outputs import IMAGES, TEXTS
-from clip_eval.checkpoint.config import ACTIVATIONS, ClipConfig
+from clip_eval.families.config import ACTIVATIONS, ClipConfig
 from clip_eval.files.untrusted import shown
 from clip_eval.probes.batches import MOST_ROWS
 

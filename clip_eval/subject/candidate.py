@@ -106,7 +106,8 @@ class Candidate:
         from clip_eval.subject import precision_of
 
         precision = precision_of(dtype or self.dtype, self.device)
-        return Oracle(self.checkpoint.weights(precision.dtype), self.checkpoint.config, precision, batch)
+        checkpoint = self.checkpoint
+        return Oracle(checkpoint.family, checkpoint.weights(precision.dtype), checkpoint.config, precision, batch)
 
     def info(self, attention: str | None = None) -> SubjectInfo:
         """Return how the candidate appears in the run record.

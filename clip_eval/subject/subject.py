@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.errors import CheckpointError, Finding, NotAskable
+from clip_eval.families.family import Family
+from clip_eval.families.roles import MODEL_CLASSES, WHOLE
 from clip_eval.oracle.precision import Precision
 from clip_eval.subject.calls import Call, kept
 from clip_eval.subject.findings import loading_finding
 from clip_eval.subject.loading import LoadingReport, complete, report_of, said, unlike_shapes
 from clip_eval.subject.processors import Processors
-from clip_eval.subject.releases import MODEL_CLASSES, canonical_name, quiet, tower_of
+from clip_eval.subject.releases import load_class, quiet
 
 __all__ = ["Subject", "precision_of", "tensor_of"]
 
@@ -49,6 +51,11 @@ class Subject:
     _processors: Processors | None = field(default=None, repr=False)
 
     @property
+    def family(self) -> Family:
+        """The family of the checkpoint."""
+        return self.checkpoint.family
+
+    @property
     def precision(self) -> Precision:
         """How this subject computes."""
         return precision_of(self.dtype, self.device)
@@ -63,7 +70,7 @@ class Subject:
     @property
     def is_loaded(self) -> bool:
         """True once the full model was loaded with all its weights."""
-        report = self._reports.get("CLIPModel")
+        report = self._reports.get(WHOLE)
         return report is not None and report.complete
 
     def model(self, model_class: str) -> Any:
@@ -109,7 +116,7 @@ class Subject:
                 raise
             shapes = unlike_shapes(self.checkpoint, model_class)
             return LoadingReport((), (), tuple(shapes), refusal=said(error), shapes=shapes)
-        return report_of(info, model_class)
+        return report_of(info, self.family, model_class)
 
     def run(
         self,
@@ -177,7 +184,7 @@ class Subject:
         trained = [parameter for parameter in parameters.values() if parameter.requires_grad]
         found = list(torch.autograd.grad(scalar, trained, allow_unused=True))
         for name in reversed(parameters):
-            yield canonical_name(name, model_class), found.pop() if parameters[name].requires_grad else None
+            yield self.family.canonical_name(name, model_class), found.pop() if parameters[name].requires_grad else None
 
     def another(self, model_class: str, directory: Path | None = None, **options: object) -> Any:
         """Load one more model as this subject loads its own; it is not kept.
@@ -194,7 +201,7 @@ class Subject:
         if directory is None:
             self.model(model_class)
         model, info = self._load(model_class, directory, **options)
-        return complete(model, report_of(info, model_class), directory or self.checkpoint.path)
+        return complete(model, report_of(info, self.family, model_class), directory or self.checkpoint.path)
 
     @contextlib.contextmanager
     def configured(
@@ -291,7 +298,7 @@ class Subject:
     def weights(self, model_class: str) -> dict[str, Any]:
         """Return the loaded model's own tensors, not copies, by canonical name."""
         state = self.model(model_class).state_dict()
-        return {canonical_name(name, model_class): tensor for name, tensor in state.items()}
+        return {self.family.canonical_name(name, model_class): tensor for name, tensor in state.items()}
 
     def state(self, model_class: str) -> Iterator[tuple[str, NDArray[Any]]]:
         """Yield (canonical name, values) for every tensor of the loaded model's state_dict.
@@ -300,13 +307,18 @@ class Subject:
         """
         for name, tensor in self.model(model_class).state_dict().items():
             held = tensor.detach().to("cpu")
-            yield canonical_name(name, model_class), (held if held.dtype.itemsize == 8 else held.float()).numpy()
+            yield (
+                self.family.canonical_name(name, model_class),
+                (held if held.dtype.itemsize == 8 else held.float()).numpy(),
+            )
 
     def modules(self, model_class: str) -> dict[str, Any]:
         """Return the loaded model's own modules by canonical name, the tower itself too where the model is one."""
         named = dict(self.model(model_class).named_modules())
-        found = {canonical_name(f"{name}.", model_class)[:-1]: module for name, module in named.items() if name}
-        tower = tower_of(model_class)
+        found = {
+            self.family.canonical_name(f"{name}.", model_class)[:-1]: module for name, module in named.items() if name
+        }
+        tower = self.family.classes[model_class].tower
         return found if tower in found else {tower: named[""], **found}
 
     def placement(self, model_class: str) -> Iterator[tuple[str, str, str]]:
@@ -314,7 +326,11 @@ class Subject:
         model = self.model(model_class)
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             if tensor.is_floating_point():
-                yield canonical_name(name, model_class), str(tensor.dtype).removeprefix("torch."), tensor.device.type
+                yield (
+                    self.family.canonical_name(name, model_class),
+                    str(tensor.dtype).removeprefix("torch."),
+                    tensor.device.type,
+                )
 
     def processor(self, route: str = "AutoProcessor", *, source: Path | None = None, **options: Any) -> Any:
         """Load a processor, image processor or tokenizer through the transformers class named `route`; it is kept.
@@ -357,10 +373,9 @@ class Subject:
 
     def _load(self, model_class: str, directory: Path | None = None, **options: object) -> tuple[Any, dict[str, Any]]:
         import torch
-        import transformers
 
         with quiet():
-            model, info = getattr(transformers, model_class).from_pretrained(
+            model, info = load_class(self.family, model_class).from_pretrained(
                 str(directory or self.checkpoint.path),
                 dtype=getattr(torch, self.dtype),
                 local_files_only=True,

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.checkpoint.config import ClipConfig
 from clip_eval.checkpoint.dtypes import round_values
-from clip_eval.oracle import Arithmetic, Contrast, Tap, TowerStates, contrast, text_tower, vision_tower
+from clip_eval.families.config import ClipConfig
+from clip_eval.families.family import Family
+from clip_eval.oracle import Arithmetic, Contrast, Tap, TowerStates
 from clip_eval.oracle.expected.modules import ExpectedModules, expect_modules
-from clip_eval.oracle.model.text_tower import pooled_positions
 from clip_eval.oracle.precision import Precision
 from clip_eval.oracle.rounding import RoundingArithmetic, error_variance, pooled_deviation, spread, tile
 from clip_eval.probes.batches import SEED, Batch, resized_batch
@@ -86,6 +86,7 @@ class Oracle:
     """Expected values for one checkpoint, precision and batch.
 
     Args:
+        family: of the checkpoint.
         weights: canonical name -> float64 array, already rounded to the subject's dtype.
         config: the checkpoint's config.
         precision: how the subject computes.
@@ -93,6 +94,7 @@ class Oracle:
         interpolate: images may have another size than the model's; its position embeddings are interpolated.
     """
 
+    family: Family
     weights: Mapping[str, Array]
     config: ClipConfig
     precision: Precision
@@ -106,7 +108,7 @@ class Oracle:
 
     def on(self, batch: Batch) -> Oracle:
         """Return the expected values of the same weights, config and precision on another batch."""
-        return Oracle(self.weights, self.config, self.precision, batch)
+        return Oracle(self.family, self.weights, self.config, self.precision, batch)
 
     def resized(self, *, images: int, height: int, width: int, layers: int | None = None) -> Oracle:
         """Return the expected values for the first `images` images in another size, with interpolate_pos_encoding.
@@ -124,7 +126,7 @@ class Oracle:
             batch = resized_batch(self.batch, images=images, height=height, width=width)
             depth = self.config.vision.num_hidden_layers if layers is None else layers
             config = replace(self.config, vision=replace(self.config.vision, num_hidden_layers=depth))
-            self._resized[key] = Oracle(self.weights, config, self.precision, batch, interpolate=True)
+            self._resized[key] = Oracle(self.family, self.weights, config, self.precision, batch, interpolate=True)
         return self._resized[key]
 
     @property
@@ -168,7 +170,7 @@ class Oracle:
                 rule=f"{FORCED_SIGMAS:g} sigma of {self._kind} rounding in one module",
             )
             self._modules[which] = made
-            self._projections[which] = made.of("visual_projection" if which == "vision" else "text_projection")
+            self._projections[which] = made.of(self._module(which))
         return self._modules[which]
 
     def projection(self, which: str) -> ExpectedModules:
@@ -180,15 +182,18 @@ class Oracle:
     def head(self, *, images: int, texts: int, mask: str) -> ExpectedContrast:
         """Return what the contrastive head should give for exact projections, rounded to the subject's dtype."""
         projected = (
-            self._projected("text_projection", mask, texts),
-            self._projected("visual_projection", "vision", images),
+            self._projected(mask, texts),
+            self._projected("vision", images),
         )
-        scale = self.weights["logit_scale"]  # ()
-        copies = [contrast(*projected, scale, arithmetic=self._arithmetic(seed)) for seed in range(COPIES)]
-        return self._expected_head(contrast(*projected, scale), copies)
+        head = self.family.network.head
+        copies = [head(self.weights, *projected, arithmetic=self._arithmetic(seed)) for seed in range(COPIES)]
+        return self._expected_head(head(self.weights, *projected), copies)
 
-    def _projected(self, name: str, which: str, rows: int) -> Array:
-        return self.projection(which).made(name)[:rows].astype(np.float64)  # (rows, projection)
+    def _module(self, which: str) -> str:
+        return (self.family.vision if which == "vision" else self.family.text).projection
+
+    def _projected(self, which: str, rows: int) -> Array:
+        return self.projection(which).made(self._module(which))[:rows].astype(np.float64)  # (rows, projection)
 
     def _drop_large(self) -> None:
         self._modules = {name: made for name, made in self._modules.items() if made.size_bytes < _LARGE_BYTES}
@@ -229,7 +234,7 @@ class Oracle:
     def _end(self, which: str, row: int) -> int:
         """How many tokens of a text come up to the last one that counts, or that stands for the text."""
         counting = int(np.flatnonzero(self.batch.mask(which)[row])[-1])
-        pooled = int(pooled_positions(self.batch.input_ids[row : row + 1], self.config.text.eos_token_id)[0])
+        pooled = int(self.family.network.last_read(self.batch.input_ids[row : row + 1], self.config.text)[0])
         return max(counting, pooled) + 1
 
     def _run(
@@ -246,7 +251,7 @@ class Oracle:
                 self.batch.pixel_values[rows], self.precision.dtype
             )  # (images, channels, height, width)
             pixel_values = tile(rounded.astype(np.float64), copies)  # (copies * images, channels, height, width)
-            return vision_tower(
+            return self.family.network.vision_tower(
                 self.weights,
                 self.config.vision,
                 pixel_values,
@@ -256,7 +261,9 @@ class Oracle:
             )
         input_ids = tile(self.batch.input_ids[rows, :tokens], copies)  # (copies * texts, tokens)
         attention_mask = tile(self.batch.mask(which)[rows, :tokens], copies)  # (copies * texts, tokens)
-        return text_tower(self.weights, self.config.text, input_ids, attention_mask, arithmetic=arithmetic, tap=tap)
+        return self.family.network.text_tower(
+            self.weights, self.config.text, input_ids, attention_mask, arithmetic=arithmetic, tap=tap
+        )
 
     def _scales(self, exact: TowerStates) -> list[Array | None]:
         """What errors are proportional to: attention weights to themselves, the rest to nothing in particular."""
@@ -277,10 +284,10 @@ class Oracle:
 
     def _head(self, images: int, texts: int, mask: str) -> ExpectedContrast:
         text, vision = self._tower(mask), self._tower("vision")
-        scale = self.weights["logit_scale"]  # ()
-        exact = contrast(text.expected.projected.value[:texts], vision.expected.projected.value[:images], scale)
+        head, weights = self.family.network.head, self.weights
+        exact = head(weights, text.expected.projected.value[:texts], vision.expected.projected.value[:images])
         copies = [
-            contrast(t[:texts], v[:images], scale, arithmetic=self._arithmetic(seed))
+            head(weights, t[:texts], v[:images], arithmetic=self._arithmetic(seed))
             for seed, (t, v) in enumerate(zip(text.projected, vision.projected, strict=True))
         ]
         return self._expected_head(exact, copies)

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clip_eval.checkpoint.config import LEGACY_EOS_TOKEN_ID, TextConfig
-from clip_eval.oracle.model.text_tower import pooled_positions
+from clip_eval.families.config import LEGACY_EOS_TOKEN_ID, TextConfig
 from clip_eval.probes.batches import end_token_id
 from clip_eval.subject import Subject
 from clip_eval.subject.observations import Clip
@@ -65,7 +64,7 @@ def _judge(
         inputs["attention_mask"] = np.ones_like(ids)  # (texts, tokens)
         inputs["attention_mask"][:, ids.shape[1] // 2] = 0
     out = subject.run("CLIPTextModel", inputs)
-    places = pooled_positions(ids, subject.checkpoint.standalone_text.eos_token_id)  # (texts,)
+    places = subject.family.network.last_read(ids, subject.checkpoint.standalone_text)  # (texts,)
     for row, (name, place) in enumerate(zip(names, places, strict=True)):
         compare.equal(
             out.pooler_output[row], out.last_hidden_state[row, place], name=f"pooled state: {name}, place {place}",

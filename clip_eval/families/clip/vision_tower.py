@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from clip_eval.checkpoint.config import VisionConfig
 from clip_eval.errors import CheckpointError
-from clip_eval.oracle.model.arithmetic import EXACT, Arithmetic, Array
-from clip_eval.oracle.model.encoder import Modules, Tap, TowerStates, encode
+from clip_eval.families.config import VisionConfig
+from clip_eval.families.reference.arithmetic import EXACT, Arithmetic, Array
+from clip_eval.families.reference.encoder import Modules, Tap, TowerStates, encode
 
 __all__ = ["vision_tower"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clip_eval.checkpoint.config import LEGACY_EOS_TOKEN_ID, ClipConfig, TextConfig, VisionConfig
+from clip_eval.families.config import LEGACY_EOS_TOKEN_ID, ClipConfig, TextConfig, VisionConfig
 
 __all__ = ["Floor"]
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from clip_eval.checkpoint.config import LEGACY_EOS_TOKEN_ID, TextConfig
 from clip_eval.errors import CheckpointError
-from clip_eval.oracle.model.arithmetic import EXACT, Arithmetic, Array, Ids
-from clip_eval.oracle.model.encoder import Modules, Tap, TowerStates, encode
+from clip_eval.families.config import LEGACY_EOS_TOKEN_ID, TextConfig
+from clip_eval.families.reference.arithmetic import EXACT, Arithmetic, Array, Ids
+from clip_eval.families.reference.encoder import Modules, Tap, TowerStates, encode
 
 __all__ = ["pooled_positions", "text_tower"]
 
