@@ -177,7 +177,7 @@ class Network:
         text_tower: everything that the text tower computes.
         vision_tower: everything that the vision tower computes.
         head: embeddings, logits and loss from the projections of both towers.
-        logit_bias: what is added to scaled cosines; None where nothing is.
+        logit_bias: what is added to scaled cosines, from the weights; nothing where it is left out.
         last_read: (texts, tokens) ids to the last position that a text's pooled state depends on, (texts,).
         pools_one_token: whether a text's pooled state is the state of that position, and of no other.
     """
@@ -185,7 +185,7 @@ class Network:
     text_tower: _TextTower
     vision_tower: _VisionTower
     head: _Head
-    logit_bias: Callable[[Mapping[str, Array]], float] | None = None
+    logit_bias: Callable[[Mapping[str, Array]], float] = lambda weights: 0.0
     last_read: Callable[[Ids, TextConfig], Ids]
     pools_one_token: bool
 

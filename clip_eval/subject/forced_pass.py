@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_eval.families import roles
+from clip_eval.families.family import Family
 from clip_eval.oracle.expected.modules import ExpectedModules, Point
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.probes.batches import Batch
 from clip_eval.subject.observations import Clip, Question
-from clip_eval.subject.teacher_forcing import HEAD, Forced, force
+from clip_eval.subject.teacher_forcing import Forced, force
 from clip_eval.verdict.compare import Expected, agrees
 
 __all__ = ["Look", "Pass", "Probe", "forced_pass"]
@@ -84,11 +86,11 @@ def forced_pass(
         lambda: clip.subject.run(question.model_class, question.inputs, method=question.method, **question.options),
     )
     looks: dict[str, Iterable[Look]] = {
-        part: _looks(forced, modules, probe.real(clip) if part == "text" else None)
+        part: _looks(clip.family, forced, modules, probe.real(clip) if part == "text" else None)
         for part, modules in expected.items()
         if part in parts
     }
-    if "head" in parts and len(expected) == 2 and hasattr(forced.output, "logits_per_text"):
+    if "head" in parts and len(expected) == 2 and hasattr(forced.output, roles.LOGITS_PER_TEXT):
         looks["head"] = _head(forced.output, oracle, probe)
     return Pass(looks, _unseen(clip, question, forced, expected))
 
@@ -142,7 +144,7 @@ def _is_mask(given: NDArray[Any] | None, mask: NDArray[np.int64]) -> bool:
     return given is None or bool(np.all(given)) or np.array_equal(given, mask)
 
 
-def _looks(forced: Forced, expected: ExpectedModules, real: NDArray[np.bool_] | None) -> Iterator[Look]:
+def _looks(family: Family, forced: Forced, expected: ExpectedModules, real: NDArray[np.bool_] | None) -> Iterator[Look]:
     """Everything seen of one tower, in the order of computation; of each call of a module, if there were several."""
     before: Point | None = None
     unseen: Point | None = None
@@ -155,13 +157,15 @@ def _looks(forced: Forced, expected: ExpectedModules, real: NDArray[np.bool_] | 
             if (id(observed), id(value)) not in done:
                 done.add((id(observed), id(value)))
                 counts = None if real is None or value.value.ndim != 3 else real[:, :, None]  # (texts, tokens, 1)
-                yield from _split(Look(str(point), _place(point, before, unseen), observed, value, counts), point)
+                yield from _split(
+                    family, Look(str(point), _place(point, before, unseen), observed, value, counts), point
+                )
         before, unseen = point, None
 
 
-def _split(look: Look, point: Point) -> Iterator[Look]:
+def _split(family: Family, look: Look, point: Point) -> Iterator[Look]:
     """The class embedding belongs to no module: where only the first token of the embeddings is wrong, it is."""
-    if str(point) != "output of vision_model.embeddings" or look.observed.shape != look.expected.value.shape:
+    if str(point) != f"output of {family.vision.module}.embeddings" or look.observed.shape != look.expected.value.shape:
         yield look
         return
     yield Look(look.name, look.place, look.observed[:, 1:], look.expected[:, 1:], None)
@@ -195,9 +199,9 @@ def _common(one: str, other: str) -> str:
 
 def _head(output: Any, oracle: Oracle, probe: Probe) -> Iterator[Look]:
     expected = oracle.head(images=probe.images, texts=probe.texts, mask=probe.mask)
-    for name, place in HEAD.items():
-        yield Look(f"{name} of CLIPModel", place, output[name], getattr(expected, name), None)
-    yield Look("logits_per_image of CLIPModel", "logit_scale", output.logits_per_image, expected.logits_per_image, None)
+    for name, module in oracle.family.head.items():
+        place = name if name in roles.EMBEDDINGS else module  # no module normalises, so the embedding stands for it
+        yield Look(f"{name} of {roles.WHOLE}", place, output[name], getattr(expected, name), None)
 
 
 def _unseen(clip: Clip, question: Question, forced: Forced, expected: Mapping[str, ExpectedModules]) -> tuple[str, ...]:

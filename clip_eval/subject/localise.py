@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from clip_eval.families.family import Family
+from clip_eval.families.roles import LOGITS_PER_TEXT, WHOLE
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.probes.batches import MOST_ROWS
 from clip_eval.subject.forced_pass import Pass, Probe, forced_pass
@@ -25,14 +27,6 @@ passes of a model of 151 million parameters. From then on, what was found has to
 """
 
 _EAGER = {"attention": "eager"}
-
-_EMBEDDING = {
-    "text_projection": "text_embeds",
-    "text_embeds": "text_embeds",
-    "visual_projection": "image_embeds",
-    "image_embeds": "image_embeds",
-}
-"""What of the head comes before, or is, a place that a check names."""
 
 
 @dataclass(slots=True)
@@ -65,9 +59,9 @@ class Localiser:
         questions = (*(() if part is None else (part.question,)), *(self._questions() if module else ()))
         for question in questions:
             places = self._places(question)
-            for group in _groups(module):
+            for group in _groups(self.clip.family, module):
                 for place in places.get(group, ()):
-                    if group != "head" or _belongs(place, module):
+                    if group != "head" or _belongs(self.clip.family, place, module):
                         return place
         return module
 
@@ -106,19 +100,20 @@ class Localiser:
             given = [{**images, **self.clip.texts(MOST_ROWS, mask)} for mask in ("padding", "none", "interior")]
             given.append({**images, **texts, "attention_mask": np.ones_like(texts["input_ids"])})
             attentions: tuple[dict[str, Any], ...] = ({},) if self.clip.attention == "eager" else ({}, _EAGER)
-            self._usual = tuple(Question("CLIPModel", "forward", one, how) for one in given for how in attentions)
+            self._usual = tuple(Question(WHOLE, "forward", one, how) for one in given for how in attentions)
         return self._usual
 
 
-def _groups(module: str | None) -> tuple[str, ...]:
+def _groups(family: Family, module: str | None) -> tuple[str, ...]:
     """The parts of a model that come before a module or hold it."""
-    if module is None or module == "logit_scale":
+    if module is None or module == family.head[LOGITS_PER_TEXT]:
         return ("vision", "text", "head")
-    return ("text", "head") if module.startswith("text") else ("vision", "head")
+    text = f"{module}.".startswith((*family.text.parts, f"{family.text.embeds}."))
+    return ("text", "head") if text else ("vision", "head")
 
 
-def _belongs(place: str, module: str | None) -> bool:
+def _belongs(family: Family, place: str, module: str | None) -> bool:
     """Whether a place of the head comes before or at a module: an embedding after its projection, all before logits."""
-    if module is None or module == "logit_scale":
+    if module is None or module == family.head[LOGITS_PER_TEXT]:
         return True
-    return place == _EMBEDDING.get(module)
+    return any(place == tower.embeds and module in (tower.projection, place) for tower in (family.text, family.vision))

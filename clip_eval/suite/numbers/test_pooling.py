@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from clip_eval.families.config import LEGACY_EOS_TOKEN_ID, TextConfig
 from clip_eval.probes.batches import end_token_id
+from clip_eval.run.evidence import Evidence
 from clip_eval.subject import Subject
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.tiny_clip import small_subject
@@ -33,6 +34,13 @@ SMALL_TEXTS = {
     "an end at the last place": [5, 1, 2, 3, 4, 1, 0, 6],
 }
 """Texts of the tiny model, whose end is 6 and whose largest id is 7."""
+
+
+@pytest.fixture(autouse=True)
+def one_token(clip: Clip, evidence: Evidence) -> None:
+    """What this chapter is about."""
+    if not clip.family.network.pools_one_token:
+        evidence.not_applicable("a text of this family is not represented by the state of one token")
 
 
 def test_a_text_is_pooled_at_its_first_end(clip: Clip, compare: Compare) -> None:
