@@ -15,11 +15,11 @@ from support.small_clip import write_small_clip
 from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from clip_eval.errors import NotAskable
 from clip_eval.families.clip.family import CLIP
+from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.probes.batches import make_batch
 from clip_eval.run.session import Session
 from clip_eval.run.settings import Settings
 from clip_eval.subject import (
-    MODEL_CLASSES,
     LoadingReport,
     Subject,
     attention_problem,
