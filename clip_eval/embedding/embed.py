@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_eval.errors import DatasetError
+from clip_eval.families.roles import WHOLE
 from clip_eval.subject import Subject, projected_features, transformers_release
 from clip_eval.verdict.compare import to_array
 
@@ -67,5 +68,5 @@ def _tokens(subject: Subject, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 
 def _features(subject: Subject, method: str, inputs: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
-    features = projected_features(subject.run("CLIPModel", inputs, method=method), transformers_release())
+    features = projected_features(subject.run(WHOLE, inputs, method=method), transformers_release())
     return unit(to_array(features))  # (rows, projection)
