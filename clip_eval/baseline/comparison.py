@@ -13,7 +13,6 @@ from clip_eval.baseline.recorded_outputs import BY_NAME
 from clip_eval.baseline.surface.diff import change, changes
 from clip_eval.baseline.surface.snapshot import observe_surface
 from clip_eval.checkpoint.checkpoint import Checkpoint
-from clip_eval.checkpoint.config import ClipConfig
 from clip_eval.checkpoint.dtypes import ROUNDED_DTYPES
 from clip_eval.checkpoint.fingerprints import (
     config_fingerprint,
@@ -21,6 +20,7 @@ from clip_eval.checkpoint.fingerprints import (
     output_options,
     tokenizer_fields,
 )
+from clip_eval.families.config import ClipConfig
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.compare import Expected

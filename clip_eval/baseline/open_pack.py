@@ -28,11 +28,11 @@ from clip_eval.baseline.pack import (
 from clip_eval.baseline.recorded_outputs import OUTPUT_NAMES
 from clip_eval.baseline.soundness import array_fault, config_fault, input_fault, output_fault
 from clip_eval.baseline.write_pack import MANIFEST, SPEEDS, TASK_KEYS, TASKS
-from clip_eval.checkpoint.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.checkpoint.dtypes import ROUNDED_DTYPES
-from clip_eval.checkpoint.expected_tensors import expected_tensors
 from clip_eval.checkpoint.fingerprints import Fingerprints
 from clip_eval.errors import PackError
+from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig
+from clip_eval.families.registry import DEFAULT
 from clip_eval.files.untrusted import complaint, parse_json, read_bytes
 from clip_eval.nearest import beside
 from clip_eval.probes.batches import Batch
@@ -202,7 +202,7 @@ def _config(stated: Mapping[str, Any], tensors: Mapping[str, PackedTensor], dire
         raise PackError(
             f"the pack's config has another form ({problem})", where=directory / MANIFEST, fix=_RESTORE
         ) from problem
-    expected = {name: tuple(axis.size for axis in axes) for name, axes in expected_tensors(config).items()}
+    expected = {name: tuple(axis.size for axis in axes) for name, axes in DEFAULT.expected_tensors(config).items()}
     if {name: tensor.shape for name, tensor in tensors.items()} != expected:
         raise PackError("the pack's tensors are not those of its config", where=directory / MANIFEST, fix=_RESTORE)
     return config

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from packaging.version import Version
 
-from clip_eval.checkpoint.config import ClipConfig
 from clip_eval.checkpoint.fingerprints import Fingerprints
 from clip_eval.errors import PackError
+from clip_eval.families.config import ClipConfig
 from clip_eval.probes.batches import Batch
 from clip_eval.throughput.ratio import Speed
 from clip_eval.verdict.plain_values import Json

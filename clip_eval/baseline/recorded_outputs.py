@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_eval.families import roles
+from clip_eval.families.family import Family
 from clip_eval.oracle.expected.exact import Reference
 from clip_eval.subject import projected_features
 from clip_eval.subject.observations import Clip
@@ -33,14 +35,14 @@ class Output:
         name: what reports and the pack call it.
         observe: the subject's value.
         expect: its right value: an array of the exact reference, one with the bound of every element of the oracle.
-        module: the module that a difference points at.
+        module: the module of a family that a difference points at.
         where: elements that count, broadcast to the output's shape; all where it is None.
     """
 
     name: str
     observe: Callable[[Clip], Any]
     expect: Callable[[Reference], Any]
-    module: str | None = None
+    module: Callable[[Family], str] | None = None
     where: Callable[[Clip], NDArray[np.bool_]] | None = None
 
 
@@ -58,7 +60,7 @@ def _text(mask: str) -> tuple[Output, ...]:
         name=f"text_pooler_output{suffix}",
         observe=lambda clip: clip.text_model(texts=TEXTS, mask=mask, **options).pooler_output,
         expect=lambda reference: reference.text(texts=TEXTS, mask=mask).pooler_output,
-        module="text_model",
+        module=lambda family: family.text.pooled,
     )
     if mask != "padding":
         return (pooled,)
@@ -66,28 +68,22 @@ def _text(mask: str) -> tuple[Output, ...]:
         name="text_last_hidden_state",
         observe=lambda clip: clip.text_model(texts=TEXTS).last_hidden_state,
         expect=lambda reference: reference.text(texts=TEXTS).last_hidden_state,
-        module="text_model",
+        module=lambda family: family.text.pooled,
         where=lambda clip: clip.real(TEXTS)[:, :, None],  # (texts, tokens, 1)
     )
     return state, pooled
 
 
 def _head(mask: str) -> tuple[Output, ...]:
-    modules = {
-        "text_embeds": "text_projection",
-        "image_embeds": "visual_projection",
-        "logits_per_text": "logit_scale",
-        "logits_per_image": "logit_scale",
-    }
-    return tuple(_head_output(name, module, mask) for name, module in modules.items())
+    return tuple(_head_output(name, mask) for name in roles.HEAD_FIELDS)
 
 
-def _head_output(name: str, module: str, mask: str) -> Output:
+def _head_output(name: str, mask: str) -> Output:
     return Output(
         name=name if mask == "padding" else f"{name}_{mask}_mask",
         observe=lambda clip: clip.forward(images=IMAGES, texts=TEXTS, mask=mask)[name],
         expect=lambda reference: getattr(reference.forward(images=IMAGES, texts=TEXTS, mask=mask), name),
-        module=module,
+        module=lambda family: family.head[name],
     )
 
 
@@ -96,13 +92,13 @@ _VISION = (
         name="image_last_hidden_state",
         observe=lambda clip: clip.vision_model(images=IMAGES).last_hidden_state,
         expect=lambda reference: reference.vision(images=IMAGES).last_hidden_state,
-        module="vision_model",
+        module=lambda family: family.vision.module,
     ),
     Output(
         name="image_pooler_output",
         observe=lambda clip: clip.vision_model(images=IMAGES).pooler_output,
         expect=lambda reference: reference.vision(images=IMAGES).pooler_output,
-        module="vision_model.post_layernorm",
+        module=lambda family: family.vision.pooled,
     ),
 )
 
@@ -111,13 +107,13 @@ _FEATURES = (
         name="text_features",
         observe=lambda clip: projected_features(clip.text_features(texts=TEXTS), clip.release),
         expect=lambda reference: reference.text(texts=TEXTS).projected,
-        module="text_projection",
+        module=lambda family: family.text.projection,
     ),
     Output(
         name="image_features",
         observe=lambda clip: projected_features(clip.image_features(images=IMAGES), clip.release),
         expect=lambda reference: reference.vision(images=IMAGES).projected,
-        module="visual_projection",
+        module=lambda family: family.vision.projection,
     ),
 )
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_eval.baseline.recorded_outputs import IMAGES, TEXTS
-from clip_eval.checkpoint.config import ACTIVATIONS, ClipConfig
+from clip_eval.families import roles
+from clip_eval.families.config import ACTIVATIONS, ClipConfig
 from clip_eval.files.untrusted import shown
 from clip_eval.probes.batches import MOST_ROWS
 
@@ -118,13 +119,13 @@ def output_shapes(config: ClipConfig, tokens: int) -> dict[str, tuple[int, ...]]
     text, vision, projection = config.text, config.vision, config.projection_dim
     positions = (vision.image_size // vision.patch_size) ** 2 + 1
     return {
-        "image_last_hidden_state": (IMAGES, positions, vision.hidden_size),
-        "image_pooler_output": (IMAGES, vision.hidden_size),
-        "text_last_hidden_state": (TEXTS, tokens, text.hidden_size),
-        "text_pooler_output": (TEXTS, text.hidden_size),
-        **dict.fromkeys(("image_embeds", "image_features"), (IMAGES, projection)),
-        **dict.fromkeys(("text_embeds", "text_features"), (TEXTS, projection)),
-        "logits_per_image": (IMAGES, TEXTS),
-        "logits_per_text": (TEXTS, IMAGES),
+        f"image_{roles.STATES}": (IMAGES, positions, vision.hidden_size),
+        f"image_{roles.POOLED}": (IMAGES, vision.hidden_size),
+        f"text_{roles.STATES}": (TEXTS, tokens, text.hidden_size),
+        f"text_{roles.POOLED}": (TEXTS, text.hidden_size),
+        **dict.fromkeys((roles.IMAGE_EMBEDS, "image_features"), (IMAGES, projection)),
+        **dict.fromkeys((roles.TEXT_EMBEDS, "text_features"), (TEXTS, projection)),
+        roles.LOGITS_PER_IMAGE: (IMAGES, TEXTS),
+        roles.LOGITS_PER_TEXT: (TEXTS, IMAGES),
         "loss": (),
     }

@@ -7,28 +7,16 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
 from clip_eval.checkpoint import fingerprints, hub
-from clip_eval.checkpoint.config import (
-    ClipConfig,
-    TextConfig,
-    VisionConfig,
-    absent_fields,
-    parse_config,
-    reading_notes,
-    shown,
-    standalone_config,
-    standalone_text,
-    standalone_vision,
-)
 from clip_eval.checkpoint.dtypes import NUMPY_DTYPES
-from clip_eval.checkpoint.expected_tensors import check_inventory
 from clip_eval.checkpoint.fingerprints import Fingerprints
+from clip_eval.checkpoint.inventory import check_inventory
 from clip_eval.checkpoint.locate import (
     Place,
     is_directory,
@@ -42,6 +30,9 @@ from clip_eval.checkpoint.processor_files import look_at_processor_files
 from clip_eval.checkpoint.tensor_files import TensorEntry, Weights, read_header
 from clip_eval.checkpoint.tensor_names import listed, shown_name
 from clip_eval.errors import CheckpointError
+from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig, shown
+from clip_eval.families.family import Family
+from clip_eval.families.registry import family_of
 from clip_eval.files.read_write import read_json
 
 __all__ = [
@@ -54,8 +45,6 @@ __all__ = [
     "shard_places",
 ]
 
-# Buffers in files that were written before transformers 4.31: the numbers 0, 1, 2, ..., which no release reads.
-_IGNORED = ("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _KEEP_BYTES = 1 << 29
 _COPY_AGAIN = "Copy or download the checkpoint again"
@@ -68,6 +57,11 @@ class ConfigFile:
 
     parsed: ClipConfig
     raw: Mapping[str, object]
+
+    @property
+    def family(self) -> Family:
+        """The family of the model."""
+        return family_of(self.raw.get("model_type"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +88,11 @@ class Checkpoint:
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
+    def family(self) -> Family:
+        """The family of the model."""
+        return family_of(self.raw_config.get("model_type"))
+
+    @property
     def dtype(self) -> str:
         """The stored dtype: bfloat16, float16, float32 or float64; where tensors differ, one that holds them all."""
         stored = {entry.dtype for entry in self.tensors.values()}
@@ -106,7 +105,7 @@ class Checkpoint:
     @property
     def standalone_config(self) -> ClipConfig:
         """What the classes of one tower compute with; that of `CLIPModel` where the file says nothing else."""
-        return standalone_config(self.raw_config, where=str(self.path / "config.json"))
+        return self.family.config.standalone(self.raw_config, where=str(self.path / "config.json"))
 
     @property
     def standalone_text(self) -> TextConfig:
@@ -115,7 +114,7 @@ class Checkpoint:
         Raises:
             CheckpointError: they cannot read it.
         """
-        return standalone_text(self.raw_config, where=str(self.path / "config.json"))
+        return self.family.config.text_alone(self.raw_config, where=str(self.path / "config.json"))
 
     @property
     def standalone_vision(self) -> VisionConfig:
@@ -124,7 +123,7 @@ class Checkpoint:
         Raises:
             CheckpointError: they cannot read it.
         """
-        return standalone_vision(self.raw_config, where=str(self.path / "config.json"))
+        return self.family.config.vision_alone(self.raw_config, where=str(self.path / "config.json"))
 
     @property
     def has_tokenizer(self) -> bool:
@@ -196,9 +195,10 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
     place = _located(source)
     path = place.path
     config = read_config(path)
-    tensors, scale_note = _scalar_scale(_tensors(path))
-    check_inventory(tensors, config.parsed, absent=absent_fields(config.raw), where=path)
-    notes = (place.note, *reading_notes(config.raw, where="config.json"), scale_note, *look_at_processor_files(path))
+    family, reader = config.family, config.family.config
+    tensors, scale_note = _scalar_scale(_tensors(path, ignored=family.ignored_tensors))
+    check_inventory(tensors, config.parsed, family=family, absent=reader.absent(config.raw), where=path)
+    notes = (place.note, *reader.notes(config.raw, where="config.json"), scale_note, *look_at_processor_files(path))
     said = tuple(note for note in notes if note is not None)
     return Checkpoint(path, str(source), place.revision, config.parsed, config.raw, tensors, said)
 
@@ -216,7 +216,7 @@ def read_config(directory: Path) -> ConfigFile:
     raw = read_json(file, error=CheckpointError)
     if not isinstance(raw, dict):
         raise CheckpointError("the config is not a JSON object", where=file, fix=_COPY_AGAIN)
-    return ConfigFile(parse_config(raw, where=str(file)), raw)
+    return ConfigFile(family_of(raw.get("model_type")).config.parse(raw, where=str(file)), raw)
 
 
 def shard_file(index_file: Path, shard: str) -> Path:
@@ -289,7 +289,7 @@ def _scalar_scale(tensors: dict[str, TensorEntry]) -> tuple[dict[str, TensorEntr
     return {**tensors, "logit_scale": replace(scale, shape=())}, note
 
 
-def _tensors(path: Path) -> dict[str, TensorEntry]:
+def _tensors(path: Path, *, ignored: Collection[str]) -> dict[str, TensorEntry]:
     """Every tensor by canonical name, from model.safetensors or, where that is missing, from the index's shards."""
     if os.path.lexists(path / "model.safetensors"):  # what is no regular file is refused when it is opened
         found = read_header(path / "model.safetensors")
@@ -297,7 +297,7 @@ def _tensors(path: Path) -> dict[str, TensorEntry]:
         found = _sharded(path / "model.safetensors.index.json")
     else:
         _refuse_without_weights(path)
-    return {name: entry for name, entry in found.items() if name not in _IGNORED}
+    return {name: entry for name, entry in found.items() if name not in ignored}
 
 
 def _refuse_without_weights(path: Path) -> NoReturn:

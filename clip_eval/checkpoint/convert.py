@@ -22,9 +22,8 @@ from clip_eval.checkpoint.checkpoint import (
     shard_file,
     shard_places,
 )
-from clip_eval.checkpoint.config import absent_fields
-from clip_eval.checkpoint.expected_tensors import check_inventory
 from clip_eval.checkpoint.hub import TEXT_FILES
+from clip_eval.checkpoint.inventory import check_inventory
 from clip_eval.checkpoint.tensor_files import read_header
 from clip_eval.errors import CheckpointError, OutputError
 from clip_eval.files.read_write import new_directory
@@ -60,7 +59,8 @@ def convert(source: Path, out: Path) -> Checkpoint:
         _unpickle(pickles, weights)
         stored = read_header(weights)
         named = {name: dataclasses.replace(entry, file=pickles[0]) for name, entry in stored.items()}
-        check_inventory(named, config.parsed, absent=absent_fields(config.raw), where=source)
+        family = config.family
+        check_inventory(named, config.parsed, family=family, absent=family.config.absent(config.raw), where=source)
         for name in TEXT_FILES:
             if (source / name).is_file():
                 _copy(source / name, temporary / name)

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from clip_eval.checkpoint.config import ClipConfig
 from clip_eval.checkpoint.dtypes import round_values
 from clip_eval.checkpoint.tensor_files import TensorEntry, value_chunks
 from clip_eval.errors import CheckpointError
+from clip_eval.families.config import ClipConfig
 from clip_eval.files.read_write import read_json, read_text
 
 __all__ = [

@@ -12,17 +12,13 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from clip_eval.errors import CheckpointError
+from clip_eval.families import roles
+from clip_eval.families.family import Family
 
 __all__ = ["listed", "refuse_foreign_names", "shown_name"]
 
 _NAMED_AT_MOST = 5
 _LONGEST_NAME = 100
-
-_ROOT = re.compile(
-    r"(?:^|(.*?)\.)(?:(?:text|vision)_model\..+|(?:text|visual)_projection\.weight|logit_scale)", re.DOTALL
-)
-_TEXT = ("text_model.", "text_projection.")
-_VISION = ("vision_model.", "visual_projection.")
 
 _WRAPPERS: Mapping[str, str] = {
     "_orig_mod": "torch.compile",
@@ -67,13 +63,14 @@ _FORMS: tuple[tuple[str, str, str], ...] = (
 """Pattern of a name, what holds it, what to do. The first that matches any name counts."""
 
 
-def refuse_foreign_names(files: Mapping[str, Path], *, where: Path) -> None:
+def refuse_foreign_names(files: Mapping[str, Path], *, family: Family, where: Path) -> None:
     """Refuse weights whose names belong to something else than a full CLIPModel, and say to what.
 
     Names of a full CLIP of which some are missing or too many are no case for this.
 
     Args:
         files: the tensors' names, each with its file.
+        family: whose names they should be.
         where: the checkpoint, for the message.
 
     Raises:
@@ -83,8 +80,8 @@ def refuse_foreign_names(files: Mapping[str, Path], *, where: Path) -> None:
         found = [name for name in files if re.search(pattern, name)]
         if found:
             raise CheckpointError(f"the checkpoint holds {what}: {listed(found)}", where=where, fix=fix)
-    _refuse_wrapped(files, where)
-    _refuse_towers(files, where)
+    _refuse_wrapped(files, family, where)
+    _refuse_towers(files, family, where)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -100,9 +97,9 @@ def shown_name(name: str) -> str:
     return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 3]}..."
 
 
-def _refuse_wrapped(files: Mapping[str, Path], where: Path) -> None:
+def _refuse_wrapped(files: Mapping[str, Path], family: Family, where: Path) -> None:
     """One prefix before all of CLIP's names, or parts of wrappers within them."""
-    matches = [match for match in map(_ROOT.fullmatch, files) if match]
+    matches = [match for match in map(_root(family).fullmatch, files) if match]
     if not matches:
         only = f", only {listed(list(files))}" if files else ""
         fix = "Save the full CLIPModel by save_pretrained, and see that this config.json belongs to it"
@@ -148,19 +145,29 @@ def _renamed(renamed: str, part: str, files: Mapping[str, Path]) -> str:
     return f"Take it off: python -c {shlex.quote(code)} in its directory does"
 
 
-def _refuse_towers(files: Mapping[str, Path], where: Path) -> None:
+def _root(family: Family) -> re.Pattern[str]:
+    """What may stand before a name of the family, in a group, and the name."""
+    towers = "|".join(re.escape(tower.module) for tower in (family.text, family.vision))
+    projections = "|".join(re.escape(tower.projection) for tower in (family.text, family.vision))
+    return re.compile(rf"(?:^|(.*?)\.)(?:(?:{towers})\..+|(?:{projections})\.weight|logit_scale)", re.DOTALL)
+
+
+def _refuse_towers(files: Mapping[str, Path], family: Family, where: Path) -> None:
     """One tower, with or without its projection, or with a classifier on it."""
-    text, vision = _some(files, _TEXT), _some(files, _VISION)
+    text, vision = _some(files, family.text.parts), _some(files, family.vision.parts)
     if text == vision or "logit_scale" in files:
         return
-    tower, projection = ("text", "text_projection.weight") if text else ("vision", "visual_projection.weight")
+    kind, tower = ("text", family.text) if text else ("vision", family.vision)
+    whole = family.classes[roles.WHOLE].name
     if "classifier.weight" in files:
-        what = "this is a CLIPForImageClassification: a vision tower and a classifier, without text tower"
-        fix = "Image classifiers are not judged: name the full CLIPModel that it was made from"
+        name = family.classes[roles.CLASSIFIER].name
+        what = f"this is a {name}: a vision tower and a classifier, without text tower"
+        fix = f"Image classifiers are not judged: name the full {whole} that it was made from"
     else:
-        name = f"CLIP{tower.capitalize()}Model{'WithProjection' if projection in files else ''}"
-        what = f"this is a {name}: the {tower} tower of a CLIP alone"
-        fix = "Name the full CLIPModel that it is part of"
+        alone, projected = (roles.TEXT, roles.TEXT_PROJECTED) if text else (roles.VISION, roles.VISION_PROJECTED)
+        name = family.classes[projected if f"{tower.projection}.weight" in files else alone].name
+        what = f"this is a {name}: the {kind} tower of a CLIP alone"
+        fix = f"Name the full {whole} that it is part of"
     raise CheckpointError(what, where=where, fix=fix)
 
 

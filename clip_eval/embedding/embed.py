@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_eval.errors import DatasetError
-from clip_eval.subject.entry_points import entry_point
+from clip_eval.families.registry import entry_point
+from clip_eval.families.roles import WHOLE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -68,5 +69,5 @@ def _tokens(subject: Runtime, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
 
 
 def _features(subject: Runtime, method: str, inputs: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
-    features = subject.run(entry_point("CLIPModel", method), inputs)["pooler_output"]
+    features = subject.run(entry_point(WHOLE, method), inputs)["pooler_output"]
     return unit(features.astype(np.float64))  # (rows, projection)

@@ -5,11 +5,11 @@ Nothing here uses torch or transformers, so an error of theirs cannot hide in th
 
 from __future__ import annotations
 
-from clip_eval.oracle.model.arithmetic import EXACT, Arithmetic
-from clip_eval.oracle.model.contrastive_head import Contrast, contrast, contrastive_loss
-from clip_eval.oracle.model.encoder import Tap, TowerStates
-from clip_eval.oracle.model.text_tower import text_tower
-from clip_eval.oracle.model.vision_tower import vision_tower
+from clip_eval.families.clip.text_tower import text_tower
+from clip_eval.families.clip.vision_tower import vision_tower
+from clip_eval.families.reference.arithmetic import EXACT, Arithmetic
+from clip_eval.families.reference.contrastive_head import Contrast, contrast, contrastive_loss
+from clip_eval.families.reference.encoder import Tap, TowerStates
 
 __all__ = [
     "EXACT",

@@ -16,8 +16,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_eval.families.reference.bicubic import cubic_weights, source_positions
 from clip_eval.oracle import Arithmetic
-from clip_eval.oracle.model.bicubic import cubic_weights, source_positions
 from clip_eval.oracle.precision import Array, Precision
 from clip_eval.verdict.budgets import (
     ERF_ERROR,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.checkpoint.config import LEGACY_EOS_TOKEN_ID, ClipConfig, TextConfig, VisionConfig
+from clip_eval.families.config import LEGACY_EOS_TOKEN_ID, ClipConfig, TextConfig, VisionConfig
 from clip_eval.probes.images import SEED
 
 __all__ = ["MOST_ROWS", "SEED", "Batch", "batch_of", "end_token_id", "make_batch", "resized_batch"]

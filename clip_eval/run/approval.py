@@ -292,8 +292,9 @@ def _changed(settings: Settings, names: str = "") -> CheckpointError:
 
 
 def _outputs(session: Session) -> dict[str, Recorded]:
-    weights = session.candidate.checkpoint.weights("float32")
-    reference = ExactReference(weights, session.candidate.checkpoint.config, session.candidate.batch)
+    checkpoint = session.candidate.checkpoint
+    weights = checkpoint.weights("float32")
+    reference = ExactReference(checkpoint.family.network, weights, checkpoint.config, session.candidate.batch)
     recorded = {}
     for output in (output for outputs in OUTPUTS.values() for output in outputs):
         observed = output.observe(session.candidate.clip)

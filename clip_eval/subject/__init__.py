@@ -17,13 +17,10 @@ from clip_eval.subject.calls import MOST_CALLS, Call
 from clip_eval.subject.loading import LoadingReport
 from clip_eval.subject.processors import BUILDERS
 from clip_eval.subject.releases import (
-    CLASSIFIER,
-    MODEL_CLASSES,
-    belongs_to,
-    canonical_name,
     dtype_on_load,
     features_are_tensors,
     has_torchvision,
+    load_class,
     projected_features,
     provides,
     quiet,
@@ -36,20 +33,17 @@ from clip_eval.subject.tensors import precision_of, tensor_of
 
 __all__ = [
     "BUILDERS",
-    "CLASSIFIER",
-    "MODEL_CLASSES",
     "MOST_CALLS",
     "Call",
     "LoadingReport",
     "Subject",
     "attention_problem",
-    "belongs_to",
-    "canonical_name",
     "compiler_problem",
     "device_problem",
     "dtype_on_load",
     "features_are_tensors",
     "has_torchvision",
+    "load_class",
     "precision_of",
     "projected_features",
     "provides",

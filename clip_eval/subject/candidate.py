@@ -118,12 +118,14 @@ class Candidate:
         from clip_eval.subject import precision_of
 
         precision = precision_of(dtype or self.dtype, self.device)
+        checkpoint = self.checkpoint
         return Oracle(
-            self.checkpoint.weights(precision.dtype),
-            self.checkpoint.config,
+            checkpoint.family,
+            checkpoint.weights(precision.dtype),
+            checkpoint.config,
             precision,
             batch,
-            standalone=self.checkpoint.standalone_config,
+            standalone=checkpoint.standalone_config,
         )
 
     def info(self, attention: str | None = None) -> SubjectInfo:

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_eval.families import roles
+from clip_eval.families.family import Family
 from clip_eval.oracle.expected.modules import ExpectedModules, Point
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.probes.batches import Batch
 from clip_eval.subject.observations import Clip, Question
-from clip_eval.subject.teacher_forcing import HEAD, Forced, force
+from clip_eval.subject.teacher_forcing import Forced, force
 from clip_eval.verdict.compare import Expected, agrees
 
 __all__ = ["ForcedPass", "ModuleComparison", "ProbeSlice", "forced_pass"]
@@ -85,11 +87,11 @@ def forced_pass(
         lambda: clip.subject.answer(question.model_class, question.inputs, method=question.method, **question.options),
     )
     comparisons: dict[str, Iterable[ModuleComparison]] = {
-        part: _comparisons(forced, modules, probe.real(clip) if part == "text" else None)
+        part: _comparisons(clip.family, forced, modules, probe.real(clip) if part == "text" else None)
         for part, modules in expected.items()
         if part in parts
     }
-    if "head" in parts and len(expected) == 2 and hasattr(forced.output, "logits_per_text"):
+    if "head" in parts and len(expected) == 2 and hasattr(forced.output, roles.LOGITS_PER_TEXT):
         comparisons["head"] = _head(forced.output, oracle, probe)
     return ForcedPass(comparisons, _unseen(clip, question, forced, expected))
 
@@ -146,7 +148,7 @@ def _is_mask(attention_mask: NDArray[Any] | None, mask: NDArray[np.int64]) -> bo
 
 
 def _comparisons(
-    forced: Forced, expected: ExpectedModules, real: NDArray[np.bool_] | None
+    family: Family, forced: Forced, expected: ExpectedModules, real: NDArray[np.bool_] | None
 ) -> Iterator[ModuleComparison]:
     """Everything seen of one tower, in the order of computation; of each call of a module, if there were several."""
     before: Point | None = None
@@ -161,17 +163,19 @@ def _comparisons(
                 done.add((id(observed), id(value)))
                 counts = None if real is None or value.value.ndim != 3 else real[:, :, None]  # (texts, tokens, 1)
                 yield from _split(
-                    ModuleComparison(str(point), _module(point, before, unseen), observed, value, counts), point
+                    family,
+                    ModuleComparison(str(point), _module(point, before, unseen), observed, value, counts),
+                    point,
                 )
         before, unseen = point, None
 
 
-def _split(comparison: ModuleComparison, point: Point) -> Iterator[ModuleComparison]:
+def _split(family: Family, comparison: ModuleComparison, point: Point) -> Iterator[ModuleComparison]:
     """Of the vision embeddings, token 0 apart: the class embedding belongs to no module. If only token 0 differs, blame
     class_embedding.
     """
     if (
-        str(point) != "output of vision_model.embeddings"
+        str(point) != f"output of {family.vision.module}.embeddings"
         or comparison.observed.shape != comparison.expected.value.shape
     ):
         yield comparison
@@ -213,11 +217,9 @@ def _common(one: str, other: str) -> str:
 
 def _head(output: Any, oracle: Oracle, probe: ProbeSlice) -> Iterator[ModuleComparison]:
     expected = oracle.head(images=probe.images, texts=probe.texts, mask=probe.mask)
-    for name, module in HEAD.items():
-        yield ModuleComparison(f"{name} of CLIPModel", module, output[name], getattr(expected, name), None)
-    yield ModuleComparison(
-        "logits_per_image of CLIPModel", "logit_scale", output.logits_per_image, expected.logits_per_image, None
-    )
+    for name, module in oracle.family.head.items():
+        blamed = name if name in roles.EMBEDDINGS else module  # no module normalises, so the embedding stands for it
+        yield ModuleComparison(f"{name} of {roles.WHOLE}", blamed, output[name], getattr(expected, name), None)
 
 
 def _unseen(clip: Clip, question: Question, forced: Forced, expected: Mapping[str, ExpectedModules]) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.errors import CheckpointError
-from clip_eval.subject.releases import belongs_to, canonical_name, quiet
+from clip_eval.families.family import Family
+from clip_eval.subject.releases import load_class, quiet
 
 __all__ = ["LoadingReport", "Shapes", "complete", "report_of", "said", "unlike_shapes"]
 
@@ -52,20 +53,20 @@ class LoadingReport:
         return _named(self) or f"it raises {self.refusal}"
 
 
-def report_of(info: Mapping[str, Any], model_class: str) -> LoadingReport:
+def report_of(info: Mapping[str, Any], family: Family, model_class: str) -> LoadingReport:
     """Read output_loading_info of 4.x (lists) and 5.x (sets; mismatched entries are tuples of name and shapes)."""
 
     def names(key: str) -> tuple[str, ...]:
         entries = [entry if isinstance(entry, str) else entry[0] for entry in info.get(key) or ()]
-        return tuple(sorted(canonical_name(entry, model_class) for entry in entries))
+        return tuple(sorted(family.canonical_name(entry, model_class) for entry in entries))
 
     unexpected = tuple(
         name
         for name in names("unexpected_keys")
-        if belongs_to(name, model_class) and not name.endswith(".position_ids")
+        if family.belongs_to(name, model_class) and not name.endswith(".position_ids")
     )
     shapes = {
-        canonical_name(entry[0], model_class): (tuple(entry[1]), tuple(entry[2]))
+        family.canonical_name(entry[0], model_class): (tuple(entry[1]), tuple(entry[2]))
         for entry in info.get("mismatched_keys") or ()
         if not isinstance(entry, str)
     }
@@ -78,15 +79,15 @@ def unlike_shapes(checkpoint: Checkpoint, model_class: str) -> Shapes:
     Nothing is allocated. Where the class builds none, the mapping is empty: what it raises is told then.
     """
     import torch
-    import transformers
 
-    owner = getattr(transformers, model_class)
+    family = checkpoint.family
+    owner = load_class(family, model_class)
     try:
         with quiet(), torch.device("meta"):
             model = owner(owner.config_class.from_pretrained(str(checkpoint.path), local_files_only=True))
     except Exception:  # from_pretrained has raised before, and is told of
         return {}
-    built = {canonical_name(name, model_class): tuple(value.shape) for name, value in model.state_dict().items()}
+    built = {family.canonical_name(name, model_class): tuple(value.shape) for name, value in model.state_dict().items()}
     held = {name: tuple(checkpoint.tensors[name].shape) for name in built if name in checkpoint.tensors}
     return {name: (shape, built[name]) for name, shape in held.items() if shape != built[name]}
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from clip_eval.families.family import Family
+from clip_eval.families.roles import LOGITS_PER_TEXT, WHOLE
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.probes.batches import MOST_ROWS
 from clip_eval.subject.forced_pass import ForcedPass, ProbeSlice, forced_pass
@@ -26,14 +28,6 @@ passes of a model of 151 million parameters. From then on, what was found has to
 """
 
 _EAGER = {"attention": "eager"}
-
-_EMBEDDING = {
-    "text_projection": "text_embeds",
-    "text_embeds": "text_embeds",
-    "visual_projection": "image_embeds",
-    "image_embeds": "image_embeds",
-}
-"""What of the head comes before, or is, a module that a check names."""
 
 
 @dataclass(slots=True)
@@ -69,9 +63,9 @@ class Localiser:
         questions = (*(() if part is None else (part.question,)), *(self._questions() if module else ()))
         for question in questions:
             wrong = self._wrong_modules(question)
-            for group in _groups(module):
+            for group in _groups(self.clip.family, module):
                 for found in wrong.get(group, ()):
-                    if group != "head" or _is_before(found, module):
+                    if group != "head" or _is_before(self.clip.family, found, module):
                         return found
         return module
 
@@ -113,22 +107,23 @@ class Localiser:
             inputs.append({**images, **texts, "attention_mask": np.ones_like(texts["input_ids"])})
             attentions: tuple[dict[str, Any], ...] = ({},) if self.clip.attention == "eager" else ({}, _EAGER)
             self._default_questions = tuple(
-                Question("CLIPModel", "forward", one, options) for one in inputs for options in attentions
+                Question(WHOLE, "forward", one, options) for one in inputs for options in attentions
             )
         return self._default_questions
 
 
-def _groups(module: str | None) -> tuple[str, ...]:
+def _groups(family: Family, module: str | None) -> tuple[str, ...]:
     """The parts of a model that come before a module or hold it."""
-    if module is None or module == "logit_scale":
+    if module is None or module == family.head[LOGITS_PER_TEXT]:
         return ("vision", "text", "head")
-    return ("text", "head") if module.startswith("text") else ("vision", "head")
+    text = f"{module}.".startswith((*family.text.parts, f"{family.text.embeds}."))
+    return ("text", "head") if text else ("vision", "head")
 
 
-def _is_before(found: str, module: str | None) -> bool:
+def _is_before(family: Family, found: str, module: str | None) -> bool:
     """Whether what is wrong in the head comes before or at a module: an embedding after its projection, all before the
     logits.
     """
-    if module is None or module == "logit_scale":
+    if module is None or module == family.head[LOGITS_PER_TEXT]:
         return True
-    return found == _EMBEDDING.get(module)
+    return any(found == tower.embeds and module in (tower.projection, found) for tower in (family.text, family.vision))

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clip_eval.checkpoint.checkpoint import Checkpoint
-from clip_eval.checkpoint.config import ClipConfig
+from clip_eval.families import roles
+from clip_eval.families.config import ClipConfig
+from clip_eval.families.family import EntryPoint, Family
+from clip_eval.families.registry import entry_point
 from clip_eval.probes.batches import Batch, batch_of
 from clip_eval.subject import Call, Subject, projected_features, transformers_release
-from clip_eval.subject.entry_points import EntryPoint, entry_point
 from clip_eval.subject.output_tree import tensors_of
 from clip_eval.subject.processors import Processors
 from clip_eval.subject.runtime import Capability, Fields, Runtime
@@ -99,6 +101,11 @@ class Clip:
         return self.runtime.checkpoint
 
     @property
+    def family(self) -> Family:
+        """The family of the checkpoint."""
+        return self.checkpoint.family
+
+    @property
     def config(self) -> ClipConfig:
         """The checkpoint's config."""
         return self.checkpoint.config
@@ -126,38 +133,38 @@ class Clip:
     @property
     def attention(self) -> str:
         """The attention implementation that the full model really uses."""
-        return str(self.subject.model("CLIPModel").config._attn_implementation)
+        return str(self.subject.model(roles.WHOLE).config._attn_implementation)
 
     def forward(self, *, images: int, texts: int, mask: str = "padding", **options: Any) -> Any:
         """Return CLIPModel's output for the first `images` and `texts` of the probe."""
         return self._ask(
-            "CLIPModel", "forward", {**self.images(images), **self.texts(texts, mask)}, (images, texts, mask), options
+            roles.WHOLE, "forward", {**self.images(images), **self.texts(texts, mask)}, (images, texts, mask), options
         )
 
     def text_model(self, *, texts: int, mask: str = "padding", tokens: int | None = None, **options: Any) -> Any:
         """Return CLIPTextModel's output; with `tokens`, for batches cut after that many."""
         inputs = {name: values[:, :tokens] for name, values in self.texts(texts, mask).items()}  # (texts, tokens)
-        return self._ask("CLIPTextModel", "forward", inputs, (texts, mask, tokens), options)
+        return self._ask(roles.TEXT, "forward", inputs, (texts, mask, tokens), options)
 
     def vision_model(self, *, images: int, **options: Any) -> Any:
         """Return CLIPVisionModel's output."""
-        return self._ask("CLIPVisionModel", "forward", self.images(images), (images,), options)
+        return self._ask(roles.VISION, "forward", self.images(images), (images,), options)
 
     def text_model_with_projection(self, *, texts: int, mask: str = "padding", **options: Any) -> Any:
         """Return CLIPTextModelWithProjection's output."""
-        return self._ask("CLIPTextModelWithProjection", "forward", self.texts(texts, mask), (texts, mask), options)
+        return self._ask(roles.TEXT_PROJECTED, "forward", self.texts(texts, mask), (texts, mask), options)
 
     def vision_model_with_projection(self, *, images: int, **options: Any) -> Any:
         """Return CLIPVisionModelWithProjection's output."""
-        return self._ask("CLIPVisionModelWithProjection", "forward", self.images(images), (images,), options)
+        return self._ask(roles.VISION_PROJECTED, "forward", self.images(images), (images,), options)
 
     def text_features(self, *, texts: int, mask: str = "padding", **options: Any) -> Any:
         """Return whatever CLIPModel.get_text_features gives in this release."""
-        return self._ask("CLIPModel", "get_text_features", self.texts(texts, mask), (texts, mask), options)
+        return self._ask(roles.WHOLE, "get_text_features", self.texts(texts, mask), (texts, mask), options)
 
     def image_features(self, *, images: int, **options: Any) -> Any:
         """Return whatever CLIPModel.get_image_features gives in this release."""
-        return self._ask("CLIPModel", "get_image_features", self.images(images), (images,), options)
+        return self._ask(roles.WHOLE, "get_image_features", self.images(images), (images,), options)
 
     def once(self, question: Hashable, ask: Callable[[], Any]) -> Any:
         """Return the answer to a question of any kind: what `ask` gives, asked when it is first needed."""

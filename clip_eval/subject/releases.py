@@ -13,43 +13,21 @@ from typing import Any
 
 from packaging.version import Version
 
+from clip_eval.families import roles
+from clip_eval.families.family import Family
+
 __all__ = [
-    "CLASSIFIER",
-    "MODEL_CLASSES",
-    "belongs_to",
-    "canonical_name",
     "dtype_on_load",
     "features_are_tensors",
     "has_torchvision",
+    "load_class",
     "projected_features",
     "provides",
     "quiet",
     "resizes_with_torchvision",
-    "tower_of",
     "transformers_module",
     "transformers_release",
 ]
-
-MODEL_CLASSES = (
-    "CLIPModel",
-    "CLIPTextModel",
-    "CLIPVisionModel",
-    "CLIPTextModelWithProjection",
-    "CLIPVisionModelWithProjection",
-)
-
-CLASSIFIER = "CLIPForImageClassification"
-"""A vision tower with a classifier, which no CLIP's file holds: it is shown on a tiny model alone."""
-
-_PARTS = {
-    "CLIPModel": ("text_model.", "vision_model.", "text_projection.", "visual_projection.", "logit_scale"),
-    "CLIPTextModel": ("text_model.",),
-    "CLIPVisionModel": ("vision_model.",),
-    "CLIPTextModelWithProjection": ("text_model.", "text_projection."),
-    "CLIPVisionModelWithProjection": ("vision_model.", "visual_projection."),
-    CLASSIFIER: ("vision_model.", "classifier."),
-}
-_WHOLE = (*_PARTS["CLIPModel"], "classifier.")
 
 
 @functools.cache
@@ -98,34 +76,24 @@ def resizes_with_torchvision(image_processor: Any) -> bool:
 
 def projected_features(features: Any, release: Version) -> Any:
     """Return the projected, not normalised feature tensor (rows, projection) of a get_*_features result."""
-    return features if features_are_tensors(release) else features.pooler_output
+    return features if features_are_tensors(release) else getattr(features, roles.POOLED)
 
 
-def canonical_name(name: str, model_class: str) -> str:
-    """Return the name that tensor `name` of a `model_class` in memory has in a CLIPModel checkpoint on disk.
+def load_class(family: Family, role: str) -> Any:
+    """Return the class that fills a role in a family, imported.
 
-    From 5.6 the towers are flattened in memory (`encoder...`), before they carry the prefix of the file.
+    Raises:
+        ImportError: its library is not installed.
     """
-    return name if name.startswith(_WHOLE) else _PARTS[model_class][0] + name
+    kind = family.classes[role]
+    return getattr(importlib.import_module(kind.module), kind.name)
 
 
-def belongs_to(name: str, model_class: str) -> bool:
-    """Say whether the tensor of canonical name `name` is a part of a `model_class`."""
-    return name.startswith(_PARTS[model_class])
-
-
-def dtype_on_load(directory: str) -> str:
-    """Return the dtype that CLIPModel has when `directory` is loaded and no dtype is asked for."""
-    import transformers
-
+def dtype_on_load(family: Family, directory: str) -> str:
+    """Return the dtype that a whole model has when `directory` is loaded and no dtype is asked for."""
     with quiet():
-        model = transformers.CLIPModel.from_pretrained(directory, local_files_only=True, use_safetensors=True)
+        model = load_class(family, roles.WHOLE).from_pretrained(directory, local_files_only=True, use_safetensors=True)
     return str(model.dtype).removeprefix("torch.")
-
-
-def tower_of(model_class: str) -> str:
-    """Return the name of the first tower of a `model_class` in a CLIPModel: "text_model" or "vision_model"."""
-    return _PARTS[model_class][0].rstrip(".")
 
 
 @contextlib.contextmanager

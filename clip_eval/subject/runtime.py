@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.errors import Finding, NotApplicable
+from clip_eval.families.family import EntryPoint
 from clip_eval.oracle.precision import Precision
-from clip_eval.subject.entry_points import EntryPoint
 from clip_eval.subject.loading import LoadingReport
 
 if TYPE_CHECKING:

@@ -15,18 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_eval.families.family import Tower
+from clip_eval.families.roles import POOLED, STATES
 from clip_eval.oracle.expected.modules import ExpectedModules, Point
 from clip_eval.subject import Subject
 
-__all__ = ["HEAD", "Forced", "force"]
-
-HEAD = {"text_embeds": "text_embeds", "image_embeds": "image_embeds", "logits_per_text": "logit_scale"}
-"""Fields of CLIPModel's output that are computed from the projections, and the name to blame for each: no module
-normalises, so the embedding stands for that.
-"""
-
-_TOWERS = ("text_model", "vision_model")
-_PROJECTIONS = ("text_projection", "visual_projection")
+__all__ = ["Forced", "force"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +64,14 @@ class _Pass:
     seen: dict[Point, list[Any]] = field(default_factory=dict)
     _copies: dict[tuple[Any, ...], tuple[Any, Any]] = field(default_factory=dict)
 
+    @property
+    def _text(self) -> Tower:
+        return self.subject.family.text
+
+    @property
+    def _vision(self) -> Tower:
+        return self.subject.family.vision
+
     @contextlib.contextmanager
     def hooked(self, name: str, module: Any, expected: ExpectedModules) -> Iterator[None]:
         """Hooks on one module for a while, none where nothing is expected of it."""
@@ -77,7 +79,7 @@ class _Pass:
         if Point(name, "input") in expected.points:
             before = self._before(name, expected)
             handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-        if name in _TOWERS and Point(name, "last_hidden_state") in expected.points:
+        if name in (self._text.module, self._vision.module) and Point(name, STATES) in expected.points:
             handles.append(module.register_forward_hook(self._after_tower(name, expected)))
         elif Point(name, "output") in expected.points:
             handles.append(module.register_forward_hook(self._after(name, expected)))
@@ -105,7 +107,10 @@ class _Pass:
         def hook(module: Any, arguments: Any, output: Any) -> Any:
             observed = output[0] if isinstance(output, tuple) else output
             self._keep(Point(name, "output"), observed)
-            if name in _PROJECTIONS:  # what follows, the head, is no module that could be given anything
+            if name in (
+                self._text.projection,
+                self._vision.projection,
+            ):  # what follows, the head, is no module that could be given anything
                 return self._as(observed, expected.made(name))
             return None
 
@@ -113,7 +118,7 @@ class _Pass:
 
     def _after_tower(self, name: str, expected: ExpectedModules) -> Callable[..., Any]:
         def hook(module: Any, arguments: Any, output: Any) -> None:
-            for index, what in enumerate(("last_hidden_state", "pooler_output")):
+            for index, what in enumerate((STATES, POOLED)):
                 if Point(name, what) in expected.points:
                     self._keep(Point(name, what), output[index])
 

@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from clip_eval.checkpoint.config import parse_config
 from clip_eval.checkpoint.dtypes import CODES, NUMPY_DTYPES, ROUNDED_DTYPES
-from clip_eval.checkpoint.expected_tensors import expected_tensors
+from clip_eval.families.family import EntryPoint
 from clip_eval.files.read_write import write_bytes, write_json
 from clip_eval.subject import Subject
-from clip_eval.subject.entry_points import EntryPoint
 
 __all__ = [
     "SMALL_TEXTS",
@@ -135,8 +133,9 @@ def write_stand_in(
         vision: the same for vision_config.
     """
     raw = _sized(checkpoint, stored, {**_TEXT, **(text or {})}, {**_VISION, **(vision or {})})
-    config = parse_config(raw, where="the stand-in")
-    shapes = {name: tuple(axis.size for axis in axes) for name, axes in expected_tensors(config).items()}
+    family = checkpoint.family
+    config = family.config.parse(raw, where="the stand-in")
+    shapes = {name: tuple(axis.size for axis in axes) for name, axes in family.expected_tensors(config).items()}
     write_json(Path(directory) / "config.json", raw)
     (Path(directory) / "model.safetensors").write_bytes(_zeros(shapes, stored))
 

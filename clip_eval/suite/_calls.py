@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clip_eval.families.family import EntryPoint
+from clip_eval.families.registry import ENTRY_POINTS
 from clip_eval.subject import Subject
-from clip_eval.subject.entry_points import ENTRY_POINTS, EntryPoint
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.output_tree import described, parts, structure
 from clip_eval.subject.tiny_clip import small_subject

@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from clip_eval.checkpoint.dtypes import round_values
+from clip_eval.families.roles import CLASSIFIER
 from clip_eval.oracle.expected.classifier import expected_classes
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.probes.batches import Batch, make_batch
-from clip_eval.subject import CLASSIFIER, Subject
+from clip_eval.subject import Subject
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.tiny_clip import classifier_of, classifier_weights, small_subject
 from clip_eval.verdict.compare import Expected
@@ -72,7 +73,7 @@ class Classifier:
     def oracle(self) -> Oracle:
         """Return what its vision tower should give."""
         precision, checkpoint = self.subject.precision, self.small.checkpoint
-        return Oracle(checkpoint.weights(precision.dtype), checkpoint.config, precision, self.batch)
+        return Oracle(checkpoint.family, checkpoint.weights(precision.dtype), checkpoint.config, precision, self.batch)
 
     def expected_logits(self) -> Expected:
         """Return the logits that it should give, (images, labels)."""
@@ -80,7 +81,9 @@ class Classifier:
         head = classifier_weights(self.labels, checkpoint.config.vision.hidden_size)
         rounded = {name: round_values(values, precision.dtype).astype(np.float64) for name, values in head.items()}
         weights = {**checkpoint.weights(precision.dtype), **rounded}
-        return expected_classes(weights, checkpoint.config.vision, self.batch.pixel_values, precision)
+        return expected_classes(
+            checkpoint.family.network, weights, checkpoint.config.vision, self.batch.pixel_values, precision
+        )
 
 
 def classifier(clip: Clip, directories: pytest.TempPathFactory, labels: int = CLASSES) -> Classifier:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from clip_eval.checkpoint.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.checkpoint.dtypes import NUMPY_DTYPES
-from clip_eval.checkpoint.expected_tensors import expected_tensors
+from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig
+from clip_eval.families.family import Family
 
 __all__ = ["Ceilings", "Roof", "Work", "ceilings", "copy_rate", "image_operations", "product_rate", "roof",
            "text_operations", "work"]  # fmt: skip
@@ -73,10 +73,11 @@ class Roof:
     binds: Binding
 
 
-def work(config: ClipConfig, kind: str, *, rows: int, tokens: int, dtype: str) -> Work:
+def work(family: Family, config: ClipConfig, kind: str, *, rows: int, tokens: int, dtype: str) -> Work:
     """Return what a batch takes: of "images", "texts" or "pairs" (an image and a text each, and all their logits).
 
     Args:
+        family: of the checkpoint.
         config: of the checkpoint.
         kind: what is computed.
         rows: of the batch.
@@ -85,17 +86,19 @@ def work(config: ClipConfig, kind: str, *, rows: int, tokens: int, dtype: str) -
     """
     if kind == "pairs":
         logits = Work(2 * rows * rows * config.projection_dim, rows * rows * NUMPY_DTYPES[dtype].itemsize)
-        return sum((work(config, one, rows=rows, tokens=tokens, dtype=dtype) for one in ("images", "texts")), logits)
+        return sum(
+            (work(family, config, one, rows=rows, tokens=tokens, dtype=dtype) for one in ("images", "texts")), logits
+        )
     unit = NUMPY_DTYPES[dtype].itemsize
     outputs = rows * config.projection_dim * unit
     if kind == "images":
         pixels = rows * config.vision.num_channels * config.vision.image_size**2 * 4  # they come in float32
-        weights = _weights(config, "vision_model.", "visual_projection.") * unit
+        weights = _weights(family, config, *family.vision.parts) * unit
         return Work(rows * image_operations(config), weights + pixels + outputs)
     # Of the table of token embeddings only the rows of the tokens that occur are read.
     table = config.text.vocab_size * config.text.hidden_size
     read = min(rows * tokens, config.text.vocab_size) * config.text.hidden_size
-    weights = (_weights(config, "text_model.", "text_projection.") - table + read) * unit
+    weights = (_weights(family, config, *family.text.parts) - table + read) * unit
     return Work(rows * text_operations(config, tokens), weights + 2 * rows * tokens * _ID_BYTES + outputs)
 
 
@@ -170,7 +173,7 @@ def _encoder(config: TextConfig | VisionConfig, tokens: int) -> int:
     return 2 * config.num_hidden_layers * layer
 
 
-def _weights(config: ClipConfig, *prefixes: str) -> int:
+def _weights(family: Family, config: ClipConfig, *prefixes: str) -> int:
     """How many weights have a name with one of these prefixes."""
-    tensors = expected_tensors(config).items()
+    tensors = family.expected_tensors(config).items()
     return sum(prod(axis.size for axis in axes) for name, axes in tensors if name.startswith(prefixes))

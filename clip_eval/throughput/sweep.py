@@ -70,7 +70,7 @@ def point(trial: Trial, subject: Subject, limits: Ceilings) -> Point:
     found = measure(turns, 10_000, longest_s=_POINT_S, least_pairs=_LEAST_PAIRS)
     median_s = statistics.median(found.subject_s)
     config = subject.checkpoint.config
-    taken = work(config, trial.kind, rows=trial.rows, tokens=trial.tokens, dtype=subject.dtype)
+    taken = work(subject.family, config, trial.kind, rows=trial.rows, tokens=trial.tokens, dtype=subject.dtype)
     reached = roof(taken, limits, median_s)
     return Point(
         kind=trial.kind,

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_eval.families.roles import WHOLE
 from clip_eval.probes.batches import Batch
 from clip_eval.subject import Subject
 from clip_eval.throughput.cuda import is_launch_bound, replayed
 from clip_eval.throughput.paired import CONFIDENCE, Paired
-from clip_eval.throughput.plain_forward import Floor
 from clip_eval.throughput.ratio import Judgement
 from clip_eval.throughput.roofline import work
 from clip_eval.verdict.plain_values import Json
@@ -24,7 +24,7 @@ from clip_eval.verdict.run_record import ThroughputResult
 __all__ = ["KINDS", "Trial", "full_texts", "make_trial", "repeated_images", "throughput_result", "untimed"]
 
 KINDS: Mapping[str, str] = {"images": "image_embeddings", "texts": "text_embeddings", "pairs": "logits"}
-"""What is counted, to the name of the timing: either tower, and an image with a text through CLIPModel's forward."""
+"""What is counted, to the name of the timing: either tower, and an image with a text through the whole model."""
 
 _WORK = {"cpu": 10e9, "cuda": 2e12}  # operations of a batch: one ViT-B/32 image on a CPU, some 10 ms of a large GPU
 _MOST_ROWS = {"cpu": 16, "cuda": 256}
@@ -82,13 +82,14 @@ def make_trial(
     """
     config = subject.checkpoint.config
     tokens = tokens or batch.input_ids.shape[1]
-    operations = work(config, kind, rows=1, tokens=tokens, dtype=subject.dtype).operations
+    operations = work(subject.family, config, kind, rows=1, tokens=tokens, dtype=subject.dtype).operations
     rows = rows or _rows(subject.device, operations)
     images = {} if kind == "texts" else {"pixel_values": repeated_images(batch, rows)}
     words = {} if kind == "images" else full_texts(batch, rows, tokens)
     inputs: dict[str, NDArray[Any]] = {**words, **images}
     tensors = subject.tensors(inputs)
-    floor = Floor(subject.weights("CLIPModel"), config)
+    family = subject.family
+    floor = family.plain_forward(subject.weights(WHOLE), config)
     # Nothing is hidden, so the floor need not be told what is.
     shown = {name: tensor for name, tensor in tensors.items() if name != "attention_mask"}
     method = {"images": "get_image_features", "texts": "get_text_features", "pairs": "forward"}[kind]
@@ -102,7 +103,7 @@ def make_trial(
         tokens=tokens,
         operations=operations,
         inputs=inputs,
-        subject=subject.prepared("CLIPModel", tensors, method=method, through=through),
+        subject=subject.prepared(WHOLE, tensors, method=method, through=through),
         floor=replayed(bare, subject.device) if is_launch_bound(subject.device, operations * rows) else bare,
     )
 

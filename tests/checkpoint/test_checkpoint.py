@@ -16,8 +16,8 @@ from support.small_clip import write_small_clip
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.checkpoint.dtypes import round_values
-from clip_eval.checkpoint.expected_tensors import expected_tensors
 from clip_eval.errors import CheckpointError, UsageError
+from clip_eval.families.clip.tensors import expected_tensors
 
 TOKEN_EMBEDDING = "text_model.embeddings.token_embedding.weight"
 

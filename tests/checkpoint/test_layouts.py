@@ -17,9 +17,9 @@ import pytest
 from support.raw_safetensors import edit_header, edit_json, split, write_raw
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
-from clip_eval.checkpoint.config import ClipConfig, TextConfig, VisionConfig
-from clip_eval.checkpoint.expected_tensors import expected_tensors
 from clip_eval.errors import CheckpointError, ClipEvalError, UsageError
+from clip_eval.families.clip.tensors import expected_tensors
+from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "shapes-clip"
 COMMIT = "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"

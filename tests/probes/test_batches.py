@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clip_eval.checkpoint.config import LEGACY_EOS_TOKEN_ID, ClipConfig, TextConfig, VisionConfig
+from clip_eval.families.config import LEGACY_EOS_TOKEN_ID, ClipConfig, TextConfig, VisionConfig
 from clip_eval.probes.batches import MOST_ROWS, Batch, end_token_id, make_batch
 from clip_eval.probes.images import make_pictures
 from clip_eval.probes.texts import TEXTS

@@ -18,9 +18,9 @@ from clip_eval.baseline.pack import Approved, Environment, Pack, PackedTask, Pac
 from clip_eval.baseline.recorded_outputs import OUTPUT_NAMES
 from clip_eval.baseline.soundness import output_shapes
 from clip_eval.baseline.write_pack import write_pack
-from clip_eval.checkpoint.config import parse_config
-from clip_eval.checkpoint.expected_tensors import expected_tensors
 from clip_eval.checkpoint.fingerprints import Fingerprints
+from clip_eval.families.clip.config import parse_config
+from clip_eval.families.clip.tensors import expected_tensors
 from clip_eval.probes.batches import make_batch
 from clip_eval.throughput.ratio import Conditions, Ratio, Speed
 from clip_eval.verdict.run_record import dump

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clip_eval.subject import CLASSIFIER
+from clip_eval.families.clip.family import CLIP
 from clip_eval.subject.call_outcomes import REFUSALS, Answer, ask
-from clip_eval.subject.entry_points import ENTRY_POINTS, INPUTS, PARAMETERS
 from clip_eval.subject.output_tree import as_tuple, parts, same
 from clip_eval.suite._calls import expect_same
 from clip_eval.verdict.compare import Compare, Mismatch
@@ -35,11 +34,10 @@ def _compare() -> tuple[Compare, list[Measurement]]:
 
 def test_every_way_in_has_its_parameters() -> None:
     """Each entry point has documented parameters, distinct, its inputs first."""
-    assert set(PARAMETERS) == set(INPUTS) == {CLASSIFIER, *map(str, ENTRY_POINTS)}
-    for name, parameters in PARAMETERS.items():
-        assert len(set(parameters)) == len(parameters)
-        assert 0 < INPUTS[name] <= len(parameters)
-        assert not any(one.startswith("output_") for one in parameters[: INPUTS[name]])
+    for entry in (*CLIP.entry_points, CLIP.classifier):
+        assert len(set(entry.parameters)) == len(entry.parameters)
+        assert 0 < entry.inputs <= len(entry.parameters)
+        assert not any(one.startswith("output_") for one in entry.parameters[: entry.inputs])
 
 
 def test_parts_are_found_at_every_depth() -> None:

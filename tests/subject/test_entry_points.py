@@ -10,9 +10,10 @@ import pytest
 from support.small_clip import write_small_clip
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
+from clip_eval.families.registry import ENTRY_POINTS
+from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.probes.batches import make_batch
-from clip_eval.subject import MODEL_CLASSES, Subject, belongs_to, compiler_problem
-from clip_eval.subject.entry_points import ENTRY_POINTS
+from clip_eval.subject import Subject, compiler_problem
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.output_tree import tensors_of
 
@@ -62,7 +63,9 @@ def test_gradients_come_for_every_parameter(clip: Clip, model_class: str) -> Non
         found = dict(clip.subject.gradients(model_class, scalar))
     finally:
         frozen.requires_grad_(True)
-    assert sorted(found) == sorted(name for name in clip.subject.checkpoint.tensors if belongs_to(name, model_class))
+    assert sorted(found) == sorted(
+        name for name in clip.subject.checkpoint.tensors if clip.subject.family.belongs_to(name, model_class)
+    )
     assert sum(gradient is None for gradient in found.values()) >= 1
     assert all(parameter.grad is None for parameter in clip.subject.model(model_class).parameters())
 

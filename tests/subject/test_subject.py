@@ -14,15 +14,15 @@ from support.small_clip import write_small_clip
 
 from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from clip_eval.errors import NotAskable
+from clip_eval.families.clip.family import CLIP
+from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.probes.batches import make_batch
 from clip_eval.run.session import Session
 from clip_eval.run.settings import Settings
 from clip_eval.subject import (
-    MODEL_CLASSES,
     LoadingReport,
     Subject,
     attention_problem,
-    canonical_name,
     device_problem,
     features_are_tensors,
     precision_of,
@@ -98,7 +98,7 @@ def test_canonical_names_are_those_of_the_file(checkpoint: Checkpoint, subject: 
 )
 def test_canonical_names_of_both_majors(name: str, model_class: str, canonical: str) -> None:
     """Names with the tower's prefix stay; names without, as from 5.6 on, get it."""
-    assert canonical_name(name, model_class) == canonical
+    assert CLIP.canonical_name(name, model_class) == canonical
 
 
 @pytest.fixture

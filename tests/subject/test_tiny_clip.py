@@ -8,8 +8,8 @@ import pytest
 from support.small_clip import write_small_clip
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
+from clip_eval.families.registry import ENTRY_POINTS
 from clip_eval.subject import Subject
-from clip_eval.subject.entry_points import ENTRY_POINTS
 from clip_eval.subject.tiny_clip import edit_tensors, small_inputs, small_subject
 from clip_eval.user_values import DTYPES
 

@@ -12,8 +12,8 @@ from support.gating import smallest_clip
 from support.run_alone import RunAlone, exported
 
 from clip_eval.errors import NotApplicable
+from clip_eval.families.registry import ENTRY_POINTS
 from clip_eval.run.declared_checks import SUITE, declared_checks
-from clip_eval.subject.entry_points import ENTRY_POINTS
 from clip_eval.subject.runtime import Capability, Fields
 from clip_eval.subject.runtimes import RUNTIMES
 from clip_eval.verdict.run_record import CheckResult

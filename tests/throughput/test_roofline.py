@@ -7,7 +7,8 @@ import torch
 from timing.published import SHAPES
 from torch.utils.flop_counter import FlopCounterMode
 
-from clip_eval.checkpoint.config import ClipConfig, TextConfig, VisionConfig
+from clip_eval.families.clip.family import CLIP
+from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.throughput import roofline
 from clip_eval.throughput.roofline import Ceilings, Roof, Work, ceilings, image_operations, roof, text_operations, work
 
@@ -41,18 +42,18 @@ def test_counts_are_those_of_a_hand() -> None:
 def test_bytes_are_those_of_a_hand() -> None:
     """Each weight once a batch, of the token table the rows that occur, the inputs, and the embeddings."""
     layer = 4 * (2 * 2 + 2) + (2 * 3 + 3) + (3 * 2 + 2) + 2 * (2 + 2)
-    images = work(tiny(), "images", rows=3, tokens=5, dtype="float32")
+    images = work(CLIP, tiny(), "images", rows=3, tokens=5, dtype="float32")
     assert images.bytes == 4 * (2 * 4 + 2 + 5 * 2 + (2 + 2) * 2 + layer + 2 * 5) + 3 * 16 * 4 + 3 * 5 * 4
-    texts = work(tiny(), "texts", rows=3, tokens=5, dtype="bfloat16")
+    texts = work(CLIP, tiny(), "texts", rows=3, tokens=5, dtype="bfloat16")
     assert texts.bytes == 2 * (15 * 2 + 5 * 2 + (2 + 2) + layer + 2 * 5) + 2 * 15 * 8 + 3 * 5 * 2
-    many = work(tiny(), "texts", rows=1000, tokens=5, dtype="bfloat16")
+    many = work(CLIP, tiny(), "texts", rows=1000, tokens=5, dtype="bfloat16")
     assert many.bytes - 2 * 5000 * 8 - 5000 * 2 == 2 * (100 * 2 + 5 * 2 + (2 + 2) + layer + 2 * 5)
 
 
 def test_a_pair_is_an_image_and_a_text_and_all_logits() -> None:
     """Both towers' work, and a product of all embeddings with each other."""
     images, texts, pairs = (
-        work(tiny(), kind, rows=3, tokens=5, dtype="float32") for kind in ("images", "texts", "pairs")
+        work(CLIP, tiny(), kind, rows=3, tokens=5, dtype="float32") for kind in ("images", "texts", "pairs")
     )
     assert pairs == images + texts + Work(2 * 9 * 5, 9 * 4)
 
@@ -60,8 +61,8 @@ def test_a_pair_is_an_image_and_a_text_and_all_logits() -> None:
 @every_shape
 def test_counts_agree_with_torch(config: ClipConfig) -> None:
     """Torch's counter sees the same operations in the floor, to the last one, on tensors without data."""
-    from clip_eval.checkpoint.expected_tensors import expected_tensors
-    from clip_eval.throughput.plain_forward import Floor
+    from clip_eval.families.clip.plain_forward import Floor
+    from clip_eval.families.clip.tensors import expected_tensors
 
     weights = {
         name: torch.empty([axis.size for axis in axes], device="meta")
@@ -77,7 +78,7 @@ def test_counts_agree_with_torch(config: ClipConfig) -> None:
     for kind, call in calls.items():
         with FlopCounterMode(display=False) as counter:
             call()
-        counted = work(config, kind, rows=2, tokens=77, dtype="float32").operations
+        counted = work(CLIP, config, kind, rows=2, tokens=77, dtype="float32").operations
         assert counter.get_total_flops() == counted, kind
 
 

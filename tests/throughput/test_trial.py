@@ -12,7 +12,7 @@ from support.small_clip import write_small_clip
 from support.timing_stand_ins import found
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
-from clip_eval.checkpoint.config import ClipConfig, TextConfig, VisionConfig
+from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.probes.batches import Batch, make_batch
 from clip_eval.subject import Subject, projected_features, transformers_release
 from clip_eval.throughput.ratio import in_one_run

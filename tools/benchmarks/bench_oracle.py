@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel
 
-from clip_eval.checkpoint.config import parse_config
+from clip_eval.families.clip.config import parse_config
 from clip_eval.oracle import Contrast, contrast, text_tower, vision_tower
 
 # The oracle may be slow, but a gate waits for it: at 2.5 a ViT-B/32 stays within seconds on two cores.

@@ -23,7 +23,7 @@ from faults.watch import CHECKPOINT
 from support.resizing import RESIZED, torch_resize
 from support.small_clip import write_small_clip
 
-from clip_eval.checkpoint.config import ClipConfig
+from clip_eval.families.config import ClipConfig
 from clip_eval.oracle.expected.identities import logits_from_embeddings, loss_from_logits, unit_norms
 from clip_eval.oracle.expected.outputs import Expected, Oracle
 from clip_eval.oracle.preprocessing.image_processor import preprocess

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from support.small_clip import write_model
 
-from clip_eval.checkpoint.config import ClipConfig, TextConfig, VisionConfig
+from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig
 
 __all__ = ["SHAPES"]
 

@@ -23,10 +23,11 @@ from clip_eval.baseline.surface.keywords import foreign_keywords
 from clip_eval.baseline.surface.output_types import as_tuple
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.errors import NotAskable
+from clip_eval.families.family import EntryPoint
+from clip_eval.families.roles import MODEL_CLASSES, WHOLE
 from clip_eval.files.read_write import write_bytes
 from clip_eval.probes.malformed import ALONE, FIRST_ROW, IDS, MASK, odd_ids, odd_masks, odd_pixels, out_of_range
-from clip_eval.subject import CLASSIFIER, MODEL_CLASSES, Subject
-from clip_eval.subject.entry_points import ENTRY_POINTS, INPUTS, PARAMETERS, EntryPoint
+from clip_eval.subject import Subject
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.output_tree import parts, same
 from clip_eval.subject.tiny_clip import classifier_of, write_stand_in
@@ -42,7 +43,7 @@ _VALUES: dict[str, dict[str, object]] = {
     "return_dict": {"False": False, "0": 0, "None": None, "1": 1},
 }
 
-_TOLD = ("CLIPModel", "CLIPTextModel", "CLIPVisionModel")
+_TOLD = MODEL_CLASSES[:3]
 """Whose odd inputs are told; the other ways in hand theirs on to these towers."""
 
 _OPTIONS = ("output", "return_loss", "interpolate")
@@ -82,7 +83,7 @@ class _Way:
             "as by default": lambda: self.enter(**self.inputs),
             "as by default, as a tuple": lambda: as_tuple(self.enter(**self.inputs)),
         }
-        for name in dict.fromkeys((*PARAMETERS[str(self.entry)], "output_hidden_states", "output_attentions")):
+        for name in dict.fromkeys((*self.entry.parameters, "output_hidden_states", "output_attentions")):
             if name.startswith(_OPTIONS):
                 plain[f"as with {name}=True"] = partial(self.enter, **self.inputs, **{name: True})
         return plain
@@ -92,8 +93,8 @@ def observe_calls(clip: Clip) -> dict[str, Json]:
     """Return the signature of every way into a CLIP, and what becomes of odd calls."""
     with TemporaryDirectory(prefix="clip-eval-") as directory:
         subject = _tiny(Path(directory), clip.subject)
-        ways = [_Way(subject, entry, _inputs(subject, entry)) for entry in ENTRY_POINTS]
-        classes = EntryPoint(CLASSIFIER, "forward", texts=False, images=True)
+        ways = [_Way(subject, entry, _inputs(subject, entry)) for entry in subject.family.entry_points]
+        classes = subject.family.classifier
         labelled = classifier_of(Path(directory) / "labelled", subject, labels=3)
         ways.append(_Way(labelled, classes, _inputs(labelled, classes)))
         return {identity: text for way in ways for identity, text in _way(way)}
@@ -124,7 +125,7 @@ def _way(way: _Way) -> Iterator[tuple[str, Json]]:
 
 
 def _by_position(way: _Way) -> Iterator[tuple[str, Call]]:
-    names = PARAMETERS[str(way.entry)][: INPUTS[str(way.entry)]]
+    names = way.entry.parameters[: way.entry.inputs]
     given = [way.inputs.get(name) for name in names]
     for more in range(1, 5):
         values = [*(None for _ in range(more - 1)), True]
@@ -135,8 +136,8 @@ def _by_position(way: _Way) -> Iterator[tuple[str, Call]]:
 def _by_value(way: _Way) -> Iterator[tuple[str, Call]]:
     for option, values in _VALUES.items():
         for shown, value in values.items():
-            known = option in PARAMETERS[str(way.entry)] or option == "return_dict" or way.entry.method != "forward"
-            if known and not (option == "return_loss" and option not in PARAMETERS[str(way.entry)]):
+            known = option in way.entry.parameters or option == "return_dict" or way.entry.method != "forward"
+            if known and not (option == "return_loss" and option not in way.entry.parameters):
                 yield (
                     f"({option}={shown})",
                     partial(way.enter, **{**way.inputs, option: value}),
@@ -147,7 +148,7 @@ def _by_config(way: _Way) -> Iterator[tuple[str, Call]]:
     if way.entry.method != "forward":
         yield " with config.return_dict=False", lambda: way.configured({"return_dict": False})
         return
-    nested = ("text_config.", "vision_config.") if way.entry.model_class == "CLIPModel" else ()
+    nested = ("text_config.", "vision_config.") if way.entry.model_class == WHOLE else ()
     for option, value in (("output_hidden_states", True), ("output_attentions", True), ("return_dict", False)):
         for prefix in ("", *nested):
             name = f"{prefix}{option}"

@@ -9,7 +9,8 @@ from typing import Any
 from clip_eval.baseline.surface.formatting import attempt, spelled
 from clip_eval.baseline.surface.models import attributes_of, facts_of
 from clip_eval.checkpoint.checkpoint import open_checkpoint
-from clip_eval.subject import CLASSIFIER, Subject
+from clip_eval.families.roles import CLASSIFIER
+from clip_eval.subject import Subject
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.tiny_clip import classifier_of, write_stand_in
 from clip_eval.verdict.plain_values import Json
@@ -24,22 +25,20 @@ def observe_classifier(clip: Clip) -> dict[str, Json]:
         write_stand_in(place, like.checkpoint, "float32")
         small = Subject(open_checkpoint(place), like.dtype, like.device, like.attention)
         model = classifier_of(place / "three", small, labels=3).model(CLASSIFIER)
+        tower = f"{clip.family.vision.module}."  # which has classes of its own
         told = attributes_of({CLASSIFIER: model}) | facts_of(clip, {CLASSIFIER: model})
         return {
             f"{CLASSIFIER}.*": {name: told[name] for name in sorted(told)},
-            f"{CLASSIFIER}.parameters()": [name for name, _ in model.named_parameters() if _is_own(name)],
+            f"{CLASSIFIER}.parameters()": [name for name, _ in model.named_parameters() if not name.startswith(tower)],
             f"{CLASSIFIER}.named_modules()[*]": {
-                path or "itself": type(module).__name__ for path, module in model.named_modules() if _is_own(path)
+                path or "itself": type(module).__name__
+                for path, module in model.named_modules()
+                if not path.startswith(tower)
             },
             f"{CLASSIFIER}(labels).classifier[*]": {
                 str(labels): attempt(_head, small, place / f"labels-{labels}", labels) for labels in (0, 1)
             },
         }
-
-
-def _is_own(path: str) -> bool:
-    """Not inside of the tower, which has classes of its own."""
-    return not path.startswith("vision_model.")
 
 
 def _head(small: Subject, place: Path, labels: int) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from clip_eval.baseline.surface.formatting import kept_apart, members, signature, spelled
-from clip_eval.subject import CLASSIFIER, MODEL_CLASSES, transformers_module
+from clip_eval.families.roles import CLASSIFIER, MODEL_CLASSES
+from clip_eval.subject import transformers_module
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.plain_values import Json
 

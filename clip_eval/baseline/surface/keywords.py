@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from clip_eval.families.family import EntryPoint
 from clip_eval.probes.malformed import IDS, MASK
 from clip_eval.subject import Subject
-from clip_eval.subject.entry_points import PARAMETERS, EntryPoint
 
 __all__ = ["foreign_keywords"]
 
@@ -44,7 +44,7 @@ def foreign_keywords(entry: EntryPoint, subject: Subject) -> dict[str, dict[str,
         entry: who is called.
         subject: the tiny model, whose device tensors are put on.
     """
-    known = PARAMETERS[str(entry)]
+    known = entry.parameters
     found = {
         f"{name}={value!r}": {name: value} for name, values in _PLAIN.items() if name not in known for value in values
     }

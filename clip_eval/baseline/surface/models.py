@@ -9,14 +9,14 @@ from typing import Any
 
 from clip_eval.baseline.surface.diff import ABSENT
 from clip_eval.baseline.surface.formatting import agreed, attempt, spelled
-from clip_eval.checkpoint.config import TextConfig, VisionConfig
-from clip_eval.subject import MODEL_CLASSES, canonical_name
+from clip_eval.families.config import TextConfig, VisionConfig
+from clip_eval.families.roles import MODEL_CLASSES, WHOLE
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.plain_values import Json
 
 __all__ = ["attributes_of", "facts_of", "observe_models"]
 
-_WHOLE, _ACTIVATION = "CLIPModel", ".activation_fn"
+_ACTIVATION = ".activation_fn"
 _LAYER = re.compile(r"(?<=\.layers\.)\d+(?=\.|$)")
 _FACTS = (
     "_no_split_modules",
@@ -53,7 +53,7 @@ def observe_models(clip: Clip) -> dict[str, Json]:
     models = {name: clip.subject.model(name) for name in MODEL_CLASSES}
     found: dict[str, Json] = {}
     for name, model in models.items():
-        names = {canonical_name(path, name): None for path, _ in model.named_parameters()}
+        names = {clip.family.canonical_name(path, name): None for path, _ in model.named_parameters()}
         found[f"{name}.state_dict()"] = sorted(_collapsed(clip, name, model.state_dict()))
         found[f"{name}.parameters()"] = _collapsed(clip, name, names)
         found[f"{name}.named_modules()[*]"] = _modules(clip, name, model)
@@ -96,8 +96,8 @@ def _collapsed(clip: Clip, model_class: str, names: Iterable[str]) -> list[str]:
 
 def _tower(clip: Clip, model_class: str, name: str) -> TextConfig | VisionConfig:
     """The tower that a weight belongs to: its prefix says so, and where releases leave that out, the class."""
-    prefixed = name.startswith(("text_model.", "vision_model."))
-    is_text = name.startswith("text_model.") if prefixed else "Text" in model_class
+    text, vision = (f"{tower.module}." for tower in (clip.family.text, clip.family.vision))
+    is_text = (name if name.startswith((text, vision)) else clip.family.classes[model_class].parts[0]).startswith(text)
     return clip.config.text if is_text else clip.config.vision
 
 
@@ -111,7 +111,7 @@ def _modules(clip: Clip, model_class: str, model: Any) -> dict[str, Json]:
         for kind, held in sorted(paths.items())
         for path in _collapsed(clip, model_class, held)
         # The config names the activation, and one class shows what the library makes of that.
-        if model_class == _WHOLE or not path.endswith(_ACTIVATION)
+        if model_class == WHOLE or not path.endswith(_ACTIVATION)
     }
 
 

@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 from clip_eval.baseline.surface.configs import flat
 from clip_eval.baseline.surface.formatting import attempt, kept_apart, spelled
 from clip_eval.errors import NotAskable
-from clip_eval.subject import CLASSIFIER, MODEL_CLASSES, transformers_module
+from clip_eval.families.roles import CLASSIFIER, MODEL_CLASSES, WHOLE
+from clip_eval.subject import transformers_module
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.tiny_clip import write_stand_in
 from clip_eval.verdict.plain_values import Json
@@ -38,7 +39,7 @@ def observe_saved(clip: Clip) -> dict[str, Json]:
         for name in (*MODEL_CLASSES, CLASSIFIER):
             model = getattr(transformers_module(), name).from_pretrained(str(stand_in), local_files_only=True)
             found |= _files(f"{name}.save_pretrained()", model, Path(directory) / name, source=stand_in)
-        found[_CLASSIFIER] = _beyond(found[_CLASSIFIER], found["CLIPModel.save_pretrained()[*]"])
+        found[_CLASSIFIER] = _beyond(found[_CLASSIFIER], found[f"{WHOLE}.save_pretrained()[*]"])
     for route, present in zip(_ROUTES, _presence(clip), strict=True):
         if present:
             found |= _saved_processor(clip, route)
@@ -46,7 +47,7 @@ def observe_saved(clip: Clip) -> dict[str, Json]:
 
 
 def _beyond(entry: Json, whole: Json) -> Json:
-    """What a class with the whole config writes otherwise than CLIPModel."""
+    """What a class with the whole config writes otherwise than the whole model."""
     both = isinstance(entry, dict) and isinstance(whole, dict)
     return kept_apart(entry, whole) if both else entry  # type: ignore[arg-type]
 

@@ -23,6 +23,7 @@ from clip_eval.baseline.surface.output_types import IMAGES, PAIRS, TEXTS, as_tup
 from clip_eval.baseline.surface.processors import observe_processors
 from clip_eval.baseline.surface.saving import observe_saved
 from clip_eval.baseline.surface.tokenizer_texts import observe_texts
+from clip_eval.families import roles
 from clip_eval.subject import quiet
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.plain_values import Json
@@ -30,13 +31,11 @@ from clip_eval.verdict.plain_values import Json
 __all__ = ["observe_surface"]
 
 _CALLS: dict[str, Callable[..., Any]] = {
-    "CLIPModel": lambda clip, **options: clip.forward(images=IMAGES, texts=TEXTS, **options),
-    "CLIPTextModel": lambda clip, **options: clip.text_model(texts=TEXTS, **options),
-    "CLIPVisionModel": lambda clip, **options: clip.vision_model(images=IMAGES, **options),
-    "CLIPTextModelWithProjection": lambda clip, **options: clip.text_model_with_projection(texts=TEXTS, **options),
-    "CLIPVisionModelWithProjection": lambda clip, **options: clip.vision_model_with_projection(
-        images=IMAGES, **options
-    ),
+    roles.WHOLE: lambda clip, **options: clip.forward(images=IMAGES, texts=TEXTS, **options),
+    roles.TEXT: lambda clip, **options: clip.text_model(texts=TEXTS, **options),
+    roles.VISION: lambda clip, **options: clip.vision_model(images=IMAGES, **options),
+    roles.TEXT_PROJECTED: lambda clip, **options: clip.text_model_with_projection(texts=TEXTS, **options),
+    roles.VISION_PROJECTED: lambda clip, **options: clip.vision_model_with_projection(images=IMAGES, **options),
 }
 _OPTIONS = {"output_hidden_states": True, "output_attentions": True, "return_dict": False}
 
@@ -80,17 +79,17 @@ def _outputs(clip: Clip) -> dict[str, Json]:
 
 
 def _loss(clip: Clip) -> dict[str, Json]:
-    sizes = sizes_of(clip, "CLIPModel", pairs=True)
+    sizes = sizes_of(clip, roles.WHOLE, pairs=True)
     base = described(clip.forward(images=PAIRS, texts=PAIRS), clip, sizes)
     observed = described(clip.forward(images=PAIRS, texts=PAIRS, return_loss=True), clip, sizes)
-    return _placed("CLIPModel(return_loss=True)", _beyond(base, observed))
+    return _placed(f"{roles.WHOLE}(return_loss=True)", _beyond(base, observed))
 
 
 def _features(clip: Clip) -> dict[str, Json]:
     text, image = clip.text_features(texts=TEXTS), clip.image_features(images=IMAGES)
     return {
-        **_placed("CLIPModel.get_text_features()", described(text, clip, sizes_of(clip, "text"))),
-        **_placed("CLIPModel.get_image_features()", described(image, clip, sizes_of(clip, "image"))),
+        **_placed(f"{roles.WHOLE}.get_text_features()", described(text, clip, sizes_of(clip, "text"))),
+        **_placed(f"{roles.WHOLE}.get_image_features()", described(image, clip, sizes_of(clip, "image"))),
     }
 
 

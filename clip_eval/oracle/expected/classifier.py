@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.checkpoint.config import VisionConfig
 from clip_eval.checkpoint.dtypes import round_values
-from clip_eval.oracle import EXACT, Arithmetic, vision_tower
-from clip_eval.oracle.model.classifier import class_logits, cross_entropy, multi_label_loss, squared_error
+from clip_eval.families.clip.classifier import class_logits, cross_entropy, multi_label_loss, squared_error
+from clip_eval.families.config import VisionConfig
+from clip_eval.families.family import Network
+from clip_eval.oracle import EXACT, Arithmetic
 from clip_eval.oracle.precision import Precision
 from clip_eval.oracle.rounding import RoundingArithmetic, spread, tile
 from clip_eval.verdict.budgets import COPIES, SIGMAS, STEP_COPIES, STEP_SIGMAS
@@ -29,11 +30,16 @@ LOSSES: Mapping[str, Callable[..., Array]] = {
 
 
 def expected_classes(
-    weights: Mapping[str, Array], config: VisionConfig, pixel_values: NDArray[np.float32], precision: Precision
+    network: Network,
+    weights: Mapping[str, Array],
+    config: VisionConfig,
+    pixel_values: NDArray[np.float32],
+    precision: Precision,
 ) -> Expected:
     """Return the logits of images, (images, labels): value, and the bound that rounding explains.
 
     Args:
+        network: the reference of the checkpoint's family.
         weights: of the vision tower and the classifier, canonical name -> float64, rounded to the subject's dtype.
         config: the tower's shape.
         pixel_values: (images, channels, side, side); rounded to the subject's dtype here.
@@ -42,7 +48,7 @@ def expected_classes(
     pixels = round_values(pixel_values, precision.dtype).astype(np.float64)  # (images, channels, side, side)
 
     def run(images: Array, arithmetic: Arithmetic) -> Array:
-        states = vision_tower(weights, config, images, arithmetic=arithmetic)
+        states = network.vision_tower(weights, config, images, arithmetic=arithmetic)
         return class_logits(weights, states.last_hidden_state, arithmetic=arithmetic)
 
     exact = run(pixels, EXACT)  # (images, labels)

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.checkpoint.config import ClipConfig
-from clip_eval.oracle import contrast, text_tower, vision_tower
+from clip_eval.families.config import ClipConfig
+from clip_eval.families.family import Network
 from clip_eval.probes.batches import Batch
 
 __all__ = ["direction", "logit_factors", "slope"]
@@ -59,26 +59,30 @@ def logit_factors(texts: int, images: int) -> Array:
     return np.linspace(-1.0, 1.5, texts * images).reshape(texts, images)
 
 
-def slope(weights: Mapping[str, Array], config: ClipConfig, batch: Batch) -> float:
+def slope(network: Network, weights: Mapping[str, Array], config: ClipConfig, batch: Batch) -> float:
     """Return the derivative, along the direction, of the sum of logits_per_text times `logit_factors`.
 
     Args:
+        network: the reference of the checkpoint's family.
         weights: canonical name -> float64 array.
         config: the checkpoint's config.
         batch: the inputs; the attention mask is that of the padding.
     """
     near, far = (
-        (_combined(_Moved(weights, step), config, batch) - _combined(_Moved(weights, -step), config, batch))
+        (
+            _combined(network, _Moved(weights, step), config, batch)
+            - _combined(network, _Moved(weights, -step), config, batch)
+        )
         / (2 * step)
         for step in (_STEP, 2 * _STEP)
     )
     return (4 * near - far) / 3  # Richardson: the error of second order cancels
 
 
-def _combined(weights: Mapping[str, Array], config: ClipConfig, batch: Batch) -> float:
-    text = text_tower(weights, config.text, batch.input_ids, batch.attention_mask).projected  # (texts, projection)
-    image = vision_tower(weights, config.vision, batch.pixel_values.astype(np.float64)).projected
+def _combined(network: Network, weights: Mapping[str, Array], config: ClipConfig, batch: Batch) -> float:
+    text = network.text_tower(weights, config.text, batch.input_ids, batch.attention_mask).projected
+    image = network.vision_tower(weights, config.vision, batch.pixel_values.astype(np.float64)).projected
     assert text is not None, "a full CLIP checkpoint has both projections"
     assert image is not None, "a full CLIP checkpoint has both projections"
-    logits = contrast(text, image, weights["logit_scale"]).logits_per_text  # (texts, images)
+    logits = network.head(weights, text, image).logits_per_text  # (texts, images)
     return float((logits * logit_factors(*logits.shape)).sum())

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.checkpoint.config import ClipConfig
-from clip_eval.oracle import Contrast, TowerStates, contrast, text_tower, vision_tower
+from clip_eval.families.config import ClipConfig
+from clip_eval.families.family import Network
+from clip_eval.oracle import Contrast, TowerStates
 from clip_eval.probes.batches import Batch
 
 __all__ = ["ExactReference", "Reference"]
@@ -47,11 +48,13 @@ class ExactReference:
     """The values of the oracle in float64, each tower run once.
 
     Args:
+        network: the reference of the checkpoint's family.
         weights: canonical name to float64 array.
         config: the checkpoint's config.
         batch: the inputs.
     """
 
+    network: Network
     weights: Mapping[str, NDArray[np.float64]]
     config: ClipConfig
     batch: Batch
@@ -68,7 +71,7 @@ class ExactReference:
     def forward(self, *, images: int, texts: int, mask: str = "padding") -> Contrast:
         """Return the contrastive head for the first `images` and `texts`."""
         text, vision = self.text(texts=texts, mask=mask), self.vision(images=images)
-        return contrast(text.projected, vision.projected, self.weights["logit_scale"])
+        return self.network.head(self.weights, text.projected, vision.projected)
 
     def _rows(self, which: str, count: int) -> ExactState:
         if which not in self._towers:
@@ -79,5 +82,6 @@ class ExactReference:
 
     def _run(self, which: str) -> TowerStates:
         if which == "vision":
-            return vision_tower(self.weights, self.config.vision, self.batch.pixel_values.astype(np.float64))
-        return text_tower(self.weights, self.config.text, self.batch.input_ids, self.batch.mask(which))
+            pixels = self.batch.pixel_values.astype(np.float64)  # (images, channels, height, width)
+            return self.network.vision_tower(self.weights, self.config.vision, pixels)
+        return self.network.text_tower(self.weights, self.config.text, self.batch.input_ids, self.batch.mask(which))

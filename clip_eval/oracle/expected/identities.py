@@ -44,9 +44,9 @@ def unit_norms(embeddings: Array, precision: Precision) -> Expected:
 
 
 def logits_from_embeddings(
-    text_embeds: Array, image_embeds: Array, logit_scale: float, precision: Precision
+    text_embeds: Array, image_embeds: Array, logit_scale: float, precision: Precision, *, bias: float = 0.0
 ) -> Expected:
-    """Logits per text, exp(logit_scale) times the cosines of the embeddings.
+    """Logits per text, exp(logit_scale) times the cosines of the embeddings, plus a bias where the family has one.
 
     A product rounds its running sum at each term (Higham and Mary 2019); product, factor and result are stored. TF32
     rounds both factors of each term first.
@@ -56,6 +56,7 @@ def logits_from_embeddings(
         image_embeds: (images, projection) float64, the same.
         logit_scale: the logarithm of the factor.
         precision: how the subject computes.
+        bias: what is added to the scaled cosines.
 
     Returns:
         value and bound of shape (texts, images).
@@ -67,7 +68,11 @@ def logits_from_embeddings(
     if precision.tf32_products:
         variance = variance + 2 * precision.tf32_factor**2 * (terms**2).sum(axis=-1)  # (texts, images)
     factor = float(np.exp(logit_scale))
-    return _expected(factor * cosines, factor * np.sqrt(variance), "logits from embeddings", precision)
+    logits = factor * cosines + bias  # (texts, images)
+    deviation = factor * np.sqrt(variance)  # (texts, images)
+    if bias:  # the sum is stored once more
+        deviation = np.hypot(deviation, precision.storing(logits))  # (texts, images)
+    return _expected(logits, deviation, "logits from embeddings", precision)
 
 
 def loss_from_logits(logits: Array, precision: Precision) -> Expected:

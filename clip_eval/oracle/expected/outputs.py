@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.checkpoint.config import ClipConfig
 from clip_eval.checkpoint.dtypes import round_values
-from clip_eval.oracle import Arithmetic, Contrast, Tap, TowerStates, contrast, text_tower, vision_tower
+from clip_eval.families.config import ClipConfig
+from clip_eval.families.family import Family
+from clip_eval.families.roles import WHOLE
+from clip_eval.oracle import Arithmetic, Contrast, Tap, TowerStates
 from clip_eval.oracle.expected.modules import ExpectedModules, expect_modules
-from clip_eval.oracle.model.text_tower import pooled_positions
 from clip_eval.oracle.precision import Precision
 from clip_eval.oracle.rounding import RoundingArithmetic, error_variance, pooled_deviation, spread, tile
 from clip_eval.probes.batches import SEED, Batch, resized_batch
@@ -86,6 +87,7 @@ class Oracle:
     """Expected values for one checkpoint, precision and batch.
 
     Args:
+        family: of the checkpoint.
         weights: canonical name -> float64 array, already rounded to the subject's dtype.
         config: the checkpoint's config.
         precision: how the subject computes.
@@ -94,6 +96,7 @@ class Oracle:
         standalone: the config that the classes of one tower compute with; by default they have the same.
     """
 
+    family: Family
     weights: Mapping[str, Array]
     config: ClipConfig
     precision: Precision
@@ -109,21 +112,20 @@ class Oracle:
 
     def on(self, batch: Batch) -> Oracle:
         """Return the expected values of the same weights, config and precision on another batch."""
-        return Oracle(self.weights, self.config, self.precision, batch, standalone=self.standalone)
+        return replace(self, batch=batch)
 
     def of(self, model_class: str) -> Oracle:
-        """Return the expected values of a class; those of one tower may read another config than CLIPModel does."""
-        if model_class == "CLIPModel" or self.standalone is None or self._same_values(self.standalone):
+        """Return the expected values of a class; those of one tower may read another config than the whole model."""
+        if model_class == WHOLE or self.standalone is None or self._same_values(self.standalone):
             return self
         if not self._alone:
-            alone = Oracle(self.weights, self.standalone, self.precision, self.batch, interpolate=self.interpolate)
-            self._alone.append(alone)
+            self._alone.append(replace(self, config=self.standalone, standalone=None))
         return self._alone[0]
 
     def _same_values(self, other: ClipConfig) -> bool:
         """Whether another config gives the same values; another end of text may pool these texts at the same places."""
-        ends = (self.config.text.eos_token_id, other.text.eos_token_id)
-        here, there = (pooled_positions(self.batch.input_ids, end) for end in ends)  # (texts,)
+        texts = (self.config.text, other.text)
+        here, there = (self.family.network.last_read(self.batch.input_ids, text) for text in texts)  # (texts,)
         same_end = replace(other.text, eos_token_id=self.config.text.eos_token_id)
         return replace(other, text=same_end) == self.config and np.array_equal(here, there)
 
@@ -146,9 +148,7 @@ class Oracle:
             standalone = self.standalone and replace(
                 self.standalone, vision=replace(self.standalone.vision, num_hidden_layers=depth)
             )
-            self._resized[key] = Oracle(
-                self.weights, config, self.precision, batch, interpolate=True, standalone=standalone
-            )  # fmt: skip
+            self._resized[key] = replace(self, config=config, batch=batch, interpolate=True, standalone=standalone)
         return self._resized[key]
 
     @property
@@ -192,7 +192,7 @@ class Oracle:
                 rule=f"{FORCED_SIGMAS:g} sigma of {self._kind} rounding in one module",
             )
             self._modules[which] = made
-            self._projections[which] = made.of("visual_projection" if which == "vision" else "text_projection")
+            self._projections[which] = made.of(self._module(which))
         return self._modules[which]
 
     def projection(self, which: str) -> ExpectedModules:
@@ -204,15 +204,18 @@ class Oracle:
     def head(self, *, images: int, texts: int, mask: str) -> ExpectedContrast:
         """Return what the contrastive head should give for exact projections, rounded to the subject's dtype."""
         projected = (
-            self._projected("text_projection", mask, texts),
-            self._projected("visual_projection", "vision", images),
+            self._projected(mask, texts),
+            self._projected("vision", images),
         )
-        scale = self.weights["logit_scale"]  # ()
-        copies = [contrast(*projected, scale, arithmetic=self._arithmetic(seed)) for seed in range(COPIES)]
-        return self._expected_head(contrast(*projected, scale), copies)
+        head = self.family.network.head
+        copies = [head(self.weights, *projected, arithmetic=self._arithmetic(seed)) for seed in range(COPIES)]
+        return self._expected_head(head(self.weights, *projected), copies)
 
-    def _projected(self, name: str, which: str, rows: int) -> Array:
-        return self.projection(which).made(name)[:rows].astype(np.float64)  # (rows, projection)
+    def _module(self, which: str) -> str:
+        return (self.family.vision if which == "vision" else self.family.text).projection
+
+    def _projected(self, which: str, rows: int) -> Array:
+        return self.projection(which).made(self._module(which))[:rows].astype(np.float64)  # (rows, projection)
 
     def _drop_large(self) -> None:
         self._modules = {name: made for name, made in self._modules.items() if made.size_bytes < _LARGE_BYTES}
@@ -253,7 +256,7 @@ class Oracle:
     def _end(self, which: str, row: int) -> int:
         """How many tokens of a text come up to the last one that counts, or that stands for the text."""
         counting = int(np.flatnonzero(self.batch.mask(which)[row])[-1])
-        pooled = int(pooled_positions(self.batch.input_ids[row : row + 1], self.config.text.eos_token_id)[0])
+        pooled = int(self.family.network.last_read(self.batch.input_ids[row : row + 1], self.config.text)[0])
         return max(counting, pooled) + 1
 
     def _run(
@@ -270,7 +273,7 @@ class Oracle:
                 self.batch.pixel_values[rows], self.precision.dtype
             )  # (images, channels, height, width)
             pixel_values = tile(rounded.astype(np.float64), copies)  # (copies * images, channels, height, width)
-            return vision_tower(
+            return self.family.network.vision_tower(
                 self.weights,
                 self.config.vision,
                 pixel_values,
@@ -280,7 +283,9 @@ class Oracle:
             )
         input_ids = tile(self.batch.input_ids[rows, :tokens], copies)  # (copies * texts, tokens)
         attention_mask = tile(self.batch.mask(which)[rows, :tokens], copies)  # (copies * texts, tokens)
-        return text_tower(self.weights, self.config.text, input_ids, attention_mask, arithmetic=arithmetic, tap=tap)
+        return self.family.network.text_tower(
+            self.weights, self.config.text, input_ids, attention_mask, arithmetic=arithmetic, tap=tap
+        )
 
     def _scales(self, exact: TowerStates) -> list[Array | None]:
         """What errors are proportional to: attention weights to themselves, the rest to nothing in particular."""
@@ -301,10 +306,10 @@ class Oracle:
 
     def _head(self, images: int, texts: int, mask: str) -> ExpectedContrast:
         text, vision = self._tower(mask), self._tower("vision")
-        scale = self.weights["logit_scale"]  # ()
-        exact = contrast(text.expected.projected.value[:texts], vision.expected.projected.value[:images], scale)
+        head, weights = self.family.network.head, self.weights
+        exact = head(weights, text.expected.projected.value[:texts], vision.expected.projected.value[:images])
         copies = [
-            contrast(t[:texts], v[:images], scale, arithmetic=self._arithmetic(seed))
+            head(weights, t[:texts], v[:images], arithmetic=self._arithmetic(seed))
             for seed, (t, v) in enumerate(zip(text.projected, vision.projected, strict=True))
         ]
         return self._expected_head(exact, copies)

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.errors import CheckpointError, Finding, NotAskable
+from clip_eval.families.family import EntryPoint, Family
+from clip_eval.families.roles import MODEL_CLASSES, WHOLE
 from clip_eval.oracle.precision import Precision
 from clip_eval.subject.calls import Call, kept
-from clip_eval.subject.entry_points import EntryPoint
 from clip_eval.subject.findings import loading_finding
 from clip_eval.subject.loading import LoadingReport, complete, report_of, said, unlike_shapes
 from clip_eval.subject.output_tree import tensors_of
 from clip_eval.subject.processors import Processors
-from clip_eval.subject.releases import MODEL_CLASSES, canonical_name, quiet, tower_of, transformers_release
+from clip_eval.subject.releases import load_class, quiet, transformers_release
 from clip_eval.subject.runtime import Capability, Runtime
 from clip_eval.subject.tensors import array_of, precision_of
 
@@ -57,6 +58,11 @@ class Subject:
         return f"transformers {transformers_release()}"
 
     @property
+    def family(self) -> Family:
+        """The family of the checkpoint."""
+        return self.checkpoint.family
+
+    @property
     def capabilities(self) -> frozenset[Capability]:
         """All of them."""
         return frozenset(Capability)
@@ -64,7 +70,7 @@ class Subject:
     @property
     def attention_used(self) -> str | None:
         """The attention implementation that the full model really uses; None before it is loaded."""
-        return str(self._models["CLIPModel"].config._attn_implementation) if self.is_loaded else None
+        return str(self._models[WHOLE].config._attn_implementation) if self.is_loaded else None
 
     @property
     def precision(self) -> Precision:
@@ -81,7 +87,7 @@ class Subject:
     @property
     def is_loaded(self) -> bool:
         """True once the full model was loaded with all its weights."""
-        report = self._reports.get("CLIPModel")
+        report = self._reports.get(WHOLE)
         return report is not None and report.complete
 
     def model(self, model_class: str) -> Any:
@@ -127,7 +133,7 @@ class Subject:
                 raise
             shapes = unlike_shapes(self.checkpoint, model_class)
             return LoadingReport((), (), tuple(shapes), refusal=said(error), shapes=shapes)
-        return report_of(info, model_class)
+        return report_of(info, self.family, model_class)
 
     def run(self, entry: EntryPoint, arrays: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Run an entry point with its default options and return every tensor of the answer by dotted name.
@@ -207,7 +213,8 @@ class Subject:
         trained = [parameter for parameter in parameters.values() if parameter.requires_grad]
         gradients = list(torch.autograd.grad(scalar, trained, allow_unused=True))
         for name in reversed(parameters):
-            yield canonical_name(name, model_class), gradients.pop() if parameters[name].requires_grad else None
+            gradient = gradients.pop() if parameters[name].requires_grad else None
+            yield self.family.canonical_name(name, model_class), gradient
 
     def load_again(self, model_class: str, directory: Path | None = None, **options: object) -> Any:
         """Load one more model as this subject loads its own; it is not kept.
@@ -224,7 +231,7 @@ class Subject:
         if directory is None:
             self.model(model_class)
         model, info = self._load(model_class, directory, **options)
-        return complete(model, report_of(info, model_class), directory or self.checkpoint.path)
+        return complete(model, report_of(info, self.family, model_class), directory or self.checkpoint.path)
 
     @contextlib.contextmanager
     def configured(
@@ -321,7 +328,7 @@ class Subject:
     def weights(self, model_class: str) -> dict[str, Any]:
         """Return the loaded model's own tensors, not copies, by canonical name."""
         state = self.model(model_class).state_dict()
-        return {canonical_name(name, model_class): tensor for name, tensor in state.items()}
+        return {self.family.canonical_name(name, model_class): tensor for name, tensor in state.items()}
 
     def state(self, model_class: str) -> Iterator[tuple[str, NDArray[Any]]]:
         """Yield (canonical name, values) for every tensor of the loaded model's state_dict.
@@ -329,13 +336,14 @@ class Subject:
         Values of fewer than 64 bits come as float32, which holds them.
         """
         for name, tensor in self.model(model_class).state_dict().items():
-            yield canonical_name(name, model_class), array_of(tensor)
+            yield self.family.canonical_name(name, model_class), array_of(tensor)
 
     def modules(self, model_class: str) -> dict[str, Any]:
         """Return the loaded model's own modules by canonical name, the tower itself too where the model is one."""
         modules = dict(self.model(model_class).named_modules())
-        by_name = {canonical_name(f"{name}.", model_class)[:-1]: module for name, module in modules.items() if name}
-        tower = tower_of(model_class)
+        named = self.family.canonical_name
+        by_name = {named(f"{name}.", model_class)[:-1]: module for name, module in modules.items() if name}
+        tower = self.family.classes[model_class].tower
         return by_name if tower in by_name else {tower: modules[""], **by_name}
 
     def placement(self, model_class: str) -> Iterator[tuple[str, str, str]]:
@@ -343,14 +351,17 @@ class Subject:
         model = self.model(model_class)
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             if tensor.is_floating_point():
-                yield canonical_name(name, model_class), str(tensor.dtype).removeprefix("torch."), tensor.device.type
+                yield (
+                    self.family.canonical_name(name, model_class),
+                    str(tensor.dtype).removeprefix("torch."),
+                    tensor.device.type,
+                )
 
     def _load(self, model_class: str, directory: Path | None = None, **options: object) -> tuple[Any, dict[str, Any]]:
         import torch
-        import transformers
 
         with quiet():
-            model, info = getattr(transformers, model_class).from_pretrained(
+            model, info = load_class(self.family, model_class).from_pretrained(
                 str(directory or self.checkpoint.path),
                 dtype=getattr(torch, self.dtype),
                 local_files_only=True,

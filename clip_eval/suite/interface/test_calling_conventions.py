@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clip_eval.families.family import EntryPoint
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.subject import projected_features
 from clip_eval.subject.call_outcomes import ask
-from clip_eval.subject.entry_points import INPUTS, PARAMETERS, EntryPoint
 from clip_eval.subject.observations import Clip
 from clip_eval.suite._calls import Small, enter, every_class, every_entry, expect_same, small
 from clip_eval.verdict.compare import Compare
@@ -29,7 +29,7 @@ def test_inputs_by_position(clip: Clip, compare: Compare, entry: EntryPoint) -> 
 
     CLIPModel takes return_loss after its inputs, get_image_features interpolate_pos_encoding.
     """
-    names = PARAMETERS[str(entry)][: INPUTS[str(entry)]]
+    names = entry.parameters[: entry.inputs]
     inputs = _all_inputs(clip, entry)
     expected = enter(clip.subject, entry, **inputs)
     for count in sorted({1, len(names) - 1, len(names)} - {0}):
@@ -55,7 +55,7 @@ def test_options_by_position(
     if deviations.hold("options-are-keyword-only"):
         _expect_keyword_only(tiny, compare, entry)
         return
-    options = PARAMETERS[str(entry)][INPUTS[str(entry)] :]
+    options = entry.parameters[entry.inputs :]
     for chosen in options:
         values: list[object] = [True if name == chosen else None for name in options[: options.index(chosen) + 1]]
         inputs = _padded_inputs(tiny, entry)
@@ -116,7 +116,7 @@ def test_forms_of_pixels(
 ) -> None:
     """Pixels with channels last in memory, in float64, or tracked for gradients give what plain float32 ones give."""
     if not entry.images:
-        compare.equal("pixel_values" in PARAMETERS[str(entry)], False, name=f"{entry} takes images")
+        compare.equal("pixel_values" in entry.parameters, False, name=f"{entry} takes images")
         return
     tensors = clip.subject.tensors(clip.inputs(entry, images=ROWS, texts=ROWS, mask="interior"))
     tensors["pixel_values"] = IMAGE_FORMS[form](tensors["pixel_values"])
@@ -178,7 +178,7 @@ def _all_inputs(clip: Clip, entry: EntryPoint) -> dict[str, Any]:
     if entry.texts:
         inputs["position_ids"] = _places(clip)
     tensors = clip.subject.tensors(inputs)
-    if "return_loss" in PARAMETERS[str(entry)]:
+    if "return_loss" in entry.parameters:
         tensors["return_loss"] = True
     if str(entry) == "get_image_features":
         tensors["pixel_values"] = _twice_as_high(tensors["pixel_values"])  # (images, channels, 2 * side, side)
@@ -194,7 +194,7 @@ def _places(clip: Clip) -> Any:
 def _padded_inputs(tiny: Small, entry: EntryPoint) -> dict[str, Any]:
     """All inputs in the order of the parameters, None where there is nothing to give."""
     inputs = tiny.inputs(entry)
-    return {name: inputs.get(name) for name in PARAMETERS[str(entry)][: INPUTS[str(entry)]]}
+    return {name: inputs.get(name) for name in entry.parameters[: entry.inputs]}
 
 
 def _twice_as_high(pixels: Any) -> Any:

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from clip_eval.families.family import EntryPoint
+from clip_eval.families.registry import ENTRY_POINTS
+from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.run.evidence import Evidence
-from clip_eval.subject import MODEL_CLASSES, Subject
-from clip_eval.subject.entry_points import ENTRY_POINTS, EntryPoint
+from clip_eval.subject import Subject
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.output_tree import tensors_of
 from clip_eval.subject.tiny_clip import small_inputs, small_subject

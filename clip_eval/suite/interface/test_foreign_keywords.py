@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from clip_eval.baseline.surface.keywords import foreign_keywords
+from clip_eval.families.family import EntryPoint
+from clip_eval.families.registry import ENTRY_POINTS
 from clip_eval.subject import quiet
 from clip_eval.subject.call_outcomes import Answer, ask
-from clip_eval.subject.entry_points import ENTRY_POINTS, EntryPoint
 from clip_eval.subject.observations import Clip
 from clip_eval.suite._calls import Small, enter, every_entry, expect_same, small
 from clip_eval.verdict.compare import Compare

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clip_eval.subject import CLASSIFIER
+from clip_eval.families.roles import CLASSIFIER
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.tiny_clip import new_model
 from clip_eval.verdict import budgets

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clip_eval.families.family import EntryPoint
 from clip_eval.subject import features_are_tensors
 from clip_eval.subject.call_outcomes import ask
-from clip_eval.subject.entry_points import PARAMETERS, EntryPoint
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.output_tree import as_tuple
 from clip_eval.suite._calls import Small, every_class, every_entry, expect_same, small
@@ -136,7 +136,7 @@ def test_options_in_a_nested_config(
     clip: Clip, compare: Compare, deviations: Deviations, tiny: Small, option: str, tower: str
 ) -> None:
     """CLIPModel goes by its own config: an option set in text_config or vision_config changes nothing."""
-    entry = EntryPoint("CLIPModel", "forward", texts=True, images=True)
+    entry = clip.family.entry_point("CLIPModel")
     observed = tiny.configured(entry, {f"{tower}_config.{option}": True}, attention="eager")
     expected = tiny.enter(entry, attention="eager")
     if deviations.hold("full-config-is-not-asked"):
@@ -169,9 +169,11 @@ def test_return_dict_in_the_config(compare: Compare, deviations: Deviations, tin
 
 
 @pytest.mark.parametrize("tower", ["text", "vision"])
-def test_return_dict_in_a_nested_config(compare: Compare, deviations: Deviations, tiny: Small, tower: str) -> None:
+def test_return_dict_in_a_nested_config(
+    clip: Clip, compare: Compare, deviations: Deviations, tiny: Small, tower: str
+) -> None:
     """return_dict=False in text_config or vision_config means nothing to CLIPModel."""
-    entry = EntryPoint("CLIPModel", "forward", texts=True, images=True)
+    entry = clip.family.entry_point("CLIPModel")
     values = {f"{tower}_config.return_dict": False}
     answer = ask(lambda: tiny.configured(entry, values), AttributeError)
     name = f"CLIPModel with {tower}_config.return_dict=False"
@@ -228,7 +230,7 @@ def test_features_take_options(
     if deviations.hold("nested-states-missing"):
         compare.equal(observed.get(own), None, name=f"{entry} {own}")
         return
-    tower = EntryPoint("CLIPTextModel" if entry.texts else "CLIPVisionModel", "forward", entry.texts, entry.images)
+    tower = clip.family.entry_point("CLIPTextModel" if entry.texts else "CLIPVisionModel")
     expected = tiny.enter(tower, **{option: True}, attention="eager")
     expect_same(compare, observed[own], expected[own], f"{entry} {own}")
     plain = tiny.enter(entry, attention="eager")
@@ -253,7 +255,7 @@ def _ignores_zero(deviations: Deviations, entry: EntryPoint) -> bool:
 
 def _options(entry: EntryPoint) -> list[str]:
     """The options of an entry point that are on or off."""
-    return [name for name in PARAMETERS[str(entry)] if name.startswith(("output", "return_loss", "interpolate"))]
+    return [name for name in entry.parameters if name.startswith(("output", "return_loss", "interpolate"))]
 
 
 def _returned(entry: EntryPoint) -> list[dict[str, Any]]:

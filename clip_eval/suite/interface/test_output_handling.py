@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from clip_eval.families.family import EntryPoint
 from clip_eval.subject.call_outcomes import ask
-from clip_eval.subject.entry_points import EntryPoint
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.output_tree import as_tuple
 from clip_eval.suite._calls import every_class, expect_same, small

@@ -14,8 +14,9 @@ import pytest
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.checkpoint.tensor_files import read_header
-from clip_eval.subject import MODEL_CLASSES, belongs_to, canonical_name
-from clip_eval.subject.entry_points import ENTRY_POINTS, EntryPoint
+from clip_eval.families.family import EntryPoint
+from clip_eval.families.registry import ENTRY_POINTS
+from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.output_tree import tensors_of
 from clip_eval.subject.tiny_clip import edit_tensors, small_inputs, small_subject
@@ -66,7 +67,7 @@ def test_towers_are_saved_under_the_names_of_clip(
     Other releases and tools look for these names.
     """
     small = small_subject(tmp_path / "small", clip.subject)
-    expected = sorted(name for name in small.checkpoint.tensors if belongs_to(name, model_class))
+    expected = sorted(name for name in small.checkpoint.tensors if clip.family.belongs_to(name, model_class))
     if model_class.endswith("WithProjection") and deviations.hold("projection-is-saved-inside-its-tower"):
         expected = sorted(_inside_its_tower(name) for name in expected)
     small.save(model_class, tmp_path / "saved")
@@ -88,9 +89,9 @@ def test_state_dict_holds_exactly_the_weights(clip: Clip, compare: Compare, mode
     parameter with storage of its own.
     """
     model = clip.subject.model(model_class)
-    expected = sorted(name for name in clip.subject.checkpoint.tensors if belongs_to(name, model_class))
+    expected = sorted(name for name in clip.subject.checkpoint.tensors if clip.family.belongs_to(name, model_class))
     state = model.state_dict()
-    names = sorted(canonical_name(name, model_class) for name in state)
+    names = sorted(clip.family.canonical_name(name, model_class) for name in state)
     compare.equal(names, expected, name=f"names in the state dict of {model_class}")
     compare.equal(sorted(dict(model.named_parameters())), sorted(state), name=f"parameters of {model_class}")
     places = {tensor.data_ptr() for tensor in state.values()}
@@ -140,7 +141,7 @@ def test_a_state_dict_with_the_names_of_the_file_loads(
     """A tower's state dict with the names of CLIP's file, as releases before 5.6 gave it, loads with strict=False."""
     one, other = (small_subject(tmp_path / str(seed), clip.subject, seed=seed) for seed in (0, 1))
     state = one.model(model_class).state_dict()
-    named = {canonical_name(name, model_class): tensor for name, tensor in state.items()}
+    named = {clip.family.canonical_name(name, model_class): tensor for name, tensor in state.items()}
     target = other.load_again(model_class)
     report = target.load_state_dict(named, strict=False)
     expected = state

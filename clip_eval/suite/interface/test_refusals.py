@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clip_eval.checkpoint.config import VisionConfig
+from clip_eval.families.config import VisionConfig
+from clip_eval.families.family import EntryPoint
+from clip_eval.families.registry import ENTRY_POINTS
 from clip_eval.run.evidence import Evidence
 from clip_eval.subject.call_outcomes import ask
-from clip_eval.subject.entry_points import ENTRY_POINTS, EntryPoint
 from clip_eval.subject.observations import Clip
 from clip_eval.suite._calls import enter, every_entry, expect_same
 from clip_eval.verdict.compare import Compare

@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from clip_eval.errors import NotAskable
+from clip_eval.families.family import EntryPoint
+from clip_eval.families.registry import ENTRY_POINTS
 from clip_eval.oracle.expected.outputs import ExpectedTower, Oracle
-from clip_eval.subject.entry_points import ENTRY_POINTS, EntryPoint
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.output_tree import tensors_of
 from clip_eval.verdict.compare import Compare

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clip_eval.families.registry import entry_point
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.probes.batches import MOST_ROWS
-from clip_eval.subject.entry_points import entry_point
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.compare import Compare
 

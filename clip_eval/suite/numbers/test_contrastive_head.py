@@ -36,9 +36,10 @@ def test_embeddings_have_unit_norm(clip: Clip, compare: Compare) -> None:
 def test_logits_follow_from_embeddings(clip: Clip, compare: Compare, images: int, texts: int) -> None:
     """Logits per text are exp(logit_scale) times the cosines of the returned embeddings, whichever are more."""
     out = clip.forward(images=images, texts=texts)
-    scale = float(clip.checkpoint.weights(clip.dtype)["logit_scale"])
+    weights = clip.checkpoint.weights(clip.dtype)
+    scale, bias = float(weights["logit_scale"]), clip.family.network.logit_bias(weights)
     embeddings = (to_array(out.text_embeds), to_array(out.image_embeds))
-    expected = logits_from_embeddings(*embeddings, scale, clip.runtime.precision)  # (texts, images)
+    expected = logits_from_embeddings(*embeddings, scale, clip.runtime.precision, bias=bias)  # (texts, images)
     compare.close(out.logits_per_text, expected, name="logits_per_text", module="logit_scale")
     compare.close(out.logits_per_image, expected.transposed, name="logits_per_image", module="logit_scale")
 

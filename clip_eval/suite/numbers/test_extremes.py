@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clip_eval.checkpoint.config import ClipConfig, VisionConfig
+from clip_eval.families.config import ClipConfig, VisionConfig
+from clip_eval.families.registry import entry_point
 from clip_eval.probes.batches import end_token_id
-from clip_eval.subject.entry_points import entry_point
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.output_tree import tensors_of
 from clip_eval.verdict.compare import Compare

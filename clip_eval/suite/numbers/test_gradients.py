@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from clip_eval.families.family import EntryPoint
+from clip_eval.families.registry import ENTRY_POINTS
+from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.oracle.expected.directional_derivative import direction, logit_factors, slope
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.probes.batches import Batch
 from clip_eval.run.evidence import Evidence
-from clip_eval.subject import MODEL_CLASSES, projected_features
-from clip_eval.subject.entry_points import ENTRY_POINTS, EntryPoint
+from clip_eval.subject import projected_features
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.output_tree import tensors_of
 from clip_eval.verdict import budgets
@@ -86,7 +88,7 @@ def test_they_are_the_slope_of_the_logits(clip: Clip, oracle: Oracle, compare: C
     if clip.dtype != "float32":
         evidence.not_applicable("judged in float32: gradients of 16 bit are too coarse to tell")
     batch = _few(clip.batch)
-    expected = slope(oracle.weights, clip.config, batch)
+    expected = slope(clip.family.network, oracle.weights, clip.config, batch)
     inputs: dict[str, Any] = {
         "input_ids": batch.input_ids,
         "attention_mask": batch.attention_mask,

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from clip_eval.checkpoint.dtypes import round_values
+from clip_eval.families.roles import CLASSIFIER
 from clip_eval.oracle.expected.classifier import expected_loss
-from clip_eval.subject import CLASSIFIER, canonical_name
 from clip_eval.subject.call_outcomes import ask
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.output_tree import as_tuple, present_fields
@@ -169,7 +169,7 @@ def test_a_clip_becomes_a_classifier(compare: Compare, three: Classifier) -> Non
     model = three.subject.model(CLASSIFIER)
     compare.equal(int(model.num_labels), CLASSES, name="num_labels of the model")
     compare.equal(tuple(model.classifier.weight.shape), (CLASSES, 8), name="shape of the classifier")
-    held = {canonical_name(name, CLASSIFIER): value for name, value in model.named_parameters()}
+    held = {three.subject.family.canonical_name(name, CLASSIFIER): value for name, value in model.named_parameters()}
     checkpoint, dtype = three.small.checkpoint, three.subject.dtype
     tower = {name for name in checkpoint.tensors if name.startswith("vision_model.")}
     compare.equal(sorted(held), sorted({*tower, "classifier.bias", "classifier.weight"}), name="parameters")

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from clip_eval.checkpoint.config import VisionConfig
+from clip_eval.families.config import VisionConfig
+from clip_eval.families.family import EntryPoint
+from clip_eval.families.registry import ENTRY_POINTS
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.subject import projected_features
-from clip_eval.subject.entry_points import ENTRY_POINTS, EntryPoint
 from clip_eval.subject.observations import Clip
 from clip_eval.suite._calls import enter, expect_same
 from clip_eval.verdict.compare import Compare

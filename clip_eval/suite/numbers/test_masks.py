@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clip_eval.checkpoint.config import TextConfig
+from clip_eval.families.config import TextConfig
+from clip_eval.families.family import EntryPoint
+from clip_eval.families.registry import ENTRY_POINTS, entry_point
 from clip_eval.oracle.expected.outputs import Oracle
-from clip_eval.oracle.model.text_tower import pooled_positions
 from clip_eval.probes.batches import Batch, end_token_id
 from clip_eval.subject import features_are_tensors
-from clip_eval.subject.entry_points import ENTRY_POINTS, EntryPoint, entry_point
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.compare import Compare
 
@@ -57,7 +57,7 @@ def test_nothing_after_the_end_changes_a_text(clip: Clip, compare: Compare, entr
     """Whatever ids follow the end of a text, its pooled state, feature and embedding stay bit-equal."""
     inputs = clip.inputs(entry, images=1, texts=TEXTS, mask=mask)
     ids = inputs["input_ids"]  # (texts, tokens)
-    ends = pooled_positions(ids, clip.config.text.eos_token_id)  # (texts,)
+    ends = clip.family.network.last_read(ids, clip.config.text)  # (texts,)
     follows = np.arange(ids.shape[1]) > ends[:, None]  # (texts, tokens)
     changed = np.where(follows, _other_id(clip.config.text), ids)  # (texts, tokens)
     compare.equal(bool((changed != ids).any()), True, name="some id after an end was changed")
@@ -125,7 +125,7 @@ def test_left_padding_moves_the_text_and_not_the_pooling(clip: Clip, oracle: Ora
         expected = oracle.of("CLIPTextModel").on(batch).text(texts=len(batch.input_ids)).last_hidden_state
     real = batch.attention_mask[:, :, None] == 1  # (texts, tokens, 1)
     compare.close(out.last_hidden_state, expected, name="left-padded states", where=real, module="text_model")
-    places = pooled_positions(batch.input_ids, clip.config.text.eos_token_id)  # (texts,)
+    places = clip.family.network.last_read(batch.input_ids, clip.config.text)  # (texts,)
     compare.equal(places, np.zeros_like(places), name="the first end token is at place 0")
     compare.equal(out.pooler_output, out.last_hidden_state[:, 0], name="left-padded pooled states")
 
@@ -208,8 +208,8 @@ def _left_padded(clip: Clip) -> Batch:
 
 def _repositioned(oracle: Oracle, places: NDArray[np.int64]) -> Oracle:
     """The reference whose token i has the position embedding of places[i]."""
-    name = "text_model.embeddings.position_embedding.weight"
+    name = f"{oracle.family.text.module}.embeddings.position_embedding.weight"
     table = oracle.weights[name].copy()  # (positions, width)
     table[: len(places)] = oracle.weights[name][places]
     weights = ChainMap({name: table}, oracle.weights)  # type: ignore[arg-type]
-    return Oracle(weights, oracle.config, oracle.precision, oracle.batch, standalone=oracle.standalone)
+    return replace(oracle, weights=weights)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clip_eval.checkpoint.config import LEGACY_EOS_TOKEN_ID, TextConfig
-from clip_eval.oracle.model.text_tower import pooled_positions
+from clip_eval.families.config import LEGACY_EOS_TOKEN_ID, TextConfig
+from clip_eval.families.registry import entry_point
 from clip_eval.probes.batches import end_token_id
-from clip_eval.subject.entry_points import entry_point
+from clip_eval.run.evidence import Evidence
 from clip_eval.subject.observations import Clip, answer_of
 from clip_eval.subject.runtime import Runtime
 from clip_eval.subject.tiny_clip import small_subject
@@ -35,6 +35,13 @@ SMALL_TEXTS = {
     "an end at the last place": [5, 1, 2, 3, 4, 1, 0, 6],
 }
 """Texts of the tiny model, whose end is 6 and whose largest id is 7."""
+
+
+@pytest.fixture(autouse=True)
+def one_token(clip: Clip, evidence: Evidence) -> None:
+    """What this chapter is about."""
+    if not clip.family.network.pools_one_token:
+        evidence.not_applicable("a text of this family is not represented by the state of one token")
 
 
 def test_a_text_is_pooled_at_its_first_end(clip: Clip, compare: Compare) -> None:
@@ -67,7 +74,7 @@ def _judge(
         inputs["attention_mask"] = np.ones_like(ids)  # (texts, tokens)
         inputs["attention_mask"][:, ids.shape[1] // 2] = 0
     out = answer_of(runtime, entry_point("CLIPTextModel"), inputs)
-    places = pooled_positions(ids, runtime.checkpoint.standalone_text.eos_token_id)  # (texts,)
+    places = runtime.checkpoint.family.network.last_read(ids, runtime.checkpoint.standalone_text)  # (texts,)
     for row, (name, place) in enumerate(zip(names, places, strict=True)):
         compare.equal(
             out.pooler_output[row], out.last_hidden_state[row, place], name=f"pooled state: {name}, place {place}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clip_eval.subject import MODEL_CLASSES
+from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.compare import Compare
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clip_eval.checkpoint.config import LEGACY_BOS_TOKEN_ID, LEGACY_EOS_TOKEN_ID
+from clip_eval.families.config import LEGACY_BOS_TOKEN_ID, LEGACY_EOS_TOKEN_ID
 from clip_eval.oracle.preprocessing.tokenizer import BytePairEncoder
 from clip_eval.probes.texts import HARD_TEXTS, PATTERN_TEXTS, TEXTS
 from clip_eval.run.evidence import Evidence

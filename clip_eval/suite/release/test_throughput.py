@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from clip_eval.errors import ProcessError
+from clip_eval.families.roles import WHOLE
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.run.evidence import Evidence
 from clip_eval.run.session import Session
@@ -75,13 +76,11 @@ def test_floor_computes_the_same_embeddings(clip: Clip, oracle: Oracle, compare:
 
     A floor that left out a step, or read other weights, would be faster than any CLIP can be.
     """
-    from clip_eval.throughput.plain_forward import Floor
-
-    weights = clip.subject.weights("CLIPModel")
-    own = {tensor.data_ptr() for tensor in clip.subject.model("CLIPModel").state_dict().values()}
+    weights = clip.subject.weights(WHOLE)
+    own = {tensor.data_ptr() for tensor in clip.subject.model(WHOLE).state_dict().values()}
     copied = [name for name, tensor in weights.items() if tensor.data_ptr() not in own]
     compare.equal(copied, [], name="tensors of the floor that are not the subject's")
-    floor = Floor(weights, clip.config)
+    floor = clip.family.plain_forward(weights, clip.config)
     pixels = clip.subject.tensors(clip.images(IMAGES))
     images = floor.image_features(**pixels)
     compare.close(images, oracle.vision(images=IMAGES).projected, name="image embeddings of the floor")

@@ -13,8 +13,8 @@ import pytest
 from support.small_clip import write_small_clip
 from support.timing_stand_ins import Benchmark, a_speed
 
-from clip_eval.checkpoint.config import ClipConfig
 from clip_eval.errors import ProcessError
+from clip_eval.families.config import ClipConfig
 from clip_eval.run.evidence import Evidence
 from clip_eval.run.session import Session
 from clip_eval.run.settings import Settings

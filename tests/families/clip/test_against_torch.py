@@ -17,9 +17,9 @@ from safetensors.numpy import load_file
 from transformers import CLIPConfig, CLIPModel, CLIPTextModelWithProjection, CLIPVisionModelWithProjection
 from transformers.activations import ACT2FN
 
-from clip_eval.checkpoint.config import parse_config
+from clip_eval.families.clip.config import parse_config
+from clip_eval.families.reference.arithmetic import ACTIVATIONS, EXACT
 from clip_eval.oracle import Contrast, TowerStates, contrast, text_tower, vision_tower
-from clip_eval.oracle.model.arithmetic import ACTIVATIONS, EXACT
 
 # Two float64 programs of some ten layers differ by a few hundred units of 2.2e-16; a wrong formula by 1e-4 and more.
 RELATIVE_L2 = 1e-12

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clip_eval.oracle.model.arithmetic import EXACT, Arithmetic, Array
+from clip_eval.families.reference.arithmetic import EXACT, Arithmetic, Array
 
 __all__ = ["Contrast", "contrast", "contrastive_loss"]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from clip_eval.oracle.model.arithmetic import EXACT, Arithmetic, Array, Ids
+from clip_eval.families.reference.arithmetic import EXACT, Arithmetic, Array, Ids
 
 __all__ = ["class_logits", "cross_entropy", "multi_label_loss", "squared_error"]
 

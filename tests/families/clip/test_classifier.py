@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from clip_eval.families.clip.classifier import class_logits
 from clip_eval.oracle.expected.classifier import LOSSES, expected_loss
-from clip_eval.oracle.model.classifier import class_logits
 from clip_eval.oracle.precision import Precision
 
 STATES = np.array([[[9.0, 9.0], [1.0, 2.0], [3.0, 6.0]]])  # (images, patches + 1, width)

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from clip_eval.checkpoint.config import TextConfig
 from clip_eval.errors import CheckpointError
+from clip_eval.families.clip.text_tower import pooled_positions
+from clip_eval.families.config import TextConfig
 from clip_eval.oracle import text_tower
-from clip_eval.oracle.model.text_tower import pooled_positions
 
 EOS, ADDED = 7, 9
 CONFIG = TextConfig(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, ndtr
 
 from clip_eval.errors import CheckpointError
-from clip_eval.oracle.model.bicubic import cubic_weights, source_positions
+from clip_eval.families.reference.bicubic import cubic_weights, source_positions
 
 __all__ = ["ACTIVATIONS", "EXACT", "Arithmetic", "Array", "Ids"]
 

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from support.small_clip import write_small_clip
 
 from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from clip_eval.checkpoint.config import ACTIVATIONS, LEGACY_EOS_TOKEN_ID, ClipConfig
+from clip_eval.families.clip.plain_forward import Floor
+from clip_eval.families.config import ACTIVATIONS, LEGACY_EOS_TOKEN_ID, ClipConfig
+from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.oracle import text_tower, vision_tower
 from clip_eval.probes.batches import Batch, make_batch
-from clip_eval.subject import MODEL_CLASSES, Subject
-from clip_eval.throughput.plain_forward import Floor
+from clip_eval.subject import Subject
 
 
 @pytest.fixture(scope="module")

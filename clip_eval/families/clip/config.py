@@ -1,4 +1,4 @@
-"""The values that a CLIP runs with, from its config.json, checked and complete. Imports nothing but the errors.
+"""The values that a CLIP runs with, from its config.json, checked and complete.
 
 Field names, meanings and defaults are those of the documented `CLIPConfig`, `CLIPTextConfig` and `CLIPVisionConfig`
 (https://huggingface.co/docs/transformers/model_doc/clip). Which value counts is decided by the loading rules, the same
@@ -11,39 +11,15 @@ A default is taken only where a wrong one would be noticed: sizes are compared w
 
 from __future__ import annotations
 
-import contextlib
 import math
-import reprlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, NoReturn, TypeVar
+from dataclasses import fields
+from typing import Any, NoReturn
 
 from clip_eval.errors import CheckpointError
+from clip_eval.families.config import ACTIVATIONS, ClipConfig, TextConfig, VisionConfig, shown
 
-__all__ = [
-    "ACTIVATIONS",
-    "LEGACY_BOS_TOKEN_ID",
-    "LEGACY_EOS_TOKEN_ID",
-    "ClipConfig",
-    "TextConfig",
-    "VisionConfig",
-    "absent_fields",
-    "parse_config",
-    "reading_notes",
-    "shown",
-    "standalone_config",
-    "standalone_text",
-    "standalone_vision",
-]
-
-ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "selu", "silu")
-"""The values of `hidden_act` that the oracle can compute: the documented five, and two more that transformers knows."""
-
-LEGACY_EOS_TOKEN_ID = 2
-"""What configs say that were written before the end-of-text id was corrected: texts are pooled at their largest id."""
-
-LEGACY_BOS_TOKEN_ID = 0
-"""What such configs say of the begin-of-text id. Nothing reads it."""
+__all__ = ["absent_fields", "parse_config", "reading_notes", "standalone_text", "standalone_vision"]
 
 _TEXT, _VISION = "text_config", "vision_config"
 _MODEL_TYPES = {_TEXT: "clip_text_model", _VISION: "clip_vision_model"}
@@ -52,62 +28,8 @@ _CLASSES = {
     _VISION: "CLIPVisionModel and CLIPVisionModelWithProjection",
 }
 
-# No tensor's shape tells them, so two classes can load the same tensors and differ in these.
-_COMPUTED_WITH = ("num_attention_heads", "hidden_act", "layer_norm_eps", "eos_token_id")
-
 # No tensor has a longer axis, and products of such sizes are still printed in a moment.
 _LARGEST = 2**40
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextConfig:
-    """The text tower. Sizes are counts; `TextConfig()` is the documented default (the text tower of ViT-B/32)."""
-
-    hidden_size: int = 512
-    intermediate_size: int = 2048
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 8
-    max_position_embeddings: int = 77
-    vocab_size: int = 49408
-    hidden_act: str = "quick_gelu"
-    layer_norm_eps: float = 1e-5
-    bos_token_id: int | None = 49406
-    eos_token_id: int = 49407
-    pad_token_id: int | None = 1
-    projection_dim: int = 512
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VisionConfig:
-    """The vision tower. `image_size` and `patch_size` are in pixels; `VisionConfig()` is the documented default."""
-
-    hidden_size: int = 768
-    intermediate_size: int = 3072
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    image_size: int = 224
-    patch_size: int = 32
-    num_channels: int = 3
-    hidden_act: str = "quick_gelu"
-    layer_norm_eps: float = 1e-5
-    projection_dim: int = 512
-
-
-_Tower = TypeVar("_Tower", TextConfig, VisionConfig)
-
-
-@dataclass(frozen=True, slots=True)
-class ClipConfig:
-    """Both towers and what joins them.
-
-    `projection_dim` is the model's own. The towers' fields of that name are read only by the standalone classes with a
-    projection, and published checkpoints exist in which they disagree.
-    """
-
-    text: TextConfig
-    vision: VisionConfig
-    projection_dim: int = 512
-    logit_scale_init_value: float = 2.6592
 
 
 def parse_config(raw: Mapping[str, object], *, where: str) -> ClipConfig:
@@ -168,29 +90,6 @@ def standalone_vision(raw: Mapping[str, object], *, where: str) -> VisionConfig:
     return vision
 
 
-def standalone_config(raw: Mapping[str, object], *, where: str) -> ClipConfig:
-    """The config that `CLIPModel` runs with, with the classes of one tower's own values where they compute with others.
-
-    A tower that these classes cannot read, or whose width is another, does not load in them and is as in `CLIPModel`.
-
-    Args:
-        raw: a mapping that `parse_config` accepts.
-        where: the file's name, for error messages.
-    """
-    config = parse_config(raw, where=where)
-    with contextlib.suppress(CheckpointError):
-        config = replace(config, text=_computed_alone(config.text, standalone_text(raw, where=where)))
-    with contextlib.suppress(CheckpointError):
-        config = replace(config, vision=_computed_alone(config.vision, standalone_vision(raw, where=where)))
-    return config
-
-
-def _computed_alone(nested: _Tower, alone: _Tower) -> _Tower:
-    if alone.hidden_size != nested.hidden_size:
-        return nested
-    return replace(nested, **{name: getattr(alone, name) for name in _COMPUTED_WITH if hasattr(alone, name)})
-
-
 def absent_fields(raw: Mapping[str, object]) -> frozenset[str]:
     """Fields that config.json leaves to their defaults, as dotted names such as ``text_config.hidden_size``.
 
@@ -219,12 +118,6 @@ def reading_notes(raw: Mapping[str, object], *, where: str) -> tuple[str, ...]:
             f"{config.text.eos_token_id}, in a vocabulary of {config.text.vocab_size} tokens."
         )
     return tuple(found)
-
-
-def shown(value: object) -> str:
-    """A value from a file for a message: as Python writes it, in at most 40 characters; of nested ones the outside."""
-    text = reprlib.repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _tower_notes(

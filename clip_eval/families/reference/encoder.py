@@ -12,9 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
-from clip_eval.checkpoint.config import TextConfig, VisionConfig
 from clip_eval.errors import CheckpointError
-from clip_eval.oracle.model.arithmetic import Arithmetic, Array, Ids
+from clip_eval.families.config import TextConfig, VisionConfig
+from clip_eval.families.reference.arithmetic import Arithmetic, Array, Ids
 
 __all__ = ["Encoded", "Modules", "Tap", "TowerStates", "encode"]
 

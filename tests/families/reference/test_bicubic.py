@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clip_eval.checkpoint.config import VisionConfig
 from clip_eval.errors import CheckpointError
+from clip_eval.families.config import VisionConfig
+from clip_eval.families.reference.bicubic import cubic_weights, source_positions
 from clip_eval.oracle import EXACT, vision_tower
-from clip_eval.oracle.model.bicubic import cubic_weights, source_positions
 
 VISION = VisionConfig(
     hidden_size=6, intermediate_size=10, num_hidden_layers=1, num_attention_heads=2, image_size=9, patch_size=3

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from clip_eval.checkpoint.config import VisionConfig
 from clip_eval.errors import CheckpointError
+from clip_eval.families.config import VisionConfig
 from clip_eval.oracle import vision_tower
 
 CONFIG = VisionConfig(

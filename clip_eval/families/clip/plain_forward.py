@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clip_eval.checkpoint.config import LEGACY_EOS_TOKEN_ID, ClipConfig, TextConfig, VisionConfig
+from clip_eval.families.config import LEGACY_EOS_TOKEN_ID, ClipConfig, TextConfig, VisionConfig
 
 __all__ = ["Floor"]
 
@@ -55,7 +55,7 @@ class Floor:
         x = torch.cat([first, tokens], dim=1) + self.weights[f"{name}.position_embedding.weight"]
         x = self._layer_norm("vision_model.pre_layrnorm", x, config)  # (images, patches + 1, width)
         x = self._encode("vision_model", x, config, mask=None, causal=False)  # (images, patches + 1, width)
-        pooled = self._layer_norm("vision_model.post_layernorm", x[:, 0], config)  # (images, width)
+        pooled = self._layer_norm("vision_model.post_layernorm", self._image_state(x), config)  # (images, width)
         return functional.linear(pooled, self.weights["visual_projection.weight"])
 
     @torch.no_grad()
@@ -72,10 +72,7 @@ class Floor:
         x = words + self.weights[f"{name}.position_embedding.weight"][: input_ids.shape[1]]  # (texts, tokens, width)
         mask = None if attention_mask is None else _visible(attention_mask)
         x = self._encode("text_model", x, config, mask=mask, causal=mask is None)  # (texts, tokens, width)
-        ends = _end_positions(input_ids, config.eos_token_id)  # (texts,)
-        pooled = x[torch.arange(len(x), device=x.device), ends]  # (texts, width)
-        pooled = self._layer_norm("text_model.final_layer_norm", pooled, config)  # (texts, width)
-        return functional.linear(pooled, self.weights["text_projection.weight"])
+        return functional.linear(self._text_state(x, input_ids), self.weights["text_projection.weight"])
 
     @torch.no_grad()
     def logits(self, input_ids: Tensor, pixel_values: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -83,7 +80,21 @@ class Floor:
         texts = self.text_features(input_ids, attention_mask)  # (texts, projection)
         images = self.image_features(pixel_values)  # (images, projection)
         texts, images = (x / x.norm(dim=-1, keepdim=True) for x in (texts, images))  # (rows, projection)
-        logits: Tensor = images @ texts.t() * self.weights["logit_scale"].exp()  # (images, texts)
+        return self._logits(images @ texts.t())
+
+    def _image_state(self, x: Tensor) -> Tensor:
+        """What stands for each image: (images, patches + 1, width) to (images, width)."""
+        return x[:, 0]
+
+    def _text_state(self, x: Tensor, input_ids: Tensor) -> Tensor:
+        """What stands for each text, normalised: (texts, tokens, width) to (texts, width)."""
+        ends = _end_positions(input_ids, self.config.text.eos_token_id)  # (texts,)
+        pooled = x[torch.arange(len(x), device=x.device), ends]  # (texts, width)
+        return self._layer_norm("text_model.final_layer_norm", pooled, self.config.text)
+
+    def _logits(self, cosines: Tensor) -> Tensor:
+        """Logits from cosines, both (images, texts)."""
+        logits: Tensor = cosines * self.weights["logit_scale"].exp()  # (images, texts)
         return logits
 
     def _encode(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clip_eval.checkpoint.config import TextConfig, VisionConfig
+from clip_eval.families.clip.classifier import class_logits
+from clip_eval.families.config import TextConfig, VisionConfig
 from clip_eval.oracle import EXACT, Arithmetic, contrast, text_tower, vision_tower
-from clip_eval.oracle.model.classifier import class_logits
 
 TEXT = TextConfig(
     hidden_size=6, intermediate_size=10, num_hidden_layers=2, num_attention_heads=3, vocab_size=10, eos_token_id=7

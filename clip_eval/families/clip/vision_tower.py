@@ -6,16 +6,21 @@ called `pre_layrnorm` in every checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from clip_eval.checkpoint.config import VisionConfig
 from clip_eval.errors import CheckpointError
-from clip_eval.oracle.model.arithmetic import EXACT, Arithmetic, Array
-from clip_eval.oracle.model.encoder import Modules, Tap, TowerStates, encode
+from clip_eval.families.config import VisionConfig
+from clip_eval.families.reference.arithmetic import EXACT, Arithmetic, Array
+from clip_eval.families.reference.encoder import Modules, Tap, TowerStates, encode
 
-__all__ = ["vision_tower"]
+__all__ = ["class_token", "vision_tower"]
+
+
+def class_token(states: Array, arithmetic: Arithmetic) -> Array:
+    """The state of the class token: (images, patches + 1, width) to (images, width)."""
+    return states[:, 0]
 
 
 def vision_tower(
@@ -26,6 +31,7 @@ def vision_tower(
     arithmetic: Arithmetic = EXACT,
     tap: Tap | None = None,
     interpolate: bool = False,
+    pool: Callable[[Array, Arithmetic], Array] = class_token,
 ) -> TowerStates:
     """Everything the vision tower computes.
 
@@ -40,6 +46,7 @@ def vision_tower(
         arithmetic: the leaf operations.
         tap: who watches the modules at work.
         interpolate: images may have any size of at least one patch; the position embeddings are interpolated to it.
+        pool: last_hidden_state and the operations to what `post_layernorm` is given for each image, (images, width).
 
     Raises:
         CheckpointError: a tensor is missing or has another shape, the activation is unknown, or the images do not fit.
@@ -51,7 +58,9 @@ def vision_tower(
     entering = modules.layer_norm("vision_model.pre_layrnorm", embedded, config.layer_norm_eps)
     encoded = encode(modules, config, "vision_model.encoder", entering, None)
     last = modules.leaving("vision_model", encoded.hidden_states[-1], "last_hidden_state")  # (images, tokens, width)
-    pooled = modules.layer_norm("vision_model.post_layernorm", last[:, 0], config.layer_norm_eps)  # (images, width)
+    pooled = modules.layer_norm(
+        "vision_model.post_layernorm", pool(last, arithmetic), config.layer_norm_eps
+    )  # (images, width)
     modules.leaving("vision_model", pooled, "pooler_output")
     projected = modules.projection("visual_projection", pooled)  # (images, projection)
     return TowerStates(encoded.hidden_states, encoded.attentions, last, pooled, projected)

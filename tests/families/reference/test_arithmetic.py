@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from clip_eval.checkpoint.config import ACTIVATIONS as ALLOWED_ACTIVATIONS
 from clip_eval.errors import CheckpointError
-from clip_eval.oracle.model.arithmetic import ACTIVATIONS, EXACT
+from clip_eval.families.config import ACTIVATIONS as ALLOWED_ACTIVATIONS
+from clip_eval.families.reference.arithmetic import ACTIVATIONS, EXACT
 
 INFINITY = math.inf
 

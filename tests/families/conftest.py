@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clip_eval.checkpoint.config import TextConfig, VisionConfig
+from clip_eval.families.config import TextConfig, VisionConfig
 
 Weights = dict[str, NDArray[np.float64]]
 

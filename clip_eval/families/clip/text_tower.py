@@ -5,16 +5,22 @@ A causal pre-norm transformer over byte-pair tokens; the state at the end-of-tex
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from clip_eval.checkpoint.config import LEGACY_EOS_TOKEN_ID, TextConfig
 from clip_eval.errors import CheckpointError
-from clip_eval.oracle.model.arithmetic import EXACT, Arithmetic, Array, Ids
-from clip_eval.oracle.model.encoder import Modules, Tap, TowerStates, encode
+from clip_eval.families.config import LEGACY_EOS_TOKEN_ID, TextConfig
+from clip_eval.families.reference.arithmetic import EXACT, Arithmetic, Array, Ids
+from clip_eval.families.reference.encoder import Modules, Tap, TowerStates, encode
 
-__all__ = ["pooled_positions", "text_tower"]
+__all__ = ["end_token", "pooled_positions", "text_tower"]
+
+
+def end_token(states: Array, input_ids: Ids, config: TextConfig, arithmetic: Arithmetic) -> Array:
+    """The state at the end of each text: (texts, tokens, width) to (texts, width)."""
+    rows: Array = states[np.arange(len(states)), pooled_positions(input_ids, config.eos_token_id)]  # (texts, width)
+    return rows
 
 
 def text_tower(
@@ -25,6 +31,7 @@ def text_tower(
     *,
     arithmetic: Arithmetic = EXACT,
     tap: Tap | None = None,
+    pool: Callable[[Array, Ids, TextConfig, Arithmetic], Array] = end_token,
 ) -> TowerStates:
     """Everything the text tower computes.
 
@@ -38,6 +45,7 @@ def text_tower(
             that are masked themselves are computed too, but no permitted row depends on them.
         arithmetic: the leaf operations.
         tap: who watches the modules at work.
+        pool: last_hidden_state, ids, the config and the operations to what stands for each text, (texts, width).
 
     Raises:
         CheckpointError: a tensor is missing or has another shape, the activation is unknown, or the tokens do not fit.
@@ -50,7 +58,7 @@ def text_tower(
     encoded = encode(modules, config, "text_model.encoder", embedded, mask)
     last = modules.layer_norm("text_model.final_layer_norm", encoded.hidden_states[-1], config.layer_norm_eps)
     modules.leaving("text_model", last, "last_hidden_state")
-    pooled = last[np.arange(len(last)), pooled_positions(input_ids, config.eos_token_id)]  # (texts, width)
+    pooled = pool(last, input_ids, config, arithmetic)  # (texts, width)
     modules.leaving("text_model", pooled, "pooler_output")
     projected = modules.projection("text_projection", pooled)  # (texts, projection)
     return TowerStates(encoded.hidden_states, encoded.attentions, last, pooled, projected)

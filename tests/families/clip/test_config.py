@@ -13,20 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.small_clip import small_config
 
-from clip_eval.checkpoint.config import (
-    ACTIVATIONS,
-    ClipConfig,
-    TextConfig,
-    VisionConfig,
+from clip_eval.errors import CheckpointError
+from clip_eval.families.clip.config import (
     absent_fields,
     parse_config,
     reading_notes,
-    shown,
     standalone_text,
     standalone_vision,
 )
-from clip_eval.errors import CheckpointError
-from clip_eval.oracle.model import arithmetic
+from clip_eval.families.config import ACTIVATIONS, ClipConfig, TextConfig, VisionConfig, shown
+from clip_eval.families.reference import arithmetic
 from clip_eval.subject import quiet
 
 

@@ -1,0 +1,46 @@
+"""The classes of a family and the fields that they return, by role. Imports nothing.
+
+A role has the name of the CLIP class of transformers that fills it: the ids of checks, packs and acceptances are
+spelled with these. `Family.classes` says which class fills the role in a family.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CLASSIFIER",
+    "EMBEDDINGS",
+    "HEAD_FIELDS",
+    "IMAGE_EMBEDS",
+    "LOGITS_PER_IMAGE",
+    "LOGITS_PER_TEXT",
+    "MODEL_CLASSES",
+    "POOLED",
+    "STATES",
+    "TEXT",
+    "TEXT_EMBEDS",
+    "TEXT_PROJECTED",
+    "VISION",
+    "VISION_PROJECTED",
+    "WHOLE",
+]
+
+WHOLE = "CLIPModel"
+TEXT, VISION = "CLIPTextModel", "CLIPVisionModel"
+TEXT_PROJECTED, VISION_PROJECTED = "CLIPTextModelWithProjection", "CLIPVisionModelWithProjection"
+
+MODEL_CLASSES = (WHOLE, TEXT, VISION, TEXT_PROJECTED, VISION_PROJECTED)
+"""Both towers and their head, each tower alone, and each tower with its projection."""
+
+CLASSIFIER = "CLIPForImageClassification"
+"""A vision tower with a classifier, which no CLIP's file holds: it is shown on a tiny model alone."""
+
+STATES, POOLED = "last_hidden_state", "pooler_output"
+"""Fields of a tower's output."""
+
+TEXT_EMBEDS, IMAGE_EMBEDS = "text_embeds", "image_embeds"
+LOGITS_PER_TEXT, LOGITS_PER_IMAGE = "logits_per_text", "logits_per_image"
+
+EMBEDDINGS = (TEXT_EMBEDS, IMAGE_EMBEDS)
+
+HEAD_FIELDS = (*EMBEDDINGS, LOGITS_PER_TEXT, LOGITS_PER_IMAGE)
+"""Fields of the whole model's output that its head computes, in the order of computation."""

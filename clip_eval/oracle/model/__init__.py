@@ -1,3 +1,0 @@
-"""CLIP's two towers and its contrastive head in float64 NumPy."""
-
-from __future__ import annotations
