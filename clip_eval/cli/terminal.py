@@ -49,11 +49,12 @@ def folded(text: str, width: int) -> list[str]:
 
 def _fitting(text: str, width: int) -> str:
     """The beginning of `text` that fits into `width` columns, one character at least."""
-    if text.isascii():
-        return text[:width]
-    from rich.cells import chop_cells
-
-    return chop_cells(text, width)[0] or text[0]
+    if columns(text) <= width:
+        return text
+    end = 1
+    while columns(text[: end + 1]) <= width:  # not the sum of its characters: some are drawn joined
+        end += 1
+    return text[:end]
 
 
 def hanging(head: str, text: str, width: int) -> str:

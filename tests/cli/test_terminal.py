@@ -43,6 +43,7 @@ def test_folding_loses_nothing_and_fits(text: str, width: int) -> None:
 def test_lines_end_behind_separators() -> None:
     """A line ends behind the last separator that fits, if that does not leave it nearly empty."""
     assert folded("pixiv/some one/name_of_file.jpg", 16) == ["pixiv/some one/", "name_of_file.jpg"]
+    assert folded("\u200b\u0301", 16) == ["\u200b\u0301"]
     assert folded("a/" + "b" * 30, 16) == ["a/" + "b" * 14, "b" * 16]
 
 
