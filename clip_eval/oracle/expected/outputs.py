@@ -103,12 +103,12 @@ class Oracle:
     batch: Batch
     interpolate: bool = False
     standalone: ClipConfig | None = None
-    _alone: list[Oracle] = field(default_factory=list, repr=False)
-    _towers: dict[str, _Tower] = field(default_factory=dict, repr=False)
-    _heads: dict[tuple[int, int, str], ExpectedContrast] = field(default_factory=dict, repr=False)
-    _modules: dict[str, ExpectedModules] = field(default_factory=dict, repr=False)
-    _projections: dict[str, ExpectedModules] = field(default_factory=dict, repr=False)
-    _resized: dict[tuple[int, int, int, int | None], Oracle] = field(default_factory=dict, repr=False)
+    _alone: list[Oracle] = field(default_factory=list, init=False, repr=False)
+    _towers: dict[str, _Tower] = field(default_factory=dict, init=False, repr=False)
+    _heads: dict[tuple[int, int, str], ExpectedContrast] = field(default_factory=dict, init=False, repr=False)
+    _modules: dict[str, ExpectedModules] = field(default_factory=dict, init=False, repr=False)
+    _projections: dict[str, ExpectedModules] = field(default_factory=dict, init=False, repr=False)
+    _resized: dict[tuple[int, int, int, int | None], Oracle] = field(default_factory=dict, init=False, repr=False)
 
     def on(self, batch: Batch) -> Oracle:
         """Return the expected values of the same weights, config and precision on another batch."""

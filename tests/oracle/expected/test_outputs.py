@@ -146,7 +146,7 @@ def test_half_precision_has_wider_bounds(session: Session, oracle: Oracle) -> No
     ratio = coarse.vision(images=1).pooler_output.bound.mean() / oracle.vision(images=1).pooler_output.bound.mean()
     assert 5_000 < ratio < 500_000
     assert "bfloat16" in coarse.rule
-    tf32 = replace(oracle, precision=replace(oracle.precision, tf32_convolution=True), _towers={}, _heads={})
+    tf32 = replace(oracle, precision=replace(oracle.precision, tf32_convolution=True))
     assert "TF32" in tf32.rule
     assert (tf32.vision(images=1).hidden_states[0].bound > 50 * oracle.vision(images=1).hidden_states[0].bound).any()
 
