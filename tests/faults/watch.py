@@ -29,13 +29,13 @@ class Sighting:
         fault: what was wrong.
         record: the run's record.
         exit_code: what the run ended with.
-        chapters: the chapters of the suite that were run.
+        parts: the checks that were run, or the chapters.
     """
 
     fault: Fault
     record: RunRecord
     exit_code: int
-    chapters: frozenset[str]
+    parts: frozenset[str]
 
     @property
     def failed(self) -> Mapping[str, tuple[CheckResult, ...]]:
@@ -85,12 +85,12 @@ class Watch:
     runner: Runner = field(default_factory=Runner)
     _sightings: dict[tuple[str, frozenset[str]], Sighting] = field(default_factory=dict, repr=False)
 
-    def sight(self, fault: Fault, chapters: frozenset[str] | None = None) -> Sighting:
-        """Run the suite under a fault: those chapters of it, which by default are those that must see it."""
-        key = (fault.id, fault.chapters if chapters is None else chapters)
+    def sight(self, fault: Fault, chapters: frozenset[str] = frozenset()) -> Sighting:
+        """Run the checks that must see a fault, or whole chapters."""
+        key = (fault.id, chapters or frozenset(fault.seen_by))
         if key not in self._sightings:
             options = (*fault.options, *(("--clip-baseline", str(self.pack())) if fault.baseline else ()))
-            run = self.runner.run(self.checkpoint(fault), *options, chapters=key[1], during=fault.patch)
+            run = self.runner.run(self.checkpoint(fault), *options, parts=key[1], during=fault.patch)
             self._sightings[key] = Sighting(fault, run.record, run.exit_code, key[1])
         return self._sightings[key]
 

@@ -11,15 +11,12 @@ import pytest
 from support.packs import (
     Run,
     changed_config,
-    changed_copy,
     changed_model,
     next_float,
-    record_small,
     reseal,
     session_on,
     surface_file,
 )
-from support.small_clip import write_small_clip
 
 from clip_eval.baseline import Environment, open_pack
 from clip_eval.errors import CheckpointError, OutputError, PackError, UsageError
@@ -33,32 +30,6 @@ from clip_eval.subject.environment import facts
 from clip_eval.suite.release import test_baseline as suite
 from clip_eval.verdict.decide import Asked, decide
 from clip_eval.verdict.run_record import CheckResult, RunRecord, SurfaceChange, dump
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint with a processor."""
-    return write_small_clip(tmp_path_factory.mktemp("model") / "clip")
-
-
-@pytest.fixture(scope="module")
-def pack_path(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its pack, recorded without the gate; tests that change it take a copy."""
-    directory = tmp_path_factory.mktemp("packs") / "clip"
-    record_small(model, directory)
-    return directory
-
-
-@pytest.fixture
-def damaged(pack_path: Path, tmp_path: Path) -> Path:
-    """A copy of the pack, to be damaged."""
-    return changed_copy(pack_path, tmp_path / "pack")
-
-
-@pytest.fixture(scope="module")
-def session(model: Path, pack_path: Path) -> Session:
-    """The checkpoint against its own pack."""
-    return session_on(model, pack=pack_path)
 
 
 def gate_that(

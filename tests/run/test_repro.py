@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.small_clip import write_small_clip
 
 from clip_eval.run.repro import bundle_name, remove_bundles, write_bundle
 from clip_eval.run.session import Session
@@ -19,9 +18,9 @@ from clip_eval.verdict.compare import EXACT_RULE, Compare, Expected, Mismatch, N
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
+def session(bare_model: Path) -> Session:
     """A small random CLIP."""
-    return Session(Settings(model=str(write_small_clip(tmp_path_factory.mktemp("small"), processor=False))))
+    return Session(Settings(model=str(bare_model)))
 
 
 def _numbers(session: Session, shift: float) -> Numbers:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.datasets import SETTINGS, samples, write_dataset
-from support.small_clip import write_small_clip
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.dataset import open_dataset
@@ -24,9 +23,9 @@ FIXTURES = Path(__file__).parents[2] / "fixtures"
 
 
 @pytest.fixture(scope="module")
-def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+def subject(model: Path) -> Subject:
     """A small random checkpoint with its processor."""
-    return Subject(open_checkpoint(write_small_clip(tmp_path_factory.mktemp("small"))), "float32")
+    return Subject(open_checkpoint(model), "float32")
 
 
 @pytest.fixture(scope="module")
