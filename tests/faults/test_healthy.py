@@ -16,7 +16,8 @@ def _parameter(variant: Variant) -> object:
     return pytest.param(variant, id=variant.id, marks=[pytest.mark.slow] if variant.slow else [])
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+# Ordinary runs meet sdpa in the variants: in_shards, stored_in_bfloat16 (the same weights) and gelu_in_float16.
+@pytest.mark.parametrize("attention", ["eager", pytest.param("sdpa", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_shipped_checkpoint_passes(runner: Runner, dtype: str, attention: str) -> None:
     """The shipped checkpoint passes in every dtype under both attention implementations."""

@@ -212,6 +212,15 @@ def test_a_gate_that_judges_nothing_records_nothing(
     assert not (tmp_path / "pack").exists()
 
 
+def test_another_environment_for_real(model: Path, damaged: Path) -> None:
+    """A real gate of a child process under sdpa, against a pack that knows eager, is excused its surface alone."""
+    found = record(Settings(model=str(model), attention="sdpa"), add_to=damaged)
+    assert found.exit_code == 0
+    assert "output_attentions=True" in found.message
+    assert {environment.attention for environment in open_pack(damaged).environments} == {"eager", "sdpa"}
+
+
+@pytest.mark.slow
 def test_two_environments_for_real(model: Path, tmp_path: Path) -> None:
     """The whole way, gates in child processes: record under eager, approve sdpa; each then has its own surface."""
     pack = tmp_path / "pack"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+from support.forked import run_pytest
 
 __all__ = ["run_suite"]
 
@@ -24,10 +23,8 @@ def run_suite(model: Path, out: Path, *options: str, keyword: str) -> dict[str, 
         options: of pytest.
         keyword: for -k.
     """
-    command = [sys.executable, "-m", "pytest", "--pyargs", "clip_eval.suite", "-q", "-k", keyword, *_WITHOUT]
-    command += ["--clip-model", str(model), "--clip-out", str(out), *options]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=out.parent, env=environment, check=False)
-    assert done.returncode == 10, done.stdout + done.stderr
+    asked = ("--pyargs", "clip_eval.suite", "-q", "-k", keyword, *_WITHOUT, "--clip-model", str(model))
+    done = run_pytest(out.parent, *asked, "--clip-out", str(out), *options)
+    assert done.ret == 10, (done.outlines, done.errlines)
     record: dict[str, Any] = json.loads((out / "run.json").read_text(encoding="utf-8"))
     return record
