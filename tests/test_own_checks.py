@@ -39,7 +39,7 @@ def repository(tmp_path: Path) -> Path:
 
 def run(repository: Path, *options: str) -> pytest.RunResult:
     """Run pytest in the repository."""
-    return run_pytest(repository, "-p", "no:cacheprovider", "-rs", *options)
+    return run_pytest(repository, "-rs", *options)
 
 
 def test_the_example_passes(repository: Path) -> None:

@@ -164,7 +164,7 @@ VARIANTS = (
     ),
     Variant(id="scale_of_a_hundred", make=scale_of_a_hundred, slow=True),
     Variant(id="scale_of_a_hundred_in_bfloat16", make=scale_of_a_hundred, options=BFLOAT16, slow=True),
-    Variant(id="old_and_extreme", make=old_and_extreme),
+    Variant(id="old_and_extreme", make=old_and_extreme, options=("--clip-attn", "eager")),
     Variant(id="legacy_end_token", make=legacy_end_token, slow=True),
     Variant(id="two_end_tokens", make=two_end_tokens, slow=True),
     Variant(id="image_between_patches", make=image_between_patches, slow=True),

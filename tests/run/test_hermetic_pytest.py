@@ -1,4 +1,4 @@
-"""The hermetic gate: a hostile working directory changes nothing, and a child that dies is never a pass."""
+"""The hermetic gate: what the child is started with, and that a child that dies is never a pass."""
 
 from __future__ import annotations
 

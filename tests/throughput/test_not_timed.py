@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.suite_run import run_suite
+from support.forked import run_suite
 
 TIMED = "throughput.forward_is_timed"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.datasets import SETTINGS, write_dataset
-from support.suite_run import run_suite
+from support.forked import run_suite
 
 from clip_eval.dataset import ZeroShot
 from clip_eval.run.evidence import Evidence
