@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.commands import nothing_starts
-from support.gating import smallest_clip
 
 import clip_eval
 from clip_eval import api
@@ -20,15 +18,6 @@ from clip_eval.errors import ClipEvalError, UsageError
 from clip_eval.run import approval
 from clip_eval.run.settings import Settings
 from clip_eval.throughput import bench as benching
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint."""
-    return smallest_clip(tmp_path_factory.getbasetemp())
-
-
-nothing_runs = pytest.fixture(nothing_starts)
 
 
 def test_every_public_name_is_there() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.forked import run_pytest
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 MODEL = ("--clip-model", str(FIXTURES / "shapes-clip"))
@@ -39,16 +37,9 @@ def repository(tmp_path: Path) -> Path:
     return Path(shutil.copytree(FIXTURES / "own-checks", tmp_path / "repository"))
 
 
-def run(repository: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def run(repository: Path, *options: str) -> pytest.RunResult:
     """Run pytest in the repository."""
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", *options],
-        cwd=repository,
-        env={**os.environ, "COLUMNS": "80", "PYTHONPATH": str(repository)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_pytest(repository, "-rs", *options)
 
 
 def test_the_example_passes(repository: Path) -> None:
@@ -60,33 +51,33 @@ def test_the_example_passes(repository: Path) -> None:
     (repository / "test_ours.py").write_text(shown, encoding="utf-8")
     shutil.copy(repository / "pictures" / "red-circle.png", repository)
     done = run(repository, *MODEL, *PACK)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(TESTS) + 1} passed" in done.stdout
+    assert done.ret == 0, str(done.stdout) + str(done.stderr)
+    assert f"{len(TESTS) + 1} passed" in str(done.stdout)
 
 
 def test_without_a_pack_the_comparison_is_skipped(repository: Path) -> None:
     """Without --clip-baseline what needs the pack is skipped with the reason, the rest passes."""
     done = run(repository, *MODEL)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(TESTS) - 1} passed, 1 skipped" in done.stdout
-    assert "no --baseline was given" in done.stdout
+    assert done.ret == 0, str(done.stdout) + str(done.stderr)
+    assert f"{len(TESTS) - 1} passed, 1 skipped" in str(done.stdout)
+    assert "no --baseline was given" in str(done.stdout)
 
 
 def test_without_a_checkpoint_nothing_is_green(repository: Path) -> None:
     """Without --clip-model no test passes, and the message says which option is missing."""
     done = run(repository)
-    assert done.returncode != 0
-    assert "passed" not in done.stdout
-    assert "add --clip-model CHECKPOINT" in done.stdout + done.stderr
+    assert done.ret != 0
+    assert "passed" not in str(done.stdout)
+    assert "add --clip-model CHECKPOINT" in str(done.stdout) + str(done.stderr)
 
 
 def test_a_defect_speaks_in_five_lines(repository: Path) -> None:
     """A wrong logit fails the check that is about logits, with promise, worst element, error, module and rerun line."""
     (repository / "planted.py").write_text(HALF_AS_SURE, encoding="utf-8")
     done = run(repository, *MODEL, "-p", "planted")
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert f"1 failed, {len(TESTS) - 2} passed, 1 skipped" in done.stdout
-    said = " ".join(done.stdout.split()).replace("\\ ", "")
+    assert done.ret == 1, str(done.stdout) + str(done.stderr)
+    assert f"1 failed, {len(TESTS) - 2} passed, 1 skipped" in str(done.stdout)
+    said = " ".join(str(done.stdout).split()).replace("\\ ", "")
     assert "promise On our prompts and pictures every logit is right, within what rounding explains." in said
     assert "worst logits_per_image[" in said
     assert "times the bound" in said

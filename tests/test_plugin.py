@@ -6,14 +6,13 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.gating import outcomes, plain_gate, run_record, smallest_clip
+from support.forked import run_pytest
+from support.gating import outcomes, run_record
 
 from clip_eval.files.folder_lock import owned
 from clip_eval.run.declared_checks import declared_checks
-from clip_eval.run.settings import REPORTS
 
 pytest_plugins = ["pytester"]
 
@@ -23,20 +22,14 @@ MEDDLED = (*SUITE, "-p", "meddler")
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The session's directory for tests."""
-    return tmp_path_factory.getbasetemp()
-
-
-@pytest.fixture(scope="module")
-def model(base: Path) -> str:
+def model(smallest: Path) -> str:
     """The option that names a checkpoint with one layer a tower."""
-    return f"--clip-model={smallest_clip(base)}"
+    return f"--clip-model={smallest}"
 
 
 def test_the_suite_without_a_checkpoint_is_a_usage_error(pytester: pytest.Pytester) -> None:
     """The suite needs --clip-model, and says so instead of skipping everything."""
-    result = pytester.runpytest_subprocess(*SUITE)
+    result = run_pytest(pytester.path, *SUITE)
     assert result.ret == 4
     result.stderr.fnmatch_lines(["ERROR: *--clip-model CHECKPOINT"])
 
@@ -57,11 +50,11 @@ def test_the_suite_without_a_checkpoint_is_a_usage_error(pytester: pytest.Pytest
     ],
     ids=["checkpoint", "dtype", "fp16", "out", "empty", "empty-out", "empty-pack", "device", "attention", "keyword"],
 )
-def test_bad_input_is_a_usage_error(pytester: pytest.Pytester, base: Path, arguments: list[str], said: str) -> None:
+def test_bad_input_is_a_usage_error(pytester: pytest.Pytester, smallest: Path, arguments: list[str], said: str) -> None:
     """What cannot be read or written ends with exit code 4 before anything is collected, without a traceback."""
     (pytester.path / "file").touch()
-    filled = [word.replace("CLIP", str(smallest_clip(base))) for word in arguments]
-    result = pytester.runpytest_subprocess(*SUITE, *filled)
+    filled = [word.replace("CLIP", str(smallest)) for word in arguments]
+    result = run_pytest(pytester.path, *SUITE, *filled)
     assert result.ret == 4
     result.stderr.fnmatch_lines([said])
     assert "Traceback" not in result.stderr.str()
@@ -73,7 +66,7 @@ def test_a_folder_of_another_run_is_a_usage_error(pytester: pytest.Pytester, mod
     (pytester.path / "out").mkdir()
     (pytester.path / "out" / "run.json").touch()
     with owned(pytester.path / "out"):
-        result = pytester.runpytest_subprocess(*SUITE, model, "--clip-out=out", "-k", "no_such_check")
+        result = run_pytest(pytester.path, *SUITE, model, "--clip-out=out", "-k", "no_such_check")
     assert result.ret == 4
     result.stderr.fnmatch_lines(["ERROR: another run is writing there (process *"])
     assert [path.name for path in (pytester.path / "out").iterdir()] == ["run.json"]
@@ -83,7 +76,7 @@ def test_a_refused_run_leaves_no_earlier_pass(pytester: pytest.Pytester) -> None
     """Earlier reports go before anything is looked at."""
     (pytester.path / "out").mkdir()
     (pytester.path / "out" / "run.json").write_text("pass", encoding="utf-8")
-    result = pytester.runpytest_subprocess(*SUITE, "--clip-model=no-such-clip", "--clip-out=out")
+    result = run_pytest(pytester.path, *SUITE, "--clip-model=no-such-clip", "--clip-out=out")
     assert result.ret == 4
     assert list((pytester.path / "out").iterdir()) == []
 
@@ -100,7 +93,7 @@ FULL_DISK = """
 def test_reports_that_cannot_be_written(pytester: pytest.Pytester, model: str) -> None:
     """The verdict is said all the same, then one paragraph and exit code 4; no report stays, whole or half."""
     pytester.makepyfile(meddler=FULL_DISK)
-    result = pytester.runpytest_subprocess(*MEDDLED, model, "--clip-out=out", "-k", "acceptances_are_in_force")
+    result = run_pytest(pytester.path, *MEDDLED, model, "--clip-out=out", "-k", "acceptances_are_in_force")
     assert result.ret == 4
     result.stdout.fnmatch_lines(["inconclusive: *"])
     result.stderr.fnmatch_lines(["ERROR: the file cannot be written (file too large): */out/report.html. Make room *"])
@@ -123,16 +116,14 @@ CHANGING = """
     ids=["gone", "tokenizer"],
 )
 def test_a_checkpoint_that_changes_is_not_judged(
-    pytester: pytest.Pytester, base: Path, change: str, changed: str
+    pytester: pytest.Pytester, smallest: Path, change: str, changed: str
 ) -> None:
     """What changes or vanishes after the first look makes the run inconclusive at best, and never breaks it down."""
-    shutil.copytree(smallest_clip(base), pytester.path / "clip")
+    shutil.copytree(smallest, pytester.path / "clip")
     names = sorted(path.name for path in (pytester.path / "clip").glob(changed))  # releases write different files
     said = f"({', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''})"
     pytester.makepyfile(meddler=CHANGING.format(change=change))
-    result = pytester.runpytest_subprocess(
-        *MEDDLED, "--clip-model=clip", "--clip-out=out", "-k", "logits_are_symmetric"
-    )
+    result = run_pytest(pytester.path, *MEDDLED, "--clip-model=clip", "--clip-out=out", "-k", "logits_are_symmetric")
     record = run_record(pytester.path / "out")
     assert result.ret in (1, 10), result.stdout.str()
     assert result.ret == {"fail": 1, "inconclusive": 10}[record["verdict"]]
@@ -166,7 +157,7 @@ OWN_TESTS = """
 def test_fixtures_serve_a_users_own_tests(pytester: pytest.Pytester, model: str) -> None:
     """With --clip-model a user's tests get candidate, oracle and comparison; such a run has no verdict of its own."""
     pytester.makepyfile(OWN_TESTS)
-    result = pytester.runpytest_subprocess(model, "--clip-out=out")
+    result = run_pytest(pytester.path, model, "--clip-out=out")
     result.assert_outcomes(passed=3, skipped=1)
     assert result.ret == 0
     assert "inconclusive" not in result.stdout.str()
@@ -176,7 +167,7 @@ def test_fixtures_serve_a_users_own_tests(pytester: pytest.Pytester, model: str)
 def test_without_a_checkpoint_only_tests_that_need_one_fail(pytester: pytest.Pytester) -> None:
     """Without --clip-model a test that asks for `clip` is an error that names the option; `compare` needs none."""
     pytester.makepyfile(OWN_TESTS)
-    result = pytester.runpytest_subprocess()
+    result = run_pytest(pytester.path)
     result.assert_outcomes(passed=1, errors=3)
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*add --clip-model CHECKPOINT*"])
@@ -197,57 +188,23 @@ def test_a_users_test_of_a_checks_name_is_no_check(pytester: pytest.Pytester, mo
                     item.extra_keyword_matches.add("own")
     """
     )
-    result = pytester.runpytest_subprocess("test_contrastive_head.py", *MEDDLED, model, "--clip-out=out", "-k", chosen)
+    result = run_pytest(pytester.path, "test_contrastive_head.py", *MEDDLED, model, "--clip-out=out", "-k", chosen)
     result.assert_outcomes(passed=1, deselected=len(outcomes(pytester.path / "out")))
     assert result.ret == 10
     assert set(outcomes(pytester.path / "out").values()) == {"not_run"}
 
 
-HIDING = {
-    "dropped": "items[:] = []",
-    "skipped": "[item.add_marker(pytest.mark.skip(reason='too slow')) for item in items]",
-}
-REASONS = {
-    "dropped": "collected, but without a result",
-    "skipped": "skipped from outside: too slow",
-}
-
-
-@pytest.mark.parametrize("way", HIDING)
-def test_checks_that_are_hidden_are_missed(pytester: pytest.Pytester, base: Path, model: str, way: str) -> None:
-    """A plugin that drops or skips every check leaves a record in which all are not run, by name, case and
-    reason; the verdict is inconclusive with exit code 10, in reports below the directory that pytest was started in.
-    """
-    pytester.makepyfile(
-        meddler=f"""
-        import pytest
-
-        @pytest.hookimpl(tryfirst=True)
-        def pytest_collection_modifyitems(config, items):
-            {HIDING[way]}
-    """
-    )
-    result = pytester.runpytest_subprocess(*MEDDLED, model, "--clip-out=deep/out", "--clip-no-throughput")
-    assert result.ret == 10
-    record = run_record(pytester.path / "deep" / "out")
-    assert record["verdict"] == "inconclusive"
-    assert {check["outcome"] for check in record["checks"]} == {"not_run"}
-    assert {check["reason"] for check in record["checks"]} == {REASONS[way]}
-    assert set(outcomes(pytester.path / "deep" / "out")) == set(outcomes(plain_gate(base).reports))
-    result.stdout.fnmatch_lines(["inconclusive: could not judge contract*"])
-
-
-def test_what_cannot_be_asked_refers_to_what_failed(pytester: pytest.Pytester, base: Path) -> None:
+def test_what_cannot_be_asked_refers_to_what_failed(pytester: pytest.Pytester, smallest: Path) -> None:
     """A class that does not load is one failure that says what to write; what needs the class is not run because of it,
     and other classes are judged.
     """
-    copy = Path(shutil.copytree(smallest_clip(base), pytester.path / "clip"))
+    copy = Path(shutil.copytree(smallest, pytester.path / "clip"))
     config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
     config["text_config"]["projection_dim"] = 7
     (copy / "config.json").write_text(json.dumps(config), encoding="utf-8")
     chosen = "the_same_call_gives_the_same or every_weight_is_loaded"
-    result = pytester.runpytest_subprocess(
-        *SUITE, "--clip-model=clip", "--clip-out=out", "--clip-no-throughput", "-k", chosen
+    result = run_pytest(
+        pytester.path, *SUITE, "--clip-model=clip", "--clip-out=out", "--clip-no-throughput", "-k", chosen
     )
     assert result.ret == 1
     assert "Traceback" not in result.stdout.str()
@@ -259,34 +216,6 @@ def test_what_cannot_be_asked_refers_to_what_failed(pytester: pytest.Pytester, b
     assert found[f"{call}[CLIPModel]"]["outcome"] == "passed"
     assert (found[loading]["outcome"], found[loading]["because"]) == ("failed", None)
     assert [name for name, check in found.items() if check["outcome"] == "failed"] == [loading]
-
-
-def judgement(measurement: dict[str, Any]) -> tuple[Any, ...]:
-    """What of a measurement is the same in every process; last bits follow where arrays happen to lie in memory."""
-    return (
-        *(measurement[key] for key in ("name", "budget", "passed")),
-        None if measurement["bound"] is None else pytest.approx(measurement["bound"], rel=0.01),
-    )
-
-
-def test_xdist_changes_no_outcome(pytester: pytest.Pytester, base: Path, model: str) -> None:
-    """Two workers come to the same outcomes and measurements as one process, and the verdict leaves a user's own
-    failing test its exit code.
-    """
-    pytester.makepyfile(test_own="def test_own(): raise AssertionError('mine')")
-    plain = plain_gate(base)
-    result = pytester.runpytest_subprocess(
-        *SUITE, "test_own.py", model, "--clip-out=out", "--clip-no-throughput", "-n2", "-p", "no:benchmark"
-    )
-    assert outcomes(pytester.path / "out") == outcomes(plain.reports)
-    alone, parallel = run_record(plain.reports), run_record(pytester.path / "out")
-    assert parallel["verdict"] == alone["verdict"] == "pass"
-    assert result.ret == 1, "the user's own test failed"
-    for one, other in zip(alone["checks"], parallel["checks"], strict=True):
-        assert list(map(judgement, one["measurements"])) == list(map(judgement, other["measurements"])), one["id"]
-    assert parallel["candidate"] == alone["candidate"]
-    assert parallel["provenance"]["threads"] is not None, "the workers know it"
-    assert sorted(path.name for path in (pytester.path / "out").iterdir()) == sorted(REPORTS)
 
 
 def test_no_match_under_xdist_is_a_usage_error(pytester: pytest.Pytester, model: str) -> None:
@@ -316,7 +245,7 @@ def test_a_worker_that_dies_makes_its_check_an_error(pytester: pytest.Pytester, 
     """
     )
     workers = ["-n1", "--max-worker-restart=0", "-p", "no:benchmark"]
-    result = pytester.runpytest_subprocess(*MEDDLED, model, "--clip-out=out", "-k", "contrastive_head", *workers)
+    result = run_pytest(pytester.path, *MEDDLED, model, "--clip-out=out", "-k", "contrastive_head", *workers)
     record = run_record(pytester.path / "out")
     reasons = {check["id"].partition(".")[2]: check["reason"] for check in record["checks"]
                if check["chapter"] == "contrastive_head"}  # fmt: skip
@@ -342,7 +271,7 @@ def test_an_interrupted_run_writes_what_there_is(pytester: pytest.Pytester, mode
             pytest.skip("not of interest")
     """
     )
-    result = pytester.runpytest_subprocess(*MEDDLED, model, "--clip-out=out", "--clip-no-throughput")
+    result = run_pytest(pytester.path, *MEDDLED, model, "--clip-out=out", "--clip-no-throughput")
     assert result.ret == 2
     record = run_record(pytester.path / "out")
     assert record["verdict"] == "inconclusive"

@@ -14,7 +14,7 @@ from typing import Any
 import click
 import pytest
 import yaml
-from support.commands import Run, running
+from support.commands import Run
 
 import clip_eval
 from clip_eval.cli.main import cli
@@ -27,8 +27,6 @@ else:
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "FORMATS.md", "CONTRIBUTING.md", "fixtures/own-checks/README.md")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-
-run = pytest.fixture(running)
 
 
 def blocks(page: str, language: str) -> list[str]:

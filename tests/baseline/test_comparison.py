@@ -15,7 +15,6 @@ from support.packs import (
     TENSOR,
     Run,
     changed_config,
-    changed_copy,
     changed_model,
     next_float,
     record_small,
@@ -37,32 +36,6 @@ from clip_eval.run.session import Session
 from clip_eval.subject import transformers_release
 from clip_eval.suite.release import test_baseline as suite
 from clip_eval.verdict.compare import Compare, to_array
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint with a processor."""
-    return write_small_clip(tmp_path_factory.mktemp("model") / "clip")
-
-
-@pytest.fixture(scope="module")
-def pack_path(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its pack, recorded without the gate; tests that change it take a copy."""
-    directory = tmp_path_factory.mktemp("packs") / "clip"
-    record_small(model, directory)
-    return directory
-
-
-@pytest.fixture
-def damaged(pack_path: Path, tmp_path: Path) -> Path:
-    """A copy of the pack, to be damaged."""
-    return changed_copy(pack_path, tmp_path / "pack")
-
-
-@pytest.fixture(scope="module")
-def session(model: Path, pack_path: Path) -> Session:
-    """The checkpoint against its own pack."""
-    return session_on(model, pack=pack_path)
 
 
 def test_the_record_knows_the_pack(session: Session, pack_path: Path, model: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
-from support.packs import RECORD, TENSOR, changed_copy, edit_manifest, record_small, reseal, session_on, surface_file
+from support.packs import RECORD, TENSOR, edit_manifest, record_small, reseal, session_on, surface_file
 from support.small_clip import write_small_clip
 
 from clip_eval.baseline import Environment, Pack, PackedTask, open_pack
@@ -22,32 +22,6 @@ from clip_eval.errors import PackError
 from clip_eval.run.hermetic_pytest import run_gate
 from clip_eval.run.session import Session
 from clip_eval.run.settings import Settings
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint with a processor."""
-    return write_small_clip(tmp_path_factory.mktemp("model") / "clip")
-
-
-@pytest.fixture(scope="module")
-def pack_path(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its pack, recorded without the gate; tests that change it take a copy."""
-    directory = tmp_path_factory.mktemp("packs") / "clip"
-    record_small(model, directory)
-    return directory
-
-
-@pytest.fixture
-def damaged(pack_path: Path, tmp_path: Path) -> Path:
-    """A copy of the pack, to be damaged."""
-    return changed_copy(pack_path, tmp_path / "pack")
-
-
-@pytest.fixture(scope="module")
-def session(model: Path, pack_path: Path) -> Session:
-    """The checkpoint against its own pack."""
-    return session_on(model, pack=pack_path)
 
 
 def refusal(directory: Path) -> str:

@@ -9,18 +9,11 @@ from pathlib import Path
 
 import pytest
 from support.packs import changed_model, next_float
-from support.small_clip import write_small_clip
 
 from clip_eval.checkpoint.changes import identities, watch
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 
 WEIGHTS = "model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint with a processor."""
-    return write_small_clip(tmp_path_factory.mktemp("model") / "clip")
 
 
 @pytest.fixture

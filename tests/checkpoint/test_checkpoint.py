@@ -22,16 +22,10 @@ from clip_eval.families.clip.tensors import expected_tensors
 TOKEN_EMBEDDING = "text_model.embeddings.token_embedding.weight"
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint as the installed transformers saves it; tests copy it before they change it."""
-    return write_small_clip(tmp_path_factory.mktemp("small") / "clip")
-
-
 @pytest.fixture
-def clip(saved: Path, tmp_path: Path) -> Path:
+def clip(model: Path, tmp_path: Path) -> Path:
     """A copy of the checkpoint that a test may damage."""
-    return Path(shutil.copytree(saved, tmp_path / "clip"))
+    return Path(shutil.copytree(model, tmp_path / "clip"))
 
 
 def refusal(source: str | Path) -> str:
@@ -44,17 +38,17 @@ def refusal(source: str | Path) -> str:
     return message
 
 
-def test_saved_checkpoint_is_described(saved: Path) -> None:
+def test_saved_checkpoint_is_described(model: Path) -> None:
     """Path, dtype, config, tensors and processor files are those that were saved."""
     from transformers import CLIPModel
 
-    observed = open_checkpoint(saved)
-    assert (observed.path, observed.source, observed.revision) == (saved, str(saved), None)
+    observed = open_checkpoint(model)
+    assert (observed.path, observed.source, observed.revision) == (model, str(model), None)
     assert observed.dtype == "float32"
     assert observed.has_tokenizer
     assert observed.has_image_processor
     assert observed.config.vision.num_hidden_layers == 3
-    state = CLIPModel.from_pretrained(saved).state_dict()
+    state = CLIPModel.from_pretrained(model).state_dict()
     shapes = {tuple(tensor.shape) for tensor in state.values()}
     assert {entry.shape for entry in observed.tensors.values()} == shapes
     assert len(observed.tensors) == len(state)
@@ -93,18 +87,18 @@ def test_rounding_is_torchs(dtype: str) -> None:
     np.testing.assert_array_equal(round_values(values, dtype), expected)
 
 
-def test_weights_are_read_only_and_kept(saved: Path) -> None:
+def test_weights_are_read_only_and_kept(model: Path) -> None:
     """Arrays that are shared between callers cannot be changed by one of them."""
-    weights = open_checkpoint(saved).weights("float32")
+    weights = open_checkpoint(model).weights("float32")
     assert weights[TOKEN_EMBEDDING] is weights[TOKEN_EMBEDDING]
     with pytest.raises(ValueError, match="read-only"):
         weights[TOKEN_EMBEDDING][0] = 0
 
 
-def test_unknown_rounding_is_refused(saved: Path) -> None:
+def test_unknown_rounding_is_refused(model: Path) -> None:
     """A dtype that no model runs in is a usage error with the choices."""
     with pytest.raises(UsageError, match="bfloat16, float16, float32"):
-        open_checkpoint(saved).weights("int8")
+        open_checkpoint(model).weights("int8")
 
 
 @pytest.mark.parametrize(
@@ -117,13 +111,13 @@ def test_mixed_dtypes_give_the_widest(clip: Path, rest: str, scale: str, expecte
     assert open_checkpoint(clip).dtype == expected
 
 
-def test_shards_are_read_as_one(saved: Path, tmp_path: Path) -> None:
+def test_shards_are_read_as_one(model: Path, tmp_path: Path) -> None:
     """A sharded checkpoint is the same checkpoint."""
     from transformers import CLIPModel
 
-    CLIPModel.from_pretrained(saved).save_pretrained(tmp_path / "sharded", max_shard_size="60KB")
+    CLIPModel.from_pretrained(model).save_pretrained(tmp_path / "sharded", max_shard_size="60KB")
     assert (tmp_path / "sharded" / "model.safetensors.index.json").is_file()
-    observed, expected = open_checkpoint(tmp_path / "sharded"), open_checkpoint(saved)
+    observed, expected = open_checkpoint(tmp_path / "sharded"), open_checkpoint(model)
     assert observed.fingerprints().weights == expected.fingerprints().weights
 
 
@@ -161,50 +155,50 @@ def test_checkpoints_import_no_torch() -> None:
 class TestPlaces:
     """What can be wrong before any file is read."""
 
-    def test_missing_path_names_the_nearest(self, saved: Path) -> None:
+    def test_missing_path_names_the_nearest(self, model: Path) -> None:
         """A typing error is answered with the name that was meant."""
-        message = refusal(saved.parent / "cilp")
+        message = refusal(model.parent / "cilp")
         assert "there is no such checkpoint" in message
-        assert f"The nearest name is {saved}" in message
+        assert f"The nearest name is {model}" in message
 
     def test_missing_path_without_neighbours(self, tmp_path: Path) -> None:
         """No name is near, or the parent is missing, too: the message says what can be named."""
         assert "hub id" in refusal(tmp_path / "clip")
         assert "hub id" in refusal(str(tmp_path / "no" / "clip"))
 
-    def test_existing_parent_makes_it_a_path(self, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_existing_parent_makes_it_a_path(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A text of the form org/name is no hub id where the directory `org` exists: nothing goes to the network."""
-        monkeypatch.chdir(saved.parent.parent)
-        assert "The nearest name is" in refusal(f"{saved.parent.name}/clpi")
-        assert open_checkpoint(f"{saved.parent.name}/clip").revision is None
+        monkeypatch.chdir(model.parent.parent)
+        assert "The nearest name is" in refusal(f"{model.parent.name}/clpi")
+        assert open_checkpoint(f"{model.parent.name}/clip").revision is None
 
-    def test_path_with_a_revision_sign_wins(self, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_path_with_a_revision_sign_wins(self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """An existing directory named like a hub id with a revision is opened."""
-        shutil.copytree(saved, tmp_path / "org" / "name@v1")
+        shutil.copytree(model, tmp_path / "org" / "name@v1")
         monkeypatch.chdir(tmp_path)
         assert open_checkpoint("org/name@v1").path == tmp_path / "org" / "name@v1"
 
-    def test_file_is_refused(self, saved: Path) -> None:
+    def test_file_is_refused(self, model: Path) -> None:
         """A file is answered with its directory."""
-        message = refusal(saved / "config.json")
+        message = refusal(model / "config.json")
         assert "this is a file" in message
-        assert f"Name its directory, {saved}" in message
+        assert f"Name its directory, {model}" in message
 
     def test_empty_directory_is_refused(self, tmp_path: Path) -> None:
         """An empty directory is called empty."""
         assert f"the directory is empty: {tmp_path}" in refusal(tmp_path)
 
-    def test_directory_above_is_refused(self, saved: Path) -> None:
+    def test_directory_above_is_refused(self, model: Path) -> None:
         """A directory that merely has a checkpoint somewhere below is never answered with that one."""
-        message = refusal(saved.parent)
+        message = refusal(model.parent)
         assert "has no config.json" in message
-        assert str(saved) not in message
+        assert str(model) not in message
 
-    def test_nearest_name_is_a_checkpoint(self, saved: Path, tmp_path: Path) -> None:
+    def test_nearest_name_is_a_checkpoint(self, model: Path, tmp_path: Path) -> None:
         """A name beside it that is no checkpoint is not recommended."""
         (tmp_path / "clip").mkdir()
         assert "The nearest name" not in refusal(tmp_path / "clp")
-        shutil.copy(saved / "config.json", tmp_path / "clip")
+        shutil.copy(model / "config.json", tmp_path / "clip")
         assert f"The nearest name is {tmp_path / 'clip'}" in refusal(tmp_path / "clp")
 
     def test_a_name_longer_than_any_files_is_missing(self, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 from support.raw_safetensors import edit_json
-from support.small_clip import write_small_clip
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.checkpoint.convert import convert
@@ -32,16 +31,10 @@ class Hostile:
         return (os.mkdir, (str(self.mark),))
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint in safetensors, as the installed transformers saves it."""
-    return write_small_clip(tmp_path_factory.mktemp("small") / "clip")
-
-
 @pytest.fixture
-def pickled(saved: Path, tmp_path: Path) -> Path:
+def pickled(model: Path, tmp_path: Path) -> Path:
     """The same checkpoint with its weights only in pytorch_model.bin."""
-    directory = Path(shutil.copytree(saved, tmp_path / "pickled"))
+    directory = Path(shutil.copytree(model, tmp_path / "pickled"))
     save_state(state_of(directory), directory / "pytorch_model.bin")
     (directory / "model.safetensors").unlink()
     return directory
@@ -71,16 +64,16 @@ def refusal(source: Path, out: Path, kind: type[ClipEvalError] = CheckpointError
     return str(caught.value)
 
 
-def test_values_and_files_stay(saved: Path, pickled: Path, tmp_path: Path) -> None:
+def test_values_and_files_stay(model: Path, pickled: Path, tmp_path: Path) -> None:
     """Weights are bit-equal, every text file is the same, and all fingerprints agree."""
-    observed, expected = convert(pickled, tmp_path / "new" / "out"), open_checkpoint(saved)
+    observed, expected = convert(pickled, tmp_path / "new" / "out"), open_checkpoint(model)
     assert observed.path == tmp_path / "new" / "out"
     assert observed.fingerprints() == expected.fingerprints()
     for name, values in expected.weights("float64").items():
         np.testing.assert_array_equal(observed.weights("float64")[name], values)
-    texts = {path.name for path in saved.iterdir()} - {"model.safetensors"}
+    texts = {path.name for path in model.iterdir()} - {"model.safetensors"}
     assert {path.name for path in observed.path.iterdir()} == {*texts, "model.safetensors"}
-    assert all((observed.path / name).read_bytes() == (saved / name).read_bytes() for name in texts)
+    assert all((observed.path / name).read_bytes() == (model / name).read_bytes() for name in texts)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["out"]
 
 
@@ -94,21 +87,21 @@ def test_library_loads_the_result(pickled: Path, tmp_path: Path) -> None:
     assert not report["unexpected_keys"]
 
 
-def test_dtype_stays(saved: Path, pickled: Path, tmp_path: Path) -> None:
+def test_dtype_stays(model: Path, pickled: Path, tmp_path: Path) -> None:
     """Weights in half precision stay in half precision; an empty directory made beforehand is used."""
     import torch
 
     (tmp_path / "out").mkdir()
-    halved = {name: tensor.to(torch.bfloat16) for name, tensor in state_of(saved).items()}
+    halved = {name: tensor.to(torch.bfloat16) for name, tensor in state_of(model).items()}
     save_state(halved, pickled / "pytorch_model.bin")
     observed = convert(pickled, tmp_path / "out")
     assert observed.dtype == "bfloat16"
-    assert observed.digests("bfloat16") == open_checkpoint(saved).digests("bfloat16")
+    assert observed.digests("bfloat16") == open_checkpoint(model).digests("bfloat16")
 
 
-def test_shared_and_strided_tensors_are_written_whole(saved: Path, pickled: Path, tmp_path: Path) -> None:
+def test_shared_and_strided_tensors_are_written_whole(model: Path, pickled: Path, tmp_path: Path) -> None:
     """Tensors that share memory, or lie in it transposed or as parts, arrive with their own values."""
-    state = state_of(saved)
+    state = state_of(model)
     for name in ("text_model.final_layer_norm.weight", "text_model.final_layer_norm.bias"):
         state[name] = state["text_model.encoder.layers.0.layer_norm1.weight"]
     fused = state["text_projection.weight"].repeat(2, 1)
@@ -120,22 +113,22 @@ def test_shared_and_strided_tensors_are_written_whole(saved: Path, pickled: Path
         np.testing.assert_array_equal(observed[name], tensor.double().numpy())
 
 
-def test_old_format_is_read(saved: Path, pickled: Path, tmp_path: Path) -> None:
+def test_old_format_is_read(model: Path, pickled: Path, tmp_path: Path) -> None:
     """Files from before torch 1.6 are no zip archives."""
-    save_state(state_of(saved), pickled / "pytorch_model.bin", _use_new_zipfile_serialization=False)
-    assert convert(pickled, tmp_path / "out").fingerprints() == open_checkpoint(saved).fingerprints()
+    save_state(state_of(model), pickled / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    assert convert(pickled, tmp_path / "out").fingerprints() == open_checkpoint(model).fingerprints()
 
 
-def test_shards_become_one_file(saved: Path, pickled: Path, tmp_path: Path) -> None:
+def test_shards_become_one_file(model: Path, pickled: Path, tmp_path: Path) -> None:
     """A sharded pickle with its index is converted whole."""
-    state = state_of(saved)
+    state = state_of(model)
     (pickled / "pytorch_model.bin").unlink()
     places = {name: f"pytorch_model-0000{1 + index % 2}-of-00002.bin" for index, name in enumerate(state)}
     for shard in set(places.values()):
         save_state({name: state[name] for name in state if places[name] == shard}, pickled / shard)
     index_file = pickled / "pytorch_model.bin.index.json"
     index_file.write_text(json.dumps({"metadata": {}, "weight_map": places}), encoding="utf-8")
-    assert convert(pickled, tmp_path / "out").fingerprints() == open_checkpoint(saved).fingerprints()
+    assert convert(pickled, tmp_path / "out").fingerprints() == open_checkpoint(model).fingerprints()
     (pickled / "pytorch_model-00001-of-00002.bin").unlink()
     assert "the shard pytorch_model-00001-of-00002.bin is missing" in refusal(pickled, tmp_path / "again")
 
@@ -213,9 +206,9 @@ def test_weights_that_disagree_are_refused(pickled: Path, tmp_path: Path) -> Non
     assert str(pickled / "pytorch_model.bin") in message
 
 
-def test_source_without_pickles_is_refused(saved: Path, pickled: Path, tmp_path: Path) -> None:
+def test_source_without_pickles_is_refused(model: Path, pickled: Path, tmp_path: Path) -> None:
     """Nothing to convert, no such directory, no config: each is said."""
-    assert "in safetensors already" in refusal(saved, tmp_path / "out")
+    assert "in safetensors already" in refusal(model, tmp_path / "out")
     assert f"The nearest name is {pickled}" in refusal(tmp_path / "pikled", tmp_path / "out")
     (pickled / "pytorch_model.bin").unlink()
     assert "has no pytorch_model.bin" in refusal(pickled, tmp_path / "out")

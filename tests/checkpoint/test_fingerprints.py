@@ -18,16 +18,10 @@ from clip_eval.checkpoint.fingerprints import has_image_processor, image_process
 from clip_eval.errors import CheckpointError
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint as the installed transformers saves it; tests copy it before they change it."""
-    return write_small_clip(tmp_path_factory.mktemp("small") / "clip")
-
-
 @pytest.fixture
-def clip(saved: Path, tmp_path: Path) -> Path:
+def clip(model: Path, tmp_path: Path) -> Path:
     """A copy of the checkpoint that a test may change."""
-    return Path(shutil.copytree(saved, tmp_path / "clip"))
+    return Path(shutil.copytree(model, tmp_path / "clip"))
 
 
 def copied(clip: Path, change: Callable[[Path], object]) -> Checkpoint:
@@ -40,23 +34,23 @@ def copied(clip: Path, change: Callable[[Path], object]) -> Checkpoint:
 class TestFingerprints:
     """What changes a fingerprint, and what does not."""
 
-    def test_saving_again_changes_nothing(self, saved: Path, tmp_path: Path) -> None:
+    def test_saving_again_changes_nothing(self, model: Path, tmp_path: Path) -> None:
         """The same model and processor loaded and saved by the installed transformers have equal fingerprints."""
         from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
 
-        CLIPModel.from_pretrained(saved).save_pretrained(tmp_path)
-        CLIPTokenizerFast.from_pretrained(saved).save_pretrained(tmp_path)
-        CLIPImageProcessor.from_pretrained(saved).save_pretrained(tmp_path)
-        observed, expected = open_checkpoint(tmp_path).fingerprints(), open_checkpoint(saved).fingerprints()
+        CLIPModel.from_pretrained(model).save_pretrained(tmp_path)
+        CLIPTokenizerFast.from_pretrained(model).save_pretrained(tmp_path)
+        CLIPImageProcessor.from_pretrained(model).save_pretrained(tmp_path)
+        observed, expected = open_checkpoint(tmp_path).fingerprints(), open_checkpoint(model).fingerprints()
         assert observed == expected
         assert None not in (expected.tokenizer, expected.image_processor)
 
-    def test_releases_agree(self, saved: Path) -> None:
+    def test_releases_agree(self, model: Path) -> None:
         """The installed transformers' files give the values that were measured with 4.57.6 and with 5.23.0.
 
         Packs keep these digests: who changes their definition must see it here.
         """
-        observed = open_checkpoint(saved).fingerprints()
+        observed = open_checkpoint(model).fingerprints()
         assert observed.config == "efc6ed63a0fb8c9e464800730d8bc52b1c06f00d73b5fa93524d935cf2525243"
         assert observed.tokenizer == "4ffa70b056e91022e78011aa8f096a1aaf42a14ff30be5c69319766a98901986"
         assert observed.image_processor == "73d21a247dbcc8ec7c0f579905fca56b1c22204a68d245b090696f4f92439069"

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from support.hub_server import Hub, Repository, serving
-from support.small_clip import write_small_clip
 
 from clip_eval.checkpoint.hub import HubId, parse_hub_id
 
@@ -72,10 +71,9 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def files(model: Path) -> dict[str, bytes]:
     """The files of a small checkpoint."""
-    directory = write_small_clip(tmp_path_factory.mktemp("small") / "clip")
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+    return {path.name: path.read_bytes() for path in model.iterdir()}
 
 
 @pytest.fixture

@@ -380,11 +380,11 @@ def test_sizes_cost_nothing_before_they_are_seen(field: str, tmp_path: Path) -> 
     tower = section.partition("_")[0]
     last = f"{tower}_model.encoder.layers.{10**9 - 1}.mlp.fc1.bias"
     renamed(lambda stored: last if stored == f"{tower}_model.encoder.layers.3.mlp.fc1.bias" else stored)(home)
-    before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     assert f"{field} is 1000000000" in message(home)
     with pytest.raises(CheckpointError, match="num_hidden_layers is 1000000000, more than"):
         expected_tensors(ClipConfig(TextConfig(num_hidden_layers=10**9), VisionConfig()))
-    assert time.monotonic() - begin < 5
+    assert time.process_time() - begin < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 

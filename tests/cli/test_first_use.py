@@ -10,26 +10,16 @@ from pathlib import Path
 
 import click
 import pytest
-from support.commands import Run, assert_refused, nothing_starts, running
-from support.small_clip import write_small_clip
+from support.commands import Run, assert_refused
 
 from clip_eval.cli.main import cli
 from clip_eval.run.declared_checks import declared_checks
 
-run = pytest.fixture(running)
-nothing_runs = pytest.fixture(nothing_starts)
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint, to copy."""
-    return write_small_clip(tmp_path_factory.mktemp("first") / "clip", processor=False)
-
 
 @pytest.fixture
-def checkpoint(saved: Path, tmp_path: Path) -> Path:
+def checkpoint(bare_model: Path, tmp_path: Path) -> Path:
     """A small checkpoint in a directory of its own."""
-    return Path(shutil.copytree(saved, tmp_path / "my-clip"))
+    return Path(shutil.copytree(bare_model, tmp_path / "my-clip"))
 
 
 @pytest.mark.parametrize(

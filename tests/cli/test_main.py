@@ -12,28 +12,19 @@ from pathlib import Path
 
 import click
 import pytest
-from support.commands import Ended, Run, assert_refused, running
-from support.small_clip import write_small_clip
+from support.commands import Ended, Run, assert_refused
 
 from clip_eval import __version__
 from clip_eval.cli.main import cli
 from clip_eval.run.declared_checks import declared_checks
 
-run = pytest.fixture(running)
-
 COMMANDS = sorted(cli.commands)
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint, to copy."""
-    return write_small_clip(tmp_path_factory.mktemp("cli") / "clip", processor=False)
-
-
 @pytest.fixture
-def checkpoint(saved: Path, tmp_path: Path) -> Path:
+def checkpoint(bare_model: Path, tmp_path: Path) -> Path:
     """A small checkpoint, to spoil."""
-    return Path(shutil.copytree(saved, tmp_path / "my-clip"))
+    return Path(shutil.copytree(bare_model, tmp_path / "my-clip"))
 
 
 def spoilt_config(checkpoint: Path, change: Callable[[dict[str, dict[str, object]]], object]) -> Path:

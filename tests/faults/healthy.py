@@ -46,49 +46,40 @@ class Variant:
     whole: bool = True
 
 
-def saved_again(directory: Path) -> None:
-    """Every file written anew by the installed release."""
-    _save(directory)
-
-
 def stored_in_bfloat16(directory: Path) -> None:
     """Weights stored, and by default run, in bfloat16."""
     _save(directory, dtype="bfloat16")
 
 
+def saved_again(directory: Path) -> None:
+    """Every file written anew by the installed release, weights in one file."""
+    _save(directory)
+
+
 def in_shards(directory: Path) -> None:
-    """Weights in several files with an index."""
+    """The same, weights in several files with an index."""
     _save(directory, max_shard_size="400KB")
 
 
 def with_position_ids(directory: Path) -> None:
     """Buffers that releases before 4.31 wrote into the file."""
-    import torch
-
-    def add(tensors: dict[str, Any]) -> None:
-        tensors["text_model.embeddings.position_ids"] = torch.arange(77)[None]
-        tensors["vision_model.embeddings.position_ids"] = torch.arange(17)[None]
-
-    _copy(directory, add)
+    _copy(directory, _add_position_ids)
 
 
 def outlier_channels(directory: Path) -> None:
     """A few channels of the residual stream, 50 times as large."""
-
-    def plant(tensors: dict[str, Any]) -> None:
-        for name, place in OUTLIERS.items():
-            tensors[name][place] *= 50
-
-    _copy(directory, plant)
+    _copy(directory, _plant_outliers)
 
 
 def scale_of_a_hundred(directory: Path) -> None:
     """The largest logit_scale that CLIP is trained with, ln 100."""
+    _copy(directory, _scale)
 
-    def scale(tensors: dict[str, Any]) -> None:
-        tensors["logit_scale"].fill_(4.6052)
 
-    _copy(directory, scale)
+def old_and_extreme(directory: Path) -> None:
+    """All at once: old buffers and the legacy end token, outlier channels and the largest logit_scale."""
+    _copy(directory, _add_position_ids, _plant_outliers, _scale)
+    make_legacy(directory)
 
 
 def legacy_end_token(directory: Path) -> None:
@@ -153,18 +144,15 @@ def many_heads(directory: Path) -> None:
 
 
 def few_heads(directory: Path) -> None:
-    """Narrow towers with a single head, odd sizes and a single patch; the projection is as wide as the text tower."""
+    """Narrow towers with a single head, exact GELU, odd sizes and a single patch; the projection is as wide as the text
+    tower.
+    """
+    one = {"num_attention_heads": 1, "num_hidden_layers": 1, "hidden_act": "gelu"}
     write_small_clip(
         directory,
         seed=3,
-        text_config={"hidden_size": 24, "num_attention_heads": 1, "num_hidden_layers": 1, "max_position_embeddings": 9},
-        vision_config={
-            "hidden_size": 20,
-            "num_attention_heads": 1,
-            "num_hidden_layers": 1,
-            "image_size": 15,
-            "patch_size": 15,
-        },
+        text_config={"hidden_size": 24, "max_position_embeddings": 9, **one},
+        vision_config={"hidden_size": 20, "image_size": 15, "patch_size": 15, **one},
     )
 
 
@@ -176,23 +164,24 @@ def without_processor(directory: Path) -> None:
 
 
 VARIANTS = (
-    Variant(id="saved_again", make=saved_again),
+    Variant(id="saved_again", make=saved_again, slow=True),
     Variant(id="stored_in_bfloat16", make=stored_in_bfloat16),
     Variant(id="stored_in_bfloat16_run_in_float32", make=stored_in_bfloat16, options=FLOAT32, slow=True),
     Variant(id="in_shards", make=in_shards),
-    Variant(id="with_position_ids", make=with_position_ids),
-    Variant(id="outlier_channels", make=outlier_channels),
+    Variant(id="with_position_ids", make=with_position_ids, slow=True),
+    Variant(id="outlier_channels", make=outlier_channels, slow=True),
     Variant(id="outlier_channels_in_bfloat16", make=outlier_channels, options=BFLOAT16, slow=True),
     Variant(
         id="outlier_channels_in_float16", make=outlier_channels, options=(*FLOAT16, "--clip-attn", "eager"), slow=True
     ),
-    Variant(id="scale_of_a_hundred", make=scale_of_a_hundred),
+    Variant(id="scale_of_a_hundred", make=scale_of_a_hundred, slow=True),
     Variant(id="scale_of_a_hundred_in_bfloat16", make=scale_of_a_hundred, options=BFLOAT16, slow=True),
-    Variant(id="legacy_end_token", make=legacy_end_token),
+    Variant(id="old_and_extreme", make=old_and_extreme, options=("--clip-attn", "eager")),
+    Variant(id="legacy_end_token", make=legacy_end_token, slow=True),
     Variant(id="two_end_tokens", make=two_end_tokens, slow=True),
     Variant(id="towers_that_compute_otherwise", make=towers_that_compute_otherwise, slow=True),
     Variant(id="image_between_patches", make=image_between_patches, slow=True),
-    Variant(id="gelu", make=gelu),
+    Variant(id="gelu", make=gelu, slow=True),
     Variant(id="gelu_in_float16", make=gelu, options=FLOAT16),
     Variant(id="many_heads", make=many_heads),
     Variant(id="many_heads_in_bfloat16", make=many_heads, options=BFLOAT16, slow=True),
@@ -210,6 +199,23 @@ def _save(directory: Path, *, dtype: str = "float32", **options: Any) -> None:
     AutoProcessor.from_pretrained(CHECKPOINT).save_pretrained(directory)
 
 
-def _copy(directory: Path, change: Callable[[dict[str, Any]], None]) -> None:
+def _copy(directory: Path, *changes: Callable[[dict[str, Any]], None]) -> None:
     shutil.copytree(CHECKPOINT, directory)
-    edit_tensors(directory, change)
+    for change in changes:
+        edit_tensors(directory, change)
+
+
+def _add_position_ids(tensors: dict[str, Any]) -> None:
+    import torch
+
+    tensors["text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    tensors["vision_model.embeddings.position_ids"] = torch.arange(17)[None]
+
+
+def _plant_outliers(tensors: dict[str, Any]) -> None:
+    for name, place in OUTLIERS.items():
+        tensors[name][place] *= 50
+
+
+def _scale(tensors: dict[str, Any]) -> None:
+    tensors["logit_scale"].fill_(4.6052)

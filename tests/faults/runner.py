@@ -24,7 +24,7 @@ from clip_eval.verdict.run_record import RunRecord
 __all__ = ["Run", "Runner"]
 
 _PLACE = ("-c", str(SUITE / "gate.ini"), "--rootdir", str(SUITE.parent.parent))
-_HERMETIC = (*_PLACE, "--noconftest", "--import-mode=importlib", "-s")
+_HERMETIC = (*_PLACE, "--noconftest", "--import-mode=importlib", "-s", "--tb=line")
 _NEEDED = ("clip_eval.plugin", "pytest_benchmark.plugin")
 # These plugins take a third of a run's time and have no part in its verdict.
 _SPARED = ("cacheprovider", "logging", "unraisableexception", "threadexception")
@@ -48,7 +48,7 @@ class Runner:
         self,
         checkpoint: Path,
         *options: str,
-        chapters: Iterable[str] = (),
+        parts: Iterable[str] = (),
         during: Callable[[pytest.MonkeyPatch], None] | None = None,
     ) -> Run:
         """Run the suite on a checkpoint.
@@ -56,7 +56,7 @@ class Runner:
         Args:
             checkpoint: a checkpoint directory.
             options: further pytest options.
-            chapters: the chapters to run, as in the ids of checks; none for all.
+            parts: ids of the checks to run, or chapters, as in those ids; none for the whole suite.
             during: patches what it likes before the run; put back after it.
 
         Raises:
@@ -72,7 +72,7 @@ class Runner:
                 _settle()
                 during(patch)
             with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-                code = pytest.main(_arguments(checkpoint, options, chapters), plugins=[keeper])
+                code = pytest.main(_arguments(checkpoint, options, parts), plugins=[keeper])
         if keeper.record is None:
             raise RuntimeError(f"the suite ended with {code} and left no record:\n{output.getvalue()[-3000:]}")
         return Run(keeper.record, int(code))
@@ -84,11 +84,18 @@ def _settle() -> None:
     importlib.import_module("transformers.models.auto.processing_auto")
 
 
-def _arguments(checkpoint: Path, options: tuple[str, ...], chapters: Iterable[str]) -> list[str]:
-    files = [str(path) for name in sorted(chapters) for path in SUITE.rglob(f"test_{name}.py")] or [str(SUITE)]
+def _arguments(checkpoint: Path, options: tuple[str, ...], parts: Iterable[str]) -> list[str]:
+    tests = [_node(part) for part in sorted(parts)] or [str(SUITE)]
     plugins = [*(("-p", name) for name in _NEEDED), *(("-p", f"no:{name}") for name in _SPARED)]
     asked = ("--clip-no-throughput", "--clip-model", str(checkpoint), *options)
-    return [*files, *_HERMETIC, *(part for pair in plugins for part in pair), *asked]
+    return [*tests, *_HERMETIC, *(part for pair in plugins for part in pair), *asked]
+
+
+def _node(part: str) -> str:
+    """The node id of a check, or the file of a chapter."""
+    chapter, _, name = part.partition(".")
+    (file,) = SUITE.rglob(f"test_{chapter}.py")
+    return f"{file}::test_{name}" if name else str(file)
 
 
 @dataclass(slots=True)

@@ -29,13 +29,13 @@ class Sighting:
         fault: what was wrong.
         record: the run's record.
         exit_code: what the run ended with.
-        chapters: the chapters of the suite that were run.
+        parts: the checks that were run, or the chapters.
     """
 
     fault: Fault
     record: RunRecord
     exit_code: int
-    chapters: frozenset[str]
+    parts: frozenset[str]
 
     @property
     def failed(self) -> Mapping[str, tuple[CheckResult, ...]]:
@@ -85,13 +85,23 @@ class Watch:
     runner: Runner = field(default_factory=Runner)
     _sightings: dict[tuple[str, frozenset[str]], Sighting] = field(default_factory=dict, repr=False)
 
-    def sight(self, fault: Fault, chapters: frozenset[str] | None = None) -> Sighting:
-        """Run the suite under a fault: those chapters of it, which by default are those that must see it."""
-        key = (fault.id, fault.chapters if chapters is None else chapters)
+    def sight(self, fault: Fault, chapters: frozenset[str] = frozenset()) -> Sighting:
+        """Run the suite under a fault: those chapters, or the checks that must see it.
+
+        What a fault keeps from one call for the next can take the calls of other checks to be seen: where a check by
+        itself is blind, the whole chapters of those checks are run.
+        """
+        if chapters:
+            return self._sighted(fault, chapters)
+        alone = self._sighted(fault, frozenset(fault.seen_by))
+        return self._sighted(fault, fault.chapters) if alone.blind else alone
+
+    def _sighted(self, fault: Fault, parts: frozenset[str]) -> Sighting:
+        key = (fault.id, parts)
         if key not in self._sightings:
             options = (*fault.options, *(("--clip-baseline", str(self.pack())) if fault.baseline else ()))
-            run = self.runner.run(self.checkpoint(fault), *options, chapters=key[1], during=fault.patch)
-            self._sightings[key] = Sighting(fault, run.record, run.exit_code, key[1])
+            run = self.runner.run(self.checkpoint(fault), *options, parts=parts, during=fault.patch)
+            self._sightings[key] = Sighting(fault, run.record, run.exit_code, parts)
         return self._sightings[key]
 
     def checkpoint(self, fault: Fault) -> Path:

@@ -26,11 +26,11 @@ import subprocess, sys, time
 from clip_eval.files.folder_lock import owned
 with owned(sys.argv[1]) as lease:
     if len(sys.argv) > 2:  # a child that inherits the lock and outlives its parent
-        subprocess.Popen([sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(60)"],
+        subprocess.Popen([sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(600)"],
                          pass_fds=lease.descriptors)
     else:
         print("ready", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -82,7 +82,7 @@ def test_a_child_that_outlives_its_parent_still_owns_the_folder(tmp_path: Path) 
         with pytest.raises(OutputError, match="another run"), owned(tmp_path):
             pass
         os.killpg(process.pid, signal.SIGKILL)
-        with owned(tmp_path, patience_s=10):
+        with owned(tmp_path, patience_s=600):
             pass
 
 
@@ -135,7 +135,7 @@ def test_one_of_many_gets_it(tmp_path: Path) -> None:
 
     def take() -> None:
         for _ in range(20):
-            with owned(tmp_path / "packs" / "clip" / "out", patience_s=30):
+            with owned(tmp_path / "packs" / "clip" / "out", patience_s=600):
                 inside.append(1)
                 most.append(len(inside))
                 inside.pop()

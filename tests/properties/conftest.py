@@ -12,12 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Derandomised, so that a failure on one machine is a failure on all. No deadline: one example may meet a busy machine.
-_COMMON = settings(derandomize=True, deadline=None, database=None, print_blob=True)
-
-settings.register_profile("quick", _COMMON, max_examples=200)
-settings.register_profile("ci", _COMMON, max_examples=2_000)
-settings.register_profile("thorough", _COMMON, max_examples=100_000)
+settings.register_profile("ci", settings.default, max_examples=2_000)
+settings.register_profile("thorough", settings.default, max_examples=100_000)
 settings.load_profile(os.environ.get("CLIP_EVAL_PROPERTIES", "quick"))
 
 

@@ -12,15 +12,12 @@ import pytest
 from support.packs import (
     Run,
     changed_config,
-    changed_copy,
     changed_model,
     next_float,
-    record_small,
     reseal,
     session_on,
     surface_file,
 )
-from support.small_clip import write_small_clip
 
 from clip_eval.baseline import Environment, open_pack
 from clip_eval.errors import CheckpointError, OutputError, PackError, UsageError
@@ -34,32 +31,6 @@ from clip_eval.subject.environment import provenance
 from clip_eval.suite.release import test_baseline as suite
 from clip_eval.verdict.decide import Asked, decide
 from clip_eval.verdict.run_record import CheckResult, RunRecord, SurfaceChange, dump
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint with a processor."""
-    return write_small_clip(tmp_path_factory.mktemp("model") / "clip")
-
-
-@pytest.fixture(scope="module")
-def pack_path(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its pack, recorded without the gate; tests that change it take a copy."""
-    directory = tmp_path_factory.mktemp("packs") / "clip"
-    record_small(model, directory)
-    return directory
-
-
-@pytest.fixture
-def damaged(pack_path: Path, tmp_path: Path) -> Path:
-    """A copy of the pack, to be damaged."""
-    return changed_copy(pack_path, tmp_path / "pack")
-
-
-@pytest.fixture(scope="module")
-def session(model: Path, pack_path: Path) -> Session:
-    """The checkpoint against its own pack."""
-    return session_on(model, pack=pack_path)
 
 
 def gate_that(
@@ -243,6 +214,15 @@ def test_a_gate_that_judges_nothing_records_nothing(
     assert not (tmp_path / "pack").exists()
 
 
+def test_another_environment_for_real(model: Path, damaged: Path) -> None:
+    """A real gate of a child process under sdpa, against a pack that knows eager, is excused its surface alone."""
+    found = record(Settings(model=str(model), attention="sdpa"), add_to=damaged)
+    assert found.exit_code == 0
+    assert "output_attentions=True" in found.message
+    assert {environment.attention for environment in open_pack(damaged).environments} == {"eager", "sdpa"}
+
+
+@pytest.mark.slow
 def test_two_environments_for_real(model: Path, tmp_path: Path) -> None:
     """The whole way, gates in child processes: record under eager, approve sdpa; each then has its own surface."""
     pack = tmp_path / "pack"

@@ -1,4 +1,4 @@
-"""The hermetic gate: a hostile working directory changes nothing, and a child that dies is never a pass."""
+"""The hermetic gate: what the child is started with, and that a child that dies is never a pass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.gating import Ended, gate, outcomes, plain_gate, run_record, smallest_clip
+from support.gating import Ended, gate, run_record
 
 from clip_eval.errors import CheckpointError, OutputError, ProcessError, UsageError
 from clip_eval.files.folder_lock import owned
@@ -23,126 +23,24 @@ from clip_eval.run import hermetic_pytest as hermetic
 from clip_eval.run.hermetic_pytest import run_gate
 from clip_eval.run.settings import REPORTS, Settings
 
-HOSTILE_MODULES = ("torch.py", "numpy.py", "transformers.py", "pytest.py", "sitecustomize.py", "clip_eval/__init__.py")
-HOSTILE_FILES = {
-    "pytest.ini": """
-        [pytest]
-        addopts = -k nothing --maxfail=1 -x --no-such-option
-        python_functions = nope
-        python_files = nope.py
-        testpaths = nowhere
-    """,
-    "pyproject.toml": """
-        [tool.pytest.ini_options]
-        addopts = "-k nothing"
-        python_functions = "nope"
-    """,
-    "tox.ini": "[pytest]\naddopts = -k nothing\n",
-    "setup.cfg": "[tool:pytest]\naddopts = -k nothing\n",
-    "conftest.py": """
-        raise RuntimeError("hostile conftest")
 
-        def pytest_collection_modifyitems(items):
-            items[:] = []
-    """,
-    "hostile_plugin.py": """
-        def pytest_collection_modifyitems(items):
-            items[:] = []
-    """,
-    **dict.fromkeys(HOSTILE_MODULES, 'raise RuntimeError("hostile module")'),
-}
-HOSTILE_ENVIRONMENT = {
-    "PYTEST_ADDOPTS": "-k nothing --no-such-option",
-    "PYTEST_PLUGINS": "hostile_plugin",
-    "PYTEST_THEME": "no-such-theme",
-    "PYTEST_THEME_MODE": "no-such-mode",
-    "PYTHONWARNINGS": "error",
-    "PYTHONOPTIMIZE": "2",
-    "COLUMNS": "80",
-}
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The session's directory for tests."""
-    return tmp_path_factory.getbasetemp()
-
-
-@pytest.fixture(scope="module")
-def checkpoint(base: Path) -> Path:
-    """A checkpoint with one layer a tower."""
-    return smallest_clip(base)
-
-
-@pytest.fixture(scope="module")
-def hostile(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
-    """The gate of the same checkpoint from a hostile directory with a hostile environment, by relative paths."""
-    directory = tmp_path_factory.mktemp("hostile")
-    for name, text in HOSTILE_FILES.items():
-        (directory / name).parent.mkdir(exist_ok=True)
-        (directory / name).write_text(textwrap.dedent(text), encoding="utf-8")
-    shutil.copytree(smallest_clip(base), directory / "my-clip")
-    return gate("my-clip", "--no-throughput", cwd=directory, reports=Path("out"), environment=HOSTILE_ENVIRONMENT)
-
-
-def test_a_healthy_checkpoint_passes(base: Path) -> None:
-    """From an empty directory the gate of a healthy checkpoint passes and writes every report, and nothing else."""
-    plain = plain_gate(base)
-    assert plain.code == 0, plain.out + plain.err
-    assert run_record(plain.reports)["verdict"] == "pass"
-    assert sorted(path.name for path in plain.reports.iterdir()) == sorted(REPORTS)
-    assert list((base / "empty").iterdir()) == []
-
-
-def test_a_hostile_directory_changes_nothing(base: Path, hostile: Ended) -> None:
-    """The same checks come to the same outcomes, verdict and exit code, whatever lies in the working directory."""
-    plain = plain_gate(base)
-    assert hostile.code == plain.code, hostile.out + hostile.err
-    assert outcomes(hostile.reports) == outcomes(plain.reports)
-    assert run_record(hostile.reports)["headline"] == run_record(plain.reports)["headline"]
-
-
-def test_a_hostile_directory_gets_reports_and_nothing_else(hostile: Ended) -> None:
-    """The gate leaves its reports where they were asked for, no caches and no files beside them."""
-    directory = hostile.reports.parent
-    found = {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
-    allowed = {*HOSTILE_FILES, *(f"out/{name}" for name in REPORTS)}
-    assert {name for name in found - allowed if not name.startswith("my-clip/")} == set()
-
-
-def test_a_relative_checkpoint_is_recorded_whole(hostile: Ended) -> None:
-    """The record names the checkpoint and the rerun of a relative path by an absolute one: it is read elsewhere."""
-    record = run_record(hostile.reports)
-    assert record["candidate"]["source"] == str(hostile.reports.parent / "my-clip")
-
-
-def test_the_output_fits_a_terminal(hostile: Ended) -> None:
-    """What the gate prints fits 80 columns, but for paths, and ends with the verdict and where the reports are."""
-    progress = hostile.err.splitlines()
-    assert progress[0].endswith(" checks of my-clip")
-    assert all(line.startswith("clip-eval: ") and len(line) <= 80 for line in progress)
-    assert len(progress) <= 2 + run_record(hostile.reports)["duration_s"] / 20, "a log stays readable"
-    long = [line for line in hostile.out.splitlines() if len(line) > 80 and not line.startswith("reports: ")]
-    assert all(len(line.split()) == 1 for line in long), "only an id that is to be copied stays whole"
-    assert "pass: contract" in hostile.out
-    assert f"reports: {hostile.reports / 'report.html'}" in hostile.out
-
-
-def test_a_selection_is_inconclusive(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_selection_is_inconclusive(smallest: Path, tmp_path: Path) -> None:
     """-k leaves checks undone, so the run cannot pass: the exit code is 10 and every other check was not run. An id
     selects its check.
     """
     chosen = "baseline.acceptances_are_in_force"
-    ended = gate(checkpoint, "-k", chosen, "--no-throughput", cwd=tmp_path, reports=Path("out"))
+    ended = gate(smallest, "-k", chosen, "--no-throughput", cwd=tmp_path, reports=Path("out"))
     assert ended.code == 10, ended.out + ended.err
     record = run_record(ended.reports)
     assert record["verdict"] == "inconclusive"
     (ran,) = [check for check in record["checks"] if check["outcome"] != "not_run"]
     assert (ran["id"], ran["outcome"]) == (chosen, "not_applicable")
     assert {check["reason"] for check in record["checks"] if check is not ran} == {"deselected"}
+    assert sorted(path.name for path in ended.reports.iterdir()) == sorted(REPORTS)
+    assert list(tmp_path.iterdir()) == [ended.reports], "and nothing else is written"
 
 
-def test_a_source_tree_gates_with_its_own_code(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_source_tree_gates_with_its_own_code(smallest: Path, tmp_path: Path) -> None:
     """`python -m clip_eval` in a source tree runs that tree's suite in the child too, whatever is installed."""
     tree = Path(shutil.copytree(hermetic.SUITE.parent, tmp_path / "tree" / "clip_eval"))
     (tree / "version.py").write_text('__version__ = "0.0.tree"\n', encoding="utf-8")
@@ -151,7 +49,7 @@ def test_a_source_tree_gates_with_its_own_code(checkpoint: Path, tmp_path: Path)
         "-m",
         "clip_eval",
         "gate",
-        str(checkpoint),
+        str(smallest),
         "--out",
         str(tmp_path / "out"),
         "-k",
@@ -173,12 +71,12 @@ def child(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 @pytest.fixture
-def settings(checkpoint: Path, tmp_path: Path) -> Settings:
+def settings(smallest: Path, tmp_path: Path) -> Settings:
     """A gate whose reports go to a directory that holds those of an earlier, passing run."""
     (tmp_path / "out").mkdir()
     for name in REPORTS:
         (tmp_path / "out" / name).write_text("pass", encoding="utf-8")
-    return Settings(model=str(checkpoint), out=tmp_path / "out")
+    return Settings(model=str(smallest), out=tmp_path / "out")
 
 
 @pytest.mark.parametrize("number", ["SIGKILL", "SIGSEGV", "SIGTERM"])
@@ -309,23 +207,23 @@ def interrupted(*_):
     sys.exit(2)
 signal.signal(signal.SIGINT, interrupted)
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 DIES = """
 import time
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX systems do")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("program", [WRITES, DIES], ids=["writes", "dies"])
-def test_an_interrupted_gate_ends_with_2(checkpoint: Path, tmp_path: Path, program: str, number: int) -> None:
+def test_an_interrupted_gate_ends_with_2(smallest: Path, tmp_path: Path, program: str, number: int) -> None:
     """Ctrl-C, and a request to stop, reach the child once; it writes what there is, and the exit code is 2."""
     (tmp_path / "child.py").write_text(f"OUT = {str(tmp_path / 'out')!r}\n{program}", encoding="utf-8")
     (tmp_path / "out").mkdir()
-    arguments = ["gate", str(checkpoint), "--out", str(tmp_path / "out")]
+    arguments = ["gate", str(smallest), "--out", str(tmp_path / "out")]
     with subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, *arguments],
         cwd=tmp_path,
@@ -336,7 +234,7 @@ def test_an_interrupted_gate_ends_with_2(checkpoint: Path, tmp_path: Path, progr
         assert parent.stdout is not None
         assert parent.stdout.readline() == "ready\n"
         parent.send_signal(number)
-        _, errors = parent.communicate(timeout=60)
+        _, errors = parent.communicate(timeout=600)
     assert parent.returncode == 2
     assert "Traceback" not in errors
     assert (tmp_path / "out" / "run.json").exists() is (program is WRITES)
@@ -356,7 +254,7 @@ def test_a_gate_runs_in_a_thread(settings: Settings, child: Callable[[str], None
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(run_gate(settings)))
     thread.start()
-    thread.join(timeout=60)
+    thread.join()
     assert codes == [5]
 
 
@@ -427,7 +325,7 @@ def pytest_runtest_setup(item):
 
 
 @pytest.fixture(scope="module")
-def planted(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+def planted(smallest: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """The gate where logits per text are 1 % too large, run for both cases of one check, in 80 columns."""
     directory = tmp_path_factory.mktemp("planted")
     (directory / "planted.py").write_text(PLANTED, encoding="utf-8")
@@ -438,7 +336,7 @@ def planted(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended
         hermetic._command = lambda *given: [*command(*given), "-p", "planted"]
         main()
     """)
-    arguments = ["gate", str(checkpoint), "--out", "out", "--no-throughput", "-k", "logits_follow_from_embeddings"]
+    arguments = ["gate", str(smallest), "--out", "out", "--no-throughput", "-k", "logits_follow_from_embeddings"]
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments],
         cwd=directory,
@@ -450,13 +348,13 @@ def planted(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended
     return Ended(done.returncode, done.stdout, done.stderr, directory / "out")
 
 
-def test_a_failure_speaks_in_five_lines(planted: Ended, checkpoint: Path) -> None:
+def test_a_failure_speaks_in_five_lines(planted: Ended, smallest: Path) -> None:
     """A mismatch prints promise, worst element, error against bound, where it diverges and how to rerun it, in 80
     columns, instead of a traceback.
     """
     assert planted.code == 1, planted.out + planted.err
     lines = planted.out.splitlines()
-    assert all(len(line) <= 80 or str(checkpoint) in line or line.startswith("reports: ") for line in lines)
+    assert all(len(line) <= 80 or str(smallest) in line or line.startswith("reports: ") for line in lines)
     assert "Traceback" not in planted.out
     starts = [lines.index(next(line for line in lines if line.startswith(label))) for label in
               ("promise   ", "worst     ", "error     ", "diverges  ", "rerun     ")]  # fmt: skip

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.small_clip import write_small_clip
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.families.registry import ENTRY_POINTS
@@ -22,10 +21,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:The following named arguments:Us
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+def clip(bare_model: Path) -> Clip:
     """Observations of a small checkpoint."""
-    directory = write_small_clip(tmp_path_factory.mktemp("entry") / "clip", processor=False)
-    subject = Subject(open_checkpoint(directory), "float32")
+    subject = Subject(open_checkpoint(bare_model), "float32")
     return Clip(subject, make_batch(subject.checkpoint.config))
 
 

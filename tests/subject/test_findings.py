@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from packaging.version import Version
-from support.small_clip import write_small_clip
 
 from clip_eval.baseline.surface.formatting import attempt
 from clip_eval.checkpoint.checkpoint import open_checkpoint
@@ -26,9 +25,9 @@ FINDING = f"weights.every_weight_is_loaded[{TEXT}]"
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with a processor, its image processor in the file that every release reads."""
-    path = write_small_clip(tmp_path_factory.mktemp("findings") / "clip")
+    path = Path(shutil.copytree(model, tmp_path_factory.mktemp("findings") / "clip"))
     whole = path / "processor_config.json"  # 5.x keeps both parts in one file
     if not (path / "preprocessor_config.json").is_file():
         settings = json.loads(whole.read_text(encoding="utf-8"))["image_processor"]

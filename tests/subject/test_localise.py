@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.small_clip import write_small_clip
 
 from clip_eval.oracle.expected.modules import Point
 from clip_eval.run.session import Session
@@ -20,21 +19,15 @@ LAYER = "text_model.encoder.layers.1"
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random CLIP."""
-    return write_small_clip(tmp_path_factory.mktemp("small"), processor=False)
-
-
-@pytest.fixture(scope="module")
-def healthy(checkpoint: Path) -> Session:
+def healthy(bare_model: Path) -> Session:
     """A session whose reference all tests share."""
-    return Session(Settings(model=str(checkpoint)))
+    return Session(Settings(model=str(bare_model)))
 
 
 @pytest.fixture
-def session(checkpoint: Path, healthy: Session) -> Session:
+def session(bare_model: Path, healthy: Session) -> Session:
     """A session whose model a test may spoil."""
-    fresh = Session(Settings(model=str(checkpoint)))
+    fresh = Session(Settings(model=str(bare_model)))
     fresh.candidate.__dict__["oracle"] = healthy.candidate.oracle
     return fresh
 

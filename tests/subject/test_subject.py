@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from packaging.version import Version
-from support.small_clip import write_small_clip
 
 from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from clip_eval.errors import NotAskable
@@ -38,9 +37,9 @@ every_class = pytest.mark.parametrize("model_class", MODEL_CLASSES)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+def checkpoint(model: Path) -> Checkpoint:
     """A small checkpoint with a processor."""
-    return open_checkpoint(write_small_clip(tmp_path_factory.mktemp("subject") / "clip"))
+    return open_checkpoint(model)
 
 
 @pytest.fixture(scope="module")

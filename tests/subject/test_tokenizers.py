@@ -40,9 +40,9 @@ def clip_on(directory: Path) -> Clip:
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+def clip(model: Path) -> Clip:
     """A checkpoint as the installed transformers writes it."""
-    return clip_on(write_small_clip(tmp_path_factory.mktemp("clip")))
+    return clip_on(model)
 
 
 def test_a_way_without_its_files_has_an_obstacle(clip: Clip) -> None:

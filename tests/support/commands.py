@@ -1,5 +1,5 @@
-"""The command line in this process: how a command ended, and what a refusal looks like. A module makes
-fixtures of `running` and `nothing_starts`.
+"""The command line in this process: how a command ended, and what a refusal looks like. The fixtures `run` and
+`nothing_runs` are made of `running` and `nothing_starts`.
 """
 
 from __future__ import annotations

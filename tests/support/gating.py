@@ -8,13 +8,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from support.small_clip import write_small_clip
-
-__all__ = ["SMALLEST", "Ended", "gate", "outcomes", "plain_gate", "run_record", "smallest_clip"]
+__all__ = ["SMALLEST", "Ended", "gate", "outcomes", "run_record"]
 
 SMALLEST: dict[str, Any] = {"text_config": {"num_hidden_layers": 1}, "vision_config": {"num_hidden_layers": 1}}
 """One layer a tower: what a gate of it costs is what starting costs."""
@@ -28,20 +25,6 @@ class Ended:
     out: str
     err: str
     reports: Path
-
-
-@cache
-def smallest_clip(base: Path) -> Path:
-    """A checkpoint with a processor and one layer a tower, made once below the session's directory for tests."""
-    return write_small_clip(base / "smallest-clip", **SMALLEST)
-
-
-@cache
-def plain_gate(base: Path) -> Ended:
-    """The gate of `smallest_clip` from an empty directory, run once a session."""
-    empty = base / "empty"
-    empty.mkdir()
-    return gate(smallest_clip(base), "--no-throughput", cwd=empty, reports=base / "plain-gate")
 
 
 def gate(

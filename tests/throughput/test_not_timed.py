@@ -5,16 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.small_clip import write_small_clip
-from support.suite_run import run_suite
+from support.forked import run_suite
 
 TIMED = "throughput.forward_is_timed"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random checkpoint without a processor."""
-    return write_small_clip(tmp_path_factory.mktemp("small"), processor=False)
 
 
 @pytest.mark.parametrize(
@@ -27,9 +20,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--clip-no-throughput"], "not_applicable: --no-throughput was given"),
     ],
 )
-def test_nothing_untimed_passes(model: Path, tmp_path: Path, options: list[str], said: str) -> None:
+def test_nothing_untimed_passes(bare_model: Path, tmp_path: Path, options: list[str], said: str) -> None:
     """The check says that it was not timed, and the record holds no ratio."""
-    record = run_suite(model, tmp_path / "out", *options, keyword="forward_is_timed")
+    record = run_suite(bare_model, tmp_path / "out", *options, keyword="forward_is_timed")
     assert record["throughput"] == []
     timed = [check for check in record["checks"] if check["id"] == TIMED]
     assert {check["case"] for check in timed} == {"images", "texts", "pairs"}

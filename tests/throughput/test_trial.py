@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
 import pytest
-from support.small_clip import write_small_clip
 from support.timing_stand_ins import found
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
@@ -20,9 +20,9 @@ from clip_eval.throughput.trial import KINDS, Trial, make_trial, throughput_resu
 
 
 @pytest.fixture(scope="module")
-def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+def subject(bare_model: Path) -> Subject:
     """A small random checkpoint."""
-    return Subject(open_checkpoint(write_small_clip(tmp_path_factory.mktemp("small"), processor=False)), "float32")
+    return Subject(open_checkpoint(bare_model), "float32")
 
 
 @pytest.fixture(scope="module")

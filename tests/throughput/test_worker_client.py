@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.small_clip import write_small_clip
 
 from clip_eval import __version__
 from clip_eval.checkpoint.checkpoint import open_checkpoint
@@ -25,12 +24,6 @@ from clip_eval.throughput.worker import inputs_digest, serve
 from clip_eval.throughput.worker_client import Elsewhere
 
 LOAD: dict[str, Any] = {"dtype": "float32", "device": "cpu", "attention": None, "threads": 1}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random checkpoint."""
-    return write_small_clip(tmp_path_factory.mktemp("small"), processor=False)
 
 
 @pytest.fixture(scope="module")

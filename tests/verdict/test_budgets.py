@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 from support.drawn import normal, stored
 from support.resizing import RESIZED, torch_resize
-from support.small_clip import write_small_clip
 
 import clip_eval
 from clip_eval.oracle.preprocessing.image_processor import preprocess
@@ -25,12 +24,6 @@ from clip_eval.verdict.compare import Compare, Expected, to_array
 from clip_eval.verdict.measurement import Measurement
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint whose embeddings spread."""
-    return write_small_clip(tmp_path_factory.mktemp("budgets") / "clip", processor=False)
 
 
 @every_dtype
@@ -106,19 +99,19 @@ def judged(session: Session, attention: str) -> list[tuple[Any, Expected, Any]]:
 
 @every_dtype
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_healthy_models_stay_inside(checkpoint: Path, dtype: str, attention: str) -> None:
+def test_healthy_models_stay_inside(bare_model: Path, dtype: str, attention: str) -> None:
     """Every state, embedding, logit and loss of a healthy model is within its bound, in each dtype."""
     recorded: list[Measurement] = []
-    session = Session(Settings(model=str(checkpoint), dtype=dtype))
+    session = Session(Settings(model=str(bare_model), dtype=dtype))
     for number, (observed, expected, where) in enumerate(judged(session, attention)):
         Compare(recorded.append).close(observed, expected, name=str(number), where=where)
     assert max(measurement.ratio or 0.0 for measurement in recorded) < 0.8
 
 
 @every_dtype
-def test_bounds_are_no_wider_than_healthy_models_need(checkpoint: Path, dtype: str) -> None:
+def test_bounds_are_no_wider_than_healthy_models_need(bare_model: Path, dtype: str) -> None:
     """Errors of a healthy model are 0.2 to 2 times the standard deviation that its bounds are made of."""
-    session = Session(Settings(model=str(checkpoint), dtype=dtype))
+    session = Session(Settings(model=str(bare_model), dtype=dtype))
     for observed, expected, where in judged(session, "eager"):
         if expected.value.size < 100:
             continue  # too few elements for a mean

@@ -85,7 +85,7 @@ def _sighted(identity: str) -> tuple[RunRecord, int, frozenset[str]]:
     """A sighting without its fault, which does not travel between processes."""
     fault = by_id(identity)
     sighting = _watch().sight(fault, reach(fault))
-    return sighting.record, sighting.exit_code, sighting.chapters
+    return sighting.record, sighting.exit_code, sighting.parts
 
 
 def _healthy(name: str) -> RunRecord:

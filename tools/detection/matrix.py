@@ -146,7 +146,7 @@ def _cell(sighting: Sighting, check: str) -> str:
         return "X" if check in sighting.fault.seen_by else "x"
     if check in sighting.fault.seen_by:
         return "MISSED"
-    return "" if check.partition(".")[0] in sighting.chapters else "-"
+    return "" if check.partition(".")[0] in sighting.parts else "-"
 
 
 def _share(part: int, whole: int) -> str:

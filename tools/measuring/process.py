@@ -119,7 +119,7 @@ def resizes() -> Iterator[Reading]:
 
 
 def _gradients(where: str, checkpoint: Path, *options: str) -> Iterator[Reading]:
-    record = Runner().run(checkpoint, "--clip-dtype", "float32", *options, chapters=("gradients",)).record
+    record = Runner().run(checkpoint, "--clip-dtype", "float32", *options, parts=("gradients",)).record
     yield from _largest(where, [measurement for check in record.checks for measurement in check.measurements])
 
 

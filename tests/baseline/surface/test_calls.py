@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from support.packs import session_on
-from support.small_clip import write_small_clip
 
 from clip_eval.baseline.surface.calls import observe_calls
 from clip_eval.subject.observations import Clip
@@ -19,9 +18,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:The following named arguments:Us
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+def clip(model: Path) -> Clip:
     """A small checkpoint's observations in float32."""
-    return _clip(write_small_clip(tmp_path_factory.mktemp("calls") / "clip"), "float32")
+    return _clip(model, "float32")
 
 
 @pytest.fixture(scope="module")

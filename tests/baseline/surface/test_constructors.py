@@ -6,18 +6,11 @@ from pathlib import Path
 
 import pytest
 from support.packs import session_on
-from support.small_clip import write_small_clip
 
 from clip_eval.baseline.surface.classifier import observe_classifier
 from clip_eval.baseline.surface.constructors import observe_constructed
 from clip_eval.subject import quiet
 from clip_eval.verdict.plain_values import Json
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint without a processor."""
-    return write_small_clip(tmp_path_factory.mktemp("made") / "clip", processor=False)
 
 
 @pytest.fixture(scope="module")

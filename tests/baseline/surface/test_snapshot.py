@@ -41,12 +41,6 @@ class Tensor:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint with a processor: 16 tokens, widths 32 and 48, projection 24."""
-    return write_small_clip(tmp_path_factory.mktemp("surface") / "clip")
-
-
-@pytest.fixture(scope="module")
 def clip(model: Path) -> Clip:
     """Its observations in float32, eager."""
     return session_on(model).candidate.clip

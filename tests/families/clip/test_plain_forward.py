@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from support.small_clip import write_small_clip
 
 from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from clip_eval.families.clip.plain_forward import Floor
@@ -21,9 +21,9 @@ from clip_eval.subject import Subject
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+def checkpoint(bare_model: Path) -> Checkpoint:
     """A small random checkpoint."""
-    return open_checkpoint(write_small_clip(tmp_path_factory.mktemp("small"), processor=False))
+    return open_checkpoint(bare_model)
 
 
 @pytest.fixture(scope="module")

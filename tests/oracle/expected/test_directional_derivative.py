@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support.small_clip import write_small_clip
 
 from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from clip_eval.oracle.expected.directional_derivative import direction, logit_factors, slope
@@ -14,9 +14,9 @@ from clip_eval.probes.batches import Batch, make_batch
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+def checkpoint(bare_model: Path) -> Checkpoint:
     """A small checkpoint."""
-    return open_checkpoint(write_small_clip(tmp_path_factory.mktemp("slope") / "clip", processor=False))
+    return open_checkpoint(bare_model)
 
 
 def test_it_is_the_derivative(checkpoint: Checkpoint) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.small_clip import write_small_clip
 
 from clip_eval.oracle.expected.outputs import ExpectedTower, Oracle
 from clip_eval.probes.batches import MOST_ROWS, Batch
@@ -21,10 +20,9 @@ FIELDS = ("last_hidden_state", "pooler_output", "projected")
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
+def session(bare_model: Path) -> Session:
     """A small checkpoint in float32."""
-    path = write_small_clip(tmp_path_factory.mktemp("expect") / "clip", processor=False)
-    return Session(Settings(model=str(path)))
+    return Session(Settings(model=str(bare_model)))
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,7 @@ import pytest
 from support.datasets import SETTINGS, write_dataset
 from support.embedded import hits as scores
 from support.embedded import scored
-from support.small_clip import write_small_clip
-from support.suite_run import run_suite
+from support.forked import run_suite
 
 from clip_eval.baseline import PackedTask
 from clip_eval.run.evidence import Evidence
@@ -132,12 +131,6 @@ def test_without_a_comparable_pack_nothing_is_judged() -> None:
     assert "another dataset" in said[3]["reason"]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random checkpoint without a processor."""
-    return write_small_clip(tmp_path_factory.mktemp("small"), processor=False)
-
-
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -146,12 +139,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (SETTINGS, "not_run: the checkpoint has no tokenizer and no image processor"),
     ],
 )
-def test_what_is_lacking_is_said(model: Path, tmp_path: Path, settings: str | None, said: str) -> None:
+def test_what_is_lacking_is_said(bare_model: Path, tmp_path: Path, settings: str | None, said: str) -> None:
     """Without a dataset, a task or a processor every check of the chapter says so, and no score is recorded."""
     dataset = (
         [] if settings is None else ["--clip-dataset", str(write_dataset(tmp_path / "dataset", settings=settings))]
     )
-    record = run_suite(model, tmp_path / "out", *dataset, keyword="zero_shot")
+    record = run_suite(bare_model, tmp_path / "out", *dataset, keyword="zero_shot")
     assert record["tasks"] == []
     chapter_checks = [check for check in record["checks"] if check["chapter"] == "zero_shot"]
     assert len(chapter_checks) == 3

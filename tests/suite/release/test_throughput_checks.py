@@ -6,11 +6,11 @@ import itertools
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from support.small_clip import write_small_clip
 from support.timing_stand_ins import Benchmark, a_speed
 
 from clip_eval.errors import ProcessError
@@ -34,10 +34,9 @@ PAIRS = 9
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
+def session(bare_model: Path) -> Session:
     """A small random checkpoint."""
-    model = write_small_clip(tmp_path_factory.mktemp("small"), processor=False)
-    return Session(Settings(model=str(model)))
+    return Session(Settings(model=str(bare_model)))
 
 
 def timed(session: Session, benchmark: Benchmark, kind: str) -> list[dict[str, Any]]:

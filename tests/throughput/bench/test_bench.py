@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from support.small_clip import write_small_clip
 
 from clip_eval.cli.bench import bench as command
 from clip_eval.errors import ProcessError, UsageError
@@ -34,12 +33,6 @@ from clip_eval.throughput.ratio import Ratio, in_one_run
 from clip_eval.throughput.roofline import Ceilings
 from clip_eval.throughput.sweep import Point
 from clip_eval.throughput.worker_client import Elsewhere
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random checkpoint."""
-    return write_small_clip(tmp_path_factory.mktemp("small"), processor=False)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,61 @@
+"""Fixtures that the tests of several packages share. Each worker makes what takes time once: a test that changes a
+checkpoint or a pack takes a copy.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from support import commands
+from support.gating import SMALLEST
+from support.packs import changed_copy, record_small, session_on
+from support.small_clip import write_small_clip
+
+from clip_eval.run.session import Session
+
+# Derandomised, so that a failure on one machine is a failure on all. No deadline: one example may meet a busy machine.
+settings.register_profile("quick", derandomize=True, deadline=None, database=None, print_blob=True, max_examples=200)
+settings.load_profile("quick")
+
+run = pytest.fixture(commands.running)
+nothing_runs = pytest.fixture(commands.nothing_starts)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint with a processor: 16 tokens, widths 32 and 48, projection 24."""
+    return write_small_clip(tmp_path_factory.mktemp("model") / "clip")
+
+
+@pytest.fixture(scope="session")
+def bare_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without a processor."""
+    return write_small_clip(tmp_path_factory.mktemp("bare-model") / "clip", processor=False)
+
+
+@pytest.fixture(scope="session")
+def smallest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with a processor and one layer a tower."""
+    return write_small_clip(tmp_path_factory.mktemp("smallest") / "smallest-clip", **SMALLEST)
+
+
+@pytest.fixture(scope="session")
+def pack_path(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pack of `model`, recorded without the gate."""
+    directory = tmp_path_factory.mktemp("packs") / "clip"
+    record_small(model, directory)
+    return directory
+
+
+@pytest.fixture
+def damaged(pack_path: Path, tmp_path: Path) -> Path:
+    """A copy of the pack, to be damaged."""
+    return changed_copy(pack_path, tmp_path / "pack")
+
+
+@pytest.fixture(scope="session")
+def session(model: Path, pack_path: Path) -> Session:
+    """The checkpoint against its own pack."""
+    return session_on(model, pack=pack_path)
