@@ -1,13 +1,13 @@
-"""CLIP in float64 NumPy, written from the papers and the config: the reference that every subject is held to.
+"""CLIP in float64 NumPy, written from the papers and the config: the reference for every subject.
 
-Nothing here uses torch or transformers, so an error of theirs cannot hide in the expected values.
+Nothing here uses torch or transformers, so an error of theirs cannot also be in the expected values.
 """
 
 from __future__ import annotations
 
 from clip_eval.oracle.model.arithmetic import EXACT, Arithmetic
 from clip_eval.oracle.model.contrastive_head import Contrast, contrast, contrastive_loss
-from clip_eval.oracle.model.encoder import Tap, TowerStates
+from clip_eval.oracle.model.encoder import Observer, TowerStates
 from clip_eval.oracle.model.text_tower import text_tower
 from clip_eval.oracle.model.vision_tower import vision_tower
 
@@ -15,7 +15,7 @@ __all__ = [
     "EXACT",
     "Arithmetic",
     "Contrast",
-    "Tap",
+    "Observer",
     "TowerStates",
     "contrast",
     "contrastive_loss",

@@ -94,7 +94,7 @@ class _Pass:
                 return None
             observed = arguments[place] if isinstance(place, int) else keywords[place]
             self._keep(Point(name, "input"), observed)
-            given = self._as(observed, expected.given(name))
+            given = self._as(observed, expected.input_of(name))
             if isinstance(place, int):
                 return (*arguments[:place], given, *arguments[place + 1 :]), keywords
             return arguments, {**keywords, place: given}
@@ -106,7 +106,7 @@ class _Pass:
             observed = output[0] if isinstance(output, tuple) else output
             self._keep(Point(name, "output"), observed)
             if name in _PROJECTIONS:  # what follows, the head, is no module that could be given anything
-                return self._as(observed, expected.made(name))
+                return self._as(observed, expected.output_of(name))
             return None
 
         return hook

@@ -1,4 +1,6 @@
-"""What CLIPForImageClassification should return: logits from pixels, the loss from its own logits; with bounds."""
+"""Expected values of CLIPForImageClassification, with bounds: logits from pixels, and the loss from the model's own
+logits.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from clip_eval.checkpoint.dtypes import round_values
 from clip_eval.oracle import EXACT, Arithmetic, vision_tower
 from clip_eval.oracle.model.classifier import class_logits, cross_entropy, multi_label_loss, squared_error
 from clip_eval.oracle.precision import Precision
-from clip_eval.oracle.rounding import RoundingArithmetic, spread, tile
+from clip_eval.oracle.rounding import RoundingArithmetic, standard_deviation, tile
 from clip_eval.verdict.budgets import COPIES, SIGMAS, STEP_COPIES, STEP_SIGMAS
 from clip_eval.verdict.compare import Expected
 
@@ -31,7 +33,7 @@ LOSSES: Mapping[str, Callable[..., Array]] = {
 def expected_classes(
     weights: Mapping[str, Array], config: VisionConfig, pixel_values: NDArray[np.float32], precision: Precision
 ) -> Expected:
-    """Return the logits of images, (images, labels): value, and the bound that rounding explains.
+    """Return the logits of images, (images, labels): expected values with rounding bounds.
 
     Args:
         weights: of the vision tower and the classifier, canonical name -> float64, rounded to the subject's dtype.
@@ -48,11 +50,11 @@ def expected_classes(
     exact = run(pixels, EXACT)  # (images, labels)
     noisy = run(tile(pixels, COPIES), RoundingArithmetic(precision, COPIES))  # (copies * images, labels)
     rule = f"{SIGMAS:g} sigma of {precision.dtype} rounding, amplified by this model"
-    return Expected(exact, SIGMAS * spread(exact, noisy, COPIES), rule)
+    return Expected(exact, SIGMAS * standard_deviation(exact, noisy, COPIES), rule)
 
 
 def expected_loss(problem: str, logits: Array, labels: NDArray[np.generic], precision: Precision) -> Expected:
-    """Return the loss of logits, (): value, and the bound that a few operations explain.
+    """Return the loss of logits, (): expected value with the rounding bound of a few operations.
 
     Args:
         problem: a name of `LOSSES`.
@@ -65,4 +67,4 @@ def expected_loss(problem: str, logits: Array, labels: NDArray[np.generic], prec
     noisy = [loss(logits, labels, arithmetic=RoundingArithmetic(precision, 1, each)) for each in generators]
     exact = loss(logits, labels)  # ()
     rule = f"{problem} loss from logits: {STEP_SIGMAS:g} sigma of {precision.dtype} rounding"
-    return Expected(exact, STEP_SIGMAS * spread(exact, np.stack(noisy), STEP_COPIES), rule)
+    return Expected(exact, STEP_SIGMAS * standard_deviation(exact, np.stack(noisy), STEP_COPIES), rule)
