@@ -229,7 +229,7 @@ def _is_file(directory: Path, *names: str) -> bool:
 def _object(file: Path) -> dict[str, object]:
     value = read_json(file, error=CheckpointError)
     if not isinstance(value, dict):
-        raise CheckpointError("the file is not a JSON object", where=file, fix="Copy it again from where it came")
+        raise CheckpointError("the file is not a JSON object", where=file, fix="Copy it again from its source")
     return value
 
 

@@ -21,7 +21,7 @@ _PICTURES = ("preprocessor_config.json", "processor_config.json")
 _READ_ALWAYS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "chat_template.json", *_PICTURES)
 _OVERRULED = ("special_tokens_map.json", "added_tokens.json")
 _DEEPEST = 64  # containers in containers: seven in the files of real tokenizers
-_COPY_AGAIN = "Copy it again from where it came"
+_COPY_AGAIN = "Copy it again from its source"
 
 
 def look_at_processor_files(directory: Path) -> tuple[str, ...]:

@@ -326,7 +326,7 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 def _object(file: Path) -> Mapping[str, object]:
     content = read_json(file, error=CheckpointError)
     if not isinstance(content, dict):
-        raise CheckpointError("the file is not a JSON object", where=file, fix="Copy it again from where it came")
+        raise CheckpointError("the file is not a JSON object", where=file, fix="Copy it again from its source")
     return content
 
 

@@ -1,9 +1,9 @@
-"""Every module of both towers by itself: given what the oracle computed, it computes what its weights determine.
+"""Every module of both towers by itself: with exact input, its output is what its weights determine.
 
-The checks of whole towers bound an error by what the network makes of all rounding errors before it. Here nothing
-comes before: in one real forward pass, hooks give each module the oracle's hidden state, and every value that enters or
-leaves a module is judged at its own size. What these checks see and the others may not is a small error of one module
-in a network that amplifies rounding.
+The checks of whole towers bound an error by all rounding errors before it, amplified by the network. Here nothing comes
+before: in one real forward pass, hooks replace each module's input with the oracle's hidden state, and every input and
+output is judged by its own rounding error. Only these checks may see a small error of one module in a network that
+amplifies rounding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ every_attention = pytest.mark.parametrize("attention", [None, "eager"], ids=["de
 @every_attention
 @pytest.mark.parametrize("route", ["CLIPModel", "CLIPTextModel"])
 def test_text_tower(clip: Clip, oracle: Oracle, compare: Compare, route: str, attention: str | None) -> None:
-    """Given exact inputs, every leaf of the text tower computes what its weights determine, and the values between
+    """With exact inputs, every leaf of the text tower computes what its weights determine, and the values between
     leaves (attention, residuals, pooling) are right too.
     """
     _judge(_forced(clip, oracle, route, attention, "text"), "text", compare)
@@ -36,20 +36,20 @@ def test_text_tower(clip: Clip, oracle: Oracle, compare: Compare, route: str, at
 @every_attention
 @pytest.mark.parametrize("route", ["CLIPModel", "CLIPVisionModel"])
 def test_vision_tower(clip: Clip, oracle: Oracle, compare: Compare, route: str, attention: str | None) -> None:
-    """Given exact inputs, every leaf of the vision tower computes what its weights determine, and the values between
+    """With exact inputs, every leaf of the vision tower computes what its weights determine, and the values between
     leaves (attention, residuals, pooling) are right too.
     """
     _judge(_forced(clip, oracle, route, attention, "vision"), "vision", compare)
 
 
 def test_head(clip: Clip, oracle: Oracle, compare: Compare) -> None:
-    """Given exact projections, CLIPModel normalises, multiplies and scales them as defined."""
+    """With exact projections, CLIPModel normalises, multiplies and scales them as defined."""
     _judge(_forced(clip, oracle, "CLIPModel", None, "head"), "head", compare)
 
 
 def _forced(clip: Clip, oracle: Oracle, route: str, attention: str | None, part: str) -> Pass:
-    """A forced pass of the probe in which one part is forced; tokens inside the texts are hidden, so that the mask has
-    to be followed.
+    """A forward pass of the probe with exact inputs in one part; tokens inside the texts are hidden, so that the mask
+    matters.
     """
     inputs: dict[str, Any] = {}
     if route != "CLIPVisionModel":
@@ -62,7 +62,7 @@ def _forced(clip: Clip, oracle: Oracle, route: str, attention: str | None, part:
 
 
 def _judge(found: Pass, part: str, compare: Compare) -> None:
-    """Compare along the network; leave one measurement a module of the first rank, the worst, not hundreds."""
+    """Compare along the network, and record only the worst measurement of each layer, not hundreds."""
     kept: dict[str, list[Measurement]] = {}
     try:
         for look in found.looks.get(part, ()):
@@ -76,7 +76,7 @@ def _judge(found: Pass, part: str, compare: Compare) -> None:
 
 
 def _rank(look: Look) -> str:
-    """An encoder layer, or a module beside the layers."""
+    """An encoder layer, or a module outside the layers."""
     before, found, after = look.name.partition(".layers.")
     return before.rpartition(" ")[2] + found + after.partition(".")[0]
 

@@ -14,8 +14,8 @@ from clip_eval.verdict.compare import Compare
 def test_every_weight_is_loaded(clip: Clip, compare: Compare, model_class: str) -> None:
     """Loading leaves no weight missing, unexpected or of another shape.
 
-    The library only prints a report and goes on with random values, or refuses. What else needs a class that does not
-    load every weight is not run, with a reference to this.
+    transformers only prints a report and continues with random values, or refuses. Other checks of a class that does
+    not load every weight are not run, with a reference to this one.
     """
     if finding := clip.subject.loading_finding(model_class):
         raise finding
@@ -38,14 +38,14 @@ def test_values_are_those_of_the_file(clip: Clip, compare: Compare, model_class:
     seen = 0
     for name, values in clip.subject.state(model_class):
         if name.endswith(".position_ids"):
-            continue  # a buffer of 0, 1, 2, ..., kept in the state of some releases
+            continue  # a buffer of 0, 1, 2, ..., which some releases have in the state dict
         compare.equal(values, expected[name], name=f"{model_class} {name}", module=name.rpartition(".")[0])
         seen += 1
     compare.equal(seen > 0, True, name=f"{model_class} has weights")
 
 
 def test_values_are_finite(clip: Clip, compare: Compare) -> None:
-    """No weight of the file is NaN or infinite, nor becomes so in the subject's dtype."""
+    """No weight of the file is NaN or infinite, in the file or in the subject's dtype."""
     weights = clip.subject.checkpoint.weights(clip.dtype)
     for name in weights:
         broken = int(np.count_nonzero(~np.isfinite(weights[name])))
@@ -54,7 +54,7 @@ def test_values_are_finite(clip: Clip, compare: Compare) -> None:
 
 @pytest.mark.parametrize("model_class", MODEL_CLASSES)
 def test_dtype_and_device_are_those_asked_for(clip: Clip, compare: Compare, model_class: str) -> None:
-    """Every floating-point weight has the dtype and lies on the device that was asked for."""
+    """Every floating-point weight has the requested dtype and is on the requested device."""
     for name, dtype, device in clip.subject.placement(model_class):
         compare.equal(dtype, clip.dtype, name=f"dtype of {model_class} {name}", module=name.rpartition(".")[0])
         compare.equal(device, clip.subject.device.partition(":")[0], name=f"device of {model_class} {name}")
@@ -62,7 +62,7 @@ def test_dtype_and_device_are_those_asked_for(clip: Clip, compare: Compare, mode
 
 @pytest.mark.parametrize("model_class", MODEL_CLASSES)
 def test_model_is_in_evaluation_mode(clip: Clip, compare: Compare, model_class: str) -> None:
-    """A loaded model is in evaluation mode: no module of it is left in training mode."""
+    """A loaded model is in evaluation mode, with all its modules."""
     training = [
         name or model_class for name, module in clip.subject.model(model_class).named_modules() if module.training
     ]

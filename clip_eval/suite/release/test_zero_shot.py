@@ -17,7 +17,7 @@ SCOPE = "tasks"
 
 @pytest.fixture
 def scores(clip_session: Session, evidence: Evidence, request: pytest.FixtureRequest) -> ZeroShotScores:
-    """The subject's answers to the dataset that was given; made once a session."""
+    """The subject's answers for the dataset; made once a session."""
     if clip_session.dataset is None:
         evidence.not_applicable("no --dataset was given")
     if clip_session.dataset.zero_shot is None:
@@ -32,22 +32,22 @@ def scores(clip_session: Session, evidence: Evidence, request: pytest.FixtureReq
 
 @pytest.fixture
 def approved(clip_session: Session, scores: ZeroShotScores) -> Mapping[str, bool] | None:
-    """Which samples the approved release had right; None where the pack does not know it for this dataset."""
+    """Which samples the approved release had right; None if the pack does not have them for this dataset."""
     recorded = None if clip_session.pack is None else clip_session.pack.tasks.get(NAME)
     return recorded.hits if recorded is not None and recorded.dataset == scores.dataset else None
 
 
 def test_every_record_is_readable(scores: ZeroShotScores, compare: Compare) -> None:
-    """Every image of the dataset can be read, so that no sample drops out of a score in silence."""
+    """Every image of the dataset can be read, so that no sample silently drops out of a score."""
     compare.equal(scores.unreadable, (), name="unreadable images")
 
 
 def test_top1_is_above_chance(
     scores: ZeroShotScores, approved: Mapping[str, bool] | None, evidence: Evidence, compare: Compare
 ) -> None:
-    """The class whose prompts lie nearest to an image is its label more often than guessing explains.
+    """The class whose prompts are nearest to an image is its label more often than guessing explains.
 
-    Fails where the score cannot be told from guessing although the images would show a useful model; see
+    Fails if the score cannot be told from guessing although a useful model would be with these images; see
     `clip_eval.tasks.judgement`.
     """
     evidence.task(judge(scores, approved))
@@ -69,7 +69,7 @@ def test_top1_is_no_worse_than_approved(
 ) -> None:
     """The answers lost since the approved release do not outweigh those gained by more than chance explains.
 
-    The samples are paired, so that a handful of changed answers shows where two separate scores would not.
+    The samples are paired, so that a few changed answers show what two separate scores would not.
     """
     if clip_session.pack is None:
         evidence.not_applicable("no --baseline was given")
