@@ -1,9 +1,9 @@
-"""Baseline packs: what an approved release was and did, on disk, and a candidate against it.
+"""Baseline packs on disk, and the comparison of a candidate with one.
 
-A pack is a directory. `pack.json` is text for review: the checkpoint, its weights by digest, the approved
-environments, sha256 of every other file. `record.safetensors` holds one numeric record, inputs included.
-`surface-RELEASE-ATTENTION.json` holds the observable surface in one approved environment. `tasks.json` holds the
-answers to an evaluation set, and `throughput.json` how fast the release was on each of some machines, where asked for.
+A pack is a directory. `pack.json` is text for review: the checkpoint, digests of its weights, the approved
+environments, sha256 of every other file. `record.safetensors` has one numeric record, inputs included.
+`surface-RELEASE-ATTENTION.json` has the observable surface in one approved environment. Optional: `tasks.json` with the
+answers for a dataset, and `throughput.json` with the release's speed on some machines.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""CLIPForImageClassification as users take it apart: what the class says of itself, and what it adds to its tower."""
+"""CLIPForImageClassification: attributes of the class, and what it adds to its tower."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["observe_classifier"]
 
 
 def observe_classifier(clip: Clip) -> dict[str, Json]:
-    """Return what the class says of itself and consists of beside the tower, shown on a tiny model."""
+    """Return the class's attributes and its parts beside the tower, on a tiny model."""
     with TemporaryDirectory(prefix="clip-eval-") as directory:
         place, like = Path(directory), clip.subject
         write_stand_in(place, like.checkpoint, "float32")
@@ -38,12 +38,12 @@ def observe_classifier(clip: Clip) -> dict[str, Json]:
 
 
 def _is_own(path: str) -> bool:
-    """Not inside of the tower, which has classes of its own."""
+    """Whether a module is outside the tower, which has classes of its own."""
     return not path.startswith("vision_model.")
 
 
 def _head(small: Subject, place: Path, labels: int) -> str:
     path = classifier_of(place, small, labels=labels).checkpoint.path
-    # The class itself, so that what a release raises is told in its own words.
+    # the class itself, so that exceptions are the release's own
     model: Any = small.made(CLASSIFIER, str(path), method="from_pretrained", local_files_only=True)
     return f"{type(model.classifier).__name__}, num_labels {spelled(model.num_labels)}"

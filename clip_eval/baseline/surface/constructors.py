@@ -1,6 +1,6 @@
-"""What constructors make of arguments that no contract settles, and what processors give on odd requests.
+"""Constructors with arguments outside any contract, and processors with unusual requests.
 
-Nothing here depends on the checkpoint: objects are made by hand, a tokenizer of a tiny vocabulary.
+Nothing here depends on the checkpoint: objects are made in Python, with a tokenizer of a tiny vocabulary.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _REQUESTS = (
 
 
 def observe_constructed(clip: Clip) -> dict[str, Json]:
-    """Return what constructors make of odd arguments, and what is given on request."""
+    """Return the results of constructors with unusual arguments, and of requests."""
     subject = clip.subject
     found: dict[str, Json] = {f"{name}(arguments)[*]": _arguments(subject, name, _OF_PICTURES) for name in _usable()}
     found["CLIPConfig(arguments)[*]"] = {**_arguments(subject, "CLIPConfig", _WHOLE_CONFIG), **_sections(subject)}
@@ -92,7 +92,7 @@ def _arguments(subject: Subject, name: str, cases: Mapping[str, Mapping[str, Any
 
 
 def _beyond(plain: Mapping[str, str], make: Any) -> str:
-    """The settings that are not those without arguments, or "as by default"."""
+    """The settings that differ from those without arguments, or "as by default"."""
     made = _written(make())
     other = [f"{key} {made.get(key, 'gone')}" for key in sorted({*plain, *made}) if made.get(key) != plain.get(key)]
     return "; ".join(other) or "as by default"
@@ -103,7 +103,7 @@ def _written(made: Any) -> dict[str, str]:
 
 
 def _sections(subject: Subject) -> dict[str, str]:
-    """Sections given as configs, of the right kind and of the other."""
+    """Sections given as configs, of the right class and of the other."""
 
     def made(section: str, kind: str) -> str:
         config = subject.made("CLIPConfig", **{section: subject.made(kind, projection_dim=20)})
@@ -119,14 +119,14 @@ def _sections(subject: Subject) -> dict[str, str]:
 
 
 def _special(subject: Subject, name: str, options: Mapping[str, bool]) -> str:
-    """Ids of a text with special tokens in it, where these were given as objects."""
+    """Ids of a text with special tokens that were given as objects."""
     given = {field: library().AddedToken(token, special=True, **options) for field, token in _SPECIAL.items()}
     tokenizer = tiny_tokenizer(subject, name, **given)
     return " ".join(map(str, subject.process(tokenizer, text=_TEXT)["input_ids"]))
 
 
 def _requested(subject: Subject, name: str, request: str, kind: str | None) -> str:
-    """The keys that come beside those without the request; with its type, what is not of the kind asked for."""
+    """The keys that a request adds, with the type of those that are not of the requested kind."""
     pictures = subject.made("CLIPImageProcessor")
     processor = subject.made("CLIPProcessor", image_processor=pictures, tokenizer=tiny_tokenizer(subject, name))
     options = {"text": ["ab cab", "q"], "padding": True, "return_tensors": kind, "truncation": True, "max_length": 4}

@@ -1,7 +1,7 @@
-"""Names that users import, and what can be called on what they get: CLIP's own modules, and the classes beneath.
+"""Names that users import, and the callables in them: CLIP's own modules, and the classes that models inherit from.
 
-Each entry is a mapping of names to signatures. A name that comes or goes changes the set, all of them one change; a
-signature that changes is a change of its own.
+Each entry is a mapping of names to signatures. Names that come or go are one change together; each changed signature is
+a change of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MODULES = (
     "tokenization_clip",
     "tokenization_clip_fast",
 )
-# Names that some release has had; an alias can be imported without being listed.
+# names of any release; an alias can be imported without being listed
 _KNOWN = (
     "CLIPFeatureExtractor",
     "CLIPImageProcessorFast",
@@ -38,14 +38,14 @@ _KNOWN = (
 )
 _NO_MODULE = "no module of its own"
 _AUTO = ("AutoConfig", "AutoImageProcessor", "AutoModel", "AutoProcessor", "AutoTokenizer")
-# What these are called with, and what they return, is told with the calls.
+# signatures and results of these are recorded with the calls
 _CALLED = ("forward", "get_text_features", "get_image_features")
 
 
 def observe_names(clip: Clip) -> dict[str, Json]:
-    """Return what transformers offers of CLIP by name."""
+    """Return the importable names of CLIP in transformers."""
     base = library("modeling_utils").PreTrainedModel
-    module = base.__mro__[1]  # torch.nn.Module: torch's names are not transformers'
+    module = base.__mro__[1]  # without torch.nn.Module, whose names are torch's
     hub = members(library("utils.hub").PushToHubMixin)
     return {
         "transformers.*": _exported(),
@@ -62,7 +62,7 @@ def observe_names(clip: Clip) -> dict[str, Json]:
 
 
 def _exported() -> dict[str, Json]:
-    """The names of CLIP that can be imported, and the class that each stands for."""
+    """The importable names of CLIP, and the class that each stands for."""
     package = library()
     listed = {name for name in dir(package) if name.startswith("CLIP") and not name.startswith("CLIPSeg")}
     found = ((name, getattr(package, name, None)) for name in sorted({*listed, *_KNOWN}))
@@ -74,14 +74,14 @@ def _module(name: str) -> dict[str, Json] | str:
         module = library(f"models.clip.{name}")
     except ImportError:
         return _NO_MODULE
-    # Another module that answers to this name may do so only after it was used.
+    # a lazy module may have this name only after it was used
     return dict(sorted(_defined(module))) if module.__name__.endswith(f".{name}") else _NO_MODULE
 
 
 def _defined(module: ModuleType) -> Iterator[tuple[str, str]]:
-    """What the module defines itself: functions, classes, and the methods of those that have a name of their own."""
+    """Functions and classes that the module defines itself, and their public methods."""
     for name, value in vars(module).items():
-        # A second name of a class may come with the import of another module.
+        # importing another module may add a second name of a class
         if getattr(value, "__module__", None) != module.__name__ or getattr(value, "__name__", name) != name:
             continue
         yield name, "class" if inspect.isclass(value) else signature(value) if callable(value) else spelled(value)
@@ -105,6 +105,6 @@ def _ancestors(owner: type) -> str:
 
 
 def _own_bases(name: str, base: type) -> str:
-    """The bases of a model class that are CLIP's own; those of all models are told once."""
+    """The base classes of a model class that are CLIP's own; those of all models are recorded once."""
     owner = getattr(library(), name)
     return ", ".join(known.__name__ for known in owner.__mro__[1:] if known not in base.__mro__[1:])

@@ -1,4 +1,4 @@
-"""Loading as users do it: dtype where none is asked for, automatic classes, reports, and what a bad file raises."""
+"""Loading as users do it: default dtype, automatic classes, reports, and exceptions for bad files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AUTO = ("AutoConfig", "AutoModel", "AutoModelForImageClassification", "AutoMode
 
 
 def observe_loading(clip: Clip) -> dict[str, Json]:
-    """Return how tiny stand-ins of the checkpoint are loaded. No weight of the checkpoint is read."""
+    """Return how tiny models of the checkpoint's kind load. The checkpoint's weights are not read."""
     found: dict[str, Json] = {}
     for stored in STORED:
         with TemporaryDirectory(prefix="clip-eval-") as directory:
@@ -49,7 +49,7 @@ def _kind(value: Any) -> str:
 
 
 def _cases(stand_in: Path) -> dict[str, Json]:
-    """Arguments and files that users get wrong, or that releases have changed their mind about."""
+    """Arguments and files that users get wrong, or that releases treat differently."""
     cases: Mapping[str, Callable[[], str]] = {
         "dtype=float16": lambda: str(_load("CLIPModel", stand_in, dtype="float16").dtype),
         "torch_dtype=float16": lambda: str(_load("CLIPModel", stand_in, torch_dtype="float16").dtype),
@@ -71,7 +71,7 @@ def _cases(stand_in: Path) -> dict[str, Json]:
         ),
         "the loading report": lambda: _report(stand_in),
         "no weights": lambda: _kind(_load("CLIPModel", _copy(stand_in, keep=("config.json",)))),
-        # The model itself would be made in full size where the release takes defaults instead.
+        # the model would be made in full size if the release used defaults instead
         "no config": lambda: _kind(_load("CLIPConfig", _copy(stand_in, keep=("model.safetensors",)))),
         "weights of another width": lambda: _kind(_load("CLIPModel", _wider(stand_in))),
         "weights of another width, ignored": lambda: _kind(
@@ -88,7 +88,7 @@ def _report(stand_in: Path) -> str:
 
 
 def _copy(stand_in: Path, *, keep: tuple[str, ...], config: Mapping[str, object] | None = None) -> Path:
-    """A part of the stand-in, with another statement on the text tower in its config."""
+    """A part of the tiny model's files, with other fields of the text tower in its config."""
     place = Path(stand_in.parent / f"copy-{len(list(stand_in.parent.iterdir()))}")
     place.mkdir()
     for name in keep:
@@ -109,7 +109,7 @@ def _deeper(stand_in: Path) -> Path:
 
 
 def _strangers(stand_in: Path) -> dict[str, Json]:
-    """What a bare load_state_dict makes of names as they stand in the file, which older releases have in memory too."""
+    """The result of a bare load_state_dict with the names in the file, which older releases have in memory too."""
     found: dict[str, Json] = {}
     for name in MODEL_CLASSES:
         model = _load(name, stand_in)
