@@ -187,7 +187,7 @@ def test_a_shard_that_breaks_off_is_told(tmp_path: Path, size: int) -> None:
     shard.write_bytes(shard.read_bytes()[:size])
     found = problems(open_dataset(tmp_path))
     assert "test/0.tar" in found
-    assert any(word in str(found["test/0.tar"]) for word in ("breaks off", "no uncompressed tar", "damaged"))
+    assert any(word in str(found["test/0.tar"]) for word in ("breaks off", "not an uncompressed tar", "damaged"))
     with pytest.raises(DatasetError, match="cannot be read"):
         open_dataset(tmp_path).require_complete()
 

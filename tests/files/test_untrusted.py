@@ -193,7 +193,7 @@ def test_a_pipe_in_a_dataset_is_no_dataset(name: str, tmp_path: Path) -> None:
     image = next(path for path in root.rglob("*.png"))
     image.unlink()
     os.mkfifo(image)
-    assert any(entry.problem == "it is no file" for entry in open_dataset(root).entries())
+    assert any(entry.problem == "it is not a file" for entry in open_dataset(root).entries())
     (root / name).unlink()
     os.mkfifo(root / name)
     with pytest.raises(DatasetError, match=f"has no {name}"):
