@@ -175,8 +175,8 @@ def _by_field(
     one = {name: value for name, value in pack.settings.items() if name.startswith(prefix)}
     other = {name: value for name, value in checkpoint_settings(checkpoint).items() if name.startswith(prefix)}
     is_known = pack.settings and before is not None and after is not None
-    found = tuple(replace(entry, what=what) for entry in changes(one, other)) if is_known else ()
-    return found or (change(part, what, _digest(before), _digest(after)),)
+    field_changes = tuple(replace(entry, what=what) for entry in changes(one, other)) if is_known else ()
+    return field_changes or (change(part, what, _digest(before), _digest(after)),)
 
 
 def _differences(packed: Mapping[str, PackedTensor], checkpoint: Checkpoint) -> Iterator[TensorDifference]:

@@ -105,10 +105,10 @@ def output_fault(arrays: Mapping[str, Array], names: tuple[str, ...], config: Cl
     shapes = output_shapes(config, arrays[_IDS].shape[1])
     for name in names:
         for kind in ("outputs", "errors"):
-            found = arrays[f"{kind}.{name}"].shape
-            if found != shapes[name.removesuffix(_INTERIOR)]:
+            shape = arrays[f"{kind}.{name}"].shape
+            if shape != shapes[name.removesuffix(_INTERIOR)]:
                 expected = shapes[name.removesuffix(_INTERIOR)]
-                return f"{kind}.{name} has the shape {found}, and the model's has {expected}"
+                return f"{kind}.{name} has the shape {shape}, and the model's has {expected}"
     return None
 
 

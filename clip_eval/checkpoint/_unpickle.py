@@ -87,9 +87,12 @@ def _loaded(file: str) -> dict[Any, Any]:
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:
-        found = _FORBIDDEN.search(str(problem))
+        forbidden = _FORBIDDEN.search(str(problem))
         _fail(
-            f"the file would run {found[1]} when it is read" if found else "the file is not a pickle of tensors", file
+            f"the file would run {forbidden[1]} when it is read"
+            if forbidden
+            else "the file is not a pickle of tensors",
+            file,
         )
     except Exception as problem:
         _fail(f"the file cannot be read by torch ({_first_line(problem)})", file)

@@ -82,8 +82,8 @@ def identities(checkpoint: Checkpoint) -> dict[str, Identity]:
     """Return the identity of each existing file of a checkpoint that a loader reads."""
     names = {file.name for pattern in ALLOWED_FILES for file in checkpoint.path.glob(pattern)}
     names |= {entry.file.name for entry in checkpoint.tensors.values()}
-    found = {name: _identity(checkpoint.path / name) for name in sorted(names)}
-    return {name: identity for name, identity in found.items() if identity is not None}
+    by_name = {name: _identity(checkpoint.path / name) for name in sorted(names)}
+    return {name: identity for name, identity in by_name.items() if identity is not None}
 
 
 def _identity(file: Path) -> Identity | None:

@@ -282,12 +282,12 @@ def _scalar_scale(tensors: dict[str, TensorEntry]) -> tuple[dict[str, TensorEntr
 def _tensors(path: Path) -> dict[str, TensorEntry]:
     """Every tensor by canonical name, from model.safetensors or, without it, from the index's shards."""
     if os.path.lexists(path / "model.safetensors"):  # other than regular files are refused when opened
-        found = read_header(path / "model.safetensors")
+        entries = read_header(path / "model.safetensors")
     elif (path / "model.safetensors.index.json").is_file():
-        found = _sharded(path / "model.safetensors.index.json")
+        entries = _sharded(path / "model.safetensors.index.json")
     else:
         _refuse_without_weights(path)
-    return {name: entry for name, entry in found.items() if name not in _IGNORED}
+    return {name: entry for name, entry in entries.items() if name not in _IGNORED}
 
 
 def _refuse_without_weights(path: Path) -> NoReturn:

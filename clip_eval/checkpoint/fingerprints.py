@@ -285,14 +285,14 @@ def _token_text(token: object) -> str:
 
 
 def _pixel_settings(directory: Path) -> list[dict[str, Any]]:
-    found = []
+    meanings = []
     for name in ("preprocessor_config.json", "processor_config.json"):
         if _is_file(directory, name):
             raw = _object(directory / name)
             section = raw.get("image_processor", raw if name == "preprocessor_config.json" else None)
             if isinstance(section, Mapping):
-                found.append(_pixel_meaning(section))
-    return _distinct(found)
+                meanings.append(_pixel_meaning(section))
+    return _distinct(meanings)
 
 
 def _pixel_meaning(section: Mapping[str, object]) -> dict[str, Any]:

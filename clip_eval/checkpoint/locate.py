@@ -51,10 +51,10 @@ def locate(path: Path) -> Place:
     path = local_directory(path)
     if is_file(path / "config.json"):
         return Place(path)
-    found = next((place for place in (look(path) for look in _LOOKS) if place is not None), None)
-    if found is None:
+    place = next((place for place in (look(path) for look in _LOOKS) if place is not None), None)
+    if place is None:
         _refuse(path)
-    return found
+    return place
 
 
 def local_directory(path: Path) -> Path:
@@ -162,8 +162,8 @@ def _sentence_transformers(path: Path) -> Place | None:
     if not inside:
         what = f"this is a Sentence Transformers model without a CLIP in it ({_cut(', '.join(kinds) or 'no modules')})"
         raise CheckpointError(what, where=path / "modules.json", fix="Name a CLIP checkpoint")
-    found = _only(inside, "CLIP modules", path)
-    return Place(found, note=f"The checkpoint is read from {found}, the CLIP module that modules.json names.")
+    module = _only(inside, "CLIP modules", path)
+    return Place(module, note=f"The checkpoint is read from {module}, the CLIP module that modules.json names.")
 
 
 def _diffusers(path: Path) -> Place | None:
@@ -177,8 +177,10 @@ def _diffusers(path: Path) -> Place | None:
     if not inside:
         what = "this is a diffusers pipeline without a CLIP of transformers in it"
         raise CheckpointError(what, where=path / "model_index.json", fix="Name a CLIP checkpoint")
-    found = _only(inside, "CLIP components", path)
-    return Place(found, note=f"The checkpoint is read from {found}, the CLIP component that model_index.json names.")
+    component = _only(inside, "CLIP components", path)
+    return Place(
+        component, note=f"The checkpoint is read from {component}, the CLIP component that model_index.json names."
+    )
 
 
 def _is_clip_component(kind: object) -> bool:
@@ -194,8 +196,8 @@ def _training_run(path: Path) -> Place | None:
     inside = [path / name for name in sorted(steps, key=len) if is_file(path / name / "config.json")]
     if not inside:
         return None
-    found = _only(inside, "checkpoints of a training run", path)
-    return Place(found, note=f"The checkpoint is read from {found}, the only one of the training run there.")
+    checkpoint = _only(inside, "checkpoints of a training run", path)
+    return Place(checkpoint, note=f"The checkpoint is read from {checkpoint}, the only one of the training run there.")
 
 
 _LOOKS: tuple[Callable[[Path], Place | None], ...] = (

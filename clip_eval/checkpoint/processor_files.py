@@ -34,23 +34,23 @@ def look_at_processor_files(directory: Path) -> tuple[str, ...]:
         CheckpointError: a file is not UTF-8, not a JSON object or nested too deeply; an id or a side in pixels is out
             of range.
     """
-    found = {name: _object(directory / name) for name in _READ_ALWAYS if (directory / name).is_file()}
+    contents = {name: _object(directory / name) for name in _READ_ALWAYS if (directory / name).is_file()}
     if (directory / "merges.txt").is_file():
         read_text(directory / "merges.txt", error=CheckpointError)
-    overruled = "added_tokens_decoder" in found.get("tokenizer_config.json", {})
+    overruled = "added_tokens_decoder" in contents.get("tokenizer_config.json", {})
     notes = []
     for name in _OVERRULED:
         if (directory / name).is_file():
             try:
-                found[name] = _object(directory / name)
+                contents[name] = _object(directory / name)
             except CheckpointError as problem:
                 if not overruled:
                     raise
                 notes.append(_ignored(name, problem))
-    for name, content in found.items():
+    for name, content in contents.items():
         _check_ids(_ids(name, content), where=directory / name)
     for name in _PICTURES:
-        _check_sides(found.get(name, {}), where=directory / name)
+        _check_sides(contents.get(name, {}), where=directory / name)
     return tuple(notes)
 
 

@@ -130,14 +130,14 @@ class Dataset:
 
 
 def _digest(file: Path) -> bytes:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     try:
         with opened(file) as stream:
             while part := stream.read(_AT_ONCE_BYTES):
-                found.update(part)
+                digest.update(part)
     except OSError:
         return b"missing"
-    return found.digest()
+    return digest.digest()
 
 
 def open_dataset(path: str | Path) -> Dataset:

@@ -100,13 +100,15 @@ def _walk(top: Path) -> Iterator[_Listed]:
         folder = folders.pop()
         try:
             with os.scandir(folder) as entries:
-                found = sorted((entry for entry in entries if not _is_hidden(entry.name)), key=lambda entry: entry.name)
+                visible = sorted(
+                    (entry for entry in entries if not _is_hidden(entry.name)), key=lambda entry: entry.name
+                )
         except OSError as problem:
             yield _Listed(folder, (), {".": problem.strerror or str(problem)})
             continue
-        inner = {entry.name: entry.is_symlink() for entry in found if entry.is_dir()}
+        inner = {entry.name: entry.is_symlink() for entry in visible if entry.is_dir()}
         links = {name: "links to directories are not followed" for name, linked in inner.items() if linked}
-        yield _Listed(folder, tuple(entry.name for entry in found if entry.name not in inner), links)
+        yield _Listed(folder, tuple(entry.name for entry in visible if entry.name not in inner), links)
         folders += [folder / name for name in reversed(inner) if name not in links]
 
 

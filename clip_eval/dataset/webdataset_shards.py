@@ -137,8 +137,8 @@ class Shards:
 
 def _key(member: Member) -> str | None:
     """The name that members of one sample share; None for a member without a sample."""
-    found = _NAME.fullmatch(member.name)
-    return None if found is None else found[1]
+    match = _NAME.fullmatch(member.name)
+    return None if match is None else match[1]
 
 
 def _by_ending(found: list[Member]) -> dict[str, Member]:
@@ -208,18 +208,18 @@ def _dataset_type(file: Path) -> str:
 
 def _shards(split: Path) -> tuple[Path, ...]:
     """Return the shards in the order of their numbers, after comparing them with nshards.txt if it exists."""
-    found = sorted(split.glob("*.tar"), key=lambda path: (not path.stem.isdecimal(), path.stem.zfill(20)))
+    shards = sorted(split.glob("*.tar"), key=lambda path: (not path.stem.isdecimal(), path.stem.zfill(20)))
     entries = read_entries(split / _COUNT)
     if entries is None:
-        return tuple(found)
+        return tuple(shards)
     file, count = split / _COUNT, entries[0]
     if len(entries) > 1 or not (count.isascii() and count.isdigit()) or int(count[:9]) < 1:
         raise DatasetError(f"{count!r} is not a number of shards", where=file, fix="Write how many tar files there are")
     # the number can be huge: look only for as many files as are needed to name the first missing ones
-    expected = [split / f"{number}.tar" for number in range(min(int(count[:9]), len(found) + _NAMED_AT_MOST))]
-    differ = sorted({path.name for path in found} ^ {path.name for path in expected})
+    expected = [split / f"{number}.tar" for number in range(min(int(count[:9]), len(shards) + _NAMED_AT_MOST))]
+    differ = sorted({path.name for path in shards} ^ {path.name for path in expected})
     if differ:
         named = ", ".join(differ[:_NAMED_AT_MOST])
-        what = f"{_COUNT} says {count}, from 0.tar on, and there are {len(found)}; {named} differ"
+        what = f"{_COUNT} says {count}, from 0.tar on, and there are {len(shards)}; {named} differ"
         raise DatasetError(what, where=split, fix=f"Add the missing shards, or correct {_COUNT}")
     return tuple(expected)

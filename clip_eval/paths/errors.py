@@ -108,5 +108,5 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     folded = {entry.casefold(): entry for entry in known}
     wanted = name.casefold()
     longer = [entry for entry in folded if len(wanted) > 2 and entry.startswith(wanted)]
-    found = longer or get_close_matches(wanted, folded, n=1, cutoff=0.5)  # below one half, a hint misleads
-    return folded[found[0]] if found else None
+    matches = longer or get_close_matches(wanted, folded, n=1, cutoff=0.5)  # below one half, a hint misleads
+    return folded[matches[0]] if matches else None

@@ -131,7 +131,7 @@ def _requested(subject: Subject, name: str, request: str, kind: str | None) -> s
     processor = subject.made("CLIPProcessor", image_processor=pictures, tokenizer=tiny_tokenizer(subject, name))
     options = {"text": ["ab cab", "q"], "padding": True, "return_tensors": kind, "truncation": True, "max_length": 4}
     plain = subject.process(processor, **options)
-    found = subject.process(processor, **options, **{request: True})
-    types = {key: type(value).__name__ for key, value in found.items() if key not in plain}
+    requested = subject.process(processor, **options, **{request: True})
+    types = {key: type(value).__name__ for key, value in requested.items() if key not in plain}
     more = [key if held == _KINDS[kind] else f"{key} {held}" for key, held in types.items()]
     return ", ".join(more) or "nothing more"

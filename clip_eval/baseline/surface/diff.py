@@ -48,8 +48,8 @@ def changes(before: Surface, after: Surface) -> tuple[SurfaceChange, ...]:
     Of two lists only the items missing from the other are shown. Of two mappings, the keys that only one of them has
     are one change, and each key with two values is one, with the key in place of the asterisk in its id.
     """
-    found = (change for identity in {*before, *after} for change in _differences(identity, before, after))
-    return merged(sorted(found, key=lambda change: change.id))
+    differences = (change for identity in {*before, *after} for change in _differences(identity, before, after))
+    return merged(sorted(differences, key=lambda change: change.id))
 
 
 def merged(found: Iterable[SurfaceChange]) -> tuple[SurfaceChange, ...]:

@@ -65,8 +65,8 @@ def _exported() -> dict[str, Json]:
     """The importable names of CLIP, and the class that each stands for."""
     package = library()
     listed = {name for name in dir(package) if name.startswith("CLIP") and not name.startswith("CLIPSeg")}
-    found = ((name, getattr(package, name, None)) for name in sorted({*listed, *_KNOWN}))
-    return {name: spelled(value) for name, value in found if value is not None}
+    exported = ((name, getattr(package, name, None)) for name in sorted({*listed, *_KNOWN}))
+    return {name: spelled(value) for name, value in exported if value is not None}
 
 
 def _module(name: str) -> dict[str, Json] | str:

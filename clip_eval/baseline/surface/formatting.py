@@ -92,8 +92,8 @@ def _as_mapping(value: Any) -> Any:
     """The fields of a dataclass that are not None, as a mapping; any other value unchanged."""
     if not is_dataclass(value) or isinstance(value, type):
         return value
-    found = {field.name: getattr(value, field.name) for field in fields(value)}
-    return _Named(type(value).__name__, {name: item for name, item in found.items() if item is not None})
+    present = {field.name: getattr(value, field.name) for field in fields(value)}
+    return _Named(type(value).__name__, {name: item for name, item in present.items() if item is not None})
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,9 +75,9 @@ class _Reader:
         """
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            found = self._called(call, meanings)
+            spelled_pixels = self._called(call, meanings)
         warned = any(Path(entry.filename).parent.name == "PIL" for entry in caught)  # torch warns once a process
-        return replace(found, text=f"{found.text}, Pillow warns") if warned else found
+        return replace(spelled_pixels, text=f"{spelled_pixels.text}, Pillow warns") if warned else spelled_pixels
 
     def _called(self, call: Callable[[], Any], meanings: Mapping[str, Meaning]) -> _Spelled:
         try:

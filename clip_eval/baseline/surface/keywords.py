@@ -45,11 +45,11 @@ def foreign_keywords(entry: EntryPoint, subject: Subject) -> dict[str, dict[str,
         subject: the tiny model, whose device the tensors are on.
     """
     known = PARAMETERS[str(entry)]
-    found = {
+    keywords = {
         f"{name}={value!r}": {name: value} for name, values in _PLAIN.items() if name not in known for value in values
     }
     tensors = subject.tensors(_arrays(subject))
-    return found | {name: {name: tensor} for name, tensor in tensors.items() if name not in known}
+    return keywords | {name: {name: tensor} for name, tensor in tensors.items() if name not in known}
 
 
 def _arrays(subject: Subject) -> dict[str, Any]:

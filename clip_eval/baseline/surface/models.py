@@ -87,11 +87,11 @@ def _collapsed(clip: Clip, model_class: str, names: Iterable[str]) -> list[str]:
     numbers: dict[str, list[str]] = {}
     for name in names:
         numbers.setdefault(_LAYER.sub("*", name, count=1), []).extend(_LAYER.findall(name)[:1])
-    found = []
+    collapsed = []
     for name, layers in numbers.items():
         complete = layers in ([], [str(layer) for layer in range(_tower(clip, model_class, name).num_hidden_layers)])
-        found.append(name if complete else name.replace("*", f"{{{','.join(layers)}}}", 1))
-    return found
+        collapsed.append(name if complete else name.replace("*", f"{{{','.join(layers)}}}", 1))
+    return collapsed
 
 
 def _tower(clip: Clip, model_class: str, name: str) -> TextConfig | VisionConfig:

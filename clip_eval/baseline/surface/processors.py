@@ -91,14 +91,14 @@ def _tokenizer(clip: Clip) -> dict[str, Json]:
     if tokenizer is None:
         return {}
     hub = members(library("utils.hub").PushToHubMixin)
-    found = {name: value for name, value in members(tokenizer).items() if name not in (*_PLACES, *_STATE)}
+    attributes = {name: value for name, value in members(tokenizer).items() if name not in (*_PLACES, *_STATE)}
     added = {
         "__call__": signature(type(tokenizer).__call__),
         "bases": ", ".join(base.__name__ for base in type(tokenizer).__mro__[1:-1]),
         "len()": attempt(lambda: spelled(len(tokenizer))),
         "init_kwargs": ", ".join(sorted(getattr(tokenizer, "init_kwargs", {}))),
     }
-    return {"tokenizer.*": {**kept_apart(found, hub), **added}}
+    return {"tokenizer.*": {**kept_apart(attributes, hub), **added}}
 
 
 def _image_processor(clip: Clip) -> dict[str, Json]:
@@ -140,7 +140,7 @@ def _processor(clip: Clip) -> dict[str, Json]:
         return {}
     inherited = members(library("processing_utils").ProcessorMixin)
     hub = members(library("utils.hub").PushToHubMixin)
-    found = {
+    attributes = {
         name: value for name, value in kept_apart(members(processor), inherited, hub).items() if name not in _PARTS
     }
-    return {"processor.*": {**found, "__call__": signature(type(processor).__call__)}}
+    return {"processor.*": {**attributes, "__call__": signature(type(processor).__call__)}}

@@ -65,11 +65,11 @@ def _saved_processor(clip: Clip, route: str) -> dict[str, Json]:
     except Exception:  # the exception is recorded with its route
         return {}
     with _directory() as directory:
-        found = _files(call, processor, directory, source=clip.subject.checkpoint.path)
+        entries = _files(call, processor, directory, source=clip.subject.checkpoint.path)
     if route == "AutoProcessor":
-        return found
+        return entries
     # a part writes the same content as the whole
-    return {call: [name for value in found.values() if isinstance(value, dict) for name in value if ": " not in name]}
+    return {call: [name for value in entries.values() if isinstance(value, dict) for name in value if ": " not in name]}
 
 
 @contextmanager

@@ -93,8 +93,8 @@ class PathReader:
         return [Settled(texts)] if name.text == self.names[number] else []
 
     def _unsettled(self, index: int, number: int) -> list[Reading]:
-        found = [Reading(self.segments[index], text, self.known) for text in unfinished(self.names[number])]
-        return [reading for reading in found if reading.exists()]
+        readings = [Reading(self.segments[index], text, self.known) for text in unfinished(self.names[number])]
+        return [reading for reading in readings if reading.exists()]
 
     @cached_property
     def _rest_fits(self) -> set[tuple[int, int]]:
@@ -119,10 +119,12 @@ class PathReader:
         """Yield the ways to read segment `index` from name `number` on, which agree with those before it."""
         for count in self._next(index, number):
             slots = self.segments[index].slots
-            found: Iterator[tuple[str, ...]] = iter([("",) * len(slots)])
+            texts_of_name: Iterator[tuple[str, ...]] = iter([("",) * len(slots)])
             if count:
-                found = chain.from_iterable(reading.texts(self.effort) for reading in self.readings(index, number))
-            for texts in found:
+                texts_of_name = chain.from_iterable(
+                    reading.texts(self.effort) for reading in self.readings(index, number)
+                )
+            for texts in texts_of_name:
                 self.effort.spend()
                 if pieces.agree(slots, texts):
                     yield _Taken(count, texts)

@@ -56,9 +56,9 @@ def _forced(clip: Clip, oracle: Oracle, route: str, attention: str | None, part:
         inputs |= clip.texts(TEXTS, "interior")
     if route != "CLIPTextModel":
         inputs |= clip.images(IMAGES)
-    found = forced_pass(clip, oracle, Question(route, "forward", inputs, {"attention": attention}), parts=(part,))
-    assert found is not None, "the inputs are the probe's"
-    return found
+    comparisons = forced_pass(clip, oracle, Question(route, "forward", inputs, {"attention": attention}), parts=(part,))
+    assert comparisons is not None, "the inputs are the probe's"
+    return comparisons
 
 
 def _judge(found: Pass, part: str, compare: Compare) -> None:

@@ -64,10 +64,10 @@ def test_what_is_asked_for_comes(clip: Clip, compare: Compare, request_name: str
     """
     wanted = REQUESTS[request_name]
     made = _made(clip, maker)
-    found = _asked(clip, made, kind, **{request_name: True}, **wanted.options)
+    output = _asked(clip, made, kind, **{request_name: True}, **wanted.options)
     ids = [[vocabulary()[token] for token in row] for row in wanted.ids or IDS]
-    _expect(compare, found, "input_ids", ids, kind, request_name)
-    _expect(compare, found, wanted.key, wanted.value, kind, request_name)
+    _expect(compare, output, "input_ids", ids, kind, request_name)
+    _expect(compare, output, wanted.key, wanted.value, kind, request_name)
     without = _asked(clip, made, kind, **{request_name: False}, **wanted.options)
     compare.equal(wanted.key in without, False, name=f"{wanted.key} with {request_name}=False")
     by_default = wanted.key == "attention_mask"

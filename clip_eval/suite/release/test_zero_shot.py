@@ -77,7 +77,7 @@ def test_top1_is_no_worse_than_approved(
         evidence.not_applicable("the pack was recorded without --dataset and holds no answers")
     if approved is None:
         evidence.not_run("the pack's answers are to another dataset, or to other files or settings of this one")
-    found = against_reference(scores, approved)
-    if found.outcome == "failed":
-        compare.fail(found.reason, "no such loss", name="answers against the approved release")
+    paired = against_reference(scores, approved)
+    if paired.outcome == "failed":
+        compare.fail(paired.reason, "no such loss", name="answers against the approved release")
     compare.equal(len(scores.answers), len(approved), name="answers paired with the approved release's")
