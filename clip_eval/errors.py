@@ -1,4 +1,4 @@
-"""The errors that a user can mend. Each says what is wrong, where, and what to do, in one paragraph."""
+"""Errors that a user can fix. Each says what is wrong, where, and what to do, in one paragraph."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 
-_LONGEST = 2_000  # characters; more is nothing that a person reads
+_LONGEST = 2_000  # characters; nobody reads more
 
 
 class ClipEvalError(Exception):
@@ -27,7 +27,7 @@ class ClipEvalError(Exception):
 
     Args:
         what: what is wrong, a clause without a full stop.
-        where: the file, option or hub id it was found in.
+        where: the file, option or hub id.
         fix: what the user can do, a sentence without a full stop.
     """
 
@@ -46,7 +46,7 @@ class ClipEvalError(Exception):
 
 
 def _readable(text: str) -> str:
-    """Return one line that can be printed and written: names may hold bytes that are no text, or have no end."""
+    """Return one line that can be printed and written: names may hold bytes that are not text, or be very long."""
     if not text.isprintable():
         kept = (character if character.isprintable() else ascii(character)[1:-1] for character in text.strip())
         text = "".join(kept)
@@ -62,7 +62,7 @@ class CheckpointError(ClipEvalError):
 
 
 class Finding(ClipEvalError):
-    """What a check found broken where no number says it: the check fails, and this paragraph is its reason."""
+    """A defect that no number describes: the check fails, and this paragraph is its reason."""
 
 
 class DatasetError(ClipEvalError):
@@ -74,7 +74,7 @@ class NotApplicable(ClipEvalError):
 
 
 class NotAskable(ClipEvalError):
-    """A check cannot ask what it has to, because something that another check judges is broken.
+    """A check cannot run because of a defect that another check judges.
 
     The check that raises this becomes not_run, with a reference to the other one.
 
@@ -107,10 +107,10 @@ class PackError(ClipEvalError):
 
 
 class ProcessError(ClipEvalError):
-    """The process that runs the checks died: nothing was judged, whatever the user asked for."""
+    """The process that runs the checks died: nothing was judged."""
 
     exit_code = 3
 
 
 class UsageError(ClipEvalError):
-    """An option or a combination of options makes no sense."""
+    """An option or a combination of options is invalid."""

@@ -1,6 +1,4 @@
-"""The known name that was probably meant by a misspelt one, and the path that was probably meant by one that is not
-there.
-"""
+"""The known name nearest to a misspelt one, and the existing path nearest to one that does not exist."""
 
 from __future__ import annotations
 
@@ -16,36 +14,36 @@ DTYPE_ALIASES: Mapping[str, str] = {
     **dict.fromkeys(("fp16", "f16", "half", "16"), "float16"),
     **dict.fromkeys(("bf16", "bfp16", "brain", "bfloat"), "bfloat16"),
 }
-"""What people call the dtypes; a float64 checkpoint is run as float32, which users load it as."""
+"""Other names of dtypes; a float64 checkpoint runs as float32, as users load it."""
 
 _CUTOFF = 0.6  # of difflib's ratio; its own default
-_FEW_ENTRIES = 2000  # of one directory that are looked at
+_FEW_ENTRIES = 2000  # of one directory
 
 
 def nearest(wanted: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> str | None:
-    """Return the name out of `known` that `wanted` is nearest to; None where none is near.
+    """Return the name in `known` nearest to `wanted`, or None.
 
     Args:
-        wanted: what the user wrote.
-        known: the names that exist, the likelier first where several begin alike.
+        wanted: the user's text.
+        known: the names that exist; of several with the same beginning, the first is taken.
         aliases: other words for known names, in lower case.
     """
     names = list(known)
     word = wanted.strip().casefold().removeprefix("torch.")
-    meant = (aliases or {}).get(word, word)
-    if not meant:
+    name_or_alias = (aliases or {}).get(word, word)
+    if not name_or_alias:
         return None
     by_folded = {name.casefold(): name for name in reversed(names)}
-    if meant in by_folded:
-        return by_folded[meant]
-    if begins := [name for name in names if name.casefold().startswith(meant)]:
+    if name_or_alias in by_folded:
+        return by_folded[name_or_alias]
+    if begins := [name for name in names if name.casefold().startswith(name_or_alias)]:
         return begins[0]
-    near = difflib.get_close_matches(meant, by_folded, n=1, cutoff=_CUTOFF)
+    near = difflib.get_close_matches(name_or_alias, by_folded, n=1, cutoff=_CUTOFF)
     return by_folded[near[0]] if near else None
 
 
 def listed(wanted: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
-    """Return what to do about a name that cannot be used, without a full stop: the nearest one and the others."""
+    """Return advice about an invalid name, without a full stop: the nearest one and the others."""
     names = list(known)
     near = None if wanted in names else nearest(wanted, names, aliases)
     others = ", ".join(name for name in names if name not in (near, wanted))
@@ -55,25 +53,25 @@ def listed(wanted: str, known: Iterable[str], aliases: Mapping[str, str] | None 
 
 
 def nearest_path(path: str | Path) -> Path | None:
-    """Return a path that exists and differs from `path`, which does not, in the spelling of one name; None for none.
+    """Return an existing path that differs from `path`, which does not exist, in the spelling of one name, or None.
 
-    The name is the first that is not there: what follows it must be there below the name that replaces it. A path that
-    exists, and is wrong for another reason, is none.
+    The name is the first that does not exist; the rest of the path must exist below its replacement. None for a path
+    that exists.
     """
-    wanted = Path(path)
-    if os.path.lexists(wanted):
+    target = Path(path)
+    if os.path.lexists(target):
         return None
-    for known in wanted.parents:
-        if _is_directory(known):
-            rest = wanted.relative_to(known).parts
-            near = difflib.get_close_matches(rest[0], _names(known), n=3, cutoff=_CUTOFF)
-            found = (known.joinpath(name, *rest[1:]) for name in near)
-            return next((candidate for candidate in found if candidate.exists()), None)
+    for parent in target.parents:
+        if _is_directory(parent):
+            rest = target.relative_to(parent).parts
+            near = difflib.get_close_matches(rest[0], _names(parent), n=3, cutoff=_CUTOFF)
+            candidates = (parent.joinpath(name, *rest[1:]) for name in near)
+            return next((candidate for candidate in candidates if candidate.exists()), None)
     return None
 
 
 def beside(path: str | Path, otherwise: str) -> str:
-    """Return what to do about a path that is not there, without a full stop: the nearest that is, else `otherwise`."""
+    """Return advice about a path that does not exist, without a full stop: the nearest one, else `otherwise`."""
     near = nearest_path(path)
     return otherwise if near is None else f"The nearest name is {near}"
 
@@ -88,5 +86,5 @@ def _is_directory(path: Path) -> bool:
 def _names(directory: Path) -> list[str]:
     try:
         return sorted(entry.name for _, entry in zip(range(_FEW_ENTRIES), directory.iterdir(), strict=False))
-    except OSError:  # nobody may list it: then nothing is near
+    except OSError:  # not readable
         return []

@@ -1,4 +1,4 @@
-"""Running this very package in another process, and in another interpreter."""
+"""Run this package in another process, or in another interpreter."""
 
 from __future__ import annotations
 
@@ -43,20 +43,24 @@ __all__ = [
 # and PYTHONHASHSEED, which makes a run repeatable, and PYTHONFAULTHANDLER, which says where one crashed.
 _CLEARED = frozenset(
     (
-        *("PYTHONINSPECT", "PYTHONSTARTUP"),  # after the run a prompt waits, and the exit code is lost
-        *("PYTHONOPTIMIZE", "PYTHONINTMAXSTRDIGITS"),  # no asserts; other numbers are read: another program
-        *("PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONWARNDEFAULTENCODING"),  # libraries' warnings become errors or noise
-        *("PYTHONMALLOC", "PYTHONMALLOCSTATS", "PYTHONTRACEMALLOC"),  # slower memory: what is timed is not the model
+        *("PYTHONINSPECT", "PYTHONSTARTUP"),  # a prompt waits after the run, and the exit code is lost
+        *("PYTHONOPTIMIZE", "PYTHONINTMAXSTRDIGITS"),  # no asserts: another program
+        *(
+            "PYTHONWARNINGS",
+            "PYTHONDEVMODE",
+            "PYTHONWARNDEFAULTENCODING",
+        ),  # warnings of libraries become errors or noise
+        *("PYTHONMALLOC", "PYTHONMALLOCSTATS", "PYTHONTRACEMALLOC"),  # slower memory, which distorts timings
         *("PYTHONPERFSUPPORT", "PYTHON_PERF_JIT_SUPPORT", "PYTHONPROFILEIMPORTTIME"),  # slower, and noise on stderr
         *("PYTHONVERBOSE", "PYTHONDEBUG", "PYTHONDUMPREFS", "PYTHONDUMPREFSFILE", "PYTHONTHREADDEBUG"),  # noise
         *("PYTHONBREAKPOINT", "PYTHON_PRESITE", "PYTHONASYNCIODEBUG"),  # code of a debugging session
-        *("PYTHONCASEOK",),  # modules of another spelling are imported
+        *("PYTHONCASEOK",),  # modules with another spelling are imported
     )
 )
 
 
 def clean_environment() -> dict[str, str]:
-    """Return this process's environment without what would change how a child's Python or pytest behaves."""
+    """Return this process's environment without variables that change how a child's Python or pytest behaves."""
     return {
         name: value for name, value in os.environ.items() if not name.startswith("PYTEST_") and name not in _CLEARED
     }
@@ -65,12 +69,12 @@ def clean_environment() -> dict[str, str]:
 def child_environment(python: str = sys.executable) -> dict[str, str]:
     """Return the environment for a child that runs `-m clip_eval` in any working directory, quietly.
 
-    Relative entries of PYTHONPATH become absolute. Where this package runs from a source tree, the tree comes first; an
-    installed package is the business of the interpreter that runs the child. Idle threads of torch sleep, unless
-    OMP_WAIT_POLICY says otherwise: where they spin, a gate beside one busy process takes three times as long.
+    Relative entries of PYTHONPATH become absolute. If this package runs from a source tree, the tree comes first; an
+    installed package must be installed for the child's interpreter too. Idle threads of torch sleep, unless
+    OMP_WAIT_POLICY says otherwise: if they spin, a gate beside one busy process takes three times as long.
 
     Args:
-        python: the interpreter that the child runs; another one than this has its standard library elsewhere.
+        python: the child's interpreter; another one than this has another standard library.
     """
     kept = clean_environment()
     if python != sys.executable:
@@ -83,7 +87,7 @@ def child_environment(python: str = sys.executable) -> dict[str, str]:
     return {"OMP_WAIT_POLICY": "passive", **kept, **quiet, "PYTHONPATH": os.pathsep.join(path)}
 
 
-# Runs on any Python since 2.7; what it is asked for is found, not imported, which takes seconds.
+# Runs on any Python since 2.7. It looks for modules without importing them, which would take seconds.
 _QUESTION = """
 import json, re, sys
 found = {"python": list(sys.version_info[:2]), "version": None, "missing": []}
@@ -107,22 +111,22 @@ _ANSWER_S, _ANSWER_BYTES = 60.0, 1 << 16  # a first start from a network drive i
 
 
 def require_clip_eval(python: str) -> None:
-    """Ask an interpreter, within seconds, whether the same clip-eval can run there.
+    """Refuse an interpreter without the same clip-eval; takes seconds.
 
     Raises:
-        UsageError: there is no such program, it is no Python, too old, or without this release of clip-eval and what it
-            needs; the message says how to install it.
+        UsageError: the program does not exist, is not Python, is too old, or lacks this release of clip-eval or its
+            dependencies; the message says how to install it.
     """
     fix = "Name the Python of an environment in which clip-eval is installed"
     if shutil.which(python) is None:
         raise UsageError("there is no such interpreter", where=python, fix=fix)
     answer = _answer(python)
     if answer is None:
-        raise UsageError("this program is no Python that can be asked", where=python, fix=fix)
+        raise UsageError("this program is not a working Python", where=python, fix=fix)
     install = f"Run {shlex.quote(python)} -m pip install clip-eval=={__version__}"
     if tuple(answer["python"]) < _LEAST_PYTHON:
-        found = ".".join(map(str, answer["python"]))
-        raise UsageError(f"the interpreter is Python {found}, and clip-eval needs 3.10", where=python)
+        version = ".".join(map(str, answer["python"]))
+        raise UsageError(f"the interpreter is Python {version}, and clip-eval needs 3.10", where=python)
     if answer["version"] is None:
         raise UsageError("the interpreter has no clip-eval", where=python, fix=install)
     if answer["version"] != __version__:
@@ -136,44 +140,44 @@ def require_clip_eval(python: str) -> None:
 
 
 def _answer(python: str) -> dict[str, Any] | None:
-    """What the interpreter says of itself; None where it does not answer as a Python does."""
+    """The interpreter's answer to `_QUESTION`; None if there is none."""
     try:
-        asked = subprocess.Popen(
+        process = subprocess.Popen(
             [python, "-c", _QUESTION, *_NEEDED], env=child_environment(python),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
     except (OSError, ValueError) as problem:
         raise _not_started(python, problem) from problem
-    patience = threading.Timer(_ANSWER_S, asked.kill)
+    patience = threading.Timer(_ANSWER_S, process.kill)
     patience.start()
     try:
-        assert asked.stdout is not None
-        said = asked.stdout.read(_ANSWER_BYTES).decode(errors="replace")
+        assert process.stdout is not None
+        output = process.stdout.read(_ANSWER_BYTES).decode(errors="replace")
     finally:
         patience.cancel()
-        asked.kill()
-        asked.communicate()
-    answers = [line for line in said.splitlines() if line.startswith("clip-eval:")]
+        process.kill()
+        process.communicate()
+    answers = [line for line in output.splitlines() if line.startswith("clip-eval:")]
     try:
-        found = json.loads(answers[-1].removeprefix("clip-eval:")) if answers else None
+        answer = json.loads(answers[-1].removeprefix("clip-eval:")) if answers else None
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return answer if isinstance(answer, dict) else None
 
 
 def record_with(python: str, model: str, pack: Path, *options: str, stream: HandedOn | None = None) -> None:
-    """Record a pack with another interpreter: what the release in its environment does is the baseline then.
+    """Record a pack with another interpreter, as the baseline of its environment.
 
     Args:
-        python: the interpreter's executable, in whose environment the same clip-eval is installed.
+        python: the interpreter's executable; the same clip-eval must be installed for it.
         model: a checkpoint directory or hub id.
         pack: a new directory.
         options: of `clip-eval record`.
-        stream: where it says how far it is; None for nowhere.
+        stream: for its progress; None for none.
 
     Raises:
         UsageError: the interpreter cannot be started.
-        ProcessError: it recorded nothing; the message holds its last words.
+        ProcessError: it recorded nothing; the message has its last output.
         KeyboardInterrupt: the user interrupted it; it has ended.
     """
     stream = stream or HandedOn()
@@ -221,25 +225,25 @@ def run_to_the_end(
     directory: str | None = None,
     descriptors: Sequence[int] = (),
 ) -> ChildEnd:
-    """Run a child until it ends by itself.
+    """Run a child until it ends.
 
-    It has a session of its own, so that Ctrl-C reaches it once, from here: it then writes what it has and ends by
-    itself. A shell that starts jobs in the background makes them, and so the child, deaf to it; the child must hear.
+    It has a session of its own, so that Ctrl-C reaches it once, from here; it then writes its results and ends. A shell
+    starts background jobs with SIGINT ignored, so SIGINT is reset for the child.
 
     Args:
         command: program and arguments.
-        environment: the child's.
-        errors: takes what it writes to stderr.
-        output: takes what it writes to stdout; None for this process's.
+        environment: of the child.
+        errors: file for its stderr.
+        output: file for its stdout; None for this process's.
         directory: its working directory; None for this process's.
-        descriptors: files that it inherits, where the system knows such.
+        descriptors: files that it inherits (POSIX).
 
     Raises:
         OSError: the program cannot be started.
     """
     interrupted = False
     with _stopped_like_interrupted():
-        with _hearing():
+        with _sigint_reset():
             child = subprocess.Popen(
                 command, cwd=directory, env=dict(environment), stdout=output, stderr=errors, start_new_session=True,
                 pass_fds=tuple(descriptors) if os.name == "posix" else (),
@@ -249,38 +253,40 @@ def run_to_the_end(
                 while (code := _wait(child)) is None:
                     interrupted = True
             finally:
-                child.kill()  # a child that has ended takes no notice
+                child.kill()  # no effect on a child that has ended
     return ChildEnd(code, interrupted)
 
 
 def memory_file() -> IO[bytes]:
-    """A file for what a child says; in memory where the system has such files, so that a full disk can be told."""
+    """A file for a child's output; in memory if the system can, so that a full disk can be reported."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("clip-eval"), "w+b")
     return tempfile.TemporaryFile()
 
 
 def said(file: IO[bytes]) -> str:
-    """Return what a child wrote."""
+    """Return a child's output."""
     file.seek(0)
     return file.read().decode(errors="replace").strip()
 
 
 @contextlib.contextmanager
-def _hearing() -> Iterator[None]:
-    """What ignores a signal hands that on to a child, so in the block the interrupt is not ignored."""
-    deaf = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    if deaf:
+def _sigint_reset() -> Iterator[None]:
+    """A child inherits SIG_IGN, so SIGINT is reset while it starts."""
+    ignored = (
+        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    )
+    if ignored:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     finally:
-        if deaf:
+        if ignored:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int | None:
-    """The child's exit code; None once it was interrupted, and has to be waited for again."""
+    """The child's exit code; None after an interrupt, when it must be waited for again."""
     try:
         return child.wait()
     except KeyboardInterrupt:
@@ -291,7 +297,7 @@ def _wait(child: subprocess.Popen[bytes]) -> int | None:
 
 @contextlib.contextmanager
 def _stopped_like_interrupted() -> Iterator[None]:
-    """A request to stop (SIGTERM) counts as Ctrl-C in the block: nobody else would tell the child."""
+    """Treat SIGTERM as Ctrl-C in the block, so that the child is told."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python handles signals in the main thread only
         return

@@ -1,7 +1,7 @@
-"""What a long command is doing, how far it is, and about how long it takes, on stderr.
+"""Progress of a long command on stderr: what it does, how far it is, and about how long it takes.
 
-In a terminal that is one live line; elsewhere a line at the start and one now and then, so that a log stays readable.
-A child writes to the stderr of the command that started it, whose descriptor it inherits: its own is kept for errors.
+In a terminal one live line; elsewhere a line at the start and one now and then, so that a log stays readable. A child
+writes to the stderr of the command that started it, through an inherited descriptor: its own stderr is for errors.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _LIVE = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone{postfix}"
 
 @dataclass(frozen=True, slots=True)
 class HandedOn:
-    """What a child needs to write to this command's stderr: a descriptor for `pass_fds`, and a variable."""
+    """Access to this command's stderr for a child: a descriptor for `pass_fds`, and an environment variable."""
 
     descriptors: tuple[int, ...] = ()
 
     def environment(self) -> dict[str, str]:
-        """Return the variable that names the descriptor; an empty one tells the child to be quiet."""
+        """Return the variable that names the descriptor; empty if the child must be quiet."""
         return {_DESCRIPTOR: "".join(map(str, self.descriptors))}
 
 
 @contextlib.contextmanager
 def handed_on(wanted: bool = True) -> Iterator[HandedOn]:
-    """A descriptor of this command's stderr for a child; none where nobody wants to read, or the system has none."""
+    """A descriptor of this command's stderr for a child; none if not wanted, or if the system cannot pass one."""
     stream = _stream() if wanted and os.name == "posix" else None
     try:
         descriptor = None if stream is None else os.dup(stream.fileno())
@@ -49,17 +49,17 @@ def handed_on(wanted: bool = True) -> Iterator[HandedOn]:
     finally:
         if descriptor is not None:
             if os.isatty(descriptor):
-                os.write(descriptor, b"\r\033[K")  # what a child that was killed left of its line
+                os.write(descriptor, b"\r\033[K")  # the rest of a killed child's line
             os.close(descriptor)
 
 
 def is_handed_on() -> bool:
-    """Whether the process that started this one reads its progress."""
+    """Whether the process that started this one shows its progress."""
     return bool(os.environ.get(_DESCRIPTOR))
 
 
 def say(line: str) -> None:
-    """Write one line where progress goes."""
+    """Write one line to the progress stream."""
     stream = _stream()
     if stream is not None:
         _write(stream, f"clip-eval: {line}\n")
@@ -81,11 +81,11 @@ def counted(items: Iterable[_Item], what: str) -> Iterator[_Item]:
 
 
 class Progress:
-    """So many steps of something, with what is being done now.
+    """Progress over a number of steps, with the current activity.
 
     Args:
         what: the steps, such as "checks of my-clip".
-        total: how many there are.
+        total: number of steps.
     """
 
     def __init__(self, what: str, total: int) -> None:
@@ -98,7 +98,7 @@ class Progress:
         if self.is_live:
             from tqdm import tqdm
 
-            # Refreshed by hand, once a step: no thread runs beside what is timed.
+            # refreshed once a step, without a thread that would disturb timings
             self._bar = tqdm(
                 desc=what,
                 total=total,
@@ -113,36 +113,36 @@ class Progress:
 
     @property
     def is_live(self) -> bool:
-        """Whether there is a line that changes: in a terminal."""
+        """Whether there is a live line, as in a terminal."""
         return self._stream is not None and self._stream.isatty() and os.environ.get("TERM") != "dumb"
 
     def shares(self, descriptor: int) -> bool:
-        """Whether another descriptor leads to the same place, where both would write into each other's lines."""
+        """Whether another descriptor leads to the same place, so that lines would mix."""
         with contextlib.suppress(OSError, ValueError):
             return self._stream is not None and os.path.sameopenfile(descriptor, self._stream.fileno())
         return False
 
     def doing(self, text: str) -> None:
-        """Say what the next steps are."""
+        """Set the current activity."""
         if text != self._doing:
             self._doing = text
             self._show()
 
     def settle(self) -> None:
-        """What was done until now says nothing of how long the rest takes."""
+        """Start the estimate of the remaining time anew."""
         self._before, self._since = self.done, time.monotonic()
 
     def step(self) -> None:
-        """One more is done."""
+        """Count one step."""
         self.reach(self.done + 1)
 
     def reach(self, done: int) -> None:
-        """So many are done."""
+        """Set the number of steps done."""
         self.done = done
         self._show()
 
     def close(self) -> None:
-        """Take the live line away."""
+        """Remove the live line."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -163,7 +163,7 @@ class Progress:
 
 
 def seconds_left(done: int, total: int, elapsed_s: float) -> str:
-    """Return about how long the rest takes, in words; empty while nobody can say."""
+    """Return about how long the rest takes, in words; empty if unknown."""
     if done < max(total * _SURE_AFTER, 1) or done >= total:
         return ""
     left_s = elapsed_s / done * (total - done)
@@ -171,7 +171,7 @@ def seconds_left(done: int, total: int, elapsed_s: float) -> str:
 
 
 def _stream() -> IO[str] | None:
-    """The stderr of the command, this process's or one that was handed on."""
+    """The stderr of the command: this process's or an inherited one."""
     named = os.environ.get(_DESCRIPTOR)
     if named is None:
         return sys.stderr
@@ -191,6 +191,6 @@ _OPENED: dict[str, IO[str] | None] = {}
 
 
 def _write(stream: IO[str], text: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more, and the work goes on
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more; continue
         stream.write(text)
         stream.flush()

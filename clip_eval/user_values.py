@@ -1,4 +1,4 @@
-"""Values that a user gave for an option, looked at before they are used."""
+"""Checks of values that a user gave for an option."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 def named(value: object, option: str) -> str:
-    """Return the text of a path, id or name that a user gave.
+    """Return the text of a path, id or name from the user.
 
     Args:
         value: a text or a path.
-        option: what it was given for, as the user would write it.
+        option: as the user writes it.
 
     Raises:
-        UsageError: it is something else, empty, or no name that a file system takes. An empty text would name the
-            working directory, and a shell variable that is not set is one.
+        UsageError: it is something else, empty, or not a valid file name. An empty text, such as an unset shell
+            variable, would name the working directory.
     """
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
@@ -31,14 +31,14 @@ def named(value: object, option: str) -> str:
         what = f"{option} takes a text or a path, and this is of type {type(value).__name__}"
         raise UsageError(what, fix="Give the path or the name itself")
     if not value.strip():
-        raise UsageError(f"{option} is empty", fix="Give it a value; if a shell variable stands there, it is not set")
+        raise UsageError(f"{option} is empty", fix="Give it a value; a shell variable in its place may be unset")
     if problem := _unheard_of(value):
-        raise UsageError(f"{option} is no name of a file ({problem})", where=value[:80].replace("\0", "\\0"))
+        raise UsageError(f"{option} is not a valid file name ({problem})", where=value[:80].replace("\0", "\\0"))
     return value
 
 
 def _unheard_of(value: str) -> str | None:
-    """Why no file system takes a name; None where it does, whether the file is there or not."""
+    """Why no file system accepts a name; None if it could, whether or not the file exists."""
     try:
         os.lstat(value)
     except ValueError:
@@ -60,7 +60,7 @@ def require_dtype(dtype: object) -> None:
 def require_utf8(values: Iterable[object]) -> None:
     """Raise UsageError unless every text of `values` can be written to a report.
 
-    Names on disk may hold bytes that are no UTF-8, which Python keeps as surrogates.
+    Names on disk may hold bytes that are not UTF-8, which Python keeps as surrogates.
     """
     for value in values:
         if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):

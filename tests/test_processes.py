@@ -88,7 +88,7 @@ def test_an_interpreter_without_the_same_clip_eval(tmp_path: Path, found: dict[s
 )
 def test_a_program_that_is_no_python(tmp_path: Path, body: str) -> None:
     """Whatever it says, and however much of it, it is told within seconds."""
-    with pytest.raises(UsageError, match="no Python that can be asked"):
+    with pytest.raises(UsageError, match="not a working Python"):
         require_clip_eval(program(tmp_path, body))
 
 

@@ -1,4 +1,4 @@
-"""Baseline packs: what an approved release was and did, on disk, and a candidate against it.
+"""Baseline packs on disk, and the comparison of a candidate with one.
 
 A pack is a directory. `pack.json` is text for review: the checkpoint, its weights by digest, the approved
 environments, sha256 of every other file. `record.safetensors` holds one numeric record, inputs included.

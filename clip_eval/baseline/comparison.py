@@ -1,4 +1,4 @@
-"""A candidate against the pack: which weights differ, what each output should be, what of the surface has changed."""
+"""A candidate against the pack: weights that differ, expected outputs, changes of the surface."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class TensorDifference:
-    """One weight that is not the pack's: its canonical name, and how it differs."""
+    """One weight that differs from the pack's: its canonical name, and how it differs."""
 
     name: str
     what: str
@@ -48,14 +48,14 @@ class TensorDifference:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """The approved release, for checks that hold a candidate to it.
+    """The approved release, for checks that compare a candidate with it.
 
     Attributes:
-        pack: what the approved release was and did.
+        pack: the approved release.
         candidate: the candidate's observations on its own probe.
-        clip: the candidate's observations on the pack's inputs, which are hardly ever others.
-        oracle: the reference for the candidate's weights and dtype on the pack's inputs, under the pack's config:
-            what a changed config does to the numbers is a difference.
+        clip: the candidate's observations on the pack's inputs, nearly always the same inputs.
+        oracle: the reference for the candidate's weights and dtype on the pack's inputs, under the pack's config, so
+            that a changed config shows as a difference.
     """
 
     pack: Pack
@@ -74,16 +74,15 @@ class Baseline:
         return environment_of(self.candidate)
 
     def weight_differences(self) -> tuple[TensorDifference, ...]:
-        """Return the weights that are not the pack's; see the function of this name."""
+        """Return the weights that differ from the pack's; see the function of this name."""
         return weight_differences(self.pack.tensors, self.checkpoint)
 
     def expected(self, name: str) -> Expected:
-        """Return what output `name` should be where the weights are the pack's.
+        """Return the expected value of output `name`, if the weights are the pack's.
 
-        It is the pack's value, moved by what rounding weights and inputs to the candidate's dtype does to it: the
-        difference of the reference for the candidate and the reference for the pack, which is nothing for float32 and
-        equal weights. The bound is the candidate's budget plus the error that the pack's value really has, so that no
-        candidate inside its budget exceeds it.
+        It is the pack's value plus the effect of rounding weights and inputs to the candidate's dtype: the difference
+        between the references for candidate and pack, which is zero for float32 and equal weights. The bound is the
+        candidate's budget plus the actual error of the pack's value, so that no candidate within its budget exceeds it.
 
         Args:
             name: one of `clip_eval.baseline.recorded_outputs.OUTPUT_NAMES`.
@@ -125,18 +124,20 @@ def pack_tensors(checkpoint: Checkpoint) -> dict[str, PackedTensor]:
 
 
 def weight_differences(packed: Mapping[str, PackedTensor], checkpoint: Checkpoint) -> tuple[TensorDifference, ...]:
-    """Return the tensors of `checkpoint` that are not the pack's, in the pack's order, new ones last.
+    """Return the tensors of `checkpoint` that differ from the pack's, in the pack's order, new ones last.
 
-    Same are weights of equal canonical name, shape and values, or values that are equal after rounding to the
-    narrower of both stored dtypes.
+    Weights are the same if canonical name, shape and values are equal, or if the values are equal after rounding to
+    the narrower of both stored dtypes.
     """
     return tuple(_differences(packed, checkpoint))
 
 
 def checkpoint_changes(pack: Pack, checkpoint: Checkpoint) -> tuple[SurfaceChange, ...]:
-    """Return the differences of config (by field), tokenizer and image processor: no environment explains these."""
+    """Return the differences of config (by field), tokenizer and image processor, which do not depend on the
+    environment.
+    """
     fields = changes(_fields(pack.config), _fields(checkpoint.config))
-    # The pack's fields with the candidate's other statements: the digests differ only where those do.
+    # the pack's fields with the candidate's other settings: the digests differ only if those do
     options = config_fingerprint(pack.config, checkpoint.raw_config)
     before, after = pack.fingerprints, checkpoint.fingerprints()
     parts = (
@@ -150,13 +151,13 @@ def checkpoint_changes(pack: Pack, checkpoint: Checkpoint) -> tuple[SurfaceChang
 
 
 def checkpoint_settings(checkpoint: Checkpoint) -> dict[str, Json]:
-    """Return what the files beside the weights say, by the id that a change of it has."""
+    """Return the settings in the files beside the weights, by the id of a change of each."""
     parts = {
         "config.output_options": output_options(checkpoint.raw_config),
         "checkpoint.tokenizer": tokenizer_fields(checkpoint.path),
         "checkpoint.image_processor": image_processor_fields(checkpoint.path),
     }
-    # As a pack reads them back: JSON has lists only.
+    # as read back from a pack: JSON has lists only
     return {
         f"{part}.{name}": json.loads(json.dumps(plain(value)))
         for part, found in parts.items()
@@ -167,13 +168,13 @@ def checkpoint_settings(checkpoint: Checkpoint) -> dict[str, Json]:
 def _by_field(
     pack: Pack, checkpoint: Checkpoint, part: str, what: str, before: str | None, after: str | None
 ) -> tuple[SurfaceChange, ...]:
-    """The fields of a part that differ; the part as a whole where one side has none, or the pack states no fields."""
+    """The fields of a part that differ; the whole part if one side lacks it, or the pack has no fields."""
     prefix = f"{part}."
     one = {name: value for name, value in pack.settings.items() if name.startswith(prefix)}
     other = {name: value for name, value in checkpoint_settings(checkpoint).items() if name.startswith(prefix)}
     is_known = pack.settings and before is not None and after is not None
-    found = tuple(replace(entry, what=what) for entry in changes(one, other)) if is_known else ()
-    return found or (change(part, what, _digest(before), _digest(after)),)
+    field_changes = tuple(replace(entry, what=what) for entry in changes(one, other)) if is_known else ()
+    return field_changes or (change(part, what, _digest(before), _digest(after)),)
 
 
 def _differences(packed: Mapping[str, PackedTensor], checkpoint: Checkpoint) -> Iterator[TensorDifference]:

@@ -1,4 +1,4 @@
-"""Opening packs, and why one is refused. All of it is checked before any is used: packs decide what is released."""
+"""Open a pack, or refuse it. Everything is checked before anything is used, as packs decide on releases."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from clip_eval.verdict.schema import fault
 __all__ = ["open_pack"]
 
 _RECORD_AGAIN = "Record the pack again"
-_RESTORE = "Restore it from where it came, or record the pack again"
+_RESTORE = "Restore it from its source, or record the pack again"
 _NAMED_AT_MOST = 5
 _FEW_ENTRIES = 200
 _INPUT_NAMES = tuple(field.name for field in fields(Batch))
@@ -52,7 +52,7 @@ def open_pack(path: str | Path) -> Pack:
     """Read a pack and check it: form, completeness, and sha256 of every file.
 
     Raises:
-        PackError: there is none, it is newer than this package, incomplete or damaged.
+        PackError: there is no pack, or it is newer than this package, incomplete or damaged.
     """
     directory = Path(path)
     sealing = _bytes(_manifest_file(directory))
@@ -110,12 +110,14 @@ def _manifest_file(directory: Path) -> Path:
         fix = beside(directory, "Name a directory that clip-eval record wrote")
         raise PackError("there is no such pack", where=directory, fix=fix)
     if not os.path.lexists(directory / MANIFEST):
-        raise PackError(f"the directory is no pack, it has no {MANIFEST}", where=directory, fix=_instead_of(directory))
+        raise PackError(
+            f"the directory is not a pack, it has no {MANIFEST}", where=directory, fix=_instead_of(directory)
+        )
     return directory / MANIFEST
 
 
 def _instead_of(directory: Path) -> str:
-    """What to name instead of a directory that is no pack: the packs in it, where there are some."""
+    """Advice about a directory that is not a pack: the packs in it, if there are any."""
     if (directory / "config.json").is_file():
         return "This is a checkpoint: clip-eval record makes a pack of it"
     inner = _packs_below(directory)
@@ -128,17 +130,17 @@ def _instead_of(directory: Path) -> str:
 
 
 def _packs_below(directory: Path) -> list[Path]:
-    """The packs in a directory and in the directories in it, by name; only the first of very many entries count."""
+    """The packs in a directory and in its directories, by name; only the first of very many entries count."""
     try:
         inner = sorted(entry for entry in islice(directory.iterdir(), _FEW_ENTRIES) if entry.is_dir())
         deeper = [below for entry in inner for below in sorted(islice(entry.iterdir(), _FEW_ENTRIES))]
         return [entry for entry in (*inner, *deeper) if (entry / MANIFEST).is_file()]
-    except OSError:  # nobody may look into it
+    except OSError:  # not readable
         return []
 
 
 def _content(file: Path, sealed: Mapping[str, Any]) -> bytes:
-    """The file's bytes, which must be those that the manifest seals."""
+    """The file's bytes, which must match the manifest's size and sha256."""
     data = _bytes(file)
     if len(data) != sealed["size_bytes"]:
         _damaged(f"it has {len(data)} bytes instead of {sealed['size_bytes']}", file)
@@ -174,11 +176,11 @@ def _sealed(name: str, contents: Mapping[str, bytes], directory: Path) -> bytes:
 
 
 def _arrays(file: Path, contents: Mapping[str, bytes], config: ClipConfig) -> dict[str, NDArray[Any]]:
-    """The numeric record, with every array that this package compares, as a model of this config takes and gives it."""
+    """The numeric record, with every compared array, in the shapes of a model of this config."""
     try:
         arrays = load(_sealed(file.name, contents, file.parent))
     except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as problem:
-        _damaged(f"it is no safetensors file ({problem})", file)
+        _damaged(f"it is not a safetensors file ({problem})", file)
     wanted = [f"inputs.{name}" for name in _INPUT_NAMES]
     wanted += [f"{kind}.{name}" for name in OUTPUT_NAMES for kind in ("outputs", "errors")]
     if missing := [name for name in wanted if name not in arrays]:
@@ -191,7 +193,7 @@ def _arrays(file: Path, contents: Mapping[str, bytes], config: ClipConfig) -> di
 
 
 def _config(stated: Mapping[str, Any], tensors: Mapping[str, PackedTensor], directory: Path) -> ClipConfig:
-    """The config, which must be that of the tensors. Its sizes are looked at before anything of such a size is made."""
+    """The config, which must belong to the tensors. Its sizes are checked before arrays of such sizes are made."""
     try:
         config = ClipConfig(
             **{**stated, "text": TextConfig(**stated["text"]), "vision": VisionConfig(**stated["vision"])}
@@ -225,7 +227,7 @@ def _environment(entry: Mapping[str, Any], directory: Path) -> Environment:
 def _approved(entry: Mapping[str, Any], directory: Path, contents: Mapping[str, bytes]) -> Approved:
     surface = _json(_sealed(entry["surface"], contents, directory), directory / entry["surface"])
     if not isinstance(surface, dict) or not surface:
-        _damaged("it is no JSON object of ids and values", directory / entry["surface"])
+        _damaged("it is not a JSON object of ids and values", directory / entry["surface"])
     return Approved(cast("Surface", surface), entry["provenance"])
 
 
@@ -276,14 +278,14 @@ def _speeds(directory: Path, contents: Mapping[str, bytes]) -> tuple[Speed, ...]
     data = _json(contents[SPEEDS], directory / SPEEDS)
     try:
         if not (isinstance(data, list) and data):
-            raise TypeError("it is no list with an entry")
+            raise TypeError("it is not a list with an entry")
         return tuple(Speed.from_data(entry) for entry in data)
     except (AttributeError, KeyError, TypeError, ValueError) as problem:
         _damaged(f"it does not hold speeds ({problem})", directory / SPEEDS)
 
 
 def _check_whole(pack: Pack, directory: Path, *, stated: int) -> None:
-    """What a schema cannot say: the parts of a pack belong together."""
+    """Check what a schema cannot: that the parts of a pack belong together."""
     if len(pack.environments) < stated:
         raise PackError("the pack approves an environment twice", where=directory / MANIFEST, fix=_RESTORE)
     if pack.recorded_in not in pack.environments:

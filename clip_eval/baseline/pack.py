@@ -1,4 +1,4 @@
-"""What a baseline pack holds. NumPy only: a pack is opened before anything is collected."""
+"""The content of a baseline pack. NumPy only: a pack is opened before tests are collected."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ __all__ = ["SCHEMA_VERSION", "Approved", "Environment", "Pack", "PackedTask", "P
 SCHEMA_VERSION = 1
 
 Surface: TypeAlias = Mapping[str, Json]
-"""Id to plain value: one entry for each thing that can change by itself."""
+"""Id to plain value, with one entry for each thing that can change independently."""
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What a surface depends on besides the checkpoint.
+    """What a surface depends on beside the checkpoint.
 
     Attributes:
         transformers: the release, such as 5.23.0.
-        attention: the attention implementation that was really used.
+        attention: the attention implementation in use.
     """
 
     transformers: str
@@ -43,7 +43,7 @@ class Environment:
 
     @property
     def file(self) -> str:
-        """Name of the surface's file. Names of attention kernels may hold slashes."""
+        """Name of the surface's file, escaped, since names of attention kernels may have slashes."""
         return f"surface-{quote(self.transformers, safe='')}-{quote(self.attention, safe='')}.json"
 
     @property
@@ -54,7 +54,7 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Approved:
-    """One approved environment: its surface, and when and where that was recorded."""
+    """One approved environment: its surface, and when and where it was recorded."""
 
     surface: Surface
     provenance: Mapping[str, Json]
@@ -89,8 +89,8 @@ class Recorded:
     """One output of the approved release.
 
     Attributes:
-        value: what it returned, float32.
-        error: value minus what the float64 reference gave for the same weights and inputs, float32, the same shape.
+        value: as returned, float32.
+        error: value minus the float64 reference for the same weights and inputs, float32, the same shape.
     """
 
     value: NDArray[np.float32]
@@ -102,9 +102,9 @@ class Pack:
     """An approved release.
 
     Attributes:
-        source: name of the checkpoint, without its place on a machine; or the hub id.
+        source: name of the checkpoint, without its path; or the hub id.
         revision: commit of the hub's repository; None for a directory.
-        config: what its config.json says.
+        config: its effective config.
         fingerprints: digests of its parts.
         tensors: canonical name to shape, dtype and digests.
         environments: every approved environment, by release, then attention.
@@ -137,21 +137,21 @@ class Pack:
         return str(self.environments[self.recorded_in].provenance["device"])
 
     def has_inputs(self, batch: Batch) -> bool:
-        """Say whether the pack's inputs are those of `batch`, bit for bit."""
+        """Whether the pack's inputs are those of `batch`, bit for bit."""
         names = (field.name for field in fields(Batch))
         return all(np.array_equal(getattr(self.inputs, name), getattr(batch, name)) for name in names)
 
     def nearest(self, environment: Environment) -> Environment:
-        """Return `environment` where approved, else the newest approved release, if possible with its attention."""
+        """Return `environment` if approved, else the newest approved release, if possible with the same attention."""
         if environment in self.environments:
             return environment
         return max(self.environments, key=lambda known: (known.version, known.attention == environment.attention))
 
     def require_inputs_fit(self, config: ClipConfig, *, where: object) -> None:
-        """Refuse a candidate that cannot be given the pack's inputs.
+        """Refuse a candidate that cannot take the pack's inputs.
 
         Raises:
-            PackError: says which size differs.
+            PackError: a size differs; the message names it.
         """
         problem = self.misfit(config)
         if problem is not None:
@@ -162,7 +162,7 @@ class Pack:
             )
 
     def misfit(self, config: ClipConfig) -> str | None:
-        """Say why a model of this config cannot be given the pack's inputs; None if it can."""
+        """Return why a model of this config cannot take the pack's inputs; None if it can."""
         images = tuple(self.inputs.pixel_values.shape[1:])
         takes = (config.vision.num_channels, config.vision.image_size, config.vision.image_size)
         ids = self.inputs.input_ids  # (texts, tokens)

@@ -1,8 +1,8 @@
-"""The outputs that a pack records: how each is observed, what the reference says of it, where it stands in the network.
+"""The outputs that a pack records: how each is observed and expected, and its module in the network.
 
-Few, but elementwise: the states that each tower ends in, pooled states, features, embeddings, logits, the loss. Inner
-hidden states are left to the contract checks, which hold every one of them against the oracle. The questions are those
-that other checks ask too, so that a gate pays for hardly any further forward.
+Few, but elementwise: the final states of each tower, pooled states, features, embeddings, logits, the loss. Inner
+hidden states are compared with the oracle by the contract checks. The calls are those of other checks, so that a gate
+needs hardly any further forward.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Output:
     """One recorded output.
 
     Attributes:
-        name: what reports and the pack call it.
+        name: in reports and the pack.
         observe: the subject's value.
         expect: its right value: an array of the exact reference, one with the bound of every element of the oracle.
         module: the module of a family that a difference points at.
@@ -47,14 +47,14 @@ class Output:
 
 
 def record_value(value: Any) -> NDArray[np.float32]:
-    """Return an observed tensor as packs hold it: float32, the same shape."""
+    """Return an observed tensor as packs store it: float32, the same shape."""
     return to_array(value).astype(np.float32)
 
 
 def _text(mask: str) -> tuple[Output, ...]:
-    """Under the interior mask the pooled state is enough: a mask that is dropped shows there."""
+    """Outputs of the text tower. Under the interior mask the pooled state is enough to show a dropped mask."""
     suffix = "" if mask == "padding" else f"_{mask}_mask"
-    # With hidden states: the reference checks ask for the interior mask in this form, and the answer is shared.
+    # with hidden states, like the reference checks, whose result is shared
     options = {} if mask == "padding" else {"output_hidden_states": True}
     pooled = Output(
         name=f"text_pooler_output{suffix}",

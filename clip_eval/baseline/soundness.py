@@ -1,7 +1,6 @@
-"""What a schema cannot say of a pack: a config that describes a model, and arrays that such a model takes and returns.
+"""Checks of a pack beyond its schema: the config must describe a model, and the arrays must fit that model.
 
-All of it is looked at when a pack is opened, so that nothing which comes later meets a negative id or a shape that
-does not fit.
+All run when a pack is opened, so that later code never meets a negative id or a wrong shape.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ _INTERIOR = "_interior_mask"
 
 
 def config_fault(config: ClipConfig, tensors: int) -> str | None:
-    """Return what of a config describes no model, a clause; None where it describes one.
+    """Return why a config does not describe a model, a clause, or None.
 
     Args:
         config: with fields of any type.
-        tensors: how many tensors the model is said to have: with more layers the config is not that model's.
+        tensors: number of tensors in the pack, which limits the number of layers.
     """
     for section, part in (("text.", config.text), ("vision.", config.vision), ("", config)):
         for field in fields(part):
@@ -43,7 +42,7 @@ def config_fault(config: ClipConfig, tensors: int) -> str | None:
                 return f"{section}{field.name} is {shown(value)}"
     for section, tower in (("text", config.text), ("vision", config.vision)):
         if tower.hidden_size % tower.num_attention_heads:
-            return f"{section}.hidden_size {tower.hidden_size} is no multiple of {tower.num_attention_heads} heads"
+            return f"{section}.hidden_size {tower.hidden_size} is not a multiple of {tower.num_attention_heads} heads"
     if config.text.num_hidden_layers + config.vision.num_hidden_layers > tensors:
         return f"it has more layers than the {tensors} tensors of the pack"
     return None
@@ -52,7 +51,7 @@ def config_fault(config: ClipConfig, tensors: int) -> str | None:
 def _is_sound(kind: str, name: str, value: object) -> bool:
     if value is None:
         return kind.endswith("| None")
-    if kind.startswith("int"):  # published configs say -1 for "no such token"
+    if kind.startswith("int"):  # published configs have -1 for "no such token"
         return type(value) is int and (-1 if name.endswith("_id") else 1) <= value < _LARGEST
     if kind == "float":
         return type(value) in (int, float) and math.isfinite(value) and (value > 0 or name != "layer_norm_eps")  # type: ignore[arg-type, operator]
@@ -60,7 +59,7 @@ def _is_sound(kind: str, name: str, value: object) -> bool:
 
 
 def array_fault(name: str, values: Array) -> str | None:
-    """Return why an array of the numeric record is none that packs hold, a clause; None where it is.
+    """Return why an array of the numeric record is invalid, a clause, or None.
 
     Args:
         name: `inputs.NAME`, `outputs.NAME` or `errors.NAME`.
@@ -75,11 +74,11 @@ def array_fault(name: str, values: Array) -> str | None:
 
 
 def input_fault(arrays: Mapping[str, Array], config: ClipConfig) -> str | None:
-    """Return why the inputs are none for any model of the pack's kind, a clause; None where they are.
+    """Return why the inputs do not fit a model of the pack's config, a clause, or None.
 
     Args:
-        arrays: the numeric record; of each array the dtype is right.
-        config: that `config_fault` finds sound.
+        arrays: the numeric record, with the right dtypes.
+        config: checked by `config_fault`.
     """
     pixels, ids = arrays[_PIXELS], arrays[_IDS]  # (images, channels, height, width), (texts, tokens)
     if pixels.ndim != 4 or len(pixels) < MOST_ROWS or not pixels.size:
@@ -92,30 +91,30 @@ def input_fault(arrays: Mapping[str, Array], config: ClipConfig) -> str | None:
     for name in _MASKS:
         mask = arrays[name]  # (texts, tokens)
         if mask.shape != ids.shape or not np.isin(mask, (0, 1)).all():
-            return f"{name} is no mask of 0 and 1 in the shape of {_IDS}"
+            return f"{name} is not a mask of 0 and 1 in the shape of {_IDS}"
     return None
 
 
 def output_fault(arrays: Mapping[str, Array], names: tuple[str, ...], config: ClipConfig) -> str | None:
-    """Return which output, or error of it, has a shape that the model's is not, a clause; None where all fit.
+    """Return which output, or error of it, has a wrong shape, a clause, or None.
 
     Args:
-        arrays: the numeric record; its inputs are sound.
+        arrays: the numeric record, with valid inputs.
         names: of the outputs.
         config: of the approved model.
     """
     shapes = output_shapes(config, arrays[_IDS].shape[1])
     for name in names:
         for kind in ("outputs", "errors"):
-            found = arrays[f"{kind}.{name}"].shape
-            if found != shapes[name.removesuffix(_INTERIOR)]:
+            shape = arrays[f"{kind}.{name}"].shape
+            if shape != shapes[name.removesuffix(_INTERIOR)]:
                 expected = shapes[name.removesuffix(_INTERIOR)]
-                return f"{kind}.{name} has the shape {found}, and the model's has {expected}"
+                return f"{kind}.{name} has the shape {shape}, and the model's has {expected}"
     return None
 
 
 def output_shapes(config: ClipConfig, tokens: int) -> dict[str, tuple[int, ...]]:
-    """Shape of each output by name, without the mask that it was asked for with."""
+    """Shape of each output by name, without its mask."""
     text, vision, projection = config.text, config.vision, config.projection_dim
     positions = (vision.image_size // vision.patch_size) ** 2 + 1
     return {

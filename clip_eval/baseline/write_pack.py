@@ -1,4 +1,4 @@
-"""Writing packs: sorted text that reads well in a pull request, and files that are there whole or not at all."""
+"""Write packs: sorted text that is easy to review, and files written whole or not at all."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def write_pack(directory: Path, pack: Pack) -> None:
 
 
 def add_environment(directory: Path, pack: Pack, environment: Environment, approved: Approved) -> None:
-    """Approve one more environment in an existing pack. The manifest is replaced last: until then nothing has changed.
+    """Approve one more environment in an existing pack. The manifest is replaced last; until then nothing has changed.
 
     Raises:
         OutputError: a file cannot be written.
@@ -66,7 +66,7 @@ def add_environment(directory: Path, pack: Pack, environment: Environment, appro
 
 
 def add_speed(directory: Path, pack: Pack, speed: Speed) -> None:
-    """Add how fast the approved release is on one more machine. The manifest is replaced last.
+    """Add the approved release's speed on one more machine. The manifest is replaced last.
 
     Raises:
         OutputError: a file cannot be written.
@@ -83,12 +83,12 @@ def record_arrays(pack: Pack) -> dict[str, NDArray[Any]]:
     for name, recorded in pack.outputs.items():
         arrays[f"outputs.{name}"] = recorded.value
         arrays[f"errors.{name}"] = recorded.error
-    # Not ascontiguousarray, which gives the scalar loss an axis.
+    # not ascontiguousarray, which would add an axis to the scalar loss
     return {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
 
 
 def _files(pack: Pack) -> dict[str, bytes]:
-    """Every file but the manifest, by name. The same pack always gives the same bytes."""
+    """Every file except the manifest, by name. The same pack always gives the same bytes."""
     surfaces = {environment.file: _json(entry.surface) for environment, entry in pack.environments.items()}
     tasks = {TASKS: task_text(pack.tasks).encode()} if pack.tasks else {}
     speeds = {SPEEDS: _json([asdict(speed) for speed in pack.speeds])} if pack.speeds else {}
@@ -159,7 +159,7 @@ def _order(environment: Environment) -> tuple[Any, str]:
 
 
 def _text(data: Mapping[str, Any]) -> str:
-    """JSON, indented and sorted, but one line a tensor: a list of weights is read, and compared, by lines."""
+    """JSON, indented and sorted, but one line a tensor, so that a list of weights can be compared by lines."""
     entries = (
         f"  {json.dumps(name)}: {_rows(data[name]) if name == 'tensors' else _tree(data[name])}"
         for name in sorted(data)

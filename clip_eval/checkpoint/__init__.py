@@ -1,3 +1,3 @@
-"""What lies on disk: config, tensor files, the tensors that a config promises, fingerprints, the hub."""
+"""Checkpoints on disk: config, tensor files, the tensors of a config, fingerprints, the hub."""
 
 from __future__ import annotations

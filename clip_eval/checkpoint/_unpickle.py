@@ -1,8 +1,8 @@
 """The child process of `clip_eval.checkpoint.convert`: pickled state dicts in, one safetensors file out. Imports torch.
 
-A small file must not take all memory. The sizes that an archive states are looked at before it is read, those of
-tensors before they are copied, and on Linux the process may take three times what the files unpack to and 512 MiB more:
-once for the tensors, once for a copy where they share memory, once for what is written.
+A small file must not take all memory. The sizes in an archive are checked before it is read, those of tensors before
+they are copied, and on Linux the process may take three times the unpacked size plus 512 MiB: once for the tensors,
+once for copies of tensors that share memory, once for the output.
 
 Called as `python -m clip_eval.checkpoint._unpickle OUT PICKLE...`. On failure the last line of its output is a JSON
 object with `what`, `where` and `kind` (input or output), and the exit code is 1.
@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 
 __all__: list[str] = []
 
-# torch packs without compressing, and trained weights shrink to no less than a third where somebody else packed them.
+# torch does not compress, and trained weights compress to a third at best
 _MOST_UNPACKED = 4
 _SPARE_BYTES = 1 << 20
 _COPIES, _OTHER_BYTES = 3, 1 << 29
@@ -40,7 +40,7 @@ def _main(out: str, *files: str) -> None:
     for file in files:
         for name, value in _loaded(file).items():
             if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-                _fail(f"the file is no state dict, {name!r} is a {type(value).__name__}", file)
+                _fail(f"the file is not a state dict, {name!r} is a {type(value).__name__}", file)
             if value.layout != torch.strided or value.is_quantized:
                 _fail(f"the tensor {name} is sparse or quantised", file)
             if name in tensors:
@@ -55,8 +55,8 @@ def _main(out: str, *files: str) -> None:
 
 
 def _limit_memory(expected_bytes: int) -> None:
-    """Let this process take no more data than what it has now, and what so many bytes of weights need."""
-    with contextlib.suppress(ImportError, OSError, ValueError, StopIteration):  # where it cannot be limited
+    """Limit this process to its present memory plus what weights of this size need."""
+    with contextlib.suppress(ImportError, OSError, ValueError, StopIteration):  # not available everywhere
         import resource
 
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
@@ -69,7 +69,7 @@ def _limit_memory(expected_bytes: int) -> None:
 
 
 def _unpacked_bytes(file: str) -> int:
-    """Size of a file's weights: what an archive unpacks to, or its own size where it is none, as before torch 1.6."""
+    """Size of a file's weights: the unpacked size of an archive, else its own size, as before torch 1.6."""
     size_bytes = Path(file).stat().st_size
     if not zipfile.is_zipfile(file):
         return size_bytes
@@ -87,17 +87,22 @@ def _loaded(file: str) -> dict[Any, Any]:
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as problem:
-        found = _FORBIDDEN.search(str(problem))
-        _fail(f"the file would run {found[1]} when it is read" if found else "the file is no pickle of tensors", file)
+        forbidden = _FORBIDDEN.search(str(problem))
+        _fail(
+            f"the file would run {forbidden[1]} when it is read"
+            if forbidden
+            else "the file is not a pickle of tensors",
+            file,
+        )
     except Exception as problem:
         _fail(f"the file cannot be read by torch ({_first_line(problem)})", file)
     if not isinstance(loaded, dict):
-        _fail(f"the file is no state dict but a {type(loaded).__name__}", file)
+        _fail(f"the file is not a state dict but a {type(loaded).__name__}", file)
     return loaded
 
 
 def _own(tensor: torch.Tensor, seen: set[int]) -> torch.Tensor:
-    """The tensor, contiguous, in memory of its own: safetensors refuses tensors that share any."""
+    """The tensor, contiguous, in its own memory: safetensors refuses tensors that share memory."""
     tensor = tensor.contiguous()
     start = tensor.untyped_storage().data_ptr()
     if start in seen:

@@ -1,8 +1,7 @@
-"""What was judged is what was fingerprinted: the files of a checkpoint, looked at before a run and again after it.
+"""Detects changes of a checkpoint's files during a run, so that what was judged is what was fingerprinted.
 
-The cheap look is at what the file system says of a file: where it lies, its size and its times. Only where that differs
-is the content compared, since a copy of the same bytes laid in its place, a new link to it, or another name of a
-blob in the hub's cache changes nothing.
+The cheap test is the file system's view of a file: path, size and times. Only if that differs is the content compared,
+since a copy of the same bytes, a new link, or another name of a blob in the hub's cache changes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _TEXT_BYTES = 1 << 26
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What the file system says of a file, through symbolic links. What is written to or replaced gets another."""
+    """The file system's view of a file, through symbolic links. Writing or replacing changes it."""
 
     device: int
     inode: int
@@ -35,11 +34,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A checkpoint as it was at the start of a run.
+    """A checkpoint at the start of a run.
 
     Attributes:
         checkpoint: with its fingerprints, taken then.
-        before: name of each file that is read to what the file system said of it.
+        before: name of each file to its identity.
         texts: name of each text file to the sha256 of its bytes.
     """
 
@@ -48,7 +47,7 @@ class Watched:
     texts: Mapping[str, str | None]
 
     def changed(self) -> tuple[str, ...]:
-        """Return the names of the files whose content is another now, that are gone, or that have appeared."""
+        """Return the names of the files with other content than before, or that are missing or new."""
         now = identities(self.checkpoint)
         suspects = sorted(name for name in {*self.before, *now} if self.before.get(name) != now.get(name))
         weights = [name for name in suspects if name not in TEXT_FILES]
@@ -68,7 +67,7 @@ class Watched:
 
 
 def watch(checkpoint: Checkpoint) -> Watched:
-    """Look at a checkpoint before it is judged. Takes its fingerprints, which reads every tensor once.
+    """Record the state of a checkpoint before it is judged. Takes its fingerprints, which reads every tensor once.
 
     Raises:
         CheckpointError: a file of it cannot be read, or is damaged.
@@ -80,11 +79,11 @@ def watch(checkpoint: Checkpoint) -> Watched:
 
 
 def identities(checkpoint: Checkpoint) -> dict[str, Identity]:
-    """Return what the file system says of each file of a checkpoint that is there and that a loader reads."""
+    """Return the identity of each existing file of a checkpoint that a loader reads."""
     names = {file.name for pattern in ALLOWED_FILES for file in checkpoint.path.glob(pattern)}
     names |= {entry.file.name for entry in checkpoint.tensors.values()}
-    found = {name: _identity(checkpoint.path / name) for name in sorted(names)}
-    return {name: identity for name, identity in found.items() if identity is not None}
+    by_name = {name: _identity(checkpoint.path / name) for name in sorted(names)}
+    return {name: identity for name, identity in by_name.items() if identity is not None}
 
 
 def _identity(file: Path) -> Identity | None:
@@ -98,7 +97,7 @@ def _identity(file: Path) -> Identity | None:
 
 
 def _digest(file: Path) -> str | None:
-    """The sha256 of the file's bytes; None where it cannot be read, which equals no digest of a file that was read."""
+    """The sha256 of the file's bytes; None if it cannot be read, which equals no digest."""
     try:
         with file.open("rb") as handle:
             return hashlib.sha256(handle.read(_TEXT_BYTES)).hexdigest()

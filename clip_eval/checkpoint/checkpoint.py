@@ -1,4 +1,4 @@
-"""A checkpoint as it lies on disk: config, tensors, processor files, fingerprints, and why it is refused. No torch.
+"""A checkpoint on disk: config, tensors, processor files, fingerprints, and reasons to refuse it. No torch.
 
 Only safetensors are read: weights are data, and a pickle is a program.
 """
@@ -53,7 +53,7 @@ _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A config.json: what it says, and as it is."""
+    """A config.json, parsed and raw."""
 
     parsed: ClipConfig
     raw: Mapping[str, object]
@@ -70,12 +70,12 @@ class Checkpoint:
 
     Attributes:
         path: the directory, absolute.
-        source: what the user named: a path or a hub id.
+        source: the user's path or hub id.
         revision: commit of the hub's repository; None for a local directory outside of the hub's cache.
-        config: what `CLIPModel` runs with, complete.
-        raw_config: config.json as it is.
+        config: the effective config of `CLIPModel`, complete.
+        raw_config: config.json unchanged.
         tensors: canonical name to place on disk.
-        notes: what a reader of a report should know of the files and what is no failure, a sentence each.
+        notes: facts about the files for the report that are not failures, a sentence each.
     """
 
     path: Path
@@ -94,7 +94,7 @@ class Checkpoint:
 
     @property
     def dtype(self) -> str:
-        """The stored dtype: bfloat16, float16, float32 or float64; where tensors differ, one that holds them all."""
+        """The stored dtype: bfloat16, float16, float32 or float64; if tensors differ, one that holds them all."""
         stored = {entry.dtype for entry in self.tensors.values()}
         return (
             "float32"
@@ -109,7 +109,7 @@ class Checkpoint:
 
     @property
     def standalone_text(self) -> TextConfig:
-        """The text tower's config as the standalone classes read it; its `projection_dim` is what one projects to.
+        """The text tower's config as the standalone classes read it, with their `projection_dim`.
 
         Raises:
             CheckpointError: they cannot read it.
@@ -127,18 +127,18 @@ class Checkpoint:
 
     @property
     def has_tokenizer(self) -> bool:
-        """Whether there are the files of a tokenizer."""
+        """Whether the checkpoint has tokenizer files."""
         return fingerprints.has_tokenizer(self.path)
 
     @property
     def has_image_processor(self) -> bool:
-        """Whether there are image processor settings."""
+        """Whether the checkpoint has image processor settings."""
         return fingerprints.has_image_processor(self.path)
 
     def weights(self, dtype: str) -> Weights:
-        """All tensors by canonical name: values rounded to `dtype` (to nearest, ties to even), held in float64.
+        """All tensors by canonical name: values rounded to `dtype` (to nearest, ties to even), as float64.
 
-        Tensors are read when asked for, and the first half gibibyte of them is kept.
+        Tensors are read on access, and the first half gibibyte of them is kept.
 
         Args:
             dtype: bfloat16, float16 or float32; float64 for the values as they are stored.
@@ -152,7 +152,7 @@ class Checkpoint:
     def digests(self, dtype: str = "float32") -> Mapping[str, str]:
         """Canonical name to digest of the values rounded to `dtype`, sha256 in hexadecimal.
 
-        Two checkpoints hold the same weights up to rounding when their digests for the narrower stored dtype are equal.
+        Two checkpoints have the same weights up to rounding if their digests for the narrower stored dtype are equal.
 
         Args:
             dtype: bfloat16, float16 or float32.
@@ -181,7 +181,7 @@ class Checkpoint:
 
 
 def open_checkpoint(source: str | Path) -> Checkpoint:
-    """Find a checkpoint and check that it is a full CLIP whose files are sound. Values are not looked at.
+    """Find a checkpoint and check that it is a full CLIP with intact files. Values are not read.
 
     Args:
         source: a directory, or a hub id `org/name` or `org/name@revision`, which is downloaded. An existing path wins,
@@ -220,13 +220,13 @@ def read_config(directory: Path) -> ConfigFile:
 
 
 def shard_file(index_file: Path, shard: str) -> Path:
-    """A file that an index of shards names. It must lie beside the index: another name could reach any file.
+    """A file named in an index of shards. It must be beside the index: another name could reach any file.
 
     Raises:
         CheckpointError: it leads elsewhere, or is missing.
     """
     if shard in ("", "..") or Path(shard).name != shard:
-        what = f"the index names {shown(shard)}, which is no file beside it"
+        what = f"the index names {shown(shard)}, which is not a file beside it"
         raise CheckpointError(what, where=index_file, fix=_COPY_AGAIN)
     file = index_file.with_name(shard)
     if not is_file(file):
@@ -257,12 +257,12 @@ def _located(source: str | Path) -> Place:
 
 
 def _refuse_mark(file: Path) -> None:
-    """A mark of the encoding at the beginning of the file: all releases from 4.57 to 5.23 refuse it as no JSON."""
+    """Refuse a byte order mark, which transformers 4.57 to 5.23 refuse as invalid JSON."""
     try:
         with file.open("rb") as opened:
             start = opened.read(3)
     except OSError:
-        return  # read_json says why
+        return  # read_json raises the error
     encoding = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
     if encoding is not None:
         code = (
@@ -270,16 +270,16 @@ def _refuse_mark(file: Path) -> None:
             f'p.write_bytes(p.read_text(encoding="{encoding}").encode())'
         )
         raise CheckpointError(
-            "the file begins with a byte order mark, and transformers refuses it as no valid JSON",
+            "the file begins with a byte order mark, and transformers refuses it as invalid JSON",
             where=file,
             fix=f"Save it as UTF-8 without the mark: python -c {shlex.quote(code)} in its directory does",
         )
 
 
 def _scalar_scale(tensors: dict[str, TensorEntry]) -> tuple[dict[str, TensorEntry], str | None]:
-    """`logit_scale` as a scalar where the file has one number in a row and the installed release takes it out.
+    """`logit_scale` as a scalar, if the file has shape (1,) and the installed release accepts it.
 
-    transformers 4 loads it by torch's load_state_dict, which does so; from 5.0 on the shapes must agree.
+    transformers 4 loads it by torch's load_state_dict, which accepts that; from 5.0 on the shapes must agree.
     """
     scale = tensors.get("logit_scale")
     release = version("transformers")
@@ -292,12 +292,12 @@ def _scalar_scale(tensors: dict[str, TensorEntry]) -> tuple[dict[str, TensorEntr
 def _tensors(path: Path, *, ignored: Collection[str]) -> dict[str, TensorEntry]:
     """Every tensor by canonical name, from model.safetensors or, where that is missing, from the index's shards."""
     if os.path.lexists(path / "model.safetensors"):  # what is no regular file is refused when it is opened
-        found = read_header(path / "model.safetensors")
+        entries = read_header(path / "model.safetensors")
     elif (path / "model.safetensors.index.json").is_file():
-        found = _sharded(path / "model.safetensors.index.json")
+        entries = _sharded(path / "model.safetensors.index.json")
     else:
         _refuse_without_weights(path)
-    return {name: entry for name, entry in found.items() if name not in ignored}
+    return {name: entry for name, entry in entries.items() if name not in ignored}
 
 
 def _refuse_without_weights(path: Path) -> NoReturn:

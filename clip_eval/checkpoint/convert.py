@@ -1,7 +1,7 @@
-"""A checkpoint whose weights are pickles becomes one in safetensors; no pickle's code runs.
+"""Convert a checkpoint from pickles to safetensors without running code from the pickles.
 
-The pickles are read by torch's weights-only loader, in a child process that runs `_unpickle`: this process imports no
-torch, and outlives whatever a hostile file does to that loader.
+torch's weights-only loader reads the pickles in a child process that runs `_unpickle`: this process does not import
+torch, and survives whatever a hostile file does to the loader.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ _MB, _LONG_BYTES, _LOOK_S = 10**6, 10**8, 0.5
 
 
 def convert(source: Path, out: Path) -> Checkpoint:
-    """Write a checkpoint with the config, the tokenizer, the image processor and the very weights of `source`.
+    """Write a checkpoint with the config, tokenizer, image processor and exact weights of `source`.
 
     Args:
         source: directory with config.json and pytorch_model.bin, or its shards and their index.
-        out: new or empty directory. It appears when all is written, or not at all.
+        out: new or empty directory. It is created only when everything is written.
 
     Returns:
         The new checkpoint, opened.
 
     Raises:
-        CheckpointError: `source` is no CLIP, has nothing to convert, holds more than tensors, or unpacks to more than
+        CheckpointError: `source` is not a CLIP, has nothing to convert, has more than tensors, or unpacks to more than
             its size explains.
         OutputError: `out` is not empty, or cannot be written.
     """
@@ -81,7 +81,7 @@ def _pickles(source: Path) -> list[Path]:
 
 
 def _unpickle(pickles: list[Path], weights: Path) -> None:
-    """Run the child, in a directory without modules that it could import by mistake."""
+    """Run the child, in an empty directory, so that it cannot import modules from there."""
     command = [sys.executable, "-m", "clip_eval.checkpoint._unpickle", str(weights), *map(str, pickles)]
     child = _followed(command, weights, total_bytes=sum(file.stat().st_size for file in pickles))
     if child.returncode == 0:
@@ -101,7 +101,7 @@ def _unpickle(pickles: list[Path], weights: Path) -> None:
 
 
 def _followed(command: list[str], weights: Path, *, total_bytes: int) -> subprocess.CompletedProcess[bytes]:
-    """Run the child and tell how much of the weights it has written, where that takes a while."""
+    """Run the child and report how much of the weights it has written, if that takes a while."""
     shown = Progress(f"MB of {weights.name}", total_bytes // _MB) if total_bytes > _LONG_BYTES else None
     with subprocess.Popen(
         command, cwd=weights.parent, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -123,7 +123,7 @@ def _followed(command: list[str], weights: Path, *, total_bytes: int) -> subproc
 
 
 def _environment() -> dict[str, str]:
-    """The environment with an absolute import path, and without settings that change what Python does."""
+    """The environment with an absolute import path, and without settings that change Python's behaviour."""
     here = Path(__file__).parent.parent
     entries = [*filter(None, sys.path), str(here)]
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in entries)

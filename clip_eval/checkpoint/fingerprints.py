@@ -1,8 +1,7 @@
-"""Digests of what a checkpoint means, not of how its files are written.
+"""Digests of a checkpoint's meaning, independent of how its files are written.
 
-The same model saved again, by another transformers release or in a wider dtype, has the same fingerprints. They
-are kept in baseline packs: what enters them must not change without a new schema version there. All digests are sha256,
-hexadecimal.
+The same model saved again, by another transformers release or in a wider dtype, has the same fingerprints. Baseline
+packs store them: any change of their input needs a new schema version there. All digests are sha256, hexadecimal.
 """
 
 from __future__ import annotations
@@ -57,13 +56,13 @@ _PIXEL_DEFAULTS: Mapping[str, object] = {
     "do_convert_rgb": True,
 }
 _CLIP_PROCESSORS = ("CLIPFeatureExtractor", "CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil")
-# What transformers writes for "no limit": int(1e30), which is no longer exact in binary.
+# transformers writes int(1e30) for "no limit", which is inexact in binary
 _NO_LIMIT = 10**29
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """Digests of the four parts of a checkpoint; None for a part that it does not have."""
+    """Digests of the four parts of a checkpoint; None for a missing part."""
 
     weights: str
     config: str
@@ -72,7 +71,7 @@ class Fingerprints:
 
 
 def tensor_digest(entry: TensorEntry, dtype: str) -> str:
-    """Digest of the values rounded to `dtype`, as little-endian float32; every NaN counts as the same NaN.
+    """Digest of the values rounded to `dtype`, as little-endian float32; all NaNs are equal.
 
     A checkpoint stored in `dtype` and a wider one that rounds to it therefore have equal digests for `dtype`.
 
@@ -98,19 +97,19 @@ def weights_fingerprint(entries: Mapping[str, TensorEntry], digests: Mapping[str
 
 
 def config_fingerprint(config: ClipConfig, raw: Mapping[str, object]) -> str:
-    """Digest of what the config says about the model, and of the output options that it sets.
+    """Digest of the model described by the config, and of the output options that it sets.
 
-    Library versions, stored dtype, class names, training settings and the form of the file do not enter.
+    Library versions, stored dtype, class names, training settings and the form of the file do not count.
 
     Args:
-        config: what config.json says.
+        config: the parsed config.
         raw: the parsed config.json.
     """
     return _digest({"config": asdict(config), "options": output_options(raw)})
 
 
 def output_options(raw: Mapping[str, object]) -> dict[str, object]:
-    """Return the output options that config.json sets to something else than their default, by dotted name.
+    """Return the output options in config.json that differ from their defaults, by dotted name.
 
     Args:
         raw: the parsed config.json.
@@ -125,12 +124,12 @@ def output_options(raw: Mapping[str, object]) -> dict[str, object]:
 
 
 def has_tokenizer(directory: Path) -> bool:
-    """Whether there are the files of a tokenizer: tokenizer.json, or vocab.json with merges.txt."""
+    """Whether there are tokenizer files: tokenizer.json, or vocab.json with merges.txt."""
     return _is_file(directory, "tokenizer.json") or _is_file(directory, "vocab.json", "merges.txt")
 
 
 def has_image_processor(directory: Path) -> bool:
-    """Whether there are image processor settings, in preprocessor_config.json or within processor_config.json.
+    """Whether there are image processor settings, in preprocessor_config.json or processor_config.json.
 
     Raises:
         CheckpointError: processor_config.json is not JSON.
@@ -141,7 +140,7 @@ def has_image_processor(directory: Path) -> bool:
 def tokenizer_fingerprint(directory: Path) -> str | None:
     """Digest of tokens with ids, merges in order, ids of the special tokens, and the length limit.
 
-    Where both forms of the tokenizer are there and disagree, both enter: which one is read depends on the release.
+    If both forms of the tokenizer exist and disagree, both count: which one is read depends on the release.
 
     Raises:
         CheckpointError: a file of the tokenizer is damaged.
@@ -151,9 +150,9 @@ def tokenizer_fingerprint(directory: Path) -> str | None:
 
 
 def tokenizer_fields(directory: Path) -> dict[str, object]:
-    """Return what enters the tokenizer's fingerprint, by name: long parts as their number and digest.
+    """Return the input of the tokenizer's fingerprint, by name: long parts as their number and digest.
 
-    Where two forms disagree, the second has its number in its names. Empty without a tokenizer.
+    If two forms disagree, the names of the second have its number. Empty without a tokenizer.
 
     Raises:
         CheckpointError: a file of the tokenizer is damaged.
@@ -189,10 +188,10 @@ def _tokenizer_meaning(directory: Path) -> list[Any] | None:
 
 
 def image_processor_fingerprint(directory: Path) -> str | None:
-    """Digest of the image processor's settings, absent ones at CLIP's defaults.
+    """Digest of the image processor's settings, with CLIP's defaults for absent ones.
 
-    Where both files have settings and disagree, both enter: which one is read depends on the release. The class enters
-    only where it is not one of CLIP's own, which differ in speed and by rounding.
+    If both files have settings and disagree, both count: which one is read depends on the release. The class counts
+    only if it is not one of CLIP's own, which differ in speed and rounding.
 
     Raises:
         CheckpointError: a file is damaged.
@@ -202,9 +201,9 @@ def image_processor_fingerprint(directory: Path) -> str | None:
 
 
 def image_processor_fields(directory: Path) -> dict[str, object]:
-    """Return the image processor's settings by name, absent ones at CLIP's defaults. Empty without settings.
+    """Return the image processor's settings by name, with CLIP's defaults for absent ones. Empty without settings.
 
-    Where two files disagree, the names of the second carry its number.
+    If two files disagree, the names of the second have its number.
 
     Raises:
         CheckpointError: a file is damaged.
@@ -229,7 +228,7 @@ def _is_file(directory: Path, *names: str) -> bool:
 def _object(file: Path) -> dict[str, object]:
     value = read_json(file, error=CheckpointError)
     if not isinstance(value, dict):
-        raise CheckpointError("the file is not a JSON object", where=file, fix="Copy it again from where it came")
+        raise CheckpointError("the file is not a JSON object", where=file, fix="Copy it again from its source")
     return value
 
 
@@ -251,12 +250,12 @@ def _backend_form(file: Path) -> dict[str, Any]:
 
 
 def _unreadable(*content: object) -> dict[str, Any]:
-    """A form that cannot be followed, which a check reports: its text stands for it."""
+    """The form of files that cannot be followed, which a check reports."""
     return {"tokens": {"unreadable": _digest(content)}, "merges": []}
 
 
 def _vocabulary_form(directory: Path, config: Mapping[str, object]) -> dict[str, Any]:
-    """Tokens and merges of vocab.json and merges.txt, with the tokens that other files add."""
+    """Tokens and merges of vocab.json and merges.txt, with the added tokens of other files."""
     tokens = _object(directory / "vocab.json")
     added = config.get("added_tokens_decoder")
     if isinstance(added, Mapping):
@@ -269,12 +268,12 @@ def _vocabulary_form(directory: Path, config: Mapping[str, object]) -> dict[str,
 
 
 def _is_id(number: str) -> bool:
-    """Whether a key of added_tokens_decoder is a number that can be read; Python refuses thousands of digits."""
+    """Whether a key of added_tokens_decoder is a readable number; Python refuses thousands of digits."""
     return number.isdecimal() and len(number) < 20
 
 
 def _special_tokens(directory: Path, config: Mapping[str, object]) -> dict[str, str]:
-    """The text of each special token. special_tokens_map.json counts only where the config is of the older form."""
+    """The text of each special token. special_tokens_map.json counts only if the config has the older form."""
     stated = dict(config)
     if "added_tokens_decoder" not in config and _is_file(directory, "special_tokens_map.json"):
         stated.update(_object(directory / "special_tokens_map.json"))
@@ -286,14 +285,14 @@ def _token_text(token: object) -> str:
 
 
 def _pixel_settings(directory: Path) -> list[dict[str, Any]]:
-    found = []
+    meanings = []
     for name in ("preprocessor_config.json", "processor_config.json"):
         if _is_file(directory, name):
             raw = _object(directory / name)
             section = raw.get("image_processor", raw if name == "preprocessor_config.json" else None)
             if isinstance(section, Mapping):
-                found.append(_pixel_meaning(section))
-    return _distinct(found)
+                meanings.append(_pixel_meaning(section))
+    return _distinct(meanings)
 
 
 def _pixel_meaning(section: Mapping[str, object]) -> dict[str, Any]:

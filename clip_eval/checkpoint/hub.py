@@ -1,8 +1,8 @@
-"""Checkpoints on the Hugging Face hub: named by the user, downloaded by the hub's own client, pinned to a commit.
+"""Checkpoints on the Hugging Face hub: downloaded by the hub's own client, pinned to a commit.
 
 Endpoint, cache, token and offline mode are those of `huggingface_hub`
 (https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables). Only weights and text files are
-asked for, never pickles or code.
+downloaded, never pickles or code.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ TEXT_FILES = (
     "vocab.json",
     "merges.txt",
 )
-"""What a checkpoint may hold beside its weights."""
+"""Files of a checkpoint beside its weights."""
 
 ALLOWED_FILES = (*TEXT_FILES, "model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
-"""Patterns of what is downloaded."""
+"""Patterns of downloaded files."""
 
 _OTHERS = {"adapter_config.json": "an adapter of PEFT", "open_clip_config.json": "one of open_clip"}
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*)/([A-Za-z0-9_][\w.-]*)(?:@(\w[\w./-]*))?", re.ASCII)
@@ -38,7 +38,7 @@ _TRANSPORTS = ("h11", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "u
 
 @dataclass(frozen=True, slots=True)
 class HubId:
-    """A repository on the hub, and a branch, tag or commit where the user named one."""
+    """A repository on the hub, and a branch, tag or commit if the user named one."""
 
     organisation: str
     name: str
@@ -46,7 +46,7 @@ class HubId:
 
     @property
     def repository(self) -> str:
-        """The id that the hub knows: organisation/name."""
+        """The id on the hub: organisation/name."""
         return f"{self.organisation}/{self.name}"
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class HubId:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A repository's files in the hub's cache, and the commit that they are of."""
+    """A repository's files in the hub's cache, and their commit."""
 
     path: Path
     revision: str
@@ -68,18 +68,17 @@ def parse_hub_id(text: str) -> HubId | None:
 
 
 def download(hub_id: HubId) -> Snapshot:
-    """The checkpoint's files in the hub's cache, downloaded where they are missing.
+    """The checkpoint's files in the hub's cache; missing ones are downloaded.
 
-    Where the hub cannot be reached, or HF_HUB_OFFLINE is set, a revision that was downloaded before is taken from the
-    cache.
+    If the hub cannot be reached, or HF_HUB_OFFLINE is set, the cached files of the revision are used.
 
     Raises:
         CheckpointError: no such repository or revision, no access, no connection, or no safetensors in it.
     """
-    import huggingface_hub  # here, since it takes a third of a second and most checkpoints are local
+    import huggingface_hub  # imported here: it takes a third of a second, and most checkpoints are local
 
     try:
-        # The default revision is the branch main; the client resolves it to a commit, which names the directory.
+        # the default revision is the branch main; the client resolves it to a commit, the directory's name
         folder = huggingface_hub.snapshot_download(
             hub_id.repository, revision=hub_id.revision, allow_patterns=list(ALLOWED_FILES)
         )
@@ -95,9 +94,9 @@ def download(hub_id: HubId) -> Snapshot:
 
 
 def _explained(problem: Exception, hub_id: HubId) -> CheckpointError | None:
-    """The error in the user's words; None where it is nothing that a user can mend.
+    """The error in the user's words; None for errors that a user cannot fix.
 
-    The client's own messages are left out: they hold addresses that may be signed.
+    The client's own messages are left out, since they may contain signed addresses.
     """
     from huggingface_hub import errors
 
@@ -144,7 +143,7 @@ def _transport_error(problem: Exception, hub_id: HubId) -> CheckpointError | Non
     from huggingface_hub import errors
 
     if isinstance(problem, errors.HFValidationError):
-        return CheckpointError("this is no valid name of a repository", where=hub_id, fix="Name it as org/name")
+        return CheckpointError("this is not a valid repository name", where=hub_id, fix="Name it as org/name")
     answers = [error for error in (problem, problem.__cause__) if isinstance(error, errors.HfHubHTTPError)]
     if answers:
         status = getattr(answers[-1].response, "status_code", "an error")
@@ -156,7 +155,7 @@ def _transport_error(problem: Exception, hub_id: HubId) -> CheckpointError | Non
 
 
 def _without_safetensors(hub_id: HubId, revision: str) -> CheckpointError:
-    """Tell a repository that needs converting from one without weights."""
+    """The error for a repository without safetensors: it needs converting, or has no weights."""
     import huggingface_hub
 
     pinned = HubId(hub_id.organisation, hub_id.name, revision)
@@ -165,7 +164,7 @@ def _without_safetensors(hub_id: HubId, revision: str) -> CheckpointError:
     except Exception as problem:
         if _explained(problem, hub_id) is None:
             raise
-        return _unreachable(hub_id)  # an earlier download was cut short, and nobody can be asked
+        return _unreachable(hub_id)  # an earlier download was cut short, and the hub is offline
     if any(name.startswith("pytorch_model") for name in names):
         return CheckpointError(
             "the repository has its weights only in pytorch_model.bin, a format that can run code when it is read",

@@ -1,7 +1,7 @@
-"""Where the checkpoint lies in what the user named: the directory itself, or one inside that its own files point to.
+"""Find the checkpoint in the user's directory: the directory itself, or one inside that its own files point to.
 
-A directory is looked into only where marker files say what it is: the hub's cache, a Sentence Transformers model, a
-diffusers pipeline, a training run. Nothing is guessed from what merely lies below.
+Only marker files count: those of the hub's cache, a Sentence Transformers model, a diffusers pipeline, a training run.
+Other directories below are never guessed at.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Place:
 
     Attributes:
         path: the directory, absolute.
-        revision: the commit that the hub's cache says it is of; None elsewhere.
-        note: a sentence on how it was found; None where it is what the user named.
+        revision: the commit, from the hub's cache; None elsewhere.
+        note: a sentence on how it was found; None if it is the user's own path.
     """
 
     path: Path
@@ -42,26 +42,26 @@ class Place:
 
 
 def locate(path: Path) -> Place:
-    """The checkpoint directory that `path` is, or that its marker files point to.
+    """The checkpoint directory at `path`, or that its marker files point to.
 
     Raises:
-        CheckpointError: there is no such directory, or it holds no CLIP; says what it is, where a file tells.
-        UsageError: it holds several; names them.
+        CheckpointError: there is no such directory, or no CLIP in it; the message says what it is, if a file tells.
+        UsageError: it holds several; the message names them.
     """
     path = local_directory(path)
     if is_file(path / "config.json"):
         return Place(path)
-    found = next((place for place in (look(path) for look in _LOOKS) if place is not None), None)
-    if found is None:
+    place = next((place for place in (look(path) for look in _LOOKS) if place is not None), None)
+    if place is None:
         _refuse(path)
-    return found
+    return place
 
 
 def local_directory(path: Path) -> Path:
     """The absolute path of an existing directory.
 
     Raises:
-        CheckpointError: it is missing, or a file; names the nearest name beside it that is a checkpoint.
+        CheckpointError: it is missing, or a file; the message has the nearest name of a checkpoint beside it.
     """
     if is_directory(path):
         return path.absolute()
@@ -78,7 +78,7 @@ def local_directory(path: Path) -> Path:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a regular file is there; no error where a name is longer than any file's."""
+    """Whether a regular file exists; no error for a name that is too long."""
     try:
         return path.is_file()
     except OSError:
@@ -86,7 +86,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_directory(path: Path) -> bool:
-    """Whether a directory is there; no error where a name is longer than any directory's."""
+    """Whether a directory exists; no error for a name that is too long."""
     try:
         return path.is_dir()
     except OSError:
@@ -124,7 +124,7 @@ def _is_cached(path: Path) -> bool:
 
 
 def _cached_repository(path: Path) -> Place | None:
-    """A repository in the hub's cache: the commit that refs/main names, or the only one there is."""
+    """A repository in the hub's cache: the commit in refs/main, or the only one."""
     if not _is_cached(path):
         return None
     snapshots = path / "snapshots"
@@ -143,13 +143,13 @@ def _cached_repository(path: Path) -> Place | None:
 
 
 def _cache(path: Path) -> Place | None:
-    """The hub's cache itself, with a directory a repository."""
+    """The hub's cache itself, with one directory a repository."""
     repositories = [path / name for name in names_in(path) if name.startswith("models--") and _is_cached(path / name)]
     return _cached_repository(_only(repositories, "repositories of the hub", path)) if repositories else None
 
 
 def _sentence_transformers(path: Path) -> Place | None:
-    """A Sentence Transformers model: modules.json names the directory of each module."""
+    """A Sentence Transformers model: modules.json has the directory of each module."""
     if not is_file(path / "modules.json"):
         return None
     modules = read_json(path / "modules.json", error=CheckpointError)
@@ -162,12 +162,12 @@ def _sentence_transformers(path: Path) -> Place | None:
     if not inside:
         what = f"this is a Sentence Transformers model without a CLIP in it ({_cut(', '.join(kinds) or 'no modules')})"
         raise CheckpointError(what, where=path / "modules.json", fix="Name a CLIP checkpoint")
-    found = _only(inside, "CLIP modules", path)
-    return Place(found, note=f"The checkpoint is read from {found}, the CLIP module that modules.json names.")
+    module = _only(inside, "CLIP modules", path)
+    return Place(module, note=f"The checkpoint is read from {module}, the CLIP module that modules.json names.")
 
 
 def _diffusers(path: Path) -> Place | None:
-    """A diffusers pipeline: model_index.json names each component's class, and it lies in a directory of its name."""
+    """A diffusers pipeline: model_index.json has each component's class; its directory has the component's name."""
     if not is_file(path / "model_index.json"):
         return None
     index = read_json(path / "model_index.json", error=CheckpointError)
@@ -177,8 +177,10 @@ def _diffusers(path: Path) -> Place | None:
     if not inside:
         what = "this is a diffusers pipeline without a CLIP of transformers in it"
         raise CheckpointError(what, where=path / "model_index.json", fix="Name a CLIP checkpoint")
-    found = _only(inside, "CLIP components", path)
-    return Place(found, note=f"The checkpoint is read from {found}, the CLIP component that model_index.json names.")
+    component = _only(inside, "CLIP components", path)
+    return Place(
+        component, note=f"The checkpoint is read from {component}, the CLIP component that model_index.json names."
+    )
 
 
 def _is_clip_component(kind: object) -> bool:
@@ -188,14 +190,14 @@ def _is_clip_component(kind: object) -> bool:
 
 
 def _training_run(path: Path) -> Place | None:
-    """A run of transformers' Trainer: checkpoint-STEP directories with the state of the trainer in them."""
+    """A run of transformers' Trainer: checkpoint-STEP directories with the trainer's state."""
     steps = [name for name in names_in(path) if _RUN_STEP.fullmatch(name)]
     steps = [name for name in steps if is_file(path / name / "trainer_state.json")]
     inside = [path / name for name in sorted(steps, key=len) if is_file(path / name / "config.json")]
     if not inside:
         return None
-    found = _only(inside, "checkpoints of a training run", path)
-    return Place(found, note=f"The checkpoint is read from {found}, the only one of the training run there.")
+    checkpoint = _only(inside, "checkpoints of a training run", path)
+    return Place(checkpoint, note=f"The checkpoint is read from {checkpoint}, the only one of the training run there.")
 
 
 _LOOKS: tuple[Callable[[Path], Place | None], ...] = (
@@ -214,7 +216,7 @@ def _only(inside: Sequence[Path], what: str, path: Path) -> Path:
 
 
 def _is_below(inner: Path, path: Path) -> bool:
-    """Whether a name from a file stays in the directory."""
+    """Whether a path from a file stays inside the directory."""
     return ".." not in inner.parts and inner.is_relative_to(path)
 
 
@@ -223,15 +225,15 @@ def _cut(text: str) -> str:
 
 
 def refuse_other_kinds(path: Path) -> None:
-    """Refuse a directory whose own files say that it is an adapter, or a checkpoint of another library.
+    """Refuse an adapter, or a checkpoint of another library, recognised by its files.
 
     Raises:
-        CheckpointError: says what it is, and what to do.
+        CheckpointError: the message says what it is, and what to do.
     """
     names = names_in(path)
     if _PEFT in names:
         raise CheckpointError(
-            f"this is an adapter of PEFT, to be laid over a model{_base_of(path)}, and no checkpoint",
+            f"this is an adapter of PEFT{_base_of(path)}, not a checkpoint",
             where=path,
             fix="Load it with PEFT, then model.merge_and_unload().save_pretrained(DIR), and the processor beside it",
         )
@@ -247,7 +249,7 @@ def _refuse(path: Path) -> NoReturn:
     refuse_other_kinds(path)
     names = names_in(path)
     if "config.json" in names:  # a pipe, a directory, a link that leads nowhere
-        raise CheckpointError("config.json is no regular file", where=path, fix="Copy the checkpoint again")
+        raise CheckpointError("config.json is not a regular file", where=path, fix="Copy the checkpoint again")
     what = "the directory has no config.json" if names else "the directory is empty"
     weights = [name for name in ("model.safetensors", "pytorch_model.bin") if name in names]
     fix = (

@@ -1,7 +1,7 @@
-"""The first look at the files of a checkpoint's tokenizer and image processor, before anything is loaded.
+"""First check of the tokenizer and image processor files, before anything is loaded.
 
-A file that is damaged is refused here, with its name and the place in it, as is a number at which a release would count
-or allocate without end. What the files mean, and whether it can be followed, the checks judge.
+Damaged files are refused here, with name and place, as are numbers that would make a release count or allocate without
+end. The checks judge the meaning of the files.
 """
 
 from __future__ import annotations
@@ -15,42 +15,42 @@ from clip_eval.files.read_write import read_json, read_text
 __all__ = ["LARGEST_ID", "LARGEST_SIDE_PX", "look_at_processor_files"]
 
 LARGEST_SIDE_PX = 4096
-"""The largest side that pictures can be resized or cropped to, four times that of the largest CLIP."""
+"""Largest side in pixels for resize and crop, four times that of the largest CLIP."""
 
 _PICTURES = ("preprocessor_config.json", "processor_config.json")
 _READ_ALWAYS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "chat_template.json", *_PICTURES)
 _OVERRULED = ("special_tokens_map.json", "added_tokens.json")
-_DEEPEST = 64  # containers in containers: seven in the files of real tokenizers
-_COPY_AGAIN = "Copy it again from where it came"
+_DEEPEST = 64  # nesting depth; real tokenizers have seven
+_COPY_AGAIN = "Copy it again from its source"
 
 
 def look_at_processor_files(directory: Path) -> tuple[str, ...]:
-    """Read every file of the tokenizer and the image processor that is there, and return notes for the report.
+    """Read every existing file of the tokenizer and the image processor, and return notes for the report.
 
     Args:
         directory: of a checkpoint.
 
     Raises:
-        CheckpointError: a file is no UTF-8, no JSON object or nested too deep; an id or a side in pixels is no number
-            that can be meant.
+        CheckpointError: a file is not UTF-8, not a JSON object or nested too deeply; an id or a side in pixels is out
+            of range.
     """
-    found = {name: _object(directory / name) for name in _READ_ALWAYS if (directory / name).is_file()}
+    contents = {name: _object(directory / name) for name in _READ_ALWAYS if (directory / name).is_file()}
     if (directory / "merges.txt").is_file():
         read_text(directory / "merges.txt", error=CheckpointError)
-    overruled = "added_tokens_decoder" in found.get("tokenizer_config.json", {})
+    overruled = "added_tokens_decoder" in contents.get("tokenizer_config.json", {})
     notes = []
     for name in _OVERRULED:
         if (directory / name).is_file():
             try:
-                found[name] = _object(directory / name)
+                contents[name] = _object(directory / name)
             except CheckpointError as problem:
                 if not overruled:
                     raise
                 notes.append(_ignored(name, problem))
-    for name, content in found.items():
+    for name, content in contents.items():
         _check_ids(_ids(name, content), where=directory / name)
     for name in _PICTURES:
-        _check_sides(found.get(name, {}), where=directory / name)
+        _check_sides(contents.get(name, {}), where=directory / name)
     return tuple(notes)
 
 
@@ -70,7 +70,7 @@ def _ignored(name: str, problem: CheckpointError) -> str:
 
 
 def _check_depth(content: object, *, where: Path) -> None:
-    """Refuse what is nested deeper than any tokenizer: to walk through it needs a stack as deep."""
+    """Refuse files nested deeper than any tokenizer: walking them would exhaust the stack."""
     layer, depth = [content], 0
     while layer:
         depth += 1
@@ -87,7 +87,7 @@ def _inner(value: object) -> Iterator[object]:
 
 
 def _ids(name: str, content: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    """The ids in a file, each with what it is of."""
+    """The ids in a file, each with a description."""
     if name in ("vocab.json", "added_tokens.json"):
         yield from content.items()
     elif name == "tokenizer.json":

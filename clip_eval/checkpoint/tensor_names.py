@@ -1,6 +1,6 @@
-"""What a file of weights is whose tensors have other names than a full CLIP's: a wrapped model, an adapter, a tower.
+"""Recognise weights with other names than a full CLIP's: a wrapped model, an adapter, a tower.
 
-Names say it before any config is compared, and no number of missing tensors says as much.
+This runs before any config is compared, as it says more than a number of missing tensors.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _FORMS: tuple[tuple[str, str, str], ...] = (
         r"\.absmax$|\.quant_map$|\.quant_state\.|\.SCB$|\.weight_format$|\.qweight$|\.qzeros$|\.weight_scale(_inv)?$"
         r"|\.weight_packed$|\.weight_zero_point$|\.weight\._(data|scale)$|\.(input|output)_scale$",
         "quantised weights",
-        "Bring the checkpoint from before it was quantised",
+        "Use the checkpoint from before quantisation",
     ),
     (
         r"\.theta$",
         "a geometric parametrisation that was not converted back",
-        "Convert it back, weight = r * theta / norm(theta) with the norm over each row, or bring the converted file",
+        "Convert it back, weight = r * theta / norm(theta) with the norm over each row, or use the converted file",
     ),
     (
         r"\.weight_[gv]$|\.parametrizations\.\w+\.original\d*$|\.weight_orig$",
@@ -60,13 +60,13 @@ _FORMS: tuple[tuple[str, str, str], ...] = (
         "Convert it to the names of transformers, or name the converted repository: most have one",
     ),
 )
-"""Pattern of a name, what holds it, what to do. The first that matches any name counts."""
+"""Pattern of a name, its origin, what to do. The first that matches any name counts."""
 
 
 def refuse_foreign_names(files: Mapping[str, Path], *, family: Family, where: Path) -> None:
     """Refuse weights whose names belong to something else than a full CLIPModel, and say to what.
 
-    Names of a full CLIP of which some are missing or too many are no case for this.
+    Missing or unexpected names of a full CLIP are judged elsewhere.
 
     Args:
         files: the tensors' names, each with its file.
@@ -74,7 +74,7 @@ def refuse_foreign_names(files: Mapping[str, Path], *, family: Family, where: Pa
         where: the checkpoint, for the message.
 
     Raises:
-        CheckpointError: says what the names are of, shows some, and what to do.
+        CheckpointError: the message says what the names belong to, shows some, and says what to do.
     """
     for pattern, what, fix in _FORMS:
         found = [name for name in files if re.search(pattern, name)]
@@ -92,7 +92,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def shown_name(name: str) -> str:
-    """A name from a file for a message: escaped where it cannot be printed, in at most 100 characters."""
+    """A name from a file for a message: escaped if not printable, in at most 100 characters."""
     text = name if name.isprintable() else ascii(name)
     return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 3]}..."
 
@@ -110,7 +110,7 @@ def _refuse_wrapped(files: Mapping[str, Path], family: Family, where: Path) -> N
         if len(prefixes) > 1:
             names = ", ".join(f"{shown_name(prefix)}." if prefix else "none" for prefix in prefixes[:_NAMED_AT_MOST])
             what = f"the names of the tensors begin with different prefixes ({names}), as if several models were in it"
-            raise CheckpointError(what, where=where, fix="Save the one that is meant by save_pretrained")
+            raise CheckpointError(what, where=where, fix="Save the right one by save_pretrained")
         _refuse_prefix(f"{prefixes[0]}.", files, where)
     elif inner:
         maker = _WRAPPERS[inner.rstrip(".")]
@@ -133,7 +133,7 @@ def _refuse_prefix(prefix: str, files: Mapping[str, Path], where: Path) -> None:
 
 
 def _renamed(renamed: str, part: str, files: Mapping[str, Path]) -> str:
-    """How to take a part of the names off: a command where the weights are one safetensors file."""
+    """How to remove a part of the names: a command if the weights are one safetensors file."""
     places = set(files.values())
     if len(places) > 1 or any(file.suffix != ".safetensors" for file in places) or not part.isprintable():
         return f"Save the model inside the wrapper by save_pretrained, or take {shown_name(part)} off every name"

@@ -1,4 +1,4 @@
-"""An evaluation set on disk, whatever its format: a manifest, an image folder, or shards."""
+"""An evaluation set on disk in any format: a manifest, an image folder, or shards."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _FORMATS = (
 
 
 class Source(Protocol):
-    """Where the samples of a dataset come from."""
+    """The samples of a dataset in one format."""
 
     @property
     def zero_shot(self) -> ZeroShot | None:
-        """The zero-shot task; None where the dataset sets none."""
+        """The zero-shot task; None if the dataset has none."""
 
     def entries(self, *, images: bool) -> Iterator[Entry]:
-        """Yield every entry, in an order that is always the same, with or without the bytes of its image."""
+        """Yield every entry, always in the same order, with or without the bytes of its image."""
 
     def files(self) -> Iterator[Piece]:
-        """Yield every file that the dataset is made of, in an order that is always the same."""
+        """Yield every file of the dataset, always in the same order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """An evaluation set. Opening it reads its settings only; samples are read as they are asked for.
+    """An evaluation set. Opening it reads its settings only; samples are read when they are iterated over.
 
     Attributes:
         root: its directory, absolute.
@@ -56,16 +56,16 @@ class Dataset:
 
     @property
     def zero_shot(self) -> ZeroShot | None:
-        """The zero-shot task; None where the dataset sets none."""
+        """The zero-shot task; None if the dataset has none."""
         return self.source.zero_shot
 
     def entries(self, *, images: bool = True) -> Iterator[Entry]:
-        """Yield everything that the dataset holds, with one entry in memory at a time.
+        """Yield all entries of the dataset, with one in memory at a time.
 
-        What cannot be read is an entry with a problem: nothing is left out.
+        A sample that cannot be read is an entry with a problem: nothing is left out.
 
         Args:
-            images: whether the bytes of the images are wanted; otherwise it is only looked whether they are there.
+            images: read the bytes of the images; otherwise only check that they exist.
 
         Raises:
             DatasetError: a manifest cannot be read at all.
@@ -73,7 +73,7 @@ class Dataset:
         return self.source.entries(images=images)
 
     def samples(self) -> Iterator[Sample]:
-        """Yield the samples, whether their images are there or not.
+        """Yield the samples, whether or not their images exist.
 
         Raises:
             DatasetError: a sample cannot be read; its place is named.
@@ -84,7 +84,7 @@ class Dataset:
             yield entry.sample
 
     def require_complete(self) -> int:
-        """Look at every sample, and for its image without opening it; return the number of samples.
+        """Check every sample, and that its image exists, without opening it; return the number of samples.
 
         Raises:
             DatasetError: there is no sample, an id occurs twice, or samples or images cannot be read; these are
@@ -101,15 +101,15 @@ class Dataset:
             elif entry.sample is not None:
                 self._require_new(entry, ids)
         if not count:
-            raise DatasetError("the dataset holds no sample", where=self.root, fix="Bring samples and their images")
+            raise DatasetError("the dataset holds no sample", where=self.root, fix="Add samples and their images")
         if lost:
             raise self._incomplete(lost, count, broken)
         return count
 
     def digest(self) -> str:
-        """Return one sha256, in hexadecimal, of every file of the dataset; reads them all.
+        """Return one sha256, in hexadecimal, of all files of the dataset; reads them all.
 
-        Answers to two datasets can be paired where their digests are equal. A missing file has a digest of its own.
+        Answers for two datasets can be paired if their digests are equal. A missing file has a digest of its own.
         """
         whole = hashlib.sha256()
         for piece in self.source.files():
@@ -126,25 +126,25 @@ class Dataset:
     def _incomplete(self, lost: int, count: int, broken: list[str]) -> DatasetError:
         more = f"; and {lost - len(broken)} more" if lost > len(broken) else ""
         what = f"{lost} of {count} samples cannot be read: {'; '.join(broken)}{more}"
-        return DatasetError(what, where=self.root, fix="Correct these places, or bring the files")
+        return DatasetError(what, where=self.root, fix="Correct these places, or add the files")
 
 
 def _digest(file: Path) -> bytes:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     try:
         with opened(file) as stream:
             while part := stream.read(_AT_ONCE_BYTES):
-                found.update(part)
+                digest.update(part)
     except OSError:
         return b"missing"
-    return found.digest()
+    return digest.digest()
 
 
 def open_dataset(path: str | Path) -> Dataset:
-    """Open a dataset directory. No sample is read yet.
+    """Open a dataset directory. Samples are not read yet.
 
     Raises:
-        DatasetError: no such directory, none of the formats, or settings that make no sense.
+        DatasetError: the directory does not exist, has none of the formats, or has invalid settings.
     """
     root = Path(path).absolute()
     if not os.path.isdir(root):  # noqa: PTH112 - a Path raises for a name that is too long

@@ -27,9 +27,9 @@ class Decoded:
 
     Attributes:
         where: its place in the dataset.
-        sample: None where not even that can be read.
-        image: None where there is a problem, and only there.
-        problem: None where there is an image.
+        sample: None if it cannot be read.
+        image: None if and only if there is a problem.
+        problem: None if there is an image.
     """
 
     where: str
@@ -44,11 +44,11 @@ def decoded(dataset: Dataset, *, workers: int = _WORKERS, ahead: int = _AHEAD) -
     Args:
         dataset: an opened dataset.
         workers: threads that decode.
-        ahead: images in memory beyond the one that was asked for.
+        ahead: images decoded in advance.
 
     Raises:
-        DatasetError: a manifest cannot be read at all. A sample or image that cannot be read is no error but a
-            `problem`.
+        DatasetError: a manifest cannot be read at all. A sample or image that cannot be read is not an error
+            but a `problem`.
     """
     waiting: deque[Future[Decoded]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="clip-eval-decode") as pool:
@@ -60,7 +60,7 @@ def decoded(dataset: Dataset, *, workers: int = _WORKERS, ahead: int = _AHEAD) -
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            for future in waiting:  # the caller stopped early, or the manifest ended in an error
+            for future in waiting:  # the caller stopped early, or the manifest raised an error
                 future.cancel()
 
 
@@ -77,6 +77,6 @@ def _decode(entry: Entry) -> Decoded:
         problem = "not an image that Pillow knows"
     except OSError as error:
         problem = error.strerror or str(error)
-    except Exception as error:  # a damaged file can raise anything from a decoder; it is the caller's to count
+    except Exception as error:  # decoders can raise anything for a damaged file; the caller counts it
         problem = f"{type(error).__name__}: {error}"
     return Decoded(entry.where, entry.sample, None, problem)

@@ -1,8 +1,8 @@
 """A folder with one directory a class, and images in the directories or below them.
 
-A class has the name of its directory, "_" read as a space, or the one that `classnames.txt` gives it: that file names
-the directories in the order of the code points of their names. A text file beside an image, with its name, holds
-captions, one a line. Whatever else lies in a class directory counts as an image; hidden files do not.
+A class is named after its directory, with "_" as a space, or in `classnames.txt`, which lists the names in the order of
+the directories' names (by code point). A text file beside an image, with the same name, holds captions, one a line.
+Every other file in a class directory counts as an image, except hidden files.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ClassFolders:
     Attributes:
         root: the dataset's directory.
         labels: class name by directory name.
-        zero_shot: the task to tell the classes apart.
+        zero_shot: the task of classifying the images.
     """
 
     root: Path
@@ -42,15 +42,15 @@ class ClassFolders:
     zero_shot: ZeroShot
 
     def entries(self, *, images: bool) -> Iterator[Entry]:
-        """Yield every file, class by class, in the order of names; the names of one directory are in memory at once."""
+        """Yield every file, class by class, sorted by name; the names of one directory are in memory at once."""
         for file in sorted(self.root.iterdir()):
             if file.suffix.lower() in _IMAGES and file.is_file() and not _is_hidden(file.name):
-                yield Entry(printable(file.name), None, None, "it lies in no class directory")
+                yield Entry(printable(file.name), None, None, "it is not in a class directory")
         for directory, label in self.labels.items():
             yield from self._below(directory, label, images)
 
     def files(self) -> Iterator[Piece]:
-        """Yield the text files that are there, and every file of every class directory, in order."""
+        """Yield the text files that exist, and every file of every class directory, in order."""
         names = (CLASS_NAMES, TEMPLATES)
         yield from (Piece(self.root / name, name) for name in names if (self.root / name).exists())
         for directory in self.labels:
@@ -70,7 +70,7 @@ class ClassFolders:
                 if not name.endswith(_CAPTIONS):
                     yield self._entry(path, label, stem in captions, images)
                 elif stem not in images_of:
-                    yield Entry(printable(path), None, None, "it holds captions, and no image has its name")
+                    yield Entry(printable(path), None, None, "it holds captions, but there is no image of that name")
 
     def _entry(self, path: str, label: str, has_captions: bool, images: bool) -> Entry:
         where = printable(path)
@@ -86,7 +86,7 @@ class ClassFolders:
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """The files of one directory, in order, and what of it cannot be listed, by name."""
+    """The files of one directory, in order, and problems of its entries, by name."""
 
     folder: Path
     names: tuple[str, ...]
@@ -94,19 +94,21 @@ class _Listed:
 
 
 def _walk(top: Path) -> Iterator[_Listed]:
-    """Yield `top` and the directories below it, in order; hidden ones are left out, links to directories are told."""
+    """Yield `top` and the directories below it, in order, without hidden ones; a link to a directory is a problem."""
     folders = [top]
     while folders:
         folder = folders.pop()
         try:
             with os.scandir(folder) as entries:
-                found = sorted((entry for entry in entries if not _is_hidden(entry.name)), key=lambda entry: entry.name)
+                visible = sorted(
+                    (entry for entry in entries if not _is_hidden(entry.name)), key=lambda entry: entry.name
+                )
         except OSError as problem:
             yield _Listed(folder, (), {".": problem.strerror or str(problem)})
             continue
-        inner = {entry.name: entry.is_symlink() for entry in found if entry.is_dir()}
+        inner = {entry.name: entry.is_symlink() for entry in visible if entry.is_dir()}
         links = {name: "links to directories are not followed" for name, linked in inner.items() if linked}
-        yield _Listed(folder, tuple(entry.name for entry in found if entry.name not in inner), links)
+        yield _Listed(folder, tuple(entry.name for entry in visible if entry.name not in inner), links)
         folders += [folder / name for name in reversed(inner) if name not in links]
 
 
@@ -126,7 +128,7 @@ def class_directories(root: Path) -> tuple[str, ...]:
 
 
 def holds_images(root: Path) -> bool:
-    """Return whether a directory in `root` holds a file that is named like an image; the search ends at the first."""
+    """Return whether a directory in `root` holds a file with the name of an image; the search ends at the first."""
     return any(
         Path(name).suffix.lower() in _IMAGES
         for directory in class_directories(root)
@@ -140,7 +142,7 @@ def open_folders(root: Path) -> ClassFolders:
 
     Raises:
         DatasetError: the directories are splits, there is one class only, two directories are one class, or a text file
-            makes no sense.
+            is invalid.
     """
     directories = class_directories(root)
     if _SPLITS.issuperset(name.lower() for name in directories):

@@ -21,7 +21,7 @@ class Line:
     Attributes:
         number: of the line, from 1.
         fields: its object.
-        problem: why it holds none, a clause.
+        problem: why it is not an object, a clause.
     """
 
     number: int
@@ -30,7 +30,9 @@ class Line:
 
 
 def read_lines(stream: BinaryIO) -> Iterator[Line]:
-    """Yield every line that is not blank, with one in memory at a time. What is no JSON object is told, not raised."""
+    """Yield every line that is not blank, with one in memory at a time. A line that is not a JSON object has a
+    problem.
+    """
     for number, line in enumerate(lines_of(stream), start=1):
         if number == 1:
             line = line.removeprefix(_BYTE_ORDER_MARK)  # noqa: PLW2901 - some editors begin a file with one

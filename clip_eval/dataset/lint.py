@@ -1,6 +1,6 @@
-"""What is wrong with the files of a dataset that a path template names: in its manifest, on its disk, and between both.
+"""Problems of a dataset's files with a path template: in its manifest, on disk, and between both.
 
-Records and findings are a stream; of each path a digest is kept.
+Records and findings are streamed; a digest is kept for each path.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ KINDS: tuple[FlawKind, ...] = (
     *("no record", "no path", "same path", "same file", "file and folder", "shortened"),
     *("missing file", "unnamed file", "unreadable folder"),
 )
-"""All kinds, in the order in which a record or file can have them."""
+"""All kinds, in the order of a record's or file's checks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flaw:
-    """One thing that is wrong.
+    """One problem.
 
     Attributes:
         kind: one of `KINDS`.
-        line: of the manifest, from 1; None for what only the disk holds.
-        id: of the record, where it has one.
-        path: of the file, relative to the root; None where the record has none.
-        what: a clause of which the path is the subject.
+        line: of the manifest, from 1; None for a file without a record.
+        id: of the record, if it has one.
+        path: of the file, relative to the root; None if the record has none.
+        what: the problem, a clause whose subject is the path.
         other_line: line of the earlier record of a clash; None for other kinds.
     """
 
@@ -52,7 +52,7 @@ class Flaw:
 
 
 class DatasetLinter:
-    """Looks at a manifest line by line, then for files that no line named.
+    """Checks a manifest line by line, then looks for files without a line.
 
     Attributes:
         records: lines so far.
@@ -60,12 +60,12 @@ class DatasetLinter:
     """
 
     def __init__(self, template: PathTemplate, *, root: Path | None = None, extension: str | None = None) -> None:
-        """Begin without a record.
+        """Start without records.
 
         Args:
             template: the naming rule.
-            root: where the files are; None to leave the disk alone.
-            extension: of records that name none.
+            root: of the files; None to check no files.
+            extension: of records without one.
         """
         self._linter = template.linter(noun="line")
         self._root = root
@@ -74,7 +74,7 @@ class DatasetLinter:
         self.files = 0
 
     def check(self, line: Line) -> Iterator[Flaw]:
-        """Yield what is wrong with one line, also with regard to the lines before it."""
+        """Yield the problems of one line, by itself and with the lines before it."""
         self.records += 1
         fields = line.fields
         if fields is None:
@@ -98,9 +98,9 @@ class DatasetLinter:
                 )
 
     def check_files(self, *, apart: Collection[Path] = ()) -> Iterator[Flaw]:
-        """Yield the files below the root that no line named, folder by folder, in the order of names.
+        """Yield the files below the root without a record, folder by folder, sorted by name.
 
-        Hidden files and folders, a manifest and settings at the root, and the files `apart` are none of the dataset's.
+        Hidden files and folders, a manifest and settings at the root, and the files `apart` do not count.
         """
         for file in counted(self._files(apart), "files"):
             yield from [file] if isinstance(file, Flaw) else self._check_file(file)
@@ -142,9 +142,9 @@ class DatasetLinter:
         held = self._linter.registry.holds(path)
         if held == "as it is" or (held == "in other letters" and _has_other_letters(file)):
             return
-        what = "is named by no record"
+        what = "has no record"
         if held:
-            what += "; one names a path that differs only by letter case, normalisation or invisible characters"
+            what += "; one has a path that differs only by letter case, normalisation or invisible characters"
         yield Flaw(kind="unnamed file", line=None, id=None, path=printable(path), what=what)
 
 
@@ -154,7 +154,7 @@ def _id(fields: Mapping[str, object]) -> str | None:
 
 
 def _has_other_letters(file: Path) -> bool:
-    """Return whether the file system finds `file` under a name in other letters, too."""
+    """Return whether the file system finds `file` under a name in another letter case or normalisation too."""
     name = file.name
     others = {name.swapcase(), unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)} - {name}
     return any(_same_file(file, file.with_name(other)) for other in others)

@@ -1,8 +1,8 @@
 """A manifest of samples and a path template that names their image files: `manifest.jsonl` beside `dataset.toml`.
 
 A line of the manifest is a JSON object. `id` and `extension` are required; `label`, `caption`, `tags_transl_only` and
-`group` are read where they are there; the path template takes its fields from the same object. A label comes from here
-and from nowhere else: file names are never looked at.
+`group` are optional; the path template takes its fields from the same object. Labels come from the manifest only, never
+from file names.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Manifest:
 
     Attributes:
         root: the dataset's directory.
-        settings: what its dataset.toml says.
+        settings: from its dataset.toml.
     """
 
     root: Path
@@ -38,11 +38,11 @@ class Manifest:
 
     @property
     def zero_shot(self) -> ZeroShot | None:
-        """The zero-shot task; None where dataset.toml sets none."""
+        """The zero-shot task; None if dataset.toml has none."""
         return self.settings.zero_shot
 
     def entries(self, *, images: bool) -> Iterator[Entry]:
-        """Yield the lines in their order, with one in memory at a time.
+        """Yield the lines in order, with one in memory at a time.
 
         Raises:
             DatasetError: the manifest cannot be read.
@@ -76,11 +76,11 @@ def read_sample(line: Line, settings: DatasetSettings) -> Sample:
     """Return the sample of one line.
 
     Args:
-        line: as it was read.
-        settings: of the dataset. With a zero-shot task every sample needs a label out of its classes.
+        line: of the manifest.
+        settings: of the dataset. With a zero-shot task every sample needs a label from its classes.
 
     Raises:
-        ValueError: the line is no sample; the message says why, in a clause.
+        ValueError: the line is not a sample; the message is a clause.
     """
     if line.fields is None:
         raise ValueError(line.problem)
@@ -100,19 +100,19 @@ def read_sample(line: Line, settings: DatasetSettings) -> Sample:
 
 
 def _captions(caption: str | None, tags: object) -> tuple[str, ...]:
-    """The caption, or the tags in one line where there is none."""
+    """The caption, or without one the tags in one line."""
     texts = [tag for tag in tags if isinstance(tag, str) and tag] if isinstance(tags, list) else []
     text = caption or ", ".join(texts)
-    # Programs that cut a text may leave half of a character of UTF-16, which no tokenizer takes.
+    # Programs that cut a text may leave a lone surrogate, which tokenizers refuse.
     return (text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"),) if text else ()
 
 
 def _text(fields: Mapping[str, object], key: str) -> str | None:
     value = fields.get(key)
     if value is not None and not isinstance(value, str):
-        raise ValueError(f"`{key}` is no text")
+        raise ValueError(f"`{key}` is not a text")
     if value and key != "caption" and not value.isascii() and _is_torn(value):
-        raise ValueError(f"`{key}` holds half of a character, {value!r}")
+        raise ValueError(f"`{key}` holds a lone surrogate, {value!r}")
     return value
 
 
@@ -121,9 +121,9 @@ def _is_torn(text: str) -> bool:
 
 
 def _check_label(label: str | None, task: ZeroShot) -> None:
-    """A sample without an answer would drop out of the score."""
+    """A sample without a label would drop out of the score."""
     if label is None:
-        raise ValueError("`label` is missing, and [zero_shot] asks for one")
+        raise ValueError("`label` is missing, and [zero_shot] needs one")
     if label not in task.classes:
         near = difflib.get_close_matches(label, task.classes, n=1)
         hint = f"; the nearest is {near[0]!r}" if near else ""

@@ -1,7 +1,7 @@
 """`classnames.txt` and `zeroshot_classification_templates.txt`, as in the datasets of CLIP_benchmark.
 
-Both hold one entry a line. A class name stands on the line of its number, the first number being 0; a template holds
-`{c}` where the class goes. Source: CLIP_benchmark, `clip_benchmark/datasets/builder.py`, `build_wds_dataset`.
+Both hold one entry a line. A class name is on the line of its number, from 0; a template has `{c}` in place of the
+class. Source: CLIP_benchmark, `clip_benchmark/datasets/builder.py`, `build_wds_dataset`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ __all__ = ["CLASS_NAMES", "TEMPLATES", "read_entries", "read_prompts", "zero_sho
 
 CLASS_NAMES, TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"
 
-# The one prompt that Radford et al. 2021, section 3.1.4, use where they use one.
+# The single prompt of Radford et al. 2021, section 3.1.4.
 _DEFAULT_PROMPTS = ("A photo of a {}.",)
 _PLACE = "{c}"
 
 
 def read_entries(file: Path) -> tuple[str, ...] | None:
-    """Return the lines of a text file, without outer white space and without blank lines at its end.
+    """Return the lines of a text file, stripped, without blank lines at its end.
 
     Returns:
-        None where there is no such file.
+        None if the file does not exist.
 
     Raises:
-        DatasetError: the file cannot be read, holds nothing, or a blank line between others.
+        DatasetError: the file cannot be read, is empty, or has a blank line between others.
     """
     try:
         text = read_bytes(file).decode("utf-8-sig")
@@ -40,12 +40,12 @@ def read_entries(file: Path) -> tuple[str, ...] | None:
     entries = tuple(line.strip() for line in text.rstrip().split("\n"))
     if "" in entries:
         what = f"line {entries.index('') + 1} is empty"
-        raise DatasetError(what, where=file, fix="Write one entry on every line: their order is what numbers mean")
+        raise DatasetError(what, where=file, fix="Write one entry on every line: its number is its place")
     return entries
 
 
 def read_prompts(folder: Path) -> tuple[str, ...]:
-    """Return the prompts of a dataset, each with one `{}` for the class; one plain prompt where it has no file of them.
+    """Return the prompts of a dataset, each with one `{}` for the class; without a file of them, one plain prompt.
 
     Raises:
         DatasetError: the file cannot be read, or a template does not hold `{c}` once and no other brace.
@@ -63,7 +63,7 @@ def read_prompts(folder: Path) -> tuple[str, ...]:
 
 
 def zero_shot_task(classes: tuple[str, ...], folder: Path) -> ZeroShot:
-    """Return the task to tell `classes` apart. Classes of one name are one class: no text tells them apart.
+    """Return the task of classifying into `classes`. Classes of one name are one class.
 
     Raises:
         DatasetError: there is one class only, or the prompts cannot be read.
@@ -71,5 +71,5 @@ def zero_shot_task(classes: tuple[str, ...], folder: Path) -> ZeroShot:
     names = tuple(dict.fromkeys(classes))
     if len(names) < 2:
         what = f"the dataset has one class only, {names[0]!r}"
-        raise DatasetError(what, where=folder, fix="Bring at least two: one alone is always right")
+        raise DatasetError(what, where=folder, fix="Use at least two: a single one is always right")
     return ZeroShot(names, read_prompts(folder))

@@ -1,4 +1,4 @@
-"""One sample of an evaluation set, and how it was found: with its image, or with the reason why there is none."""
+"""One sample of an evaluation set, and its entry: with its image, or with the reason why there is none."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ LARGEST_TEXT_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One image and what is known of it.
+    """One image with its texts.
 
     Attributes:
         id: unique in its dataset.
         path: of the image, relative to the dataset, with "/" between segments; in a shard, the shard and the member.
-        label: its class; None where the dataset gives none.
-        captions: descriptions, none where the dataset gives none.
-        group: samples of one group, such as pages of a work, are not independent; None where the dataset gives none.
+        label: its class; None without one.
+        captions: descriptions, possibly none.
+        group: samples of one group, such as pages of a work, are not independent; None without one.
     """
 
     id: str
@@ -47,13 +47,13 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What was found in one place of a dataset. Nothing is left out: what cannot be read is an entry with a problem.
+    """One entry of a dataset. Nothing is left out: what cannot be read is an entry with a problem.
 
     Attributes:
-        where: the place, relative to the dataset, as a person would look for it.
-        sample: None where not even that can be read.
-        image: the bytes of the image file; None where they were not asked for or cannot be read.
-        problem: why there is no sample or no image, a clause; None where nothing is wrong.
+        where: the place, relative to the dataset, for people.
+        sample: None if it cannot be read.
+        image: the bytes of the image file; None if not requested or if they cannot be read.
+        problem: why there is no sample or no image, a clause; None without a problem.
     """
 
     where: str
@@ -67,8 +67,8 @@ class Piece:
     """A file of a dataset.
 
     Attributes:
-        file: where it is.
-        name: what its name says of its samples, such as their class; "" where no name says anything.
+        file: its path.
+        name: what its name means for its samples, such as their class; "" for nothing.
     """
 
     file: Path
@@ -76,34 +76,34 @@ class Piece:
 
 
 def file_problem(path: str) -> str | None:
-    """Return why `path` cannot be read as an image file, a clause; None where it can. The file is not opened."""
+    """Return why `path` cannot be read as an image file, a clause, or None. The file is not opened."""
     try:
         status = os.stat(path)  # noqa: PTH116 - a Path interns every name, and there may be millions
     except (OSError, ValueError) as problem:  # ValueError: a NUL in the name
         return getattr(problem, "strerror", None) or str(problem)
     if not stat.S_ISREG(status.st_mode):
-        return "it is no file"  # to open a named pipe would be to wait for ever
+        return "it is not a file"  # opening a named pipe would block
     return too_large(status.st_size, LARGEST_IMAGE_BYTES)
 
 
 def printable(name: str) -> str:
-    """Return a name that may hold bytes that are no UTF-8 as text that can be printed and written to a report."""
+    """Return a name that may hold bytes that are not UTF-8 as text that can be printed and written to a report."""
     return name.encode(errors="backslashreplace").decode()
 
 
 def too_large(size_bytes: int, limit_bytes: int) -> str | None:
-    """Return the problem of a file that is larger than the limit, a clause; None where it is not."""
-    return f"it has {size_bytes:,} bytes, and {limit_bytes:,} are the most" if size_bytes > limit_bytes else None
+    """Return the problem of a file above the size limit, a clause, or None."""
+    return f"it has {size_bytes:,} bytes, and the limit is {limit_bytes:,}" if size_bytes > limit_bytes else None
 
 
 def read_file(where: str, sample: Sample, path: str, *, images: bool) -> Entry:
     """Return the entry of a sample whose image is the file `path`.
 
     Args:
-        where: the place that the entry names.
-        sample: what is known of the image.
+        where: the entry's place.
+        sample: the sample.
         path: of the image file.
-        images: whether the bytes are wanted; otherwise it is only looked whether the file is there.
+        images: read the bytes; otherwise only check that the file exists.
     """
     problem = file_problem(path)
     if problem is None and images:

@@ -1,7 +1,7 @@
-"""`dataset.toml`: how a dataset's files are named, and which tasks it sets.
+"""`dataset.toml`: how a dataset's files are named, and its tasks.
 
-`template` is the naming rule of the image files, below the dataset's directory. The table `[zero_shot]`, which may be
-left out, holds `classes` (their names) and `prompts` (wordings with one `{}` where the class goes).
+`template` is the naming rule of the image files, relative to the dataset's directory. The optional table `[zero_shot]`
+holds `classes` (their names) and `prompts` (texts with one `{}` in place of the class).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ZeroShot:
 
     Attributes:
         classes: the class names, each once; a sample's label is one of them.
-        prompts: wordings, each with one `{}` for the class.
+        prompts: texts, each with one `{}` for the class.
     """
 
     classes: tuple[str, ...]
@@ -41,7 +41,7 @@ class ZeroShot:
 
 @dataclass(frozen=True, slots=True)
 class DatasetSettings:
-    """What dataset.toml says; `zero_shot` is None where the dataset sets no such task."""
+    """The content of dataset.toml; `zero_shot` is None without such a task."""
 
     template: PathTemplate
     zero_shot: ZeroShot | None
@@ -51,7 +51,7 @@ def read_settings(file: Path) -> DatasetSettings:
     """Read a dataset.toml.
 
     Raises:
-        DatasetError: the file cannot be read, is not TOML, or says something that makes no sense; the key is named.
+        DatasetError: the file cannot be read, is not TOML, or has an invalid value; the message names the key.
     """
     try:
         raw = parse_toml(read_bytes(file, limit_bytes=REVIEWED_BYTES).decode())
@@ -67,7 +67,9 @@ def read_settings(file: Path) -> DatasetSettings:
 def _template(raw: Mapping[str, object], file: Path) -> PathTemplate:
     text = raw.get("template")
     if not isinstance(text, str):
-        _refuse("`template` is missing or no text", file, 'Add the naming rule of the files, such as template = "{id}"')
+        _refuse(
+            "`template` is missing or not a text", file, 'Add the naming rule of the files, such as template = "{id}"'
+        )
     try:
         return PathTemplate(text)
     except TemplateError as problem:
@@ -82,7 +84,7 @@ def _zero_shot(raw: Mapping[str, object], file: Path) -> ZeroShot | None:
         _refuse("`zero_shot` is not a table", file, "Write it as [zero_shot] with `prompts` and `classes`")
     task = ZeroShot(classes=_texts(table, "classes", file), prompts=_texts(table, "prompts", file))
     if len(task.classes) < 2:
-        _refuse("`zero_shot.classes` has one class only", file, "Name at least two: one alone is always right")
+        _refuse("`zero_shot.classes` has one class only", file, "Name at least two: a single one is always right")
     for prompt in task.prompts:
         if prompt.count(_PLACE) != 1:
             _refuse(

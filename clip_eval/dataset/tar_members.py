@@ -1,6 +1,6 @@
-"""The members of a tar file, read in order, as foreign bytes: nothing is written to disk, no link is followed.
+"""The members of an untrusted tar file, in order: nothing is written to disk, no link is followed.
 
-An archive that breaks off, or whose headers are damaged, is told: tarfile alone takes the first such place for its end.
+A truncated archive or a damaged header is an error here; tarfile alone takes the first such place for the end.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ __all__ = ["Member", "Unreadable", "members"]
 
 # A path has at most 4,096 bytes, and extended attributes of a file at most 65,536.
 _HEADER_BYTES = 1 << 17
-# Names and attributes stand in headers before a header, and tarfile reads these within each other.
+# Names and attributes are in extra headers, which tarfile reads recursively.
 _DAMAGES = (tarfile.TarError, ValueError, OSError, OverflowError, RecursionError)
 
 
 class _Bounded:
-    """A file from which no more than some bytes are read at once: a header can state any size, and tarfile reads it."""
+    """A file with a limit on single reads: a header can state any size, and tarfile would read it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -33,7 +33,7 @@ class _Bounded:
 
     @contextmanager
     def up_to(self, limit_bytes: int) -> Iterator[None]:
-        """Let the block read so much at once."""
+        """Allow reads of this size in the block."""
         self._limit_bytes = max(limit_bytes, _HEADER_BYTES)
         try:
             yield
@@ -41,9 +41,9 @@ class _Bounded:
             self._limit_bytes = _HEADER_BYTES
 
     def read(self, size_bytes: int = -1) -> bytes:
-        """Return as much of the file; raises OSError where that is more than the limit."""
+        """Read from the file; raises OSError above the limit."""
         if not 0 <= size_bytes <= self._limit_bytes:
-            raise OSError(f"a header states {size_bytes:,} bytes, and {self._limit_bytes:,} are the most")
+            raise OSError(f"a header states {size_bytes:,} bytes, and the limit is {self._limit_bytes:,}")
         return self._file.read(size_bytes)
 
 
@@ -58,12 +58,12 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One entry of an archive that is no folder, or a place where the archive is damaged.
+    """One entry of an archive that is not a folder, or a place where the archive is damaged.
 
     Attributes:
         name: of the member; "" for damage.
         size_bytes: of its content.
-        problem: why it cannot be read, a clause; None where it can.
+        problem: why it cannot be read, a clause, or None.
     """
 
     name: str
@@ -76,12 +76,12 @@ class Member:
         """Return the content; only while the archive is open.
 
         Raises:
-            Unreadable: it has a problem, is larger than the limit, or breaks off.
+            Unreadable: it has a problem, is larger than the limit, or is truncated.
         """
         if self.problem is not None or self._archive is None or self._info is None:
             raise Unreadable(self.problem)
         if self.size_bytes > limit_bytes:
-            raise Unreadable(f"it has {self.size_bytes:,} bytes, and {limit_bytes:,} are the most")
+            raise Unreadable(f"it has {self.size_bytes:,} bytes, and the limit is {limit_bytes:,}")
         try:
             content = self._archive.extractfile(self._info)
             with _bounds(self._archive).up_to(limit_bytes):
@@ -95,7 +95,7 @@ class Member:
 
 @contextmanager
 def members(path: Path) -> Iterator[Iterator[Member]]:
-    """Open an uncompressed tar file and give its members, with one in memory at a time; damage comes last.
+    """Open an uncompressed tar file and yield its members, with one in memory at a time; damage comes last.
 
     Raises:
         OSError: the file cannot be opened.
@@ -110,7 +110,7 @@ def _open(file: BinaryIO) -> Iterator[Member]:
     try:
         archive = tarfile.open(fileobj=_Bounded(file), mode="r:", encoding="utf-8", errors="surrogateescape")  # type: ignore[call-overload] # noqa: SIM115
     except _DAMAGES as problem:
-        return iter((_damage(f"it is no uncompressed tar file ({problem})"),))
+        return iter((_damage(f"it is not an uncompressed tar file ({problem})"),))
     return _members(archive, end)
 
 
@@ -124,7 +124,7 @@ def _members(archive: tarfile.TarFile, end: int) -> Iterator[Member]:
             return
         if info is None:
             break
-        if archive.offset <= offset or info.size < 0:  # a header that leads back would be read for ever
+        if archive.offset <= offset or info.size < 0:  # a header that leads back would be read forever
             yield _damage(f"the archive is damaged at {info.name!r}")
             return
         offset = archive.offset
@@ -140,9 +140,9 @@ def _problem(info: tarfile.TarInfo, end: int) -> str | None:
     if info.islnk() or info.issym():
         return "it is a link, and links are not followed"
     if not info.isreg() or info.issparse():
-        return "it is no plain file"
+        return "it is not a regular file"
     if "/../" in f"/{info.name}/" or info.name.startswith("/"):
-        return "its name leads out of the archive"
+        return "its name is outside the archive"
     if info.offset_data + info.size > end:
         return "it breaks off where the archive ends"
     return None
@@ -153,7 +153,7 @@ def _damage(problem: str) -> Member:
 
 
 def _ends_well(archive: tarfile.TarFile, end: int) -> bool:
-    """Return whether the iteration ended at a block of zeros, which is how an archive ends."""
+    """Return whether the iteration ended at a block of zeros, the end mark of an archive."""
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)
     return archive.offset + tarfile.BLOCKSIZE <= end and not any(archive.fileobj.read(tarfile.BLOCKSIZE))

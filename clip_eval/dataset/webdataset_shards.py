@@ -11,9 +11,9 @@ DATASET/
         1.tar
 ```
 
-Members of one sample stand one after the other, with one name up to the first dot. `.cls` holds the number of the
-class, `.txt` one caption a line. Hidden members are left out. Without nshards.txt every tar file is a shard. The
-dataset may also be named by the folder of its shards.
+Members of one sample follow each other and have the same name up to the first dot. `.cls` holds the number of the
+class, `.txt` one caption a line. Hidden members are left out. Without nshards.txt every tar file is a shard. The folder
+of the shards may be given as the dataset too.
 
 Source: CLIP_benchmark, `clip_benchmark/webdataset_builder.py` and `clip_benchmark/datasets/builder.py`.
 """
@@ -58,9 +58,9 @@ class Shards:
         root: the dataset's directory; paths are relative to it.
         folder: of the text files.
         shards: the tar files, in order.
-        kind: what dataset_type.txt says.
-        classes: names by number; None where the dataset names none.
-        zero_shot: the task to tell the classes apart; None where none is set.
+        kind: from dataset_type.txt.
+        classes: names by number; None without names.
+        zero_shot: the task of classifying the images, or None.
     """
 
     root: Path
@@ -83,32 +83,32 @@ class Shards:
                 yield Entry(path, None, None, problem.strerror or str(problem))
 
     def files(self) -> Iterator[Piece]:
-        """Yield the text files that are there and every shard, in order."""
+        """Yield the text files that exist and every shard, in order."""
         names = (CLASS_NAMES, TEMPLATES, _TYPE)
         yield from (Piece(self.folder / name, name) for name in names if (self.folder / name).exists())
         yield from map(Piece, self.shards)
 
-    def _entries(self, shard: str, key: str | None, found: list[Member], images: bool) -> Iterator[Entry]:
+    def _entries(self, shard: str, key: str | None, members: list[Member], images: bool) -> Iterator[Entry]:
         if key is None:
-            for member in found:
+            for member in members:
                 where = f"{shard}: {printable(member.name)}" if member.name else shard
-                yield Entry(where, None, None, member.problem or "it belongs to no sample, for its name has no dot")
+                yield Entry(where, None, None, member.problem or "it belongs to no sample, as its name has no dot")
             return
         where = f"{shard}: {printable(key)}"
         try:
-            yield self._entry(shard, key, _by_ending(found), images)
+            yield self._entry(shard, key, _by_ending(members), images)
         except Unreadable as problem:
             yield Entry(where, None, None, str(problem))
 
-    def _entry(self, shard: str, key: str, found: Mapping[str, Member], images: bool) -> Entry:
-        image = next((found[ending] for ending in _IMAGES if ending in found), None)
+    def _entry(self, shard: str, key: str, members: Mapping[str, Member], images: bool) -> Entry:
+        image = next((members[ending] for ending in _IMAGES if ending in members), None)
         if image is None:
             raise Unreadable(f"it has no image ({', '.join(_IMAGES)})")
         sample = Sample(
             id=printable(f"{shard.rpartition('/')[2].removesuffix('.tar')}/{key}"),
             path=f"{shard}/{image.name}",
-            label=self._label(found),
-            captions=_captions(found, required=self.kind == "retrieval"),
+            label=self._label(members),
+            captions=_captions(members, required=self.kind == "retrieval"),
             group=None,
         )
         where = f"{shard}: {printable(image.name)}"
@@ -120,14 +120,14 @@ class Shards:
                 problem = str(error)
         return Entry(where, sample, None, problem)
 
-    def _label(self, found: Mapping[str, Member]) -> str | None:
+    def _label(self, members: Mapping[str, Member]) -> str | None:
         if self.kind != "classification":
             return None
-        text = _text(found, "cls")
+        text = _text(members, "cls")
         if text is None:
             raise Unreadable("it has no .cls")
         if not (text.isascii() and text.isdigit()):
-            raise Unreadable(f"its .cls holds {text[:40]!r}, which is no number of a class")
+            raise Unreadable(f"its .cls holds {text[:40]!r}, which is not a class number")
         if self.classes is None:
             return text
         if len(text) > 9 or int(text) >= len(self.classes):
@@ -136,9 +136,9 @@ class Shards:
 
 
 def _key(member: Member) -> str | None:
-    """The name that members of one sample share; None for what belongs to none."""
-    found = _NAME.fullmatch(member.name)
-    return None if found is None else found[1]
+    """The name that members of one sample share; None for a member without a sample."""
+    match = _NAME.fullmatch(member.name)
+    return None if match is None else match[1]
 
 
 def _by_ending(found: list[Member]) -> dict[str, Member]:
@@ -152,8 +152,8 @@ def _by_ending(found: list[Member]) -> dict[str, Member]:
     return by_ending
 
 
-def _text(found: Mapping[str, Member], ending: str) -> str | None:
-    member = found.get(ending)
+def _text(members: Mapping[str, Member], ending: str) -> str | None:
+    member = members.get(ending)
     if member is None:
         return None
     try:
@@ -164,15 +164,15 @@ def _text(found: Mapping[str, Member], ending: str) -> str | None:
         raise Unreadable(f"its .{ending}: {problem}") from problem
 
 
-def _captions(found: Mapping[str, Member], *, required: bool) -> tuple[str, ...]:
-    captions = tuple(line.strip() for line in (_text(found, "txt") or "").split("\n") if line.strip())
+def _captions(members: Mapping[str, Member], *, required: bool) -> tuple[str, ...]:
+    captions = tuple(line.strip() for line in (_text(members, "txt") or "").split("\n") if line.strip())
     if required and not captions:
         raise Unreadable("it has no caption, in .txt")
     return captions
 
 
 def split_of(root: Path) -> Path | None:
-    """Return the folder of shards that `root` holds: its `test`, or itself; None where neither has shards."""
+    """Return the folder of shards in `root`: its `test`, or itself; None if neither has shards."""
     return next((folder for folder in (root / _SPLIT, root) if _has_shards(folder)), None)
 
 
@@ -181,14 +181,14 @@ def _has_shards(folder: Path) -> bool:
 
 
 def open_shards(root: Path, split: Path) -> Shards:
-    """Open a folder of shards; no shard is read yet. Text files lie in its parent, or in the folder itself.
+    """Open a folder of shards; no shard is read yet. Text files are in its parent, or in the folder itself.
 
     Args:
         root: the dataset's directory: `split` or its parent.
-        split: what `split_of` found.
+        split: from `split_of`.
 
     Raises:
-        DatasetError: shards are missing, or a text file makes no sense.
+        DatasetError: shards are missing, or a text file is invalid.
     """
     names = (CLASS_NAMES, TEMPLATES, _TYPE)
     folder = next((place for place in (split, split.parent) if any((place / name).is_file() for name in names)), split)
@@ -202,24 +202,24 @@ def _dataset_type(file: Path) -> str:
     entries = read_entries(file)
     kind = _TYPES[0] if entries is None else entries[0].lower()
     if kind not in _TYPES:
-        raise DatasetError(f"{kind!r} is no type of a dataset", where=file, fix=f"Write one of {', '.join(_TYPES)}")
+        raise DatasetError(f"{kind!r} is not a type of dataset", where=file, fix=f"Write one of {', '.join(_TYPES)}")
     return kind
 
 
 def _shards(split: Path) -> tuple[Path, ...]:
-    """Return the shards in the order of their numbers, after comparing them with nshards.txt where it is there."""
-    found = sorted(split.glob("*.tar"), key=lambda path: (not path.stem.isdecimal(), path.stem.zfill(20)))
+    """Return the shards in the order of their numbers, after comparing them with nshards.txt if it exists."""
+    shards = sorted(split.glob("*.tar"), key=lambda path: (not path.stem.isdecimal(), path.stem.zfill(20)))
     entries = read_entries(split / _COUNT)
     if entries is None:
-        return tuple(found)
+        return tuple(shards)
     file, count = split / _COUNT, entries[0]
     if len(entries) > 1 or not (count.isascii() and count.isdigit()) or int(count[:9]) < 1:
-        raise DatasetError(f"{count!r} is no number of shards", where=file, fix="Write how many tar files there are")
-    # The number can be any: only so many files are looked for that the first missing ones can be named.
-    expected = [split / f"{number}.tar" for number in range(min(int(count[:9]), len(found) + _NAMED_AT_MOST))]
-    differ = sorted({path.name for path in found} ^ {path.name for path in expected})
+        raise DatasetError(f"{count!r} is not a number of shards", where=file, fix="Write how many tar files there are")
+    # the number can be huge: look only for as many files as are needed to name the first missing ones
+    expected = [split / f"{number}.tar" for number in range(min(int(count[:9]), len(shards) + _NAMED_AT_MOST))]
+    differ = sorted({path.name for path in shards} ^ {path.name for path in expected})
     if differ:
         named = ", ".join(differ[:_NAMED_AT_MOST])
-        what = f"{_COUNT} says {count}, from 0.tar on, and there are {len(found)}; {named} differ"
-        raise DatasetError(what, where=split, fix=f"Bring the missing shards, or correct {_COUNT}")
+        what = f"{_COUNT} says {count}, from 0.tar on, and there are {len(shards)}; {named} differ"
+        raise DatasetError(what, where=split, fix=f"Add the missing shards, or correct {_COUNT}")
     return tuple(expected)

@@ -11,7 +11,7 @@ from clip_eval.errors import CheckpointError
 from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.families.reference.arithmetic import EXACT, Arithmetic, Array, Ids
 from clip_eval.families.reference.contrastive_head import Contrast
-from clip_eval.families.reference.encoder import Tap, TowerStates
+from clip_eval.families.reference.encoder import Observer, TowerStates
 
 __all__ = [
     "ConfigReader",
@@ -169,7 +169,7 @@ class _TextTower(Protocol):
         attention_mask: Ids | None = None,
         *,
         arithmetic: Arithmetic = EXACT,
-        tap: Tap | None = None,
+        observer: Observer | None = None,
     ) -> TowerStates: ...
 
 
@@ -181,7 +181,7 @@ class _VisionTower(Protocol):
         pixel_values: Array,
         *,
         arithmetic: Arithmetic = EXACT,
-        tap: Tap | None = None,
+        observer: Observer | None = None,
         interpolate: bool = False,
     ) -> TowerStates: ...
 

@@ -1,3 +1,3 @@
-"""Files that are read and written whole, files of others, and a folder that belongs to one run at a time."""
+"""Whole-file reads and writes, untrusted files, and locks on output folders."""
 
 from __future__ import annotations

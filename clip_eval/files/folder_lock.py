@@ -1,10 +1,9 @@
-"""A folder of reports belongs to one run at a time, and what is in it is of that run or nothing.
+"""Locks on report folders: a folder belongs to one run at a time, and holds that run's files or none.
 
-The owner holds a lock file in the folder with `flock`: the kernel gives it back when the last process that inherited it
-is gone, whatever it died of, so that no leftover file blocks anybody. A child of the run inherits the lock, which
-lock libraries do not offer: a gate whose parent is killed still owns its folder until its child is gone, too. Where the
-system or the file system knows no such locks, the file itself is the lock; it then says whom to look for, and on the
-same machine a dead owner counts as gone.
+The owner holds a lock file in the folder with `flock`. The kernel releases it when the last process that inherited it
+is gone, however it ended, so a leftover file blocks nobody. A child inherits the lock, which lock libraries do not
+offer: if a gate's parent is killed, its child still owns the folder. Without `flock` (some systems and file systems)
+the existence of the file is the lock; it names its owner, and on the same machine a dead owner does not count.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ _NAMED = {"pid": "process", "host": "on", "started": "since"}
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What a run hands to its child, which then owns the same folders.
+    """The locks that a run passes to its child, which then owns the same folders.
 
     Attributes:
-        token: says which run this is.
+        token: identifies the run.
         descriptors: the locks, for `pass_fds`.
     """
 
@@ -49,15 +48,15 @@ class Lease:
     descriptors: tuple[int, ...]
 
     def environment(self) -> dict[str, str]:
-        """Return the variable that tells the child whose it is."""
+        """Return the environment variable that passes the token to the child."""
         return {_TOKEN: self.token}
 
 
 @contextlib.contextmanager
 def owned(*directories: str | Path, patience_s: float = 0.0) -> Iterator[Lease]:
-    """The folders belong to this run in the block; those that were made for it and stay empty go again.
+    """Own folders for the length of the block; folders made for it are removed again if they stay empty.
 
-    A folder that this process's parent owns, and handed on with `Lease.environment`, is this run's already.
+    A folder that the parent process owns and passed on with `Lease.environment` is owned already.
 
     Args:
         directories: folders; the same one may be named twice.
@@ -69,13 +68,13 @@ def owned(*directories: str | Path, patience_s: float = 0.0) -> Iterator[Lease]:
     token = os.environ.get(_TOKEN) or secrets.token_hex(16)
     with contextlib.ExitStack() as stack:
         targets = {writable_directory(directory) for directory in directories}
-        held = [stack.enter_context(_held(target / LOCK, token, patience_s)) for target in sorted(targets)]
-        yield Lease(token, tuple(descriptor for descriptor in held if descriptor is not None))
+        descriptors = [stack.enter_context(_held(target / LOCK, token, patience_s)) for target in sorted(targets)]
+        yield Lease(token, tuple(descriptor for descriptor in descriptors if descriptor is not None))
 
 
 @contextlib.contextmanager
 def reserved(path: str | Path) -> Iterator[None]:
-    """A path that is still to be made belongs to this run in the block; the lock file lies beside it.
+    """Own a path that does not exist yet for the length of the block; the lock file is beside it.
 
     Raises:
         OutputError: another run is about to make it, or it cannot be written.
@@ -87,7 +86,7 @@ def reserved(path: str | Path) -> Iterator[None]:
 
 
 def clear(directory: Path, names: Collection[str]) -> None:
-    """Remove the files of an earlier run, whole ones and those that a killed process left half-written.
+    """Remove the files of an earlier run, and the temporary files that a killed process left.
 
     Args:
         directory: owned by this run.
@@ -107,7 +106,7 @@ def clear(directory: Path, names: Collection[str]) -> None:
 
 @contextlib.contextmanager
 def _held(file: Path, token: str, patience_s: float) -> Iterator[int | None]:
-    """The descriptor of the lock; None where the parent has it."""
+    """Hold the lock and yield its descriptor; None if the parent holds it."""
     made = [step for step in file.parents if not step.exists()]
     make_directory(file.parent)
     if _holder(file).get("token") == token:
@@ -118,16 +117,16 @@ def _held(file: Path, token: str, patience_s: float) -> Iterator[int | None]:
         _sign(descriptor, token)
         yield descriptor
     finally:
-        with contextlib.suppress(OSError):  # a file that stays is no lock
+        with contextlib.suppress(OSError):  # a leftover file is not a lock
             file.unlink()
         os.close(descriptor)
         for step in made:
-            with contextlib.suppress(OSError):  # it has something in it, as it should
+            with contextlib.suppress(OSError):  # not empty
                 step.rmdir()
 
 
 def _taken(file: Path, patience_s: float) -> int:
-    """Take the lock, or refuse and say who has it."""
+    """Take the lock, or raise an error that names its owner."""
     end = time.monotonic() + patience_s
     while True:
         descriptor = _attempt(file)
@@ -139,11 +138,11 @@ def _taken(file: Path, patience_s: float) -> int:
 
 
 def _attempt(file: Path) -> int | None:
-    """One try. A file that another run removed meanwhile locks nothing, so whoever gets its lock tries again."""
+    """Try once. If another run removed the file meanwhile, its lock is worthless: open a new one."""
     for _ in range(int(_PATIENCE_S / _PAUSE_S)):
         try:
             descriptor = _opened(file)
-        except FileNotFoundError:  # a run that has just ended took the folder away
+        except FileNotFoundError:  # a run that has just ended removed the folder
             make_directory(file.parent)
             continue
         except OSError as problem:
@@ -159,7 +158,7 @@ def _attempt(file: Path) -> int | None:
 
 
 def _opened(file: Path) -> int:
-    """Open the lock file, or make it. One that may only be read, left by another user, can be locked and replaced."""
+    """Open or create the lock file. A read-only one, left by another user, is locked and replaced."""
     flags = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         return os.open(file, os.O_RDWR | os.O_CREAT | flags, 0o644)
@@ -176,13 +175,13 @@ def _opened(file: Path) -> int:
 
 
 def _locked(descriptor: int, file: Path) -> bool:
-    """Lock the open file if nobody else has; where there are no locks, ask what the file says of its owner."""
-    found = _flock(descriptor)
-    return not _lives(_holder(file)) if found is None else found
+    """Lock the open file if it is free; without `flock`, check whether the owner it names is alive."""
+    is_free = _flock(descriptor)
+    return not _lives(_holder(file)) if is_free is None else is_free
 
 
 def _flock(descriptor: int) -> bool | None:
-    """Whether the lock was free and is taken now; None where the system or the file system knows no such locks."""
+    """Whether the lock was free and is taken now; None if the system or the file system has no `flock`."""
     if sys.platform == "win32":
         return None
     import fcntl
@@ -202,7 +201,7 @@ def _is_still(descriptor: int, file: Path) -> bool:
 
 
 def _sign(descriptor: int, token: str) -> None:
-    """Say who owns the folder, for whoever is refused. A full disk keeps nobody from owning it."""
+    """Write who owns the folder, for the error of other runs. On a full disk the lock counts without it."""
     started = datetime.now(tz=timezone.utc).isoformat(timespec="seconds")
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": started, "token": token}
     with contextlib.suppress(OSError):
@@ -211,19 +210,19 @@ def _sign(descriptor: int, token: str) -> None:
 
 
 def _holder(file: Path) -> dict[str, object]:
-    """What a lock file says; nothing where there is none, or it is no such file."""
+    """The content of a lock file; empty if there is none, or it is not a lock file."""
     try:
         if not file.is_file():
             return {}
         with file.open("rb") as handle:
-            found = json.loads(handle.read(1 << 12))
+            holder = json.loads(handle.read(1 << 12))
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return holder if isinstance(holder, dict) else {}
 
 
 def _lives(holder: dict[str, object]) -> bool:
-    """Whether the owner may still be running: on another machine, or where it cannot be asked, it may."""
+    """Whether the owner may still be running. On another machine, or if that cannot be found out, True."""
     pid = holder.get("pid")
     if not isinstance(pid, int) or pid <= 0:
         return False
@@ -240,10 +239,10 @@ def _lives(holder: dict[str, object]) -> bool:
 
 def _refusal(file: Path) -> OutputError:
     holder = _holder(file)
-    known = ", ".join(f"{word} {holder[key]}" for key, word in _NAMED.items() if holder.get(key))
+    details = ", ".join(f"{word} {holder[key]}" for key, word in _NAMED.items() if holder.get(key))
     stale = "" if _knows_locks(file) else f"; if that run is gone, remove {file}"
     return OutputError(
-        f"another run is writing there{f' ({known})' if known else ''}",
+        f"another run is writing there{f' ({details})' if details else ''}",
         where=file.parent,
         fix=f"Name another directory, or wait until it has ended{stale}",
     )

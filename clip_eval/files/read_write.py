@@ -1,7 +1,7 @@
-"""Reading and writing files: a file is there whole or not at all.
+"""Reading and writing files: a file is written whole or not at all.
 
-Every write goes to a temporary name beside its target, is flushed to the disk, and is renamed. What cannot be written
-is an `OutputError` with the path and the system's reason.
+Every write goes to a temporary file beside its target, is flushed to the disk, and is renamed. If that fails, an
+`OutputError` has the path and the system's reason.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ __all__ = [
 ]
 
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
-_TRIES = 100  # of making a directory that other runs remove at the same moment
-_COPY_AGAIN = "Copy it again from where it came"
+_TRIES = 100  # of making a directory that other runs remove at the same time
+_COPY_AGAIN = "Copy it again from its source"
 
 
 def writable_directory(path: str | Path) -> Path:
-    """The absolute path, once it is shown that files can be written there; call it before long work.
+    """Return the absolute path after showing that files can be written there; call it before long work.
 
-    Missing directories are made for the trial and removed again: nothing is left behind, whatever happens.
+    Missing directories are made for the test and always removed again.
 
     Raises:
         OutputError: the directory cannot be made, is a file, or takes no files.
@@ -55,13 +55,13 @@ def writable_directory(path: str | Path) -> Path:
 
 
 def make_directory(path: Path) -> None:
-    """The directory and its parents, also where another run removes them at the same moment because it made them.
+    """Make a directory and its parents, even if another run removes them at the same time.
 
     Raises:
         OSError: it cannot be made.
     """
     for _ in range(_TRIES):
-        # Removed before its child is made: not found. Removed before `mkdir` looks whether it is a directory: exists.
+        # Removed before its child is made: FileNotFoundError. Removed before `mkdir` checks is_dir: FileExistsError.
         with contextlib.suppress(FileNotFoundError, FileExistsError):
             path.mkdir(parents=True, exist_ok=True)
             return
@@ -70,7 +70,7 @@ def make_directory(path: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of `path` when the block ends well, and vanishes when it does not.
+    """A binary file that replaces `path` when the block succeeds, and is removed when it fails.
 
     Missing parent directories are made. An OSError in the block counts as a failure to write.
 
@@ -102,7 +102,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Replace the file's content by `text` in UTF-8, line ends as they are; half of a character as its escape.
+    """Replace the file's content by `text` in UTF-8, line ends unchanged; a lone surrogate is escaped.
 
     Raises:
         OutputError: the file cannot be written.
@@ -116,16 +116,16 @@ def write_json(path: str | Path, value: object) -> None:
     Raises:
         OutputError: the file cannot be written.
         TypeError: something in `value` has no form in JSON.
-        ValueError: a float in `value` is not finite; JSON has no word for it, so the caller must choose one.
+        ValueError: a float in `value` is not finite, which JSON cannot hold; the caller must encode it.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 @contextlib.contextmanager
 def new_directory(path: str | Path) -> Iterator[Path]:
-    """A temporary directory that becomes `path` when the block ends well, and vanishes when it does not.
+    """A temporary directory that becomes `path` when the block succeeds, and is removed when it fails.
 
-    An OSError in the block counts as a failure to write: problems with what is read there need an error of their own.
+    An OSError in the block counts as a failure to write; raise another error for a failure to read.
 
     Raises:
         OutputError: `path` exists and is not an empty directory, or cannot be written.
@@ -148,15 +148,15 @@ def new_directory(path: str | Path) -> Iterator[Path]:
 
 
 def read_text(path: str | Path, *, error: type[ClipEvalError], limit_bytes: int | None = None) -> str:
-    """The text of a regular file, which must be UTF-8; every line ends in a line feed.
+    """The text of a regular file in UTF-8; every line ends in a line feed.
 
     Args:
         path: links are followed.
-        error: what to raise.
-        limit_bytes: the largest size; None for that of files of this name (see `clip_eval.files.untrusted`).
+        error: the class of the error.
+        limit_bytes: the largest size; None for the limit of files of this name (see `clip_eval.files.untrusted`).
 
     Raises:
-        error: there is no such file, it is no regular file or too large, or it cannot be read as text.
+        error: the file does not exist, is not a regular file, is too large, or cannot be read as text.
     """
     try:
         text = foreign.read_bytes(path, limit_bytes=limit_bytes).decode()
@@ -169,7 +169,7 @@ def read_text(path: str | Path, *, error: type[ClipEvalError], limit_bytes: int 
 
 
 def read_json(path: str | Path, *, error: type[ClipEvalError]) -> object:
-    """The file's JSON value, nested at most 100 deep, without integers that no float could hold.
+    """The file's JSON value, nested at most 100 deep, without integers too large for a float.
 
     Raises:
         error: as `read_text`, or it is not such JSON; the message says where in the file.
@@ -182,7 +182,7 @@ def read_json(path: str | Path, *, error: type[ClipEvalError]) -> object:
 
 
 def lacks_room(problem: BaseException) -> bool:
-    """Whether an error, or what it followed from, is a full disk or quota; libraries say it in words of their own."""
+    """Whether an error, or one of its causes, is a full disk or quota; libraries word it differently."""
     chain: BaseException | None = problem
     while chain is not None:
         if isinstance(chain, OSError) and chain.errno in _NO_ROOM:
@@ -196,7 +196,7 @@ def lacks_room(problem: BaseException) -> bool:
 
 
 def _resolved(path: str | Path) -> Path:
-    """Through symbolic links, so that a rename replaces what a link points to and not the link."""
+    """The target of symbolic links, so that a rename replaces the target and not the link."""
     return Path(os.path.realpath(path))
 
 
@@ -205,7 +205,7 @@ def _temporary_beside(target: Path) -> Path:
 
 
 def _new_file(path: Path) -> BinaryIO:
-    """A file that did not exist; its directory is made again where another run has just removed it."""
+    """Create a file; its directory is made again if another run has just removed it."""
     for _ in range(_TRIES):
         make_directory(path.parent)
         with contextlib.suppress(FileNotFoundError):
@@ -228,21 +228,21 @@ def _output_errors(what: str, target: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _made(directory: Path, *, keep: bool) -> Iterator[None]:
-    """The directory exists in the block; what had to be made for it goes again on failure, or always unless `keep`."""
+    """Make a directory for the block; remove what was made for it on failure, or always unless `keep`."""
     missing = [step for step in (directory, *directory.parents) if not os.path.lexists(step)]
-    kept = False
+    keep_it = False
     try:
         make_directory(directory)
         yield
-        kept = keep
+        keep_it = keep
     finally:
-        for step in () if kept else missing:
+        for step in () if keep_it else missing:
             with contextlib.suppress(OSError):
                 step.rmdir()
 
 
 def _sync(path: Path) -> None:
-    """Flush a file or directory: a rename lasts through a power cut only then. Only POSIX can do it to a directory."""
+    """Flush a file or directory, without which a rename may not survive a power cut. Directories only on POSIX."""
     if os.name == "posix":
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -1,10 +1,10 @@
-"""Files of others: what is opened at all, how much of it is read, and JSON and TOML that cannot hurt.
+"""Untrusted files: what may be opened, how much of it is read, and safe parsers of JSON and TOML.
 
-A name can lead to a pipe that never says anything, to a device without end, or to a file of a terabyte. Only regular
-files are opened, links followed, and only below a size that is stated here for each kind. What is read can be nested
-so deeply, or hold numbers so long, that no later step would expect it: that is refused when it is parsed.
+A path can lead to a pipe that never answers, to a device without end, or to a file of a terabyte. Only regular files
+are opened, links followed, and only below a size limit for each kind. Content can be nested too deeply, or hold numbers
+too long, for later steps: that is refused by the parsers.
 
-Raises OSError and ValueError only; who reads a file says what that means for the user.
+Raises OSError and ValueError only; callers turn them into errors for users.
 """
 
 from __future__ import annotations
@@ -42,15 +42,14 @@ __all__ = [
 _MIB = 1 << 20
 
 SMALL_BYTES = 16 * _MIB
-"""Of a file of JSON without a limit of its own. A config has kilobytes, a pack's surface 150 kB, an index of 50,000
-tensors 5 MB."""
+"""JSON files without a limit of their own. A config has kilobytes, a pack's surface 150 kB, an index of 50,000 tensors
+5 MB."""
 
 REVIEWED_BYTES = _MIB
-"""Of policies, acceptances and settings: somebody reads and reviews them, and TOML is read at about a megabyte a
-second."""
+"""Policies, acceptances and settings, which people write and review; TOML is parsed at about a megabyte a second."""
 
 LINE_BYTES = _MIB
-"""Of one line of JSON Lines, which is one record; its caption alone is cut by every tokenizer after some hundred."""
+"""One line of JSON Lines, which is one record. Tokenizers cut its caption after some hundred bytes."""
 
 _LARGEST_BYTES: Mapping[str, int] = {
     # CLIP's 49,408 tokens take 2 to 4 MB, those of the largest multilingual CLIPs 17 MB.
@@ -63,7 +62,7 @@ _LARGEST_BYTES: Mapping[str, int] = {
     "run.json": 32 * _MIB,
     # Five texts and images with their last states: 25 MB for the largest published CLIPs.
     "record.safetensors": 256 * _MIB,
-    # An answer with its record's id, some 40 bytes, for each image.
+    # An answer with its sample's id, some 40 bytes, for each image.
     "tasks.json": 64 * _MIB,
 }
 
@@ -74,7 +73,7 @@ _KEY_PARTS = 32
 # A float holds at most 309, and Python writes no integer of more than 4,300.
 _DIGITS = 300
 
-# Not from within a word, or a text of one long word would be looked through from each of its letters.
+# Only from the start of a word: else the search in one long word would take quadratic time.
 _PART = r"(?:(?<![A-Za-z0-9_-])[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*')"
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _LONG_KEY = re.compile(rf"{_PART}(?:[ \t]*\.[ \t]*{_PART}){{{_KEY_PARTS}}}")
@@ -102,27 +101,27 @@ def complaint(problem: ValueError, form: str) -> str:
 
 
 def largest_bytes(path: str | Path) -> int:
-    """Return how large a file of this name may be, in bytes."""
+    """Return the size limit of files of this name, in bytes."""
     return _LARGEST_BYTES.get(os.path.basename(path), SMALL_BYTES)  # noqa: PTH119 - a Path refuses some names
 
 
 def opened(path: str | Path, *, limit_bytes: int | None = None) -> BinaryIO:
-    """Open a regular file for reading. Nothing else is opened, so that this returns at once.
+    """Open a regular file for reading. Nothing else is opened, so this cannot block.
 
     Args:
         path: links are followed.
-        limit_bytes: the largest size that is wanted; None for any.
+        limit_bytes: the largest size; None for any.
 
     Raises:
-        OSError: no such file, no regular file, too large, or no name that a file can have. `strerror` says which.
+        OSError: the file does not exist, is not a regular file, is too large, or its name is invalid; see `strerror`.
     """
     try:
-        # To open a device can do something, so it is looked at by name first, and then again what was really opened.
+        # Opening a device can have effects, so check the path first, then the opened file again.
         _require_regular(os.stat(path), path, limit_bytes)  # noqa: PTH116 - a Path refuses some names
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         descriptor = os.open(path, flags)
-    except ValueError as problem:  # a NUL, or half of a character
-        raise OSError(errno.EINVAL, "no file can have such a name", str(path)) from problem
+    except ValueError as problem:  # a NUL, or a lone surrogate
+        raise OSError(errno.EINVAL, "not a valid file name", str(path)) from problem
     try:
         _require_regular(os.fstat(descriptor), path, limit_bytes)
         return io.open(descriptor, "rb")  # noqa: UP020 - `open` would hide that this is a descriptor
@@ -139,8 +138,8 @@ def _require_regular(status: os.stat_result, path: str | Path, limit_bytes: int 
         raise OSError(errno.EFBIG, _too_large(f"{status.st_size:,}", limit_bytes), str(path))
 
 
-def _too_large(found: str, limit_bytes: int) -> str:
-    return f"it has {found} bytes, and {limit_bytes:,} are the most"
+def _too_large(size: str, limit_bytes: int) -> str:
+    return f"it has {size} bytes, and the limit is {limit_bytes:,}"
 
 
 def read_bytes(path: str | Path, *, limit_bytes: int | None = None) -> bytes:
@@ -156,13 +155,13 @@ def read_bytes(path: str | Path, *, limit_bytes: int | None = None) -> bytes:
     limit = largest_bytes(path) if limit_bytes is None else limit_bytes
     with opened(path, limit_bytes=limit) as file:
         data = file.read(limit + 1)
-    if len(data) > limit:  # it grew, or its size is not known, as of files that the system makes up
+    if len(data) > limit:  # it grew, or has no size, like files in /proc
         raise OSError(errno.EFBIG, _too_large(f"more than {limit:,}", limit), str(path))
     return data
 
 
 def lines_of(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a stream as they are; of one that is longer than `LINE_BYTES` its beginning, of that and 1."""
+    """Yield the lines of a stream unchanged; of a line longer than `LINE_BYTES` the first `LINE_BYTES` + 1 bytes."""
     while line := stream.readline(LINE_BYTES + 1):
         if len(line) > LINE_BYTES:
             rest = line
@@ -176,7 +175,7 @@ def parse_json(text: str, *, own: bool = False) -> Any:
 
     Args:
         text: the text.
-        own: it is of a form that this package writes: no key twice, no NaN, no infinity, and no half of a character.
+        own: the file is one that this package writes: refuse duplicate keys, NaN, infinities and lone surrogates.
 
     Raises:
         ValueError: it is not JSON, nested more than 100 deep, or holds a number of more than 300 digits; see
@@ -194,12 +193,12 @@ def parse_json(text: str, *, own: bool = False) -> Any:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise _Unread("holds half of a character") from None
+            raise _Unread("holds a lone surrogate") from None
     return value
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Return the table of a TOML text. A byte order mark is no part of TOML, and is said to be there.
+    """Return the table of a TOML text. A byte order mark, which TOML forbids, is named in the error.
 
     Raises:
         ValueError: it is not TOML, nested more than 100 deep, or holds a number of more than 300 digits or a key of
@@ -226,16 +225,16 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """Return the value as Python writes it, in at most `limit` characters."""
+    """Return the value's repr in at most `limit` characters."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # an integer of thousands of digits, or lists in lists in lists
+    except (ValueError, RecursionError):  # an integer of thousands of digits, or deeply nested lists
         return f"a {type(value).__name__} that is too long to write"
     return text if len(text) <= limit else f"{text[: limit - 4]} ..."
 
 
 def _require_shallow(value: object) -> list[object]:
-    """Refuse what is nested too deeply; return everything in it that holds nothing."""
+    """Refuse values nested too deeply; return all leaves."""
     level, plain = [value], []
     for _ in range(_DEEPEST + 1):
         inner: list[object] = []
@@ -270,9 +269,9 @@ def _no_number(name: str) -> None:
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    table = dict(pairs)
+    if len(table) < len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise _Unread(f"holds the key {twice[:80]} twice")
-    return found
+    return table

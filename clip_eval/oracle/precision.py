@@ -41,7 +41,8 @@ class Precision:
     def storing(self, values: Array) -> Array:
         """Root mean square error of storing each finite value; 0 is exact.
 
-        Below the normal numbers it stops shrinking, which is looked at in float16 only: the others hardly get there.
+        Below the normal numbers it stops shrinking. That is handled for float16 only; in other dtypes values hardly get
+        so small.
         """
         sizes = np.abs(values)  # the shape of values
         if self.dtype == "float16":

@@ -1,10 +1,9 @@
-"""What rounding does to a CLIP: the oracle's arithmetic with errors of the right size injected after every leaf
-operation.
+"""Rounding errors of a CLIP: the oracle's arithmetic with random errors of the right size after every leaf operation.
 
 The oracle runs once exactly and `COPIES` times here, all copies in one batch (copy-major: row r of copy c is row c *
-rows + r). The spread of the copies around the exact result is the standard deviation of the rounding error of each
-output element: local errors are derived (see `clip_eval.verdict.budgets`), their amplification by the network is
-measured on this very checkpoint and input.
+rows + r). The standard deviation of each output element over the copies is that of its rounding error: local errors are
+derived (see `clip_eval.verdict.budgets`), their amplification by the network is measured on this very checkpoint and
+input.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from clip_eval.verdict.budgets import (
     PARTIAL_SUMS,
 )
 
-__all__ = ["RoundingArithmetic", "error_variance", "pooled_deviation", "spread", "tile"]
+__all__ = ["RoundingArithmetic", "error_variance", "pooled_deviation", "standard_deviation", "tile"]
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -33,7 +32,7 @@ _CANCELLING = ("gelu", "gelu_new", "gelu_pytorch_tanh")
 
 @dataclass(slots=True)
 class RoundingArithmetic(Arithmetic):
-    """`Arithmetic` whose every result carries an error of the size that `precision` would commit.
+    """`Arithmetic` with an error of the size that `precision` implies in every result.
 
     Errors are random signs times their standard deviation, so that even a mean over few copies has the right size.
     """
@@ -51,7 +50,7 @@ class RoundingArithmetic(Arithmetic):
         """The patch convolution: a product over channels * patch * patch terms, channel by channel."""
         exact = Arithmetic.patches(self, pixel_values, weight)
         columns = weight.reshape(len(weight), -1).T  # (channels * patch * patch, width)
-        # Convolving with the identity lays the pixels of each patch out in a row.
+        # convolution with the identity puts the pixels of each patch in a row
         identity = np.eye(len(columns)).reshape(-1, *weight.shape[1:])
         flat = Arithmetic.patches(
             self, self._first(pixel_values), identity
@@ -76,8 +75,8 @@ class RoundingArithmetic(Arithmetic):
         return self._stored(Arithmetic.scale(self, x, factor))
 
     def layer_norm(self, x: Array, weight: Array, bias: Array, eps: float) -> Array:
-        """Statistics in float32: the mean errs in proportion to the row's largest values, not to itself, since these
-        cancel in it. One error of mean and deviation is shared by the row, four operations err by themselves; stored.
+        """Statistics in float32. The error of the mean is proportional to the row's largest values, which cancel in it.
+        One error of mean and deviation is shared by the row, four operations have errors of their own; stored.
         """
         exact = Arithmetic.layer_norm(self, x, weight, bias, eps)
         mean = x.mean(axis=-1, keepdims=True)  # (..., 1)
@@ -164,7 +163,7 @@ class RoundingArithmetic(Arithmetic):
         return self._noisy(exact, 2 * self.precision.stored * exact)
 
     def _first(self, x: Array) -> Array:
-        """The rows of the first copy: sizes of operands hardly differ between copies."""
+        """The rows of the first copy; sizes of operands hardly differ between copies."""
         return x[: x.shape[0] // self.copies] if x.ndim > 1 and x.shape[0] % self.copies == 0 else x
 
     def _product(self, exact: Array, a: Array, b: Array, *, tf32: bool, channels: int = 1) -> Array:
@@ -175,7 +174,7 @@ class RoundingArithmetic(Arithmetic):
             a: (rows, ..., k), the left factor of one copy.
             b: (..., k, n), the right factor.
             tf32: factors are rounded to TF32.
-            channels: of a convolution: kernels sum it channel by channel or pixel by pixel, and the worse order counts.
+            channels: of a convolution. Kernels sum channel by channel or pixel by pixel; the worse order counts.
         """
         squares = _squared_partial_sums(a, b)  # (rows, ..., n)
         if channels > 1:
@@ -215,8 +214,8 @@ def _squared_partial_sums(a: Array, b: Array) -> Array:
     m, n).
 
     Each addition rounds the running sum, so the variance of the accumulated error is this times that of one rounding.
-    The running sums are taken at `PARTIAL_SUMS` places, each standing for the terms before it. They matter: in
-    trained weights neighbouring terms agree in sign, and a sum can wander far from zero and back.
+    The running sums are sampled at `PARTIAL_SUMS` places. They matter: in trained weights neighbouring terms agree in
+    sign, and a sum can go far from zero and come back.
     """
     total: Array = np.zeros(())
     squares: Array = np.zeros(())
@@ -269,6 +268,6 @@ def pooled_deviation(variance: Array) -> Array:
     return np.asarray(np.sqrt(np.maximum(variance, shared)))
 
 
-def spread(exact: Array, perturbed: Array, copies: int) -> Array:
+def standard_deviation(exact: Array, perturbed: Array, copies: int) -> Array:
     """Standard deviation of each element's rounding error: `pooled_deviation` of `error_variance`."""
     return pooled_deviation(error_variance(exact, perturbed, copies))

@@ -1,4 +1,4 @@
-"""Path templates: a naming rule is compiled once, renders records to safe relative paths, and reads paths back.
+"""Path templates: a naming rule, compiled once, renders records to safe relative paths and parses paths back.
 
     >>> PathTemplate("{user}/{title}_{id}").render({"user": "a/b", "title": "", "id": "7_p0"}, extension="jpg")
     'a／b/_7_p0.jpg'

@@ -1,4 +1,4 @@
-"""What a value and a path segment may hold: cleaning, reserved names, length, and equality on a file system.
+"""The allowed content of values and path segments: cleaning, reserved names, length, and equality on a file system.
 
 Sources: "Naming Files, Paths, and Namespaces" (learn.microsoft.com) for NTFS; the Apple File System Reference for APFS;
 the kernel's documentation of ext4.
@@ -30,7 +30,7 @@ __all__ = [
 ELLIPSIS = "…"
 RESERVED_SUFFIX = "[WindowsReservedName]"
 
-# A name has 255 bytes of UTF-8; 16 of them stay free for what other programs add (" (1)", ".crdownload").
+# A name has 255 bytes of UTF-8; 16 of them stay free for suffixes of other programs (" (1)", ".crdownload").
 SEGMENT_BYTES = 255 - 16
 
 _FULL_WIDTH = dict(zip('\\/:?"<>*|~', "＼／：？＂＜＞＊｜～", strict=True))
@@ -50,7 +50,7 @@ def _is_deleted(code: int) -> bool:
 
 
 class _Table(dict[int, "int | str | None"]):
-    """A `str.translate` table that asks the Unicode database about each character once."""
+    """A `str.translate` table that looks up each character once in the Unicode database."""
 
     def __missing__(self, code: int) -> int | None:
         self[code] = kept = None if _is_deleted(code) else code
@@ -61,8 +61,8 @@ _TABLE = _Table({ord(narrow): wide for narrow, wide in _FULL_WIDTH.items()})
 
 
 def is_clean(text: str) -> bool:
-    """Return True only where `clean(text) == text`; False means that it takes a closer look."""
-    # No deleted category is printable; str.isprintable tests all of them at the speed of C.
+    """Return True only if `clean(text) == text`; False means unknown."""
+    # no deleted category is printable, and str.isprintable is fast
     if not text.isprintable():
         return False
     for narrow in _FULL_WIDTH:
@@ -72,17 +72,17 @@ def is_clean(text: str) -> bool:
 
 
 def has_clean_characters(text: str) -> bool:
-    """Return whether cleaning would delete or replace no character of `text`, which need not be in NFC."""
+    """Return whether cleaning would keep every character of `text`, which need not be in NFC."""
     return text.translate(_TABLE) == text
 
 
 def clean(text: str) -> str:
-    """Return `text` as it may stand in a segment, in NFC. Total on any str; idempotent; the result holds no "/"."""
+    """Return `text` cleaned for a segment, in NFC. Works for any str; idempotent; the result has no "/"."""
     return text if is_clean(text) else unicodedata.normalize("NFC", text.translate(_TABLE))
 
 
 def finish(segment: str) -> str:
-    """Return a segment of cleaned text without outer white space and outer dots, and never a reserved name."""
+    """Return a segment of cleaned text stripped of white space and dots, and never a reserved name."""
     segment = segment.strip()
     if not segment:
         return ""
@@ -96,16 +96,16 @@ def finish(segment: str) -> str:
 
 
 def unfinished(name: str) -> tuple[str, ...]:
-    """Return `name`, and the text without its suffix where `finish` may have added that.
+    """Return `name`, and its form before `finish` if that may have added a suffix.
 
-    Every stripped text that `finish` turns into `name` is one of these but for the width of its dots; see `narrow`.
+    Every stripped text that `finish` turns into `name` is one of these, apart from the width of its dots; see `narrow`.
     """
     bare = name.removesuffix(RESERVED_SUFFIX)
     return (name, bare) if bare != name == finish(bare) else (name,)
 
 
 def narrow(text: str) -> str:
-    """Return `text`, of the same length, with each full-width dot as a dot, which it may have been before `finish`."""
+    """Return `text` with each full-width dot as a plain dot, which it may have been before `finish`; same length."""
     return text.replace("．", ".")
 
 
@@ -115,29 +115,30 @@ def size_bytes(text: str) -> int:
 
 
 def head_length(text: str, limit_bytes: int) -> int:
-    """Return how many characters from the start of `text` have at most `limit_bytes` together."""
-    # A character has a byte at least, so what lies beyond cannot fit: a long text is not encoded as a whole.
+    """Return how many characters from the start of `text` fit in `limit_bytes`."""
+    # a character has at least one byte, so the rest cannot fit and need not be encoded
     return len(text[: max(limit_bytes, 0)].encode()[: max(limit_bytes, 0)].decode(errors="ignore"))
 
 
 def cut(text: str, limit_bytes: int) -> str:
-    """Return `text` if it has at most `limit_bytes`, else as many graphemes (UAX 29) as fit, ended by an ellipsis.
+    """Return `text` if it fits in `limit_bytes`, else as many graphemes (UAX 29) as fit, followed by an ellipsis.
 
-    An ellipsis alone is the shortest result, so a small `limit_bytes` may be exceeded.
+    The shortest result is the ellipsis alone, which may exceed a small `limit_bytes`.
     """
     if size_bytes(text) <= max(limit_bytes, size_bytes(ELLIPSIS)):
         return text
     length = head_length(text, limit_bytes - size_bytes(ELLIPSIS))
-    # Whether a grapheme ends before a character depends on what stands before, and on that character.
+    # whether a grapheme ends before a character depends on the text before it and on that character
     ends = [found.end() for found in _GRAPHEME.finditer(text[: length + 1])]
     return text[: ends[-2] if len(ends) > 1 else 0].rstrip() + ELLIPSIS
 
 
 def fold(path: str) -> str:
-    """Return a key that two paths share where a file system may take them for one, for it folds case or normalises.
+    """Return a key that is equal for two paths if a file system may take them for the same, as it folds case or
+    normalises.
 
-    Canonical caseless matching (The Unicode Standard, D145), without the default-ignorable code points: ext4 leaves
-    them out in folders that fold case.
+    Canonical caseless matching (The Unicode Standard, D145), without the default-ignorable code points, which ext4
+    ignores in folders that fold case.
     """
     if path.isascii():
         return path.lower()

@@ -19,17 +19,17 @@ __all__ = [
 
 
 class PathError(ValueError):
-    """A template, record or path that cannot be used. The message says what is wrong and what would be right."""
+    """An invalid template, record or path. The message says what is wrong and what would be right."""
 
 
 class TemplateError(PathError):
-    """The text of a template is wrong.
+    """The text of a template is invalid.
 
     Attributes:
         what: what is wrong, a clause.
         template: the whole text.
         position: 0-based index into `template` of the brace, or of the literal text, that is wrong.
-        nearest: the field name that was probably meant, or None.
+        nearest: the nearest field name, or None.
     """
 
     def __init__(self, what: str, *, template: str, position: int, nearest: str | None = None) -> None:
@@ -50,11 +50,11 @@ def _template_error(what: str, template: str, position: int, nearest: str | None
 
 
 class RecordError(PathError):
-    """A record lacks a required field, holds a value of another kind, or leaves no path.
+    """A record lacks a required field, has a value of another kind, or renders to no path.
 
     Attributes:
         what: what is wrong, a clause.
-        field: the name of the field, or None where the record as a whole is meant.
+        field: the name of the field, or None for the record as a whole.
     """
 
     def __init__(self, what: str, field: str | None = None) -> None:
@@ -68,7 +68,7 @@ class RecordError(PathError):
 
 
 class LengthError(PathError):
-    """A segment is too long although every free text in it was shortened as far as it goes."""
+    """A segment is too long even with all free texts shortened."""
 
 
 class ExtensionError(PathError):
@@ -76,7 +76,7 @@ class ExtensionError(PathError):
 
 
 class MismatchError(PathError):
-    """No record renders to this path, or none that agrees with what is known."""
+    """No record renders to this path, or none that agrees with the given values."""
 
 
 class AmbiguousPath(PathError):
@@ -85,7 +85,7 @@ class AmbiguousPath(PathError):
     Attributes:
         what: what is wrong, a clause.
         candidates: the first records (of `parse`) or ids (of `parse_id`) that render to it, at least two.
-        complete: whether `candidates` are all there are.
+        complete: whether `candidates` has all of them.
     """
 
     def __init__(self, what: str, candidates: tuple[Mapping[str, object] | str, ...], complete: bool = True) -> None:
@@ -100,13 +100,13 @@ class AmbiguousPath(PathError):
 
 
 class SearchError(PathError):
-    """A path can be read in so many ways that the search was given up before a further record was found."""
+    """A path can be read in too many ways: the search was given up."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the entry of `known` that `name`, in any case, begins or is most like; None where none is like it."""
+    """Return the entry of `known` that `name`, in any case, begins or is most like, or None."""
     folded = {entry.casefold(): entry for entry in known}
     wanted = name.casefold()
     longer = [entry for entry in folded if len(wanted) > 2 and entry.startswith(wanted)]
-    found = longer or get_close_matches(wanted, folded, n=1, cutoff=0.5)  # below one half, a hint misleads
-    return folded[found[0]] if found else None
+    matches = longer or get_close_matches(wanted, folded, n=1, cutoff=0.5)  # below one half, a hint misleads
+    return folded[matches[0]] if matches else None

@@ -1,4 +1,4 @@
-"""The kinds of fields, and the field set of pixiv datasets. A field set is data: a mapping from names to kinds."""
+"""The kinds of fields, and the fields of pixiv datasets. A set of fields is data: a mapping from names to kinds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ compiled = lru_cache(maxsize=64)(re.compile)
 
 @dataclass(frozen=True, slots=True)
 class Glue:
-    """The characters that could be taken for a part of a value, where they stand directly beside it.
+    """Characters that could be taken for a part of a value if they are directly beside it.
 
     Args:
         before: characters that, followed by a value, may end the head of a longer value.
@@ -32,18 +32,18 @@ class Glue:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What the values of a field are, and how they are written.
+    """The values of a field, and how they are written.
 
     Args:
-        expects: what a value must be, as a clause for an error message.
+        expects: the values, as a clause for an error message.
         write: value and cleaning function to cleaned text, "" for no value. Raises TypeError or ValueError for a value
             of another kind.
-        read: cleaned text to value, so that writing the value gives the text again; "" to what stands for no value.
-        pattern: regular expression of all non-empty texts, "" where any text is possible.
+        read: cleaned text to value, the inverse of `write`; "" to the value for none.
+        pattern: regular expression of all non-empty texts, "" if any text is possible.
         free: whether the text may be shortened.
-        separator: where a free text is cut first, "" where it is cut between graphemes only.
-        required: whether no value is an error.
-        identity: set where the value tells records apart: what it could be glued to.
+        separator: where a free text is cut first, "" to cut between graphemes only.
+        required: whether a missing value is an error.
+        identity: characters that could be taken for a part of the value, if it identifies records; else None.
     """
 
     expects: str
@@ -76,7 +76,7 @@ def _write_tags(value: object, clean: Clean) -> str:
 
 def _read_tags(text: str) -> list[str]:
     tags = text.split(",") if text else []
-    # Tags may hold commas: a split that writing would not undo cannot be the right one.
+    # tags may hold commas: the split is right only if writing undoes it
     return tags if "" not in tags and len(set(tags)) == len(tags) else [text]
 
 
@@ -125,7 +125,7 @@ def _write_flag(word: str, value: object, clean: Clean) -> str:
 
 
 def flag(word: str) -> Kind:
-    """Return the kind of a bool that is written as `word` where it is true, and not at all where it is false."""
+    """Return the kind of a bool that is written as `word` if true, and left out if false."""
     return Kind("true or false", partial(_write_flag, word), read=bool, pattern=re.escape(clean(word)))
 
 

@@ -1,4 +1,4 @@
-"""The text of a template to its segments.
+"""Parser of templates: from text to segments.
 
 Grammar: literal text, `{name}`, `{{` and `}}` for braces, and `/` between segments.
 """
@@ -28,7 +28,7 @@ class Slot:
         name: the field.
         kind: its kind.
         before: cleaned literal text directly before the field.
-        before_empty: what is left of `before` where the field is empty.
+        before_empty: the rest of `before` if the field is empty.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Segment:
     tail: str
 
     def join(self, texts: Mapping[str, str]) -> str:
-        """Return the segment with `texts`, by field name, in its slots, before it is finished."""
+        """Return the segment with `texts`, by field name, in its slots, before `finish`."""
         joined = ""
         for slot in self.slots:
             text = texts[slot.name]
@@ -106,7 +106,7 @@ def _segment(tokens: list[_Token], template: str, fields: Mapping[str, Kind]) ->
 
 
 def compile_template(template: str, fields: Mapping[str, Kind]) -> tuple[Segment, ...]:
-    """Return the segments of `template`, without those that hold nothing.
+    """Return the segments of `template`, without empty ones.
 
     Raises:
         TemplateError: an unknown field, a stray or unclosed brace, overlong literal text, or a template that names

@@ -1,4 +1,4 @@
-"""Whether a template keeps the identities of records apart, whatever their other values are."""
+"""Whether records with different ids always have different paths."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def _begins_apart(segment: Segment, index: int, glue: frozenset[str]) -> bool:
             return False
         if after.before_empty or after.kind.required:
             return True
-        # A lone separator goes with its field; what then follows must be apart, too.
+        # a separator is left out with its empty field; what follows then must be apart too
     return not segment.tail or _outer(segment.tail, 0) not in glue
 
 
 def _outer(literal: str, end: int) -> str:
-    """Return the first (0) or last (-1) character of `literal` that file systems compare; a digit for none."""
+    """Return the first (0) or last (-1) character of `literal` that file systems compare; a digit if there is none."""
     return (fold(literal) or "0")[end]
 
 
@@ -44,10 +44,10 @@ def _is_apart(segment: Segment, index: int) -> bool:
 
 
 def identifies(segments: Sequence[Segment]) -> bool:
-    """Return True only where records with different identities have different paths, also after `fold`.
+    """Return True only if records with different identities have different paths, also after `fold`.
 
-    That holds where the identity stands at the begin or end of a segment that always has the same place from the begin
-    or end of the path, and where the literal text on its other side cannot be taken for a part of it.
+    That holds if the identity is at the start or end of a segment that always has the same place from the start or end
+    of the path, and the literal text on its other side cannot be taken for a part of it.
     """
     for place, segment in enumerate(segments):
         fixed = all(map(_stays, segments[:place])) or all(map(_stays, segments[place + 1 :]))

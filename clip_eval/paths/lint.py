@@ -1,4 +1,4 @@
-"""What is wrong with the paths of a whole dataset: records without a path, collisions, shortened names.
+"""Problems of the paths of a whole dataset: records without a path, collisions, shortened names.
 
 Memory is about 200 bytes a record: paths are kept as digests.
 """
@@ -30,10 +30,10 @@ _NUMBER_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """Two paths that cannot both be on every file system.
+    """Two paths that cannot coexist on every file system.
 
     Args:
-        kind: "same path"; "same file" where only letter case, normalisation or invisible characters differ; or
+        kind: "same path"; "same file" if only letter case, normalisation or invisible characters differ; or
             "file and folder".
         first: number of the earlier path, from 0, in the order in which the paths were added.
     """
@@ -44,12 +44,12 @@ class Clash:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong with one record.
+    """One problem of one record.
 
     Args:
         kind: "no path", "shortened", or a kind of `Clash`.
         index: number of the record, from 0 unless the caller counts otherwise.
-        path: its path; None where it has none.
+        path: its path, or None.
         what: the finding as a sentence without a full stop.
         other: number of the earlier record of a clash; None for other kinds.
     """
@@ -63,11 +63,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One record that was looked at.
+    """One checked record.
 
     Args:
-        path: its path; None where it has none.
-        findings: what is wrong with it.
+        path: its path, or None.
+        findings: its problems.
     """
 
     path: str | None
@@ -79,7 +79,7 @@ def _digest(text: str) -> bytes:
 
 
 class PathRegistry:
-    """The paths of a dataset, added one by one; finds those that clash where case and normalisation do not count."""
+    """The paths of a dataset, added one by one; finds those that clash if case and normalisation do not count."""
 
     __slots__ = ("_count", "_files", "_folders", "_later")
 
@@ -99,8 +99,8 @@ class PathRegistry:
 
         Args:
             path: any str.
-            number: what the caller calls it, at least 0, more than that of every path before; by default the paths are
-                counted from 0.
+            number: the caller's number for it, at least 0, larger than that of every path before; by default paths
+                are counted from 0.
         """
         number = self._count if number is None else number
         self._count += 1
@@ -119,7 +119,7 @@ class PathRegistry:
         return Clash("file and folder", min(others)) if others else None
 
     def holds(self, path: str) -> Held | None:
-        """Return how a path of this name was added: "as it is", only "in other letters", or None for not at all.
+        """Return whether a path of this name was added: "as it is", only "in other letters", or None.
 
         Other letters are another letter case, another normalisation, or other invisible characters.
         """
@@ -149,7 +149,7 @@ _SENTENCES: Mapping[ClashKind, str] = {
 
 
 class Linter:
-    """Looks at the records of a dataset one by one. Made by `PathTemplate.linter`.
+    """Checks the records of a dataset one by one. Made by `PathTemplate.linter`.
 
     Attributes:
         registry: the paths of the records so far.
@@ -164,11 +164,11 @@ class Linter:
         self.registry = PathRegistry()
 
     def check(self, record: Mapping[str, object], *, number: int, extension: str | None = None) -> Checked:
-        """Return the path of `record` and what is wrong with it, also with regard to the records before it.
+        """Return the path of `record` and its problems, by itself and with the records before it.
 
         Args:
             record: values by field name.
-            number: what the record is called in findings, at least 0, more than that of every record before.
+            number: the record's number in findings, at least 0, larger than that of every record before.
             extension: as in `PathTemplate.render`; one that is not allowed is a finding.
         """
         try:

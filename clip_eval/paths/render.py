@@ -1,4 +1,4 @@
-"""A record to the names of its path."""
+"""From a record to the names of its path."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ EXTENSIONS = frozenset(
 
 
 class Name(NamedTuple):
-    """One name of a path. A tuple, because five of them are made for each path.
+    """One name of a path. A tuple for speed: five are made for each path.
 
     Args:
-        segment: which one of the template it comes from.
+        segment: index of its segment in the template.
         text: the finished name, without extension.
-        texts: the texts of all fields, as they stand in this name.
+        texts: the texts of all fields, as they are in this name.
         shortened: whether `texts` were shortened for it.
     """
 
@@ -39,10 +39,10 @@ class Name(NamedTuple):
 
 
 def dotted(extension: str | None) -> str:
-    """Return what `extension` adds to a path: "" for None, else a dot and the extension.
+    """Return the extension of a path: "" for None, else with its dot.
 
     Raises:
-        ExtensionError: where it is not in `EXTENSIONS`.
+        ExtensionError: it is not in `EXTENSIONS`.
     """
     if extension is None:
         return ""
@@ -68,13 +68,13 @@ def _write(name: str, kind: Kind, value: object, clean: Clean) -> str:
 
 
 def write_texts(kinds: Mapping[str, Kind], record: Mapping[str, object]) -> dict[str, str]:
-    """Return the cleaned text of each field of `kinds`, "" where the record holds no value.
+    """Return the cleaned text of each field of `kinds`, "" for a field without a value.
 
     Raises:
-        RecordError: for a value of another kind, and for a required field without a value.
+        RecordError: a value of another kind, or a required field without a value.
     """
     texts = {name: _write(name, kind, record.get(name), _same) for name, kind in kinds.items()}
-    # Nearly all texts are clean: one test of all of them together is faster than one of each.
+    # nearly all texts are clean: one test of all together is faster than one of each
     if not is_clean("".join(texts.values())):
         for name in [name for name, text in texts.items() if not is_clean(text)]:
             texts[name] = _write(name, kinds[name], record[name], clean)
@@ -85,7 +85,7 @@ def fitted(name: Name, segment: Segment, limit_bytes: int) -> Name:
     """Return `name`, shortened if it is longer than `limit_bytes`.
 
     Raises:
-        LengthError: where it cannot be shortened enough.
+        LengthError: it cannot be shortened enough.
     """
     # UTF-8 has up to 4 bytes a character.
     if 4 * len(name.text) <= limit_bytes or size_bytes(name.text) <= limit_bytes:
@@ -95,11 +95,11 @@ def fitted(name: Name, segment: Segment, limit_bytes: int) -> Name:
 
 
 def place(segments: Sequence[Segment], texts: Mapping[str, str], dot: str) -> list[Name]:
-    """Return the names that are not empty; the last one leaves room for `dot`, the dotted extension.
+    """Return the names that are not empty; the last one leaves room for `dot`, the extension with its dot.
 
     Raises:
-        RecordError: where no name is left.
-        LengthError: where a name cannot be shortened enough.
+        RecordError: no name is left.
+        LengthError: a name cannot be shortened enough.
     """
     names = [
         Name(index, text, texts) for index, segment in enumerate(segments) if (text := finish(segment.join(texts)))

@@ -1,7 +1,7 @@
-"""Shortening the free text of a segment that is too long.
+"""Shorten the free texts of a segment that is too long.
 
-First whole tags are dropped from the end, down to the first one. Then the longest texts are cut between graphemes, down
-to a common level.
+First whole tags are dropped from the end, all but the first. Then the longest texts are cut between graphemes, to a
+common length.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ __all__ = ["shorten"]
 
 
 def _level_bytes(sizes_bytes: Sequence[int], budget_bytes: int) -> int:
-    """Return the largest level for which the sizes, none counted above the level, sum up to the budget at most."""
-    left = budget_bytes
+    """Return the largest length such that the sizes, each cut to it, sum to at most the budget."""
+    budget_left = budget_bytes
     for index, size in enumerate(sorted(sizes_bytes)):
-        share = left // (len(sizes_bytes) - index)
+        share = budget_left // (len(sizes_bytes) - index)
         if size > share:
             return share
-        left -= size
+        budget_left -= size
     return max(sizes_bytes)
 
 
@@ -35,7 +35,7 @@ def _drop_items(text: str, limit_bytes: int, separator: str) -> str:
 
 
 def _shorter(slots: Sequence[Slot], texts: Mapping[str, str], over_bytes: int, by_items: bool) -> dict[str, str]:
-    """Return `texts` with those of `slots` shortened by `over_bytes` in sum, or as near to it as they go."""
+    """Return `texts` with those of `slots` shortened by `over_bytes` in total, or as far as possible."""
     sizes = [size_bytes(texts[slot.name]) for slot in slots]
     level = _level_bytes(sizes, sum(sizes) - over_bytes)
     result = dict(texts)
@@ -49,10 +49,10 @@ def _shorter(slots: Sequence[Slot], texts: Mapping[str, str], over_bytes: int, b
 
 
 def shorten(segment: Segment, texts: Mapping[str, str], limit_bytes: int) -> Mapping[str, str]:
-    """Return `texts` with which `segment` has at most `limit_bytes`; fields that are not free are never touched.
+    """Return `texts` with which `segment` fits in `limit_bytes`; fields that are not free are never changed.
 
     Raises:
-        LengthError: where no shortening of the free texts is enough.
+        LengthError: shortening the free texts is not enough.
     """
     free = [slot for slot in segment.slots if slot.kind.free and texts[slot.name]]
     lists = [slot for slot in free if slot.kind.separator]

@@ -1,4 +1,4 @@
-"""`PathTemplate`: compiled once, then records to paths and paths to records."""
+"""`PathTemplate`: a naming rule that turns records into paths and paths into records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clip_eval.paths.render import dotted, join_names, place, write_texts
 
 __all__ = ["PathTemplate"]
 
-# How many candidates an AmbiguousPath carries: enough to see what is unsure; of a long title there may be thousands.
+# candidates in an AmbiguousPath: enough to see the ambiguity; a long title may have thousands
 _SHOWN = 16
 
 Record = Mapping[str, object]
@@ -30,12 +30,12 @@ class PathTemplate:
     """A naming rule such as `pixiv/{user}/{title}_{id}`: literal text, fields in braces, `{{` and `}}` for braces.
 
     A rendered path is relative, stays under its root, and has only segments that are valid names on NTFS, APFS and
-    ext4. Literal text and values are cleaned alike; a value never adds a folder; an empty field takes the separator
-    before it away; an empty segment vanishes; a segment that is too long loses free text, never its id.
+    ext4. Literal text and values are cleaned; a value never adds a folder; an empty field is left out with the
+    separator before it; an empty segment is left out; a segment that is too long loses free text, never its id.
 
     Args:
         text: the template.
-        fields: its field set, by default that of pixiv datasets.
+        fields: the fields, by default those of pixiv datasets.
 
     Raises:
         TemplateError: an unknown field, a stray or unclosed brace, overlong literal text, or a template that names no
@@ -63,9 +63,9 @@ class PathTemplate:
 
     @property
     def identifies(self) -> bool:
-        """Whether records with different ids are proved to have different paths, also where case does not count.
+        """Whether records with different ids are certain to have different paths, also if case does not count.
 
-        The id must be all that can stand between its neighbours: `{title}_{id}` is proved, `{title}{id}` is not.
+        Nothing but the id may be between its neighbours: true for `{title}_{id}`, false for `{title}{id}`.
         """
         return identifies(self._segments)
 
@@ -73,7 +73,7 @@ class PathTemplate:
         """Return the path of `record`, relative, segments joined by "/".
 
         Args:
-            record: values by field name; None and a missing name are no value; other names do not matter.
+            record: values by field name; None and a missing name mean no value; other names are ignored.
             extension: one of `EXTENSIONS`, without a dot; None for a folder.
 
         Raises:
@@ -85,25 +85,24 @@ class PathTemplate:
         return join_names(place(self._segments, write_texts(self._kinds, record), dot), dot)
 
     def as_read(self, record: Record, *, extension: str | None = None) -> dict[str, object]:
-        """Return `record` as its path holds it: the fields of the template only, cleaned, stripped, shortened.
+        """Return `record` as its path has it: the fields of the template only, cleaned, stripped, shortened.
 
-        It renders to the same path, and it is among the records that parsing that path yields. Only where a field comes
-        twice and stands cut in one place, so that cut texts would render to another path, texts stay whole. Errors are
-        those of `render`.
+        It renders to the same path, and is among the records that parsing that path yields. Texts stay whole only if a
+        field occurs twice and is cut in one place, so that cut texts would render to another path. Errors as in
+        `render`.
         """
         return self._record(standing_texts(self._segments, write_texts(self._kinds, record), dotted(extension)))
 
     def parse(
         self, path: str, *, given: Record | None = None, assume: Assumptions = NOTHING, folder: bool = False
     ) -> dict[str, object]:
-        """Return the one record that renders to `path` and agrees with what is known.
+        """Return the one record that renders to `path` and agrees with the given values.
 
         Args:
             path: a path that `render` may have returned.
-            given: known values by field name; None is known to be no value.
-            assume: what else is taken for known; `USUAL` for pixiv datasets.
-            folder: whether the path has no extension. Otherwise an allowed extension at its end is one, never a part of
-                a value.
+            given: known values by field name; None for a field without a value.
+            assume: further assumptions; `USUAL` for pixiv datasets.
+            folder: the path has no extension. Otherwise an allowed extension at its end is never part of a value.
 
         Raises:
             MismatchError: no record renders to `path` and agrees.
@@ -123,11 +122,11 @@ class PathTemplate:
     def parse_all(
         self, path: str, *, given: Record | None = None, assume: Assumptions = NOTHING, folder: bool = False
     ) -> Iterator[dict[str, object]]:
-        """Return, lazily and once each, all records that render to `path` and agree with what is known.
+        """Return, lazily and once each, all records that render to `path` and agree with the given values.
 
-        They come as `as_read` returns them, with the given values in place. Only where a given value stands in the path
-        shortened, beside another text that is shortened and not given, it comes as it stands there. Arguments and
-        errors are those of `parse`, but that a path without a record, or with many, is no error.
+        They are as `as_read` returns them, with the given values in full, except a given value that the path has
+        shortened beside another shortened text that was not given. Arguments and errors are those of `parse`, but no
+        record, or many, is not an error.
         """
         given = {} if given is None else given
         self._check_names({*given, *assume.names()})
@@ -151,16 +150,16 @@ class PathTemplate:
                 reader.effort.renew()
 
     def parse_id(self, path: str, *, folder: bool = False) -> str:
-        """Return the id in `path`; for a template that `identifies`, every rendered path has exactly one.
+        """Return the id in `path`; if the template `identifies`, every rendered path has exactly one.
 
         Raises:
             MismatchError: no record renders to `path`.
-            AmbiguousPath: records with different ids do.
-            TemplateError: the template has no field that tells records apart.
+            AmbiguousPath: records with different ids render to it.
+            TemplateError: the template has no field that identifies records.
         """
         name = next((name for name, kind in self._kinds.items() if kind.identity), None)
         if name is None:
-            raise TemplateError("no field that tells records apart", template=self.text, position=0)
+            raise TemplateError("no field that identifies records", template=self.text, position=0)
         ids = sorted(PathReader(self._segments, path, Known(), folder).spans(name))
         if len(ids) > 1:
             ids = [text for text in ids if self._may_have(path, {name: text}, folder)]
@@ -177,10 +176,10 @@ class PathTemplate:
             return True
 
     def lint(self, records: Iterable[Record], *, extension: linting.Extension = None) -> Iterator[linting.Finding]:
-        """Yield what is wrong with the paths of `records`, in their order: no path, shortened, or a clash.
+        """Yield the problems of the paths of `records`, in their order: no path, shortened, or a clash.
 
         Args:
-            records: read once; of each path a digest is kept.
+            records: read once; a digest is kept for each path.
             extension: that of all records, or a function that returns the extension of a record.
 
         Raises:
@@ -194,10 +193,10 @@ class PathTemplate:
             yield from linter.check(record, number=index, extension=of(record) if of else fixed).findings
 
     def linter(self, *, noun: str = "record") -> linting.Linter:
-        """Return a linter, for records that come one by one and whose paths are wanted too.
+        """Return a linter for records that come one by one, which also returns their paths.
 
         Args:
-            noun: what findings call a record, before its number.
+            noun: the word for a record in findings, before its number.
         """
         return linting.Linter(self._segments, self._kinds, noun=noun)
 

@@ -1,3 +1,3 @@
-"""What a subject is asked: batches of ids and pixels, images, texts, and malformed inputs."""
+"""Inputs of a subject: batches of ids and pixels, images, texts, and malformed inputs."""
 
 from __future__ import annotations

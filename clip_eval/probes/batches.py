@@ -1,4 +1,4 @@
-"""The inputs: deterministic batches made from a checkpoint's own config, and pictures and texts for its processor.
+"""Deterministic batches made from a checkpoint's own config, and pictures and texts for its processor.
 
 A batch of n rows is the first n rows of the largest batch, so that one oracle run serves every count.
 """
@@ -61,20 +61,20 @@ def batch_of(pixel_values: NDArray[Any], input_ids: NDArray[Any], attention_mask
 
 
 def resized_batch(batch: Batch, *, images: int, height: int, width: int) -> Batch:
-    """Return a batch whose images, the first `images`, are cut to (height, width), or go on as their mirror images."""
+    """Return a batch of the first `images` images, cropped to (height, width) or padded with their reflection."""
     pixel_values = batch.pixel_values[:images]  # (images, channels, side, side)
-    more = [(0, max(0, wanted - given)) for wanted, given in zip((height, width), pixel_values.shape[2:], strict=True)]
+    more = [(0, max(0, new - old)) for new, old in zip((height, width), pixel_values.shape[2:], strict=True)]
     mirrored = np.pad(pixel_values, [(0, 0), (0, 0), *more], mode="symmetric")  # (images, channels, *larger)
     return replace(batch, pixel_values=mirrored[:, :, :height, :width])
 
 
 def end_token_id(config: TextConfig) -> int:
-    """Return the id that ends a text. The legacy `eos_token_id` 2 means the largest id of the vocabulary."""
+    """Return the id of the end token. The legacy `eos_token_id` 2 means the largest id of the vocabulary."""
     return config.vocab_size - 1 if config.eos_token_id == LEGACY_EOS_TOKEN_ID else config.eos_token_id
 
 
 def _images(config: VisionConfig, generator: np.random.Generator) -> NDArray[np.float32]:
-    """Smooth waves plus noise: every patch differs from every other, as in a photograph, with no image file needed."""
+    """Smooth waves plus noise: every patch differs from every other, as in a photograph, without an image file."""
     ramp = np.linspace(0.0, 1.0, config.image_size)  # (side,)
     y, x = np.meshgrid(ramp, ramp, indexing="ij")  # (side, side)
     shape = (MOST_ROWS, config.num_channels, 1, 1)
@@ -91,7 +91,7 @@ def _images(config: VisionConfig, generator: np.random.Generator) -> NDArray[np.
 
 
 def _texts(config: TextConfig, generator: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Five kinds of text, so that wrong pooling rules, positions and masks part from the right ones."""
+    """Five kinds of text that tell right pooling rules, positions and masks from wrong ones."""
     tokens = config.max_position_embeddings
     end = end_token_id(config)
     input_ids = np.full((MOST_ROWS, tokens), end, dtype=np.int64)  # (texts, tokens)
@@ -109,7 +109,7 @@ def _text(config: TextConfig, length: int, generator: np.random.Generator) -> ND
     special = {config.bos_token_id, config.eos_token_id, config.pad_token_id, end_token_id(config)}
     plain = np.array([i for i in range(min(config.vocab_size, end_token_id(config))) if i not in special] or [0])
     body = generator.choice(plain, max(length - 2, 0))  # (length - 2,)
-    start = config.bos_token_id  # no model reads it, so it may be any number
+    start = config.bos_token_id  # models do not read it, so it may be any number
     begin = start if start is not None and 0 <= start < config.vocab_size else plain[-1]
     return np.array([begin, *body, end_token_id(config)][-length:], dtype=np.int64)
 

@@ -1,6 +1,6 @@
-"""Pictures that image processors stumble over, made by code, each with the reason why it is hard.
+"""Pictures that image processors get wrong, made by code, each with the reason why it is hard.
 
-All are small, and every pixel is given by a formula: no file, no random number, no drawing routine of a library.
+All are small, and every pixel comes from a formula: no file, no random number, no drawing routine of a library.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 SEED = 20_210_226  # the day the CLIP paper was submitted; any fixed number serves
 
 SHORT_SIDES = (1, 2, 3, 4, 5)
-"""Sides in pixels at which a height can be taken for a number of channels, and a resize leaves its usual path."""
+"""Sides in pixels that may be mistaken for a number of channels, or need a special case in a resize."""
 
 _WIDTH, _HEIGHT = 37, 29  # odd and unequal: halves do not divide, and rows and columns cannot be confused
 _ORIENTATION = 0x0112  # EXIF 2.32, table 4
@@ -43,7 +43,7 @@ class EdgeImage:
 
     Attributes:
         why: what goes wrong with it.
-        make: makes it anew, so that nobody's changes reach anybody else.
+        make: makes a new picture, so that callers share nothing.
         transparent: it has an alpha channel, or declares a colour transparent.
     """
 
@@ -55,8 +55,8 @@ class EdgeImage:
 def pattern(width: int = _WIDTH, height: int = _HEIGHT) -> NDArray[np.uint8]:
     """Return (height, width, 3) uint8: steps, slopes and scattered values, different in each channel.
 
-    Black and white meet in it, so that a filter which overshoots leaves 0..255, and no row, column or channel
-    equals another.
+    It has black next to white, so that a filter with overshoot leaves 0..255, and no two rows, columns or channels are
+    equal.
     """
     y, x = np.mgrid[0:height, 0:width].astype(np.int64)  # (height, width)
     steps = 255 * ((x // 5 + y // 4) % 2)  # (height, width)
@@ -115,7 +115,7 @@ def _with_alpha(alpha: Image.Image | int) -> Image.Image:
 
 
 def _palette() -> Image.Image:
-    """Indices in no order of brightness: taken for grey levels, they give another picture."""
+    """Indices in no order of brightness: read as grey levels they give another picture."""
     y, x = np.mgrid[0:_HEIGHT, 0:_WIDTH]  # (height, width)
     image = Image.fromarray(((x // 3 + y // 2) % 16).astype(np.uint8)).convert("L")
     colours = Image.frombytes("P", image.size, image.tobytes())
@@ -145,7 +145,7 @@ def _half_transparent_palette() -> Image.Image:
 
 
 def _words() -> Image.Image:
-    """Values up to 65535, as microscopes and depth cameras give; only a few lie below 256."""
+    """Values up to 65535, as from microscopes and depth cameras; only a few are below 256."""
     levels = pattern()[..., 1].astype(np.uint16) * 257  # (height, width)
     levels[::3] //= 300
     return Image.fromarray(levels)
@@ -214,8 +214,8 @@ EXTREMES: Mapping[str, tuple[int, int]] = {
     "a fraction wider": (299, 200),
     "a fraction higher": (40, 57),
 }
-"""Width and height in pixels: where the longer side becomes very long, and where rounding it takes away more than half
-a pixel (one of the last two at 32, 224 and 336 pixels).
+"""Width and height in pixels: very long sides, and sides whose rounding removes more than half a pixel (one of the last
+two at 32, 224 and 336 pixels).
 """
 
 
@@ -251,7 +251,7 @@ def make_pictures() -> dict[str, Image.Image]:
 
 
 def _picture(width: int, height: int, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Sharp edges, slopes and noise: what tells one resampling filter from another. (height, width, 3) uint8."""
+    """Sharp edges, slopes and noise, which tell resampling filters apart. (height, width, 3) uint8."""
     y, x = np.mgrid[0:height, 0:width]  # (height, width)
     slopes = np.stack(
         [x * 255 / width, y * 255 / height, (x + y) * 255 / (width + height)], axis=-1

@@ -1,4 +1,4 @@
-"""Inputs of a tiny model of 8 tokens and 8 positions: the plain ones, and odd ones by what is odd about them."""
+"""Inputs of a tiny model of 8 tokens and 8 positions: valid ones, and malformed ones by what is wrong with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ ALONE = np.broadcast_to(np.arange(MASK.shape[1]) == 0, MASK.shape).astype(np.int
 
 
 def odd_ids() -> dict[str, Any]:
-    """Return input_ids that are no (texts, tokens) int64 array of at most 8 tokens, or hardly one."""
+    """Return input_ids that are not a (texts, tokens) int64 array of at most 8 tokens, or are a borderline case of
+    one.
+    """
     return {
         "None": None,
         "too long": np.concatenate([IDS, IDS[:, :1]], axis=1),
@@ -29,15 +31,15 @@ def odd_ids() -> dict[str, Any]:
 
 
 def out_of_range() -> dict[str, Any]:
-    """Return input_ids that name no token. On an accelerator they end the process."""
+    """Return input_ids without a token. On an accelerator they end the process."""
     return {"below 0": IDS - 6, "beyond the vocabulary": IDS + 2}
 
 
 def odd_pixels(pixels: Any) -> dict[str, Any]:
-    """Return pixel_values that are no (images, channels, side, side) float32 tensor.
+    """Return pixel_values that are not an (images, channels, side, side) float32 tensor.
 
     Args:
-        pixels: the plain ones.
+        pixels: valid ones.
     """
     return {
         "None": None,
@@ -53,7 +55,7 @@ def odd_pixels(pixels: Any) -> dict[str, Any]:
 
 
 def odd_masks() -> dict[str, Any]:
-    """Return masks that are no (texts, tokens) int64 array of zeros and ones."""
+    """Return masks that are not a (texts, tokens) int64 array of zeros and ones."""
     causal = np.tril(np.ones((8, 8), dtype=bool)) & (MASK[:, None, None, :] == 1)  # (texts, 1, query, key)
     return {
         "a token less": MASK[:, :-1],

@@ -1,7 +1,7 @@
-"""Texts that tokenizers go wrong on, each with the reason why it is here.
+"""Texts that tokenizers get wrong, each with the reason why it is here.
 
-Characters are those that Unicode had by version 9 (2016): composition, letter case and character classes of these are
-settled, so that every release of Python and of the tokenizers library agrees on what they are.
+All characters are in Unicode 9 (2016): their composition, letter case and classes are settled, so every release of
+Python and tokenizers agrees on them.
 """
 
 from __future__ import annotations
@@ -143,12 +143,12 @@ HARD_TEXTS: tuple[HardText, ...] = tuple(
         ("exclamation-mark", "!", "the padding token of larger CLIPs, and id 0 of all"),
     )
 )
-"""Texts for every tokenizer. Special tokens in another letter case are apart: there, files and releases decide."""
+"""Texts for every tokenizer. Special tokens in another letter case are kept apart: files and releases decide there."""
 
 PATTERN_TEXTS: tuple[HardText, ...] = tuple(
     HardText(*entry)
     for entry in (
-        # Each is read otherwise by a pattern in which one character is taken for another
+        # Each is read differently by a pattern with one wrong character
         ("backslashes", r"\ a\b \\ \s \s+ C:\dir\s\d", "a class such as \\s whose backslash is taken for itself"),
         (
             "the-letter-s",
@@ -216,7 +216,7 @@ PATTERN_TEXTS: tuple[HardText, ...] = tuple(
         ("byte-marks", "Ġ Ġa aĠ ĠĠ Ċa Âa Ã©", "the characters that stand for bytes"),
     )
 )
-"""Texts that look like the patterns of tokenizers themselves. The rules settle each, so packs do not record them."""
+"""Texts that look like the patterns of tokenizers. The rules define their ids, so packs do not record them."""
 
 ODD_TEXTS: tuple[HardText, ...] = tuple(
     HardText(*entry)
@@ -233,7 +233,7 @@ ODD_TEXTS: tuple[HardText, ...] = tuple(
         ("emoji-of-unicode-16", "\U0001fae9\U0001fae9", "a symbol that only new tables know for one"),
     )
 )
-"""Texts of which no contract says what they are read as: releases differ, and a pack records what each does."""
+"""Texts whose ids no contract defines: releases differ, and a pack records what each does."""
 
 
 def around(token: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Positions for the small drawings of the HTML report, in per cent of a drawing's width. The templates draw them."""
+"""Positions in the small drawings of the HTML report, in per cent of a drawing's width. The templates draw them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _DECADES_BELOW = 4
 _DECADES_ABOVE = 2
 
 BOUND_PERCENT = 100 * _DECADES_BELOW / (_DECADES_BELOW + _DECADES_ABOVE)
-_LEAST_PERCENT = 1.5  # so that an error of zero is still seen as a measurement
+_LEAST_PERCENT = 1.5  # so that an error of zero is still visible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorBar:
-    """Error over bound on a logarithmic scale; `beyond` says that it does not fit the drawing."""
+    """Error over bound on a logarithmic scale; `beyond` is True if it does not fit the drawing."""
 
     fill: float
     beyond: bool
@@ -34,7 +34,7 @@ class ErrorBar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntervalBar:
-    """A value with its interval, and what it is compared with."""
+    """A value with its interval and the value it is compared with."""
 
     low: float
     high: float
@@ -43,7 +43,7 @@ class IntervalBar:
 
 
 def error_bar(measurement: Measurement) -> ErrorBar | None:
-    """The bar of a measurement; None where it has no number."""
+    """The bar of a measurement; None without a number."""
     ratio = measurement.ratio
     if ratio is None:
         return None

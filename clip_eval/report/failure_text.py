@@ -1,4 +1,4 @@
-"""How one failure speaks: promise, worst element, error against bound, first module that diverges, how to rerun it."""
+"""The five lines of a failure: promise, worst element, error against bound, first diverging module, rerun command."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _WORDS = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*"|['"])+""")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureLine:
-    """One of the five lines. A failure that measured nothing has its cause in place of the worst element; one that may
-    follow from another names that, too.
+    """One line of a failure. Without a measurement, the cause replaces the worst element; a failure that may follow
+    from another has one line more.
     """
 
     label: Literal["promise", "worst", "cause", "error", "diverges", "because", "rerun"]
@@ -32,12 +32,12 @@ class FailureLine:
 
 
 def failure_lines(check: CheckResult) -> tuple[FailureLine, ...]:
-    """The lines that apply to the check, in their fixed order; five where all do, and one more for a consequence."""
+    """The lines that apply to the check, in their fixed order."""
     measurement = worst(item for item in check.measurements if not item.passed)
-    told = [FailureLine(label="cause", text=clip(_cause(check), limit=600))]
+    cause_line = [FailureLine(label="cause", text=clip(_cause(check), limit=600))]
     lines = (
         FailureLine(label="promise", text=_promise(check)),
-        *(told if measurement is None else _measured(measurement)),
+        *(cause_line if measurement is None else _measured(measurement)),
         FailureLine(label="diverges", text=clip(check.diverges_at or "")),
         FailureLine(label="because", text=f"may follow from {clip(check.because)}" if check.because else ""),
         FailureLine(label="rerun", text=clip(check.rerun or "", limit=2000)),
@@ -54,7 +54,7 @@ def terminal_failure(check: CheckResult, *, width: int = 80) -> str:
 
 
 def _cause(check: CheckResult) -> str:
-    """A reason in full: it names file, field, values and remedy."""
+    """The reason in full: it names file, field, values and remedy."""
     return check.reason or cause(check)
 
 

@@ -1,4 +1,4 @@
-"""`report.html`: one self-contained file from which a person can decide. No script, and nothing is fetched."""
+"""`report.html`: one self-contained file for people. No script, and nothing is fetched."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def render_html(record: RunRecord) -> str:
 
 @cache
 def _environment() -> Environment:
-    # Imported here: the plugin imports this package in every pytest run, and most runs render nothing.
+    # imported here, as the plugin imports this package in every pytest run and few render anything
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -83,7 +83,7 @@ def _json_text(value: Json) -> str:
 
 
 def _fingerprint_parts(record: RunRecord) -> tuple[str, ...]:
-    """The parts that the candidate or the baseline has a fingerprint of, the candidate's order first."""
+    """The fingerprinted parts of candidate and baseline, in the candidate's order first."""
     known = dict.fromkeys(record.candidate.fingerprints)
     if record.baseline is not None:
         known.update(dict.fromkeys(record.baseline.fingerprints))

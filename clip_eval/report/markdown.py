@@ -67,7 +67,7 @@ def _failure(check: CheckResult) -> list[str]:
 
 
 def _open_changes(changes: Sequence[SurfaceChange]) -> list[str]:
-    """What nobody has accepted, and the text that would, but for the reasons."""
+    """Changes without an acceptance, and a draft of the acceptances without reasons."""
     if not changes:
         return []
     text = draft(changes)
@@ -180,6 +180,6 @@ def _long(value: str) -> str:
 
 
 def _code(value: str) -> str:
-    """The value as code. Two backticks hold a value that has single ones."""
+    """The value as code, in double backticks if it has single ones."""
     value = clip(value, limit=2000)
     return f"`` {value} ``" if "`" in value else f"`{value}`"

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clip_eval.verdict.measurement import Measurement, format_number, worst
+from clip_eval.verdict.measurement import EXACT_RULE, Measurement, format_number, worst
 from clip_eval.verdict.run_record import CheckOutcome, CheckResult, RunRecord, Scope, ScopeEntry
 
 __all__ = [
@@ -51,7 +51,7 @@ class Chapter:
 
     @property
     def worst(self) -> Measurement | None:
-        """The gravest measurement of the chapter that has a number; None without one."""
+        """The chapter's worst measurement with a number; None without one."""
         return worst(
             measurement for check in self.checks for measurement in check.measurements if measurement.ratio is not None
         )
@@ -64,7 +64,7 @@ class Chapter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeWords:
-    """A scope's result for people, with the outcome whose sign goes beside it."""
+    """A scope's result in words, with the outcome whose sign is shown beside it."""
 
     sign: str
     text: str
@@ -79,13 +79,13 @@ def by_chapter(checks: Sequence[CheckResult]) -> tuple[Chapter, ...]:
 
 
 def count_outcomes(checks: Sequence[CheckResult]) -> dict[CheckOutcome, int]:
-    """How many checks ended how, gravest outcome first; outcomes that did not occur are left out."""
+    """The number of checks by outcome, worst outcome first, without outcomes that did not occur."""
     counts = {outcome: sum(check.outcome == outcome for check in checks) for outcome in OUTCOME_WORDS}
     return {outcome: count for outcome, count in counts.items() if count}
 
 
 def scope_words(record: RunRecord, entry: ScopeEntry) -> ScopeWords:
-    """What came out for a scope: whether it was judged, and if so whether anything in it failed."""
+    """A scope's result: whether it was judged, and if so whether anything in it failed."""
     failed = _has_failure(record, entry.name)
     if entry.status == "not_asked":
         return ScopeWords(sign="not_asked", text="not asked")
@@ -136,12 +136,12 @@ def title(identifier: str) -> str:
 
 
 def index_text(index: tuple[int, ...] | None) -> str:
-    """Such as "[0, 3]"; empty for a scalar and where there is no element."""
+    """An index such as "[0, 3]"; empty for a scalar and without an element."""
     return f"[{', '.join(map(str, index))}]" if index else ""
 
 
 def times_over(measurement: Measurement) -> str:
-    """Error over bound in words, such as "3,200 times the bound" or "0.16 of the bound"; empty without a distance."""
+    """Error over bound in words, such as "3,200 times the bound" or "0.16 of the bound"; empty without a number."""
     ratio = measurement.ratio
     if ratio is None:
         return ""
@@ -156,9 +156,10 @@ def times_over(measurement: Measurement) -> str:
 
 
 def error_against_bound(measurement: Measurement) -> str:
-    """Such as "0.0421 against 1.2e-05, 3,500 times the bound (budget whole_model)", where there is a distance."""
+    """Such as "0.0421 against 1.2e-05, 3,500 times the bound (budget whole_model)"; without a number, the rule."""
     if measurement.error is None or measurement.bound is None:
-        return f"judged without a distance (budget {measurement.budget})"
+        rule = measurement.budget
+        return f"not numeric: must be {rule}" if rule == EXACT_RULE else f"not numeric (budget {rule})"
     unit = f" {measurement.unit}" if measurement.unit else ""
     error, bound = format_number(measurement.error), format_number(measurement.bound)
     return f"{error}{unit} against {bound}{unit}, {times_over(measurement)} (budget {measurement.budget})"

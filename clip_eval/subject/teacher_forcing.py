@@ -96,7 +96,7 @@ class _Pass:
                 return None
             observed = arguments[where] if isinstance(where, int) else keywords[where]
             self._keep(Point(name, "input"), observed)
-            replaced = self._as(observed, expected.given(name))
+            replaced = self._as(observed, expected.input_of(name))
             if isinstance(where, int):
                 return (*arguments[:where], replaced, *arguments[where + 1 :]), keywords
             return arguments, {**keywords, where: replaced}
@@ -111,7 +111,7 @@ class _Pass:
                 self._text.projection,
                 self._vision.projection,
             ):  # what follows, the head, is no module that could be given anything
-                return self._as(observed, expected.made(name))
+                return self._as(observed, expected.output_of(name))
             return None
 
         return hook

@@ -1,4 +1,4 @@
-"""The checks: one module a chapter of the CLIP contract, each check a plain pytest function.
+"""The checks: one module for each chapter of the CLIP contract, each check a plain pytest function.
 
 Run them with `pytest --pyargs clip_eval.suite --clip-model CHECKPOINT`. Nothing here loads torch at import.
 """

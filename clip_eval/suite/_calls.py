@@ -1,4 +1,4 @@
-"""What the checks of calls share: a tiny model of the candidate's kind, and calls of it by entry point."""
+"""Shared by the checks of calls: a tiny model of the candidate's kind, and calls of its entry points."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ every_class = pytest.mark.parametrize("entry", [one for one in ENTRY_POINTS if o
 
 @dataclass(frozen=True, slots=True)
 class Small:
-    """A tiny model of the candidate's kind with as many texts as images, so that a loss can be asked for."""
+    """A tiny model of the candidate's kind, with as many texts as images, so that it has a loss."""
 
     subject: Subject
 
@@ -48,7 +48,7 @@ class Small:
     def configured(
         self, entry: EntryPoint, values: Mapping[str, object], *, attention: str | None = None, **options: Any
     ) -> Any:
-        """Call an entry point while fields of the model's config, by dotted name, have other values."""
+        """Call an entry point with other values of config fields, given by dotted name."""
         with self.subject.configured(entry.model_class, values, attention=attention):
             return self.enter(entry, **options)
 
@@ -64,14 +64,18 @@ def small(clip: Clip, directories: pytest.TempPathFactory) -> Small:
 
 
 def expect_same(compare: Compare, observed: Any, expected: Any, name: str) -> None:
-    """Demand that an answer has the types, keys and shapes of another everywhere, and every bit of every tensor."""
+    """Assert that two outputs are equal everywhere: types, keys, shapes, and every bit of every tensor."""
     __tracebackhide__ = True
-    found, wanted = parts(observed), parts(expected)
-    if structure(found) != structure(wanted):
-        path = next(path for path in {**wanted, **found} if described(found, path) != described(wanted, path))
-        compare.fail(described(found, path), described(wanted, path), name=f"{name}{path}")
-    tensors = [path for path, part in wanted.items() if hasattr(part, "detach")]
+    observed_leaves, expected_leaves = parts(observed), parts(expected)
+    if structure(observed_leaves) != structure(expected_leaves):
+        path = next(
+            path
+            for path in {**expected_leaves, **observed_leaves}
+            if described(observed_leaves, path) != described(expected_leaves, path)
+        )
+        compare.fail(described(observed_leaves, path), described(expected_leaves, path), name=f"{name}{path}")
+    tensors = [path for path, part in expected_leaves.items() if hasattr(part, "detach")]
     if not tensors:
         compare.fail("no tensor", "at least one tensor to compare", name=name)
     for path in tensors:
-        compare.equal(found[path], wanted[path], name=f"{name}{path}")
+        compare.equal(observed_leaves[path], expected_leaves[path], name=f"{name}{path}")

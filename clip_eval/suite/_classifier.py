@@ -1,4 +1,4 @@
-"""What the checks of CLIPForImageClassification share: a tiny model with a classifier, its inputs and labels."""
+"""Shared by the checks of CLIPForImageClassification: a tiny classifier, its inputs and labels."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from clip_eval.verdict.compare import Expected
 __all__ = ["CLASSES", "Classifier", "classifier"]
 
 CLASSES = 3
-"""Labels of the usual classifier; another count than that of images."""
+"""Number of labels of the default classifier; differs from the number of images."""
 
 _SIZES = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 2, "image_size": 24, "patch_size": 8}
-"""Nine patches, as a mean over one shows nothing; two layers and heads, so that none can be taken for another."""
+"""Nine patches, since a mean over one tests nothing; two layers and heads, so that they can be mixed up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Classifier:
     """A tiny CLIPForImageClassification of the candidate's kind.
 
     Attributes:
-        small: the tiny CLIP that it was made of.
+        small: the tiny CLIP that it is loaded from.
         subject: loads the classifier.
         labels: how many it has.
         batch: its images.
@@ -45,11 +45,11 @@ class Classifier:
     batch: Batch
 
     def call(self, *arguments: object, problem: str | None = None, images: int | None = None, **options: Any) -> Any:
-        """Call it on its first images, all by default.
+        """Call it on its first images, by default on all.
 
         Args:
             arguments: by position after the pixels.
-            problem: problem_type of the config. Whatever a call makes of it is put back.
+            problem: problem_type of the config; restored after the call, which may change it.
             images: how many.
             options: by keyword; `attention` is an implementation for this call.
         """
@@ -71,12 +71,12 @@ class Classifier:
         return (tensor if kind == "choices" else tensor.to(self.subject.model(CLASSIFIER).dtype)), values
 
     def oracle(self) -> Oracle:
-        """Return what its vision tower should give."""
+        """Return the expected outputs of its vision tower."""
         precision, checkpoint = self.subject.precision, self.small.checkpoint
         return Oracle(checkpoint.family, checkpoint.weights(precision.dtype), checkpoint.config, precision, self.batch)
 
     def expected_logits(self) -> Expected:
-        """Return the logits that it should give, (images, labels)."""
+        """Return its expected logits, (images, labels)."""
         precision, checkpoint = self.subject.precision, self.small.checkpoint
         head = classifier_weights(self.labels, checkpoint.config.vision.hidden_size)
         rounded = {name: round_values(values, precision.dtype).astype(np.float64) for name, values in head.items()}
@@ -87,7 +87,7 @@ class Classifier:
 
 
 def classifier(clip: Clip, directories: pytest.TempPathFactory, labels: int = CLASSES) -> Classifier:
-    """Return the classifier of so many labels, made once a session."""
+    """Return the classifier with this many labels, made once a session."""
 
     def make() -> Classifier:
         directory = directories.mktemp("classifier")

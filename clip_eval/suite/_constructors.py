@@ -1,6 +1,6 @@
-"""What the checks of hand-made configs and processors share: values that are no defaults, and a way there and back.
+"""Shared by the checks of configs and processors made in Python: non-default values, saving and loading.
 
-They depend on the library alone, whatever the checkpoint holds: no file of it can spoil them.
+They depend on transformers alone, not on the checkpoint's files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ IMAGE_ARGUMENTS: Mapping[str, Any] = {
     "image_std": [0.4, 0.5, 0.6],
     "do_convert_rgb": False,
 }
-"""Documented arguments of CLIPImageProcessor, none at its default."""
+"""Documented arguments of CLIPImageProcessor, all different from the defaults."""
 
 TEXT_ARGUMENTS: Mapping[str, Any] = {
     "bos_token": "a</w>",
@@ -45,7 +45,7 @@ TEXT_ARGUMENTS: Mapping[str, Any] = {
     "chat_template": "{{ messages }}",
     "model_input_names": ["input_ids"],
 }
-"""Documented arguments of a tokenizer, none at its default."""
+"""Documented arguments of a tokenizer, all different from the defaults."""
 
 
 def saved_and_loaded(made: Any, directory: Path, class_name: str | None = None) -> Any:
@@ -59,7 +59,7 @@ def saved_and_loaded(made: Any, directory: Path, class_name: str | None = None) 
 
 
 def as_plain(value: Any) -> Any:
-    """Return a setting as plain data: a size as a dict of what it holds, a tuple as a list, a number as it is."""
+    """Return a setting as plain data: a size as a dict, a tuple as a list."""
     if hasattr(value, "__dataclass_fields__"):
         held = {name: getattr(value, name) for name in value.__dataclass_fields__}
         return {name: item for name, item in held.items() if item is not None}

@@ -1,4 +1,4 @@
-"""What the checks of pictures share: the ways to an image processor, and how its pixels are judged."""
+"""Shared by the checks of pictures: the ways to load an image processor, and how its pixels are judged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Levels = Image.Image | NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A way by which users load an image processor: a class with from_pretrained, and options for that."""
+    """A way to load an image processor: a class with from_pretrained, and its options."""
 
     class_name: str
     options: Mapping[str, Any]
@@ -46,12 +46,12 @@ ROUTES: Mapping[str, Route] = {
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """One check's view of the image processor.
+    """A check's access to the image processor.
 
     Attributes:
         clip: the subject.
-        compare: judges for the check.
-        settings: what the checkpoint's files tell the image processor to do.
+        compare: the check's comparison.
+        settings: the image processor settings in the checkpoint's files.
     """
 
     clip: Clip
@@ -63,7 +63,7 @@ class Pixels:
         return self.clip.processors.load(ROUTES[route].class_name, **ROUTES[route].options)
 
     def part(self) -> Any:
-        """Return the image processor that AutoProcessor loads, by itself."""
+        """Return the image processor that AutoProcessor loads, without the tokenizer."""
         return _image_part(self.processor())
 
     def backend(self, processor: Any = None) -> str:
@@ -71,11 +71,11 @@ class Pixels:
         return "torchvision" if resizes_with_torchvision(_image_part(processor or self.processor())) else "pillow"
 
     def passes(self, processor: Any = None) -> Passes:
-        """Return the order in which that backend filters rows and columns, as the oracle calls it."""
+        """Return the order in which that backend filters rows and columns, in the oracle's terms."""
         return "rows first" if self.backend(processor) == "torchvision" else "pillow"
 
     def of(self, images: Any, *, processor: Any = None, **options: Any) -> NDArray[np.float64]:
-        """Return the pixel_values of a call, float64 as they are stacked.
+        """Return the pixel_values of a call as one float64 array.
 
         Args:
             images: passed on as they are.
@@ -90,9 +90,9 @@ class Pixels:
         """Return how far pixels may be from the oracle's.
 
         Args:
-            settings: what the oracle was told to do.
-            levels: differences of the resized levels; by default what the backend may make of a uint8 picture.
-            processor: decides on the backend; AutoProcessor's by default.
+            settings: those of the oracle's pixels.
+            levels: allowed difference of the resized levels; by default that of the backend for a uint8 picture.
+            processor: its backend counts; AutoProcessor's by default.
         """
         if levels is None:
             other = settings.do_resize and self.backend(processor) == "torchvision"
@@ -113,17 +113,17 @@ class Pixels:
         spare: Spare = "before",
         **options: Any,
     ) -> None:
-        """Demand that a call gives the oracle's pixels of `expected`, one entry a picture.
+        """Assert that a call gives the oracle's pixels of `expected`, one entry a picture.
 
         Args:
-            images: given to AutoProcessor's processor as they are.
-            expected: pictures, or real levels, that the oracle is given.
+            images: passed to AutoProcessor's processor.
+            expected: pictures, or real levels, for the oracle.
             name: what is compared, as reports print it.
-            settings: what the oracle is told to do; the checkpoint's by default.
+            settings: for the oracle; the checkpoint's by default.
             levels: see `budget`.
-            transparency: what becomes of an alpha channel, see the oracle.
-            spare: where an odd zero goes, see the oracle.
-            options: given to the call.
+            transparency: treatment of an alpha channel, see the oracle.
+            spare: side of an odd zero, see the oracle.
+            options: passed to the call.
         """
         __tracebackhide__ = True
         chosen = settings or self.settings
@@ -133,12 +133,12 @@ class Pixels:
 
 
 def _image_part(processor: Any) -> Any:
-    """The image processor of a full processor, or itself."""
+    """The image processor of a full processor, or the image processor itself."""
     return getattr(processor, "image_processor", processor)
 
 
 def pixels_of(clip: Clip, compare: Compare, evidence: Evidence) -> Pixels:
-    """Return a check's view of the image processor; the check is not run where there is none."""
+    """Return a check's access to the image processor; without one the check is not run."""
     return Pixels(clip, compare, pixel_settings(clip, evidence))
 
 
@@ -158,15 +158,15 @@ def with_factor(settings: PixelSettings, factor: float) -> PixelSettings:
 
 
 def raised(call: Callable[[], object]) -> str:
-    """Return the name of the exception that a call ends with, "nothing" where it returns.
+    """Return the name of the exception that a call raises, or "nothing".
 
     Raises:
-        NotAskable: the call cannot be made at all; that is no answer to it.
+        NotAskable: the call cannot be made at all.
     """
     try:
         call()
     except NotAskable:
         raise
-    except Exception as error:  # whatever the library raises is what a user sees
+    except Exception as error:  # whatever transformers raises is what a user sees
         return type(error).__name__
     return "nothing"

@@ -1,4 +1,4 @@
-"""Comparing rows of token ids, or texts for them: one measurement where all are right, else the first wrong row."""
+"""Comparison of rows of token ids, or of their texts: one measurement if all are right, else the first wrong row."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["compare_rows", "plain_rows"]
 def compare_rows(
     compare: Compare, observed: Sequence[Any], expected: Sequence[Any], *, texts: Sequence[str], what: str
 ) -> None:
-    """Demand that every row is equal, and name the text of the first that is not.
+    """Assert that all rows are equal, and name the text of the first that is not.
 
     Args:
         compare: of the check.
         observed: a row each text, plain values.
         expected: the same.
-        texts: what was read.
-        what: what a row is, and by which class.
+        texts: the input of each row.
+        what: what a row holds, and which class made it.
     """
     __tracebackhide__ = True
     compare.equal(len(observed), len(expected), name=f"number of rows of {what}")
@@ -33,5 +33,5 @@ def compare_rows(
 
 
 def plain_rows(rows: Iterable[Iterable[int]]) -> list[list[int]]:
-    """Return rows as lists, whatever the tokenizer gave them as."""
+    """Return rows as lists, whatever type the tokenizer returned."""
     return [list(row) for row in rows]

@@ -7,10 +7,8 @@
     reason = "Our code reads pooler_output since commit 1234"
     expires = 2027-01-31
 
-An acceptance states both sides of what it accepts, so that it cannot excuse a later, different change of the same
-thing. It excuses
-differences of the surface only: other numbers under the same weights are a defect or another model, and nothing here
-speaks of them.
+An acceptance states both sides of a change, so that it cannot excuse a later, different change of the same thing. It
+excuses surface changes only: other numbers under the same weights are a defect or another model.
 """
 
 from __future__ import annotations
@@ -31,18 +29,20 @@ from clip_eval.verdict.run_record import SurfaceChange
 __all__ = ["Acceptance", "Idle", "Ruling", "draft", "read_acceptances", "rule"]
 
 _TABLE = "accepted"
-_FORM = "An entry is [[accepted]] with id, before, after, reason and perhaps expires; a gate's summary.md holds a draft"
+_FORM = (
+    "An entry is [[accepted]] with id, before, after, reason and optionally expires; a gate's summary.md has a draft"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acceptance:
-    """One change that somebody has looked at.
+    """One reviewed change.
 
     Attributes:
         id: the change's id.
-        before: what the changed thing was, as the gate writes it.
-        after: what it is now.
-        reason: why that is wanted.
+        before: the value in the pack, as the gate writes it.
+        after: the value now.
+        reason: why the change is wanted.
         expires: the last day on which the change is excused; None for no end.
     """
 
@@ -54,7 +54,7 @@ class Acceptance:
 
     @property
     def note(self) -> str:
-        """The reason, with the last day where there is one."""
+        """The reason, with the last day if there is one."""
         return self.reason if self.expires is None else f"{self.reason} (until {self.expires})"
 
 
@@ -72,14 +72,14 @@ class Idle:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """Changes, each with the reason that excuses it or None, and the acceptances that excuse none of them."""
+    """The changes, each with the reason that excuses it or None, and the acceptances that excuse nothing."""
 
     changes: tuple[SurfaceChange, ...]
     idle: tuple[Idle, ...]
 
     @property
     def open(self) -> tuple[SurfaceChange, ...]:
-        """The changes that nothing excuses."""
+        """The changes without an acceptance."""
         return tuple(change for change in self.changes if change.accepted is None)
 
 
@@ -87,8 +87,8 @@ def read_acceptances(file: str | Path) -> tuple[Acceptance, ...]:
     """Read a file of acceptances, in its order.
 
     Raises:
-        UsageError: the file cannot be read, is not TOML, or an entry lacks something, repeats an id or says something
-            unknown; the entry and the key are named.
+        UsageError: the file cannot be read, is not TOML, an entry lacks a key, has an unknown one, or repeats an id;
+            the message names entry and key.
     """
     text = read_text(file, error=UsageError, limit_bytes=REVIEWED_BYTES)
     try:
@@ -100,26 +100,26 @@ def read_acceptances(file: str | Path) -> tuple[Acceptance, ...]:
         _refuse(f"it holds {_listed(data) or 'no'} beside [[{_TABLE}]] tables", file)
     if not entries:
         _refuse(f"it holds no [[{_TABLE}]] table", file, fix="Add one, or leave --accepted out")
-    found = tuple(_acceptance(entry, number, file) for number, entry in enumerate(entries, start=1))
-    for identity, count in Counter(entry.id for entry in found).items():
+    acceptances = tuple(_acceptance(entry, number, file) for number, entry in enumerate(entries, start=1))
+    for identity, count in Counter(entry.id for entry in acceptances).items():
         if count > 1:
             _refuse(f"it accepts {_short(identity)} {count} times", file, fix="Keep one entry for each id")
-    return found
+    return acceptances
 
 
 def rule(changes: Sequence[SurfaceChange], acceptances: Sequence[Acceptance], *, today: date) -> Ruling:
-    """Say which changes are excused and which acceptances are idle.
+    """Match changes with acceptances.
 
     Args:
         changes: what differs from the pack.
         acceptances: what was accepted, each id once.
-        today: the day on which they have to be in force.
+        today: the day that expiry is compared with.
     """
-    found = {change.id: change for change in changes}
+    changes_by_id = {change.id: change for change in changes}
     idle = {
         entry.id: Idle(entry, why)
         for entry in acceptances
-        if (why := _idle(entry, found.get(entry.id), today)) is not None
+        if (why := _idle(entry, changes_by_id.get(entry.id), today)) is not None
     }
     notes = {entry.id: entry.note for entry in acceptances if entry.id not in idle}
     return Ruling(
@@ -129,7 +129,7 @@ def rule(changes: Sequence[SurfaceChange], acceptances: Sequence[Acceptance], *,
 
 
 def draft(changes: Sequence[SurfaceChange]) -> str:
-    """Return the text of a file that accepts `changes`, but for the reasons: until those are written it is refused."""
+    """Return the text of a file that accepts `changes`, without the reasons; it is refused until they are written."""
     entries = (
         "\n".join(
             (
@@ -144,7 +144,7 @@ def draft(changes: Sequence[SurfaceChange]) -> str:
 
 
 def _idle(entry: Acceptance, change: SurfaceChange | None, today: date) -> str | None:
-    """Why an acceptance excuses nothing, to follow its id; None where it excuses `change`."""
+    """Why an acceptance excuses nothing, as words after its id; None if it excuses `change`."""
     if change is None:
         return "matches no change"
     if entry.after != change.after:
@@ -158,16 +158,16 @@ def _idle(entry: Acceptance, change: SurfaceChange | None, today: date) -> str |
 
 def _acceptance(entry: object, number: int, file: str | Path) -> Acceptance:
     if not isinstance(entry, dict):
-        _refuse(f"entry {number} is no table", file)
+        _refuse(f"entry {number} is not a table", file)
     name = entry["id"] if isinstance(entry.get("id"), str) else "without an id"
-    known = [field.name for field in fields(Acceptance)]
+    known_keys = [field.name for field in fields(Acceptance)]
     where = f"entry {number} ({_short(name)})"
-    if unknown := [key for key in entry if key not in known]:
-        _refuse(f"{where} says {_listed(unknown)}", file, fix=f"Known keys are {', '.join(known)}")
+    if unknown := [key for key in entry if key not in known_keys]:
+        _refuse(f"{where} has the unknown keys {_listed(unknown)}", file, fix=f"Known keys are {', '.join(known_keys)}")
     for key in ("id", "before", "after", "reason"):
         _check_text(entry, key, where, file)
     expires = entry.get("expires")
-    # A datetime is a date, and a time of day would be dropped.
+    # a datetime is a date too, but its time would be dropped
     if expires is not None and (not isinstance(expires, date) or isinstance(expires, datetime)):
         _refuse(f"{where} expires at {shown(expires)}", file, fix="Write a day without quotes, such as 2027-01-31")
     return Acceptance(**entry)
@@ -178,7 +178,7 @@ def _check_text(entry: dict[str, Any], key: str, where: str, file: str | Path) -
     if value is None:
         _refuse(f"{where} has no {key}", file)
     if not isinstance(value, str) or (key in ("id", "reason") and not value.strip()):
-        what = "is empty" if isinstance(value, str) else "is no text"
+        what = "is empty" if isinstance(value, str) else "is not a text"
         _refuse(f"the {key} of {where} {what}", file, fix="Say why the change is wanted" if key == "reason" else _FORM)
 
 
@@ -191,7 +191,7 @@ def _refuse(what: str, file: str | Path, *, fix: str = _FORM) -> NoReturn:
 
 
 def _toml(text: str) -> str:
-    """A basic string: JSON's escapes are TOML's, but for one control character that JSON leaves alone."""
+    """A TOML basic string: JSON's escapes, and one control character more that TOML escapes."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -1,6 +1,6 @@
-"""Every tolerance of the project, each with its reason. Nothing else states how much a number may differ.
+"""Every tolerance of the project, with its reason. No other file states how much a number may differ.
 
-How a budget for the model's outputs comes about:
+How a budget for the model's outputs is made:
 
 1. Expected values are computed in float64 from weights and inputs that were first rounded to the subject's dtype, so
    a budget covers only the rounding of the computation itself.
@@ -67,7 +67,7 @@ measured 0.42 on torch's bfloat16 and float16 linear layers.
 """
 
 PARTIAL_SUMS = 8
-"""Places at which the running sum of a product is looked at. Measured on torch's CPU kernels, the root mean square
+"""Places at which the running sum of a product is sampled. On torch's CPU kernels, the root mean square
 error of a convolution of 192 to 3072 terms is 0.30 u sqrt(k) times the root of the summed squares, where independent
 terms give ROUNDING / sqrt(2) = 0.30. Matrix products of more than about 512 terms do better, since kernels sum them in
 blocks.
@@ -93,10 +93,10 @@ as its `COPIES` samples, Student-t with 16 degrees of freedom: beyond 10 with a 
 """
 
 FORCED_SIGMAS = 16.0
-"""The same for a value that a single module computed from exact inputs. No network behind it mixes many errors into a
-Gaussian one: between the places looked at a running sum can wander, and the tails are wider. Measured 7.6 at worst in
-20 million elements of a random model of 151 million parameters, 5.8 on small ones. A scale that is off by a thousandth
-is hundreds.
+"""The same for a value that a single module computed from exact inputs. No network mixes many errors into a Gaussian
+one, and a running sum can move between the sampled places: the tails are wider. Measured 7.6 at worst in 20 million
+elements of a random model of 151 million parameters, 5.8 on small ones. A scale that is off by a thousandth
+gives hundreds.
 """
 
 STEP_SIGMAS = 6.0
@@ -114,13 +114,13 @@ VECTOR_LANES = 8
 """Partial sums in which kernels add up a row: torch's vectors are 256 bits wide on every CPU, and a GPU takes more."""
 
 SPEED_MARGIN_IN_RUN = 0.02
-"""The slow-down that passes where subject and reference are timed in turns in one run. Two copies of one model differ
-by less: their weights lie elsewhere in memory.
+"""The slow-down that passes when subject and reference are timed in turns in one run. Two copies of one model differ by
+less, from where their weights are in memory.
 """
 
 SPEED_MARGIN_AGAINST_PACK = 0.10
-"""The same against the ratio of another day on the same kind of machine: other memory, clock and neighbours move the
-ratio of two different programs by some per cent.
+"""The same against the ratio of another day on the same kind of machine: other memory, clock and neighbours change the
+ratio of two programs by some per cent.
 """
 
 
@@ -138,7 +138,7 @@ class Budget:
 
 
 def slope(relative: float, size: float) -> Budget:
-    """How far a derivative, the sum of gradients times a direction of random signs, may be from the reference's.
+    """How far a derivative, the sum of gradients times random signs, may be from the reference's.
 
     Args:
         relative: root mean square rounding error of the states, relative to each.
@@ -165,10 +165,10 @@ def sample(spread: float, count: int) -> tuple[Budget, Budget]:
 
 
 def kept_memory() -> Budget:
-    """How many MB a call may keep for good, as the least of several blocks of calls.
+    """The MB that a call may keep for good, as the least of several blocks of calls.
 
-    A healthy call keeps nothing; a heap that grows once, or is given back late, shows in one block and not in all.
-    What is left is the grain of the readings, pages of 4 KB over a block of calls, far below a hundredth of the bound.
+    A healthy call keeps nothing. A heap that grows once, or is returned late, shows in one block and not in all. What
+    is left is the resolution, pages of 4 KB over a block of calls, far below a hundredth of the bound.
     """
     return Budget("memory kept: 0.25 MB a call, in each of the blocks of calls", 0.25)
 

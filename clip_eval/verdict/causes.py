@@ -1,17 +1,16 @@
-"""Which failed check tells the cause, and which failures may follow from it.
+"""Which failed check is the cause, and which failures may follow from it.
 
-A defect in one place is seen by many checks: a wrong constant in attention fails whatever compares a number that comes
-after it with the reference, in threads, with gradients, in another order. Told one by one they read as many defects.
-What is known here, and no more, is what a failed measurement depends on:
+Many checks see one defect: a wrong constant in attention fails every comparison of a later number with the reference,
+in threads, with gradients, in another order. One by one they read like many defects. All that is used here is what a
+failed measurement depends on:
 
-- Checks that name the same module as the first that diverges were led there by teacher forcing, which judges each
-  module by itself. They are one cause.
-- Where the plain numbers of a tower or of the head are wrong, no other comparison of them with the reference can hold.
-- Where a class reads plain texts as other ids, no other ids that it gives can be told right; the same of pixels.
+- Checks with the same first diverging module have one cause: teacher forcing judges each module by itself.
+- If the plain numbers of a tower or of the head are wrong, other comparisons of them with the reference fail too.
+- If a class gives wrong ids for plain texts, its other ids cannot be judged; the same for pixels.
 
-Whether such a failure has a cause of its own too shows only once the first is mended. It stays failed, and is listed
-with what it may follow from. A check that holds a model against itself (a row beside other rows, a call and the same
-call again) follows from nothing: it fails for a reason of its own.
+Whether such a failure has a cause of its own shows only when the first is fixed. It stays failed, and is listed with
+the check it may follow from. A check that compares a model with itself (a row beside other rows, a call and the same
+call again) follows from nothing.
 """
 
 from __future__ import annotations
@@ -47,12 +46,12 @@ _DIRECT = (
     "pixel_inputs",
     "pixel_options",
 )
-"""Checks and chapters that look at a thing itself, the most direct first. The others look at it through something else:
+"""Checks and chapters that judge a thing directly, the most direct first. The others go through something else:
 threads, gradients, another order, a pack.
 """
 
 _PLAIN = ("weights.values_are_those_of_the_file", "modules", "reference_values", "contrastive_head")
-"""What fails where the plain numbers of a model are wrong, asked for in the plainest way."""
+"""Chapters that fail if the plain numbers of a model are wrong."""
 
 _TEXT, _VISION, _NORMS, _LOGITS = "text tower", "vision tower", "norms", "logits"
 _TEXT_HEAD, _VISION_HEAD = "text projection", "visual projection"
@@ -68,29 +67,29 @@ _OUTPUTS: Sequence[tuple[str, tuple[str, ...]]] = (
     (r"text", (_TEXT,)),
     (r"vision|image", (_VISION,)),
 )
-"""What a measured output is computed by, as words in its name or in the case of the check say; the first that fits."""
+"""The parts that compute a measured output, by words in its name or in the check's case; the first match counts."""
 
 _READS = re.compile(r"\bids\b|input_ids|offsets|special tokens|attention_mask|words|tokens")
 _CLASSES = re.compile(r"\b(?:Auto|CLIP)(?:Processor|Tokenizer(?:Fast)?|ImageProcessor(?:Fast|Pil)?)\b")
-_TELLING = 16  # characters of a message that no other error has by chance
+_TELLING = 16  # a message of so many characters is not the same by chance
 _COUNT = re.compile(r"^number of .*?(hidden.states|attentions)")
 
 
 def attributed(checks: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
     """Return the same results, with `because` on each failed one that may follow from another.
 
-    Outcomes stay as they are; a result that has a cause already keeps it. Leads have none themselves.
+    Outcomes stay as they are, and a `because` that is set already is kept.
 
     Args:
         checks: all results of a run.
     """
     failed = sorted((check for check in checks if check.outcome == "failed" and not check.because), key=directness)
-    found: dict[str, str] = {}
+    because: dict[str, str] = {}
     for rule in (_same_words, _same_module, _compared_with_the_reference, _same_reading, _same_pixels, _same_count):
-        for lead, follower in rule(failed, frozenset(found)):
+        for lead, follower in rule(failed, frozenset(because)):
             if lead != follower:
-                found.setdefault(follower, lead)
-    roots = {name: _root(name, found) for name in found}
+                because.setdefault(follower, lead)
+    roots = {name: _root(name, because) for name in because}
     return tuple(
         dataclasses.replace(check, because=roots[check.name]) if check.name in roots and not check.because else check
         for check in checks
@@ -98,14 +97,14 @@ def attributed(checks: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
 
 
 def twin(module: str) -> str | None:
-    """Return the same place in the other tower; None for a whole tower, and for what only one of them has."""
+    """Return the same module of the other tower; None for a whole tower, and for a module that only one has."""
     tower, _, path = module.partition(".")
     other = {"text_model": "vision_model", "vision_model": "text_model"}.get(tower)
     return f"{other}.{path}" if other and path.startswith("encoder.") else None
 
 
 def directness(check: CheckResult) -> int:
-    """Return how directly a check looks at what it judges: 0 for the most direct, for sorting."""
+    """Return how directly a check judges: 0 for the most direct, for sorting."""
     places = (place for place, name in enumerate(_DIRECT) if name in (check.id, check.chapter))
     return min(places, default=len(_DIRECT))
 
@@ -113,14 +112,14 @@ def directness(check: CheckResult) -> int:
 _Pairs = Iterator[tuple[str, str]]
 
 
-def _root(name: str, found: Mapping[str, str]) -> str:
-    while found[name] in found:
-        name = found[name]
-    return found[name]
+def _root(name: str, because: Mapping[str, str]) -> str:
+    while because[name] in because:
+        name = because[name]
+    return because[name]
 
 
 def _same_words(failed: Sequence[CheckResult], taken: frozenset[str]) -> _Pairs:
-    """What the library raises to a check, and what a finding says that it raises, are one."""
+    """An exception that a check saw follows from the finding that quotes it."""
     findings = [(check.name, check.reason) for check in failed if check.id in _DIRECT and check.reason]
     for check in failed:
         lines = (check.detail or "").splitlines()
@@ -130,8 +129,8 @@ def _same_words(failed: Sequence[CheckResult], taken: frozenset[str]) -> _Pairs:
 
 
 def _same_module(failed: Sequence[CheckResult], taken: frozenset[str]) -> _Pairs:
-    """Everything that diverges first at a module follows from the most direct check that does; so does what diverges at
-    the same one of the other tower, whose code is the same.
+    """All checks with the same first diverging module, or the same one of the other tower (their code is shared),
+    follow from the most direct one.
     """
     leads: dict[str, str] = {}
     for check in failed:
@@ -141,7 +140,7 @@ def _same_module(failed: Sequence[CheckResult], taken: frozenset[str]) -> _Pairs
 
 
 def _compared_with_the_reference(failed: Sequence[CheckResult], taken: frozenset[str]) -> _Pairs:
-    """What compares a number with the reference follows from the first part before it whose plain numbers are wrong."""
+    """A comparison with the reference follows from the first part before it whose plain numbers are wrong."""
     wrong: dict[str, str] = {}
     for check in failed:
         if check.diverges_at and any(name in (check.id, check.chapter) for name in _PLAIN):
@@ -185,8 +184,8 @@ def _by_class(
     chapters: Iterable[str],
     follows: Callable[[CheckResult, Measurement | None], bool],
 ) -> _Pairs:
-    """What `lead` says of a class goes before what other checks say of the same; where it says the same wrong value of
-    several classes, the first of them speaks for all. A check that names no class asks AutoProcessor.
+    """Failures of a class follow from the failure of `lead` for it. If `lead` has the same wrong value for several
+    classes, they follow from the first. A check without a class uses AutoProcessor.
     """
     leads = {check.case or "": check for check in failed if check.id == lead}
     first: dict[tuple[str, str], str] = {}
@@ -203,12 +202,12 @@ def _by_class(
 
 def _class_of(check: CheckResult) -> str:
     one = _failing(check)
-    found = _CLASSES.search(f"{check.case or ''} {one.name if one else ''}")
-    return found.group() if found else "AutoProcessor"
+    match = _CLASSES.search(f"{check.case or ''} {one.name if one else ''}")
+    return match.group() if match else "AutoProcessor"
 
 
 def _same_count(failed: Sequence[CheckResult], taken: frozenset[str]) -> _Pairs:
-    """A wrong number of states or maps is told once."""
+    """Checks with the same wrong number of states or maps follow from the first."""
     leads: dict[tuple[str, str, str], str] = {}
     for check in failed:
         one = _failing(check)
@@ -223,7 +222,7 @@ def _failing(check: CheckResult) -> Measurement | None:
 
 
 def _needs_the_reference(measurement: Measurement) -> bool:
-    """Whether its bound is that of the float64 reference, not of an identity of the model's own numbers."""
+    """Whether the bound is that of the float64 reference, not of an identity of the model's own numbers."""
     return "amplified by this model" in measurement.budget or measurement.budget.startswith("slope")
 
 
@@ -232,7 +231,7 @@ def _needed(name: str) -> tuple[str, ...]:
 
 
 def _part_of(module: str) -> str:
-    """The part of a CLIP that holds a module, or is named by it."""
+    """The part of a CLIP that holds a module, or has its name."""
     heads = {"text_projection": _TEXT_HEAD, "visual_projection": _VISION_HEAD, "logit_scale": _LOGITS}
     heads |= {"text_embeds": _NORMS, "image_embeds": _NORMS}
     tower = _TEXT if module.startswith("text") else _VISION

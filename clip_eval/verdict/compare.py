@@ -1,7 +1,7 @@
-"""Observed against expected. The only place that judges a number.
+"""Observed against expected: the only place that judges a number.
 
-A `Compare` records one `Measurement` a call, on passes too, and raises `Mismatch` at the first that does not hold.
-Checks therefore compare along the network: the first mismatch names the first module that diverges.
+A `Compare` records one `Measurement` a call, on passes too, and raises `Mismatch` if it does not hold. Checks compare
+along the network, so that the first mismatch names the first module that diverges.
 """
 
 from __future__ import annotations
@@ -14,16 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_eval.verdict.budgets import Budget
-from clip_eval.verdict.measurement import Measurement
+from clip_eval.verdict.measurement import EXACT_RULE, Measurement
 
 __all__ = ["EXACT_RULE", "Compare", "Expected", "Mismatch", "Numbers", "agrees", "to_array"]
-
-EXACT_RULE = "exactly equal"
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What an array should be.
+    """Expected values of an array.
 
     Attributes:
         value: float64 array.
@@ -36,7 +34,7 @@ class Expected:
     rule: str
 
     def __getitem__(self, index: Any) -> Expected:
-        """Select rows, of value and bound alike."""
+        """Select rows of value and bound."""
         return Expected(self.value[index], self.bound[index], self.rule)
 
     @property
@@ -47,7 +45,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Numbers:
-    """What was compared: an array or tensor with value and bound, and the elements that count (None: all of them)."""
+    """A compared array or tensor, with value and bound, and the elements that count (None: all of them)."""
 
     observed: Any
     expected: Expected
@@ -55,12 +53,12 @@ class Numbers:
 
 
 class Mismatch(AssertionError):
-    """An observation that is not as expected.
+    """An observation that differs from what is expected.
 
     Attributes:
         measurement: what was measured.
         diverges_at: module path in the checkpoint's names, where the comparison knows it.
-        numbers: the arrays behind it, where there are some.
+        numbers: the compared arrays; None for plain values.
     """
 
     def __init__(self, measurement: Measurement, diverges_at: str | None, numbers: Numbers | None = None) -> None:
@@ -72,7 +70,7 @@ class Mismatch(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """Judge observations of one check and hand each measurement to `record`."""
+    """Judges the observations of one check and hands each measurement to `record`."""
 
     record: Callable[[Measurement], None]
 
@@ -92,7 +90,7 @@ class Compare:
         if not (_is_array(observed) and _is_array(expected)):
             self._judge(_structural(_describe(observed), _describe(expected), name), module)
             return
-        # Of equal ones a single element tells all; whole tables of a large model would take gigabytes.
+        # one element of equal arrays is enough; tables of a large model would take gigabytes
         if len(observed.shape) > 0 and _is_same(observed, expected):
             first = (slice(0, 1),) * len(observed.shape)
             observed, expected = observed[first], expected[first]
@@ -148,7 +146,7 @@ class Compare:
 
 
 def agrees(observed: Any, expected: Expected, *, where: NDArray[np.bool_] | None = None) -> bool:
-    """Say whether an array or tensor has the expected shape and every element that counts lies within its bound."""
+    """Whether an array or tensor has the expected shape and every element that counts is within its bound."""
     value = to_array(observed)
     if value.shape != expected.value.shape:
         return False
@@ -157,8 +155,8 @@ def agrees(observed: Any, expected: Expected, *, where: NDArray[np.bool_] | None
 
 
 def to_array(value: Any) -> NDArray[np.float64]:
-    """Return an array or tensor of any numeric dtype on any device as float64, which holds float32, 16 bit and small
-    ints exactly.
+    """Return an array or tensor of any numeric dtype on any device as float64, which is exact for float32, 16 bit and
+    small ints.
     """
     if hasattr(value, "detach"):
         value = value.detach().to("cpu").double().numpy()
@@ -166,13 +164,13 @@ def to_array(value: Any) -> NDArray[np.float64]:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Say whether two arrays or tensors have one shape, at least one element, and the same finite numbers."""
+    """Whether two arrays or tensors have the same shape, at least one element, and the same finite numbers."""
     left, right = _as_held(one), _as_held(other)
     return left.size > 0 and np.array_equal(left, right) and bool(np.isfinite(left).all())
 
 
 def _as_held(value: Any) -> NDArray[Any]:
-    """Return an array or tensor in its own dtype where NumPy has it, else in float32, which holds bfloat16 exactly."""
+    """Return an array or tensor in its own dtype if NumPy has it, else in float32, which is exact for bfloat16."""
     if hasattr(value, "detach"):
         value = value.detach().to("cpu")
         value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
@@ -225,14 +223,14 @@ def _clipped(text: str) -> str:
 
 
 def _inside(value: NDArray[np.float64], expected: Expected) -> NDArray[np.bool_]:
-    """Which elements lie within their bound. NaN is never <= anything; an infinite bound is a defect."""
+    """Which elements are within their bound. NaN is never <= anything; an infinite bound is a defect."""
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.abs(value - expected.value)  # the shape of value
     return np.asarray((error <= expected.bound) & np.isfinite(expected.bound))
 
 
 def _worst(value: NDArray[np.float64], expected: Expected, where: NDArray[np.bool_] | None, name: str) -> Measurement:
-    """Judge every element at its own size; the worst is the one that exceeds, or fills, its bound the most."""
+    """Judge every element by its own bound; the worst one has the largest error over bound."""
     counts = np.broadcast_to(True if where is None else where, value.shape)  # the shape of value
     if not counts.any():
         return _structural("no element", "at least one element to compare", name)

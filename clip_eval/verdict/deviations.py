@@ -1,7 +1,7 @@
 """Known differences of transformers releases from the CLIP contract: when each holds, and what is asserted instead.
 
-A deviation never skips a check. Under its *when* the check asserts *instead*; should the library keep the contract
-after all, that assertion fails and the entry is stale.
+A deviation never skips a check. While it holds, the check asserts *instead*; if transformers keeps the contract after
+all, that assertion fails and the entry is stale.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ class Deviation:
     Attributes:
         id: stable name.
         contract: what the documentation promises.
-        instead: what these releases do, and the check asserts.
+        instead: what these releases do, which the check asserts.
         releases: transformers releases it holds for.
-        upstream: address of the issue or pull request that speaks of it; empty where none is known.
+        upstream: address of an issue or pull request about it; empty if none is known.
         attention: attention implementations it holds for; empty for all.
-        backends: what resizes pictures where it holds, "pillow" or "torchvision"; empty for both, and where no picture
-            is concerned.
+        backends: image backends it holds for, "pillow" or "torchvision"; empty for both, and if images do not matter.
     """
 
     id: str
@@ -39,7 +38,7 @@ class Deviation:
     backends: tuple[str, ...] = ()
 
     def holds(self, release: Version, attention: str, backend: str = "") -> bool:
-        """Say whether the deviation is declared for this environment."""
+        """Whether the deviation is declared for this environment."""
         return (
             self.releases.contains(release, prereleases=True)
             and (not self.attention or attention in self.attention)
@@ -300,13 +299,13 @@ _BY_ID = {deviation.id: deviation for deviation in DEVIATIONS}
 
 @dataclass(frozen=True, slots=True)
 class Deviations:
-    """The deviations of one environment, asked by one check; `record` notes each that was asserted."""
+    """The deviations of one environment, for one check; `record` is called for each that is asserted."""
 
     release: Version
     record: Callable[[str], None]
 
     def hold(self, identity: str, *, attention: str = "", backend: str = "") -> bool:
-        """Say whether deviation `identity` is declared here, in which case the caller must assert what is done instead.
+        """Whether deviation `identity` is declared here; if so the caller must assert *instead*.
 
         Raises:
             KeyError: there is no deviation of that id.
@@ -318,5 +317,5 @@ class Deviations:
 
 
 def declared_deviation(identity: str) -> Deviation | None:
-    """Return the deviation of an id; None where there is none of it, as in a record of another version."""
+    """Return the deviation of an id; None if there is none, as in a record of another version."""
     return _BY_ID.get(identity)

@@ -1,7 +1,7 @@
-"""What a check saw, as one plain value that survives processes and JSON.
+"""What a check measured, as one plain value that survives processes and JSON.
 
-Measurements leave a test through pytest's `user_properties`. There a NumPy scalar ends an xdist run, and JSON has no
-word for infinity: a measurement holds plain Python values only, and writes non-finite floats as "nan", "inf", "-inf".
+Measurements leave a test through pytest's `user_properties`. A NumPy scalar there ends an xdist run, and JSON has no
+infinity: a measurement holds plain Python values only, and writes non-finite floats as "nan", "inf", "-inf".
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ from typing import cast
 
 from clip_eval.verdict.plain_values import Json, _number, _text, _unwrap, decode_float, plain
 
-__all__ = ["Measurement", "format_number", "worst"]
+__all__ = ["EXACT_RULE", "Measurement", "format_number", "worst"]
+
+EXACT_RULE = "exactly equal"
+"""The budget of comparisons without a tolerance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One judged number or structure of one check. Recorded whether it passed or not.
+    """One judged number or structure of one check, recorded on passes too.
 
     Args:
         name: what was measured, unique within its check.
-        error: distance of observed from expected at the worst element; None where no number describes it.
-        bound: the largest error allowed at that element; None where no number describes it.
-        required: the bound that would have passed; None where no bound would have.
+        error: distance of observed from expected at the worst element; None if it is not numeric.
+        bound: the largest error allowed at that element; None if it is not numeric.
+        required: the bound that would have passed; None if none would.
         budget: name of the rule behind the bound.
         worst_index: index of the worst element; None where there is no element, () for a scalar.
         observed: the worst element as the subject gave it.
@@ -63,7 +66,7 @@ class Measurement:
 
     @property
     def ratio(self) -> float | None:
-        """Error over bound: above 1 is outside, NaN counts as infinite; None where error or bound is None."""
+        """Error over bound: above 1 is outside, NaN counts as infinite; None if error or bound is None."""
         if self.error is None or self.bound is None:
             return None
         if math.isnan(self.error) or math.isnan(self.bound):
@@ -78,7 +81,7 @@ class Measurement:
 
     @classmethod
     def from_data(cls, data: Mapping[str, Json]) -> Measurement:
-        """The measurement that `to_data` described. Raises TypeError or ValueError where it describes none."""
+        """The measurement that `to_data` described. Raises TypeError or ValueError for anything else."""
         values = {**data, **{name: decode_float(data.get(name)) for name in ("error", "bound", "required")}}
         return cls(**cast("dict[str, object]", values))  # type: ignore[arg-type] # __post_init__ checks every field
 
@@ -88,7 +91,7 @@ class Measurement:
 
     @classmethod
     def from_json(cls, text: str) -> Measurement:
-        """The measurement that `to_json` wrote. Raises TypeError or ValueError where the text is not one."""
+        """The measurement that `to_json` wrote. Raises TypeError or ValueError for anything else."""
         data = json.loads(text)
         if not isinstance(data, dict):
             raise TypeError(f"a measurement is a JSON object, not {type(data).__name__}")
@@ -96,12 +99,12 @@ class Measurement:
 
 
 def worst(measurements: Iterable[Measurement]) -> Measurement | None:
-    """The measurement that says most about its check: failed before passed, then the largest error over bound."""
+    """The most telling measurement: failed before passed, then the largest error over bound."""
     return max(measurements, key=_severity, default=None)
 
 
 def format_number(value: float | None, *, digits: int = 3) -> str:
-    """The number for people, in `digits` significant digits; "none" for None."""
+    """The number in `digits` significant digits; "none" for None."""
     return "none" if value is None else f"{value:.{digits}g}"
 
 

@@ -1,4 +1,4 @@
-"""Values as JSON takes them; floats that are not finite travel as strings."""
+"""Values that JSON can hold; non-finite floats become strings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Policies: what a team asks of a gate beyond its rules, in a reviewed file.
+"""Policies: a reviewed file with a team's demands on a gate beyond its own rules.
 
 require = ["baseline", "throughput"]  # scopes that must be judged; else the verdict is inconclusive
 
@@ -20,18 +20,18 @@ from clip_eval.verdict.run_record import SCOPES, Scope
 
 __all__ = ["Policy", "read_policy"]
 
-# Beyond these a subject would be a thousand times as slow, or as fast, as the same computation in plain torch.
+# outside, a subject would be a thousand times slower, or faster, than the same computation in plain torch
 _LEAST, _MOST = 0.001, 1_000
 _FORM = "A policy holds require, a list of scopes, and [throughput] with least_efficiency, a number from 0.001 to 1000"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What is asked beyond the rules.
+    """Demands beyond the gate's own rules.
 
     Attributes:
         require: scopes that must be judged.
-        least_efficiency: the floor's time over the subject's, at least; None where only a pack judges speed.
+        least_efficiency: least time of the plain torch forward over the subject's; None if only a pack judges speed.
     """
 
     require: tuple[Scope, ...] = ()
@@ -42,7 +42,7 @@ def read_policy(file: str | Path) -> Policy:
     """Read a policy.
 
     Raises:
-        UsageError: the file cannot be read, is not TOML, asks for nothing, or says something unknown.
+        UsageError: the file cannot be read, is not TOML, is empty, or has an unknown key.
     """
     text = read_text(file, error=UsageError, limit_bytes=REVIEWED_BYTES)
     try:
@@ -51,16 +51,16 @@ def read_policy(file: str | Path) -> Policy:
         raise UsageError(f"the policy {complaint(problem, 'TOML')}", where=file, fix=_FORM) from problem
     require, speed = data.pop("require", []), data.pop("throughput", {})
     if data:
-        _refuse(f"the policy says {next(iter(data))}, which is unknown", file)
+        _refuse(f"the policy has an unknown key, {next(iter(data))}", file)
     policy = Policy(require=_scopes(require, file), least_efficiency=_least_efficiency(speed, file))
     if policy == Policy():
-        _refuse("the policy asks for nothing", file)
+        _refuse("the policy is empty", file)
     return policy
 
 
 def _scopes(require: object, file: str | Path) -> tuple[Scope, ...]:
     if not isinstance(require, list):
-        _refuse("the policy's require is no list", file)
+        _refuse("the policy's require is not a list", file)
     for name in require:
         if name not in SCOPES:
             _refuse(f"the policy requires {shown(name)}, and the scopes are {', '.join(SCOPES)}", file)
@@ -69,7 +69,7 @@ def _scopes(require: object, file: str | Path) -> tuple[Scope, ...]:
 
 def _least_efficiency(speed: object, file: str | Path) -> float | None:
     if not isinstance(speed, Mapping) or set(speed) - {"least_efficiency"}:
-        _refuse("the policy's [throughput] holds something else than least_efficiency", file)
+        _refuse("the policy's [throughput] has other keys than least_efficiency", file)
     least = speed.get("least_efficiency")
     if least is None:
         return None

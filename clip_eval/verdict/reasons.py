@@ -1,4 +1,4 @@
-"""Sentences behind a verdict, for a release manager: they name checks and modules, and put the gravest first."""
+"""The sentences behind a verdict: they name checks and modules, the gravest first."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = [
     "notes",
 ]
 
-_SHOWN = 3  # names in one sentence; the report lists them all
-_NAME = 120  # characters of what was measured, which may quote a text
-_SENTENCE = 200  # characters of what a check or the library says
+_SHOWN = 3  # names in one sentence; the report lists all
+_NAME = 120  # characters of a measurement's name, which may quote a text
+_SENTENCE = 200  # characters of a message
 _PARAGRAPH = 600  # characters of a finding, which names file, field, values and remedy
 
-# In the order in which they are told; a change belongs to the first that fits.
+# in the order of the report; a change belongs to the first that matches
 _AREAS = {
     "files of the checkpoint": r"^(checkpoint|config)\.",
     "loading and saving": r"from_pretrained|save_pretrained\(|load_state_dict",
@@ -53,9 +53,9 @@ def failures(
     tasks: Sequence[TaskResult],
     throughput: Sequence[ThroughputResult],
 ) -> tuple[str, ...]:
-    """One sentence for each cause of a fail, with what may follow from it and what was not run because of it.
+    """One sentence for each cause of a failure, with the checks that may follow from it or were not run because of it.
 
-    Checks that diverge first at the same module share one.
+    Checks with the same first diverging module share a sentence.
     """
     slow = [timing for timing in throughput if timing.outcome == "failed"]
     return (
@@ -67,14 +67,14 @@ def failures(
 
 
 def gaps(checks: Sequence[CheckResult]) -> tuple[str, ...]:
-    """Sentences on the checks that ended in an error, then on those that were not run, one for each cause.
+    """Sentences about the checks that ended in an error, then about those not run, one for each cause.
 
-    Those that were not run because of a failed check are told with that.
+    Checks not run because of a failed check are in that check's sentence.
     """
     failed = failed_names(checks)
     crashed = _groups((check for check in checks if check.outcome == "error"), key=cause)
-    left = [check for check in checks if check.outcome == "not_run" and check.because not in failed]
-    skipped = _groups(left, key=lambda check: (cause(check), check.because))
+    not_run = [check for check in checks if check.outcome == "not_run" and check.because not in failed]
+    skipped = _groups(not_run, key=lambda check: (cause(check), check.because))
     return (
         *(f"Ended in an error ({_clause(why)}): {_checks(group)}." for why, group in crashed.items()),
         *(f"Not run ({_missing(why, name)}): {_checks(group)}." for (why, name), group in skipped.items()),
@@ -93,15 +93,15 @@ def failed_names(checks: Iterable[CheckResult]) -> frozenset[str]:
 
 
 def by_cause(checks: Iterable[CheckResult]) -> list[CheckResult]:
-    """Failed checks and errors in the order in which they are told: causes first, then what may follow from one."""
+    """Failed checks and errors in the order of the report: causes first, then what may follow from one."""
     broken = [check for check in checks if check.outcome in ("failed", "error")]
     names = failed_names(broken)
     return sorted(broken, key=lambda check: (check.because in names, check.outcome == "error", _rank(check)))
 
 
 def first_cause(checks: Sequence[CheckResult], scope: Scope) -> str | None:
-    """Where the failures of a scope begin, such as "at text_model.final_layer_norm"; None where none follows from
-    another, so that each speaks for itself.
+    """Where the failures of a scope begin, such as "at text_model.final_layer_norm"; None if no failure follows from
+    another.
     """
     names = failed_names(checks)
     followers = {check.because for check in checks if check.outcome == "failed" and check.because in names}
@@ -112,7 +112,7 @@ def first_cause(checks: Sequence[CheckResult], scope: Scope) -> str | None:
 
 
 def notes(*, checks: Sequence[CheckResult], surface_changes: Sequence[SurfaceChange]) -> tuple[str, ...]:
-    """Sentences on what was excused: declared deviations and accepted changes."""
+    """Sentences about excused differences: declared deviations and accepted changes."""
     excused = deviating(checks)
     accepted = _groups((change for change in surface_changes if change.accepted is not None), key=_reason)
     return (
@@ -122,7 +122,7 @@ def notes(*, checks: Sequence[CheckResult], surface_changes: Sequence[SurfaceCha
 
 
 def deviating(checks: Iterable[CheckResult]) -> dict[str, list[CheckResult]]:
-    """The checks that kept to a declared deviation, by its id."""
+    """The checks that asserted a declared deviation, by its id."""
     return _groups((check for check in checks if check.outcome == "deviation"), key=lambda check: check.deviation or "")
 
 
@@ -149,7 +149,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _failed_checks(checks: Sequence[CheckResult]) -> list[str]:
-    """A sentence for each cause: for what others follow from or names a module by itself, for the rest by chapter."""
+    """A sentence for each cause; checks without a diverging module or followers share one by chapter."""
     failed = sorted((check for check in checks if check.outcome == "failed"), key=_rank)
     names = failed_names(failed)
     caused = _groups((check for check in checks if check.because in names), key=lambda check: check.because)
@@ -158,14 +158,16 @@ def _failed_checks(checks: Sequence[CheckResult]) -> list[str]:
         if check.because not in names:
             place = check.diverges_at or (check.name if check.name in caused else check.chapter)
             groups.setdefault((check.diverges_at is not None, place), []).append(check)
-    told = []
+    sentences = []
     for (diverges, place), roots in groups.items():
         after = sorted((check for root in roots for check in caused.get(root.name, ())), key=_rank)
         failures = [check for check in after if check.outcome == "failed" and diverges and check.diverges_at]
         same = [check for check in failures if check.diverges_at in (place, twin(place))]
         predicate = f"diverge first at {_places([*roots, *same])}" if diverges else f"of {place} failed"
-        told.append(_failed_group([*roots, *same], predicate) + _followed([one for one in after if one not in same]))
-    return told
+        sentences.append(
+            _failed_group([*roots, *same], predicate) + _followed([one for one in after if one not in same])
+        )
+    return sentences
 
 
 def _places(group: Sequence[CheckResult]) -> str:
@@ -173,13 +175,13 @@ def _places(group: Sequence[CheckResult]) -> str:
 
 
 def _rank(check: CheckResult) -> tuple[int, int, bool, int]:
-    """The order in which failures are told: a class that cannot be had first, then by scope, module and directness."""
+    """The order of failures: first classes that do not load or build, then by scope, module and directness."""
     place = directness(check)
     return (0 if place < 2 else 1, SCOPES.index(check.scope), not check.diverges_at, place)
 
 
 def _followed(after: Sequence[CheckResult]) -> str:
-    """What comes of a failure, as sentences after its own."""
+    """Sentences about what follows from a failure."""
     failed = [check for check in after if check.outcome == "failed"]
     unasked = sum(check.outcome == "not_run" for check in after)
     more = f" {_number(len(failed))} may follow from it: {_checks(failed)}." if failed else ""
@@ -218,13 +220,13 @@ def _against(measurement: Measurement) -> str:
 
 
 def _open_changes(changes: Sequence[SurfaceChange]) -> list[str]:
-    """A few changes are told one by one, many by what they are changes of; then how such are accepted."""
+    """A sentence for each of a few changes, or for each area of many; then how to accept them."""
     if not changes:
         return []
-    told = [_change(change) for change in changes]
+    sentences = [_change(change) for change in changes]
     if len(changes) > _SHOWN:
-        told = [_change_group(name, group) for name, group in by_area(changes).items()]
-    return [*told, "Changes that are wanted are accepted with --accepted FILE; summary.md holds a draft of it."]
+        sentences = [_change_group(name, group) for name, group in by_area(changes).items()]
+    return [*sentences, "Accept intended changes with --accepted FILE; summary.md has a draft of it."]
 
 
 def _change_group(name: str, group: Sequence[SurfaceChange]) -> str:
@@ -238,7 +240,7 @@ def _ids(changes: Sequence[SurfaceChange]) -> list[str]:
 
 
 def by_area(changes: Iterable[SurfaceChange]) -> dict[str, list[SurfaceChange]]:
-    """Changes by the part of the interface that they belong to, as their ids say, in the order of `_AREAS`."""
+    """Changes by the part of the interface that their ids belong to, in the order of `_AREAS`."""
     groups = _groups(changes, key=_area)
     return {name: groups[name] for name in (*_AREAS, _OTHERS) if name in groups}
 
@@ -273,7 +275,7 @@ def _timing(timing: ThroughputResult) -> str:
 
 
 def _is_of(check: CheckResult, timing: ThroughputResult) -> bool:
-    """Whether a check failed for what a timing says itself: its measurement is named after that."""
+    """Whether a check failed for what a timing already says: its measurement has the timing's name."""
     return any(one.name.startswith(f"{timing.name}: ") for one in check.measurements if not one.passed)
 
 
@@ -295,7 +297,7 @@ def _groups(items: Iterable[_T], *, key: Callable[[_T], _K]) -> dict[_K, list[_T
 
 
 def _clause(text: str | None) -> str:
-    """The text as part of a sentence: one line, no full stop."""
+    """The text as part of a sentence: one line, without a full stop."""
     return _line(text or "no reason was given").rstrip(".")
 
 

@@ -1,7 +1,7 @@
-"""The run record: one gate run, complete, as plain values. `run.json` is its text, the shipped JSON Schema its form.
+"""The run record: one gate run, complete, as plain values. `run.json` is its text, with a JSON Schema in the package.
 
-A record holds what happened and what was decided. It decides nothing and knows neither torch nor NumPy, so that a
-report can be rendered on a machine that has neither.
+A record holds what happened and what was decided. It decides nothing and needs neither torch nor NumPy, so a report can
+be rendered on a machine without them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Verdict = Literal["pass", "fail", "inconclusive"]
 SCHEMA_VERSION = 1
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
-# Null where a machine or an installation has none (gpu, git_revision); absent never.
+# null if there is none (gpu, git_revision), but always present
 PROVENANCE_KEYS = (
     "clip_eval",
     "cpu",
@@ -63,7 +63,7 @@ PROVENANCE_KEYS = (
     "transformers",
 )
 
-# Of the breaches of a schema, among which the gravest is looked for.
+# schema errors, of which the gravest is reported
 _LOOKED_AT = 1_000
 _AS_WRITTEN = "Use the run.json as the gate wrote it"
 
@@ -98,12 +98,12 @@ class CheckResult:
     Args:
         id: `chapter.name`, without the case.
         chapter: the chapter of the contract the check belongs to.
-        promise: the property that holds where the check passes.
+        promise: the property that the check asserts.
         case: the parametrisation; None for a check without one.
-        outcome: what became of it.
-        scope: what the check speaks for.
+        outcome: one of OUTCOMES.
+        scope: the scope it counts for.
         reason: why it failed, was not run or does not apply, one sentence; None where the measurements say it.
-        because: name of the check whose failure is the cause, where this one failed or was not run because of it.
+        because: name of the check whose failure may be the cause of this failure, or is why this one was not run.
         measurements: all of them, in the order they were taken.
         diverges_at: path of the first module that diverges from the oracle; None where unknown or meaningless.
         deviation: id of the declared deviation that was asserted instead of the contract.
@@ -143,11 +143,11 @@ class SurfaceChange:
 
     Args:
         id: what an acceptance names.
-        what: the observed thing, such as "fields of CLIPOutput".
+        what: what changed, such as "fields of CLIPOutput".
         before: its value in the pack.
         after: its value now.
         check: id of the check that saw it.
-        accepted: the reason of the acceptance that excuses it; None where none does.
+        accepted: the reason of the acceptance that excuses it; None without one.
     """
 
     id: str
@@ -169,7 +169,7 @@ class TaskResult:
         interval_low: lower end of the score's interval.
         interval_high: upper end of the score's interval.
         higher_is_better: direction of the score.
-        count: records that were scored; None where the task did not run.
+        count: samples that were scored; None where the task did not run.
         reason: one sentence behind the outcome.
         reference: the baseline's score; None without a baseline.
         details: plain JSON values; non-finite floats in it become strings.
@@ -231,7 +231,7 @@ class ScopeEntry:
     Args:
         name: the scope.
         status: judged, not_asked or could_not.
-        reason: what came out, or why it could not be judged; None where nobody asked.
+        reason: the result, or why it could not be judged; None if not asked.
     """
 
     name: Scope
@@ -259,11 +259,11 @@ class RunRecord:
         provenance: PROVENANCE_KEYS at least.
         candidate: the subject under test.
         baseline: what the pack approved; None without one.
-        checks: all results, those that were not run too.
-        surface_changes: accepted ones too.
+        checks: all results, including checks that were not run.
+        surface_changes: including accepted ones.
         tasks: task scores.
         throughput: speed ratios.
-        notes: what a reader should know of the candidate and what is no failure, a sentence each.
+        notes: facts about the candidate that are not failures, a sentence each.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -311,7 +311,7 @@ def load(text: str, *, where: object = "run.json") -> RunRecord:
         where: the file it came from, for messages.
 
     Raises:
-        UsageError: the text is no JSON, comes from a newer schema, or breaks the schema; the message names the place.
+        UsageError: the text is not JSON, comes from a newer schema, or breaks the schema; the message names the place.
     """
     data = _parse(text, where=where)
     _refuse_newer(data, where=where)

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = ["fault"]
 
-_LOOKED_AT = 1_000  # breaches, among which the gravest is looked for
+_LOOKED_AT = 1_000  # schema errors, of which the gravest is reported
 _SHOWN = 200  # characters of a validator's message; it may quote a whole document
 
 
 def fault(data: object, *, package: str, schema: str) -> str | None:
-    """Place and nature of the gravest breach of a schema, such as "files: 'sha256' is a required property".
+    """Place and message of the gravest schema error, such as "files: 'sha256' is a required property".
 
     Args:
         data: parsed JSON.
@@ -26,9 +26,9 @@ def fault(data: object, *, package: str, schema: str) -> str | None:
         schema: its file name.
 
     Returns:
-        None where `data` keeps to the schema.
+        None if `data` is valid.
     """
-    # Imported here: pytest loads this package's plugin in every run, and few runs validate anything.
+    # imported here, as pytest loads the plugin in every run and few validate anything
     from jsonschema.exceptions import best_match
 
     error = best_match(islice(_validator(package, schema).iter_errors(data), _LOOKED_AT))

@@ -146,7 +146,7 @@ def test_missing_and_changed_files_are_refused(damaged: Path) -> None:
         ),
         (lambda arrays: arrays["inputs.input_ids"].__setitem__((0, 1), -1), "inputs.input_ids holds the token id -1"),
         (lambda arrays: arrays["inputs.input_ids"].__setitem__((0, 1), 10**6), "holds the token id 1000000"),
-        (lambda arrays: arrays["inputs.interior_mask"].fill(2), "inputs.interior_mask is no mask of 0 and 1"),
+        (lambda arrays: arrays["inputs.interior_mask"].fill(2), "inputs.interior_mask is not a mask of 0 and 1"),
         (lambda arrays: arrays.update({"inputs.pixel_values": np.zeros((), np.float32)}), "which are no 5 images"),
         (lambda arrays: arrays["inputs.pixel_values"].fill(np.inf), "inputs.pixel_values holds a NaN or an infinity"),
         (
@@ -182,13 +182,13 @@ def test_a_pipe_in_place_of_a_file_is_refused(damaged: Path, name: str) -> None:
 def test_an_empty_surface_is_refused(damaged: Path, content: bytes) -> None:
     """A surface without entries would approve nothing and hide everything."""
     reseal(damaged, surface_file(), content)
-    assert "no JSON object of ids and values" in refusal(damaged)
+    assert "not a JSON object of ids and values" in refusal(damaged)
 
 
 def test_a_file_that_is_no_safetensors_is_refused(damaged: Path) -> None:
     """A record in another format is named as such."""
     reseal(damaged, RECORD, b"not a record")
-    assert "it is no safetensors file" in refusal(damaged)
+    assert "it is not a safetensors file" in refusal(damaged)
 
 
 @pytest.mark.parametrize(

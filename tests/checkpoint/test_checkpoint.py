@@ -393,7 +393,7 @@ class TestShards:
     def test_shard_elsewhere_is_refused(self, sharded: Path, name: str) -> None:
         """An index cannot lead out of its directory."""
         edit_json(sharded / "model.safetensors.index.json", lambda index: index["weight_map"].update(logit_scale=name))
-        assert "which is no file beside it" in refusal(sharded)
+        assert "which is not a file beside it" in refusal(sharded)
 
     @pytest.mark.parametrize("name", ["a" * 5000, "\0", "a\nb"])
     def test_shard_of_any_name_is_missing(self, sharded: Path, name: str) -> None:

@@ -173,7 +173,7 @@ def test_this_process_imports_no_torch(pickled: Path, tmp_path: Path) -> None:
     [
         (b"", "cannot be read by torch"),
         (b"PK\x03\x04 but no archive", "cannot be read by torch"),
-        (b"no pickle at all", "is no pickle of tensors"),
+        (b"no pickle at all", "is not a pickle of tensors"),
     ],
 )
 def test_damaged_pickle_is_refused(pickled: Path, tmp_path: Path, content: bytes, expected: str) -> None:
@@ -187,8 +187,8 @@ def test_damaged_pickle_is_refused(pickled: Path, tmp_path: Path, content: bytes
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
-        ([1, 2], "is no state dict but a list"),
-        ({"state_dict": {}}, "is no state dict, 'state_dict' is a dict"),
+        ([1, 2], "is not a state dict but a list"),
+        ({"state_dict": {}}, "is not a state dict, 'state_dict' is a dict"),
         ({}, "holds no tensor of a CLIP"),
     ],
 )

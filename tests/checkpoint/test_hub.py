@@ -188,7 +188,7 @@ def test_local_directory_wins(machine: Machine, files: dict[str, bytes]) -> None
         ("org/empty", f"the repository has no model.safetensors: org/empty@{FIRST}"),
         ("org/inside", f"the repository has its weights in 0_CLIPModel, and none beside it: org/inside@{FIRST}"),
         ("org/adapter", "the repository is an adapter of PEFT: org/adapter"),
-        ("org/na--me", "this is no valid name of a repository: org/na--me"),
+        ("org/na--me", "this is not a valid repository name: org/na--me"),
     ],
 )
 def test_unusable_repository_is_refused(machine: Machine, source: str, expected: str) -> None:

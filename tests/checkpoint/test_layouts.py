@@ -153,7 +153,7 @@ NOTED: dict[str, tuple[Change, list[str]]] = {
 """What opens: the change, and its notes."""
 
 REFUSED: dict[str, tuple[Change, str]] = {
-    "config-bom": (mark, "begins with a byte order mark, and transformers refuses it as no valid JSON"),
+    "config-bom": (mark, "begins with a byte order mark, and transformers refuses it as invalid JSON"),
     "names-ddp": (
         swapped("", "module."),
         r"every name of a tensor begins with module\. before CLIP's own, put there by DataParallel or Distributed.*"
@@ -187,7 +187,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "weight-norm-of-old": (swapped("fc1.weight", "fc1.weight_g"), "parametrisation of torch"),
     "bitsandbytes": (
         swapped("fc1.bias", "fc1.weight.absmax"),
-        "holds quantised weights: 9 tensors .*from before it was quantised",
+        "holds quantised weights: 9 tensors .*from before quantisation",
     ),
     "bitsandbytes-int8": (swapped("fc1.bias", "fc1.SCB"), "holds quantised weights"),
     "gptq": (swapped("fc1.weight", "fc1.qweight"), "holds quantised weights"),
@@ -356,7 +356,7 @@ class TestInside:
     def test_adapter(self, tmp_path: Path) -> None:
         """An adapter is named, with the model that it belongs to and what makes a checkpoint of both."""
         written("adapter_config.json", {"base_model_name_or_path": "openai/clip"})(tmp_path)
-        expected = "an adapter of PEFT, to be laid over a model (openai/clip), and no"
+        expected = "an adapter of PEFT (openai/clip), not a"
         assert expected in message(tmp_path)
         (clip_at(tmp_path) / "model.safetensors").rename(tmp_path / "adapter_model.safetensors")
         assert expected in message(tmp_path)

@@ -77,9 +77,9 @@ def test_a_text_beside_an_image_is_its_captions(tmp_path: Path) -> None:
     captions = {entry.where: entry.sample.captions for entry in dataset.entries() if entry.sample}
     assert captions["plain_red/b.png"] == ("all red", "red again")
     assert captions["plain_red/deep/a.jpg"] == ()
-    assert problems(dataset)["plain_red/c.txt"] == "it holds captions, and no image has its name"
+    assert problems(dataset)["plain_red/c.txt"] == "it holds captions, but there is no image of that name"
     assert "cannot be read" in str(problems(dataset)["plain_green/b.png"])
-    assert "are the most" in str(problems(dataset)["plain_blue/b.png"])
+    assert "the limit is" in str(problems(dataset)["plain_blue/b.png"])
 
 
 def test_nothing_is_left_out_in_silence(tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_nothing_is_left_out_in_silence(tmp_path: Path) -> None:
     (tmp_path / "plain_red/linked.png").symlink_to("b.png")
     dataset = open_dataset(tmp_path)
     assert problems(dataset) == {
-        "lost.png": "it lies in no class directory",
-        "plain_red/pipe.png": "it is no file",
+        "lost.png": "it is not in a class directory",
+        "plain_red/pipe.png": "it is not a file",
         "plain_red/gone.png": "No such file or directory",
         "plain_red/round": "links to directories are not followed",
     }

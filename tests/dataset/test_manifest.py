@@ -20,14 +20,14 @@ MISTAKES = [
     (b"[" * 100_000, "it is nested more than 100 deep"),
     (b"[1]", "it is not a JSON object"),
     ({"id": None}, "`id` is missing"),
-    ({"id": 7}, "`id` is no text"),
+    ({"id": 7}, "`id` is not a text"),
     ({"extension": ""}, "`extension` is missing"),
     ({"extension": "exe"}, "the template makes no path of it"),
     ({"user": 3}, "the template makes no path of it"),
     ({"label": None}, "`label` is missing"),
     ({"label": "rod"}, "the nearest is 'red'"),
-    ({"label": 1}, "`label` is no text"),
-    ({"group": "\ud83d"}, "`group` holds half of a character"),
+    ({"label": 1}, "`label` is not a text"),
+    ({"group": "\ud83d"}, "`group` holds a lone surrogate"),
 ]
 
 
@@ -181,8 +181,8 @@ def test_what_is_no_file_is_never_opened(tmp_path: Path, monkeypatch: pytest.Mon
     os.mkfifo(paths[1])
     monkeypatch.setattr(sample, "LARGEST_IMAGE_BYTES", paths[2].stat().st_size - 1)
     problems = [entry.problem for entry in dataset.entries()]
-    assert problems[:2] == ["it is no file"] * 2
-    assert "are the most" in str(problems[2])
+    assert problems[:2] == ["it is not a file"] * 2
+    assert "the limit is" in str(problems[2])
 
 
 def test_a_large_manifest_is_walked_in_little_memory(tmp_path: Path) -> None:

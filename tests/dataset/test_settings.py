@@ -36,7 +36,7 @@ def test_texts_put_every_class_into_every_prompt() -> None:
     ("text", "said"),
     [
         ("", "`template` is missing"),
-        ("template = 3", "`template` is missing or no text"),
+        ("template = 3", "`template` is missing or not a text"),
         ('template = "{nobody}"', "`template` is wrong"),
         ("template = ", "not TOML"),
         (b'template = "\xff"', "not TOML"),

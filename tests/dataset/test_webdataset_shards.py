@@ -109,9 +109,9 @@ BROKEN_SAMPLES: dict[str, tuple[list[tuple[str, bytes] | tarfile.TarInfo], str]]
     "no label": ([("x.webp", IMAGE)], "it has no .cls"),
     "a word for a label": (
         [("x.webp", IMAGE), ("x.cls", b"red")],
-        "its .cls holds 'red', which is no number of a class",
+        "its .cls holds 'red', which is not a class number",
     ),
-    "a negative label": ([("x.webp", IMAGE), ("x.cls", b"-1")], "its .cls holds '-1', which is no number of a class"),
+    "a negative label": ([("x.webp", IMAGE), ("x.cls", b"-1")], "its .cls holds '-1', which is not a class number"),
     "a label too high": (
         [("x.webp", IMAGE), ("x.cls", b"3")],
         "its .cls holds 3, and classnames.txt has 3 classes from 0",
@@ -125,11 +125,11 @@ BROKEN_SAMPLES: dict[str, tuple[list[tuple[str, bytes] | tarfile.TarInfo], str]]
         [("x.webp", IMAGE), header("x.cls", tarfile.SYMTYPE, link="y")],
         "its .cls: it is a link",
     ),
-    "a pipe": ([header("x.webp", tarfile.FIFOTYPE), ("x.cls", b"1")], "it is no plain file"),
-    "a device": ([header("x.webp", tarfile.CHRTYPE), ("x.cls", b"1")], "it is no plain file"),
-    "a way out": ([("../x.webp", IMAGE), ("../x.cls", b"1")], "its .cls: its name leads out of the archive"),
-    "an absolute name": ([("/x.webp", IMAGE), ("/x.cls", b"1")], "its .cls: its name leads out of the archive"),
-    "no dot": ([("x", IMAGE)], "it belongs to no sample, for its name has no dot"),
+    "a pipe": ([header("x.webp", tarfile.FIFOTYPE), ("x.cls", b"1")], "it is not a regular file"),
+    "a device": ([header("x.webp", tarfile.CHRTYPE), ("x.cls", b"1")], "it is not a regular file"),
+    "a way out": ([("../x.webp", IMAGE), ("../x.cls", b"1")], "its .cls: its name is outside the archive"),
+    "an absolute name": ([("/x.webp", IMAGE), ("/x.cls", b"1")], "its .cls: its name is outside the archive"),
+    "no dot": ([("x", IMAGE)], "it belongs to no sample, as its name has no dot"),
 }
 
 
@@ -169,7 +169,7 @@ def test_huge_members_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A member beyond the limit is told by its size, before a byte of it is read; so is one that claims too much."""
     write_shards(tmp_path, shards=[entries(2)])
     monkeypatch.setattr(shards, "LARGEST_IMAGE_BYTES", 10)
-    assert all("and 10 are the most" in str(problem) for problem in problems(open_dataset(tmp_path)).values())
+    assert all("and the limit is 10" in str(problem) for problem in problems(open_dataset(tmp_path)).values())
     monkeypatch.undo()
     shard = write_shard(tmp_path / "test/0.tar", entries(1))
     claims = header("y.webp", size=10**15)
@@ -187,7 +187,7 @@ def test_a_shard_that_breaks_off_is_told(tmp_path: Path, size: int) -> None:
     shard.write_bytes(shard.read_bytes()[:size])
     found = problems(open_dataset(tmp_path))
     assert "test/0.tar" in found
-    assert any(word in str(found["test/0.tar"]) for word in ("breaks off", "no uncompressed tar", "damaged"))
+    assert any(word in str(found["test/0.tar"]) for word in ("breaks off", "not an uncompressed tar", "damaged"))
     with pytest.raises(DatasetError, match="cannot be read"):
         open_dataset(tmp_path).require_complete()
 
@@ -210,7 +210,7 @@ def test_a_compressed_shard_is_told(tmp_path: Path) -> None:
     write_shards(tmp_path)
     with tarfile.open(tmp_path / "test/0.tar", "w:gz") as archive:
         archive.addfile(header("x"))
-    assert "it is no uncompressed tar file" in str(problems(open_dataset(tmp_path))["test/0.tar"])
+    assert "it is not an uncompressed tar file" in str(problems(open_dataset(tmp_path))["test/0.tar"])
 
 
 @settings(
@@ -236,9 +236,9 @@ def test_damaged_bytes_raise_nothing(tmp_path: Path, places: list[tuple[int, int
     [
         ("test/nshards.txt", "3\n", "nshards.txt says 3, from 0.tar on, and there are 2; 2.tar differ"),
         ("test/nshards.txt", "1\n", "nshards.txt says 1, from 0.tar on, and there are 2; 1.tar differ"),
-        ("test/nshards.txt", "two\n", "'two' is no number of shards"),
-        ("test/nshards.txt", "0\n", "'0' is no number of shards"),
-        ("dataset_type.txt", "audio\n", "'audio' is no type of a dataset"),
+        ("test/nshards.txt", "two\n", "'two' is not a number of shards"),
+        ("test/nshards.txt", "0\n", "'0' is not a number of shards"),
+        ("dataset_type.txt", "audio\n", "'audio' is not a type of dataset"),
         ("classnames.txt", "red\n", "one class only"),
         ("classnames.txt", "red\n\nblue\n", "line 2 is empty"),
         ("zeroshot_classification_templates.txt", "a photo\n", "does not hold {c} once"),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from clip_eval.checkpoint.dtypes import round_values
 from clip_eval.oracle import EXACT, Arithmetic
 from clip_eval.oracle.precision import Precision
-from clip_eval.oracle.rounding import RoundingArithmetic, spread, tile
+from clip_eval.oracle.rounding import RoundingArithmetic, standard_deviation, tile
 from clip_eval.verdict.budgets import COPIES, SIGMAS
 
 Array = NDArray[np.float64]
@@ -123,7 +123,7 @@ def test_predicted_errors_have_the_size_of_torchs(name: str, dtype: str) -> None
     leaf, operands = LEAVES[name], Operands(dtype)
     exact = leaf.oracle(EXACT, operands, lambda x: x)  # the shape of the result
     noisy = leaf.oracle(RoundingArithmetic(Precision(dtype), COPIES), operands, lambda x: tile(x, COPIES))
-    predicted = spread(exact, noisy, COPIES)  # the shape of the result
+    predicted = standard_deviation(exact, noisy, COPIES)  # the shape of the result
     committed = leaf.torch(_functional(), operands).double().numpy() - exact  # the shape of the result
     assert 0.2 < rms(committed) / rms(predicted) < 2.0
     assert np.all(np.abs(committed) <= SIGMAS * predicted)
@@ -198,23 +198,23 @@ def test_spread_is_never_below_an_elements_own(shape: tuple[int, ...]) -> None:
     exact = generator.standard_normal(shape)
     perturbed = np.concatenate([np.atleast_1d(exact)] * COPIES).reshape(COPIES, *shape)
     noise = generator.standard_normal(perturbed.shape)
-    found = spread(np.asarray(exact), (perturbed + noise).reshape(-1, *shape[1:]), COPIES)
+    found = standard_deviation(np.asarray(exact), (perturbed + noise).reshape(-1, *shape[1:]), COPIES)
     own = np.sqrt((noise**2).mean(axis=0))  # shape
     assert found.shape == shape
     assert np.all(found >= own * (1 - 1e-9))
-    assert not spread(np.asarray(exact), perturbed.reshape(-1, *shape[1:]), COPIES).any()
+    assert not standard_deviation(np.asarray(exact), perturbed.reshape(-1, *shape[1:]), COPIES).any()
 
 
 def test_an_element_without_luck_is_bounded_by_its_row_and_channel() -> None:
     """An element whose few copies happen to err little still gets the share of its row and channel."""
     exact = np.zeros((2, 2))  # (rows, channels)
     errors = np.array([[0.1, 1.0], [1.0, 1.0]])  # (rows, channels)
-    found = spread(exact, tile(errors, COPIES), COPIES)
+    found = standard_deviation(exact, tile(errors, COPIES), COPIES)
     assert found[0, 0] == pytest.approx(0.505 / np.sqrt(0.7525))
 
 
 def test_elements_that_cannot_err_do_not_dilute_the_others() -> None:
     """What is exactly zero in every copy stays without a bound, and counts for no row or channel."""
     errors = np.array([[0.0, 1.0, 1.0], [0.0, 1.0, 1.0]])  # (rows, channels)
-    found = spread(np.zeros((2, 3)), tile(errors, COPIES), COPIES)
+    found = standard_deviation(np.zeros((2, 3)), tile(errors, COPIES), COPIES)
     assert np.array_equal(found, errors)

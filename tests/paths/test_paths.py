@@ -301,7 +301,7 @@ def test_field_sets_are_data() -> None:
     assert template.render({**record, "dtype": "int8/4", "big": True}) == "openai／clip/int8／4-cuda：0_L"
     assert template.parse("a/int8／4-b", folder=True)["dtype"] == "int8/4"
     assert not template.identifies
-    with pytest.raises(TemplateError, match="tells records apart"):
+    with pytest.raises(TemplateError, match="identifies records"):
         template.parse_id("a/float32-b")
     with pytest.raises(RecordError, match="one of float32, bfloat16, int8/4"):
         template.render({**record, "dtype": "float16"})

@@ -28,7 +28,7 @@ def test_the_failed_measurement_speaks() -> None:
     check = sample.failed_check(measurements=(sample.measurement(error=1.3e-5), structure))
     lines = {line.label: line.text for line in failure_lines(check)}
     assert lines["worst"].startswith("type: observed")
-    assert lines["error"] == "judged without a distance (budget whole_model.float32)"
+    assert lines["error"] == "not numeric (budget whole_model.float32)"
 
 
 def test_a_plain_assertion_has_its_cause() -> None:

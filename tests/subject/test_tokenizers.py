@@ -138,7 +138,7 @@ def test_rules_that_cannot_be_read_cannot_be_asked_for(tmp_path: Path) -> None:
     clip = saved_with(tmp_path / "clip", truncation={**CUT, "max_length": -3})
     problem = files_problem(clip)
     assert problem is not None
-    assert problem.what == "it is saved with the length -3"
+    assert problem.what == "the saved length is -3"
     with pytest.raises(NotAskable) as caught:
         encoder_of(clip)
     assert caught.value.finding == FOLLOWED

@@ -28,22 +28,22 @@ def test_a_policy_says_what_is_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "asks for nothing"),
-        ("require = []", "asks for nothing"),
+        ("", "is empty"),
+        ("require = []", "is empty"),
         ("require = [", "not TOML"),
-        ('require = "tasks"', "no list"),
+        ('require = "tasks"', "not a list"),
         ('require = ["speed"]', "'speed', and the scopes are contract, baseline, tasks, throughput"),
-        ("[throughput]\nleast = 1", "something else than least_efficiency"),
-        ("throughput = 1", "something else than least_efficiency"),
+        ("[throughput]\nleast = 1", "other keys than least_efficiency"),
+        ("throughput = 1", "other keys than least_efficiency"),
         ("[throughput]\nleast_efficiency = 0", "least_efficiency is 0"),
         ("[throughput]\nleast_efficiency = true", "least_efficiency is True"),
         ("[throughput]\nleast_efficiency = nan", "least_efficiency is nan"),
         ('[throughput]\nleast_efficiency = "1"', "least_efficiency is '1'"),
-        ('require = ["tasks"]\nforbid = 1', "says forbid, which is unknown"),
+        ('require = ["tasks"]\nforbid = 1', "an unknown key, forbid"),
     ],
 )
 def test_what_is_no_policy_is_refused(tmp_path: Path, text: str, said: str) -> None:
-    """A policy that asks for nothing, or for what nobody knows, is refused with the place."""
+    """A policy that is empty, or has an unknown key or value, is refused with the place."""
     with pytest.raises(UsageError, match=said) as refused:
         read_policy(written(tmp_path, text))
     assert str(tmp_path) in str(refused.value)

@@ -1,3 +1,3 @@
-"""The observable API and behaviour at the edges, as a snapshot that can be compared."""
+"""The surface: a snapshot of the observable API and of behaviour at the edges, for comparison."""
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What becomes of calls that the contract leaves open, or that only some releases take: the signature of every way in,
-options by position and in unusual values, in the config, at load; inputs of other types and shapes.
+"""Outcomes of calls that the contract leaves open, or that only some releases accept: the signature of every entry
+point, options by position and in unusual values, in the config and at load; inputs of other types and shapes.
 
-Each outcome is an exception's class, or the plain call whose answer it is in every bit. All calls go to a tiny model
-of the candidate's kind, so that their outcomes depend on neither its weights nor its sizes.
+Each outcome is an exception's class, or the name of the plain call with bit-equal results. All calls use a tiny model
+of the candidate's kind, so that outcomes depend on neither its weights nor its sizes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """One way into the tiny model, with its plain inputs."""
+    """One entry point of the tiny model, with its plain inputs."""
 
     subject: Subject
     entry: EntryPoint
@@ -63,7 +63,7 @@ class _Way:
         return self.subject.call(self.entry.model_class, *arguments, method=self.entry.method, **keywords)
 
     def changed(self, **inputs: Any) -> Any:
-        """Call with some inputs changed; arrays become tensors, anything else stays as it is."""
+        """Call with some inputs changed; arrays become tensors."""
         arrays = {name: value for name, value in inputs.items() if isinstance(value, np.ndarray)}
         return self.enter(**{**self.inputs, **inputs, **self.subject.tensors(arrays)})
 
@@ -78,7 +78,7 @@ class _Way:
 
     @property
     def plain(self) -> dict[str, Call]:
-        """The answers that an outcome is told by, the first that fits."""
+        """The results that outcomes are compared with, in this order."""
         plain: dict[str, Call] = {
             "as by default": lambda: self.enter(**self.inputs),
             "as by default, as a tuple": lambda: as_tuple(self.enter(**self.inputs)),
@@ -90,7 +90,7 @@ class _Way:
 
 
 def observe_calls(clip: Clip) -> dict[str, Json]:
-    """Return the signature of every way into a CLIP, and what becomes of odd calls."""
+    """Return the signature of every entry point of a CLIP, and the outcomes of unusual calls."""
     with TemporaryDirectory(prefix="clip-eval-") as directory:
         subject = _tiny(Path(directory), clip.subject)
         ways = [_Way(subject, entry, _inputs(subject, entry)) for entry in subject.family.entry_points]
@@ -179,7 +179,7 @@ def _of_texts(way: _Way) -> Iterator[tuple[str, Call]]:
 
 
 def _on_cpu(way: _Way) -> bool:
-    """An accelerator does not survive an index out of range."""
+    """Whether the model is on the CPU; an accelerator does not survive an index out of range."""
     return way.subject.device.startswith("cpu")
 
 
@@ -242,30 +242,30 @@ def _outcome(call: Call, answers: Mapping[str, Any]) -> str:
         observed = call()
     except NotAskable:
         raise
-    except Exception as error:  # whatever the library raises is what a user sees
+    except Exception as error:  # whatever transformers raises is what a user sees
         return f"raises {type(error).__name__}"
     fitting = (name for name, expected in answers.items() if same(observed, expected))
     return next(fitting, None) or _unlike(observed, next(iter(answers.values()), None))
 
 
 def _unlike(observed: Any, plain: Any) -> str:
-    """What an answer has that the plain one has not, or has differently; tensors are not told apart."""
-    known = parts(plain)
-    told = [
+    """Fields that a result has and the plain one lacks, or has with another form; values of tensors do not matter."""
+    plain_fields = parts(plain)
+    differences = [
         f"{path or 'the answer'} is {part}"
         for path, part in parts(observed).items()
-        if not (hasattr(part, "detach") or known.get(path) == part)
+        if not (hasattr(part, "detach") or plain_fields.get(path) == part)
     ]
-    return "; ".join(told) or "as by default in form, with other values"
+    return "; ".join(differences) or "as by default in form, with other values"
 
 
 def _given(answers: Mapping[str, Call]) -> dict[str, Any]:
-    """The answers of plain calls. One that a release refuses is no word for an outcome."""
-    found: dict[str, Any] = {}
+    """The results of plain calls, without those that a release refuses."""
+    results: dict[str, Any] = {}
     for name, call in answers.items():
         with contextlib.suppress(TypeError, ValueError, AttributeError):
-            found[name] = call()
-    return found
+            results[name] = call()
+    return results
 
 
 def _inputs(subject: Subject, entry: EntryPoint) -> dict[str, Any]:
@@ -277,7 +277,7 @@ def _inputs(subject: Subject, entry: EntryPoint) -> dict[str, Any]:
 
 
 def _tiny(directory: Path, like: Subject) -> Subject:
-    """The stand-in with weights that tell its outputs apart, every class loaded."""
+    """The tiny model, with weights that make its outputs differ, every class loaded."""
     write_stand_in(directory, like.checkpoint, "float32")
     path, generator = directory / "model.safetensors", np.random.Generator(np.random.PCG64(0))
     zeros = load_file(path)

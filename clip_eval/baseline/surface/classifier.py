@@ -1,4 +1,4 @@
-"""CLIPForImageClassification as users take it apart: what the class says of itself, and what it adds to its tower."""
+"""CLIPForImageClassification: attributes of the class, and what it adds to its tower."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["observe_classifier"]
 
 
 def observe_classifier(clip: Clip) -> dict[str, Json]:
-    """Return what the class says of itself and consists of beside the tower, shown on a tiny model."""
+    """Return the class's attributes and its parts beside the tower, on a tiny model."""
     with TemporaryDirectory(prefix="clip-eval-") as directory:
         place, like = Path(directory), clip.subject
         write_stand_in(place, like.checkpoint, "float32")

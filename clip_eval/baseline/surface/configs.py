@@ -1,4 +1,4 @@
-"""Configs as users read and make them: attributes with their defaults, what to_dict holds, which values are refused."""
+"""Configs as users read and make them: attributes with defaults, content of to_dict, refused values."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def observe_configs(clip: Clip) -> dict[str, Json]:
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested mappings by dotted key, without the release that wrote them."""
+    """Return nested mappings by dotted key, without the version of the release."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:

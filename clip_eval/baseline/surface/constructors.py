@@ -1,6 +1,6 @@
-"""What constructors make of arguments that no contract settles, and what processors give on odd requests.
+"""Constructors with arguments outside any contract, and processors with unusual requests.
 
-Nothing here depends on the checkpoint: objects are made by hand, a tokenizer of a tiny vocabulary.
+Nothing here depends on the checkpoint: objects are made in Python, with a tokenizer of a tiny vocabulary.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _arguments(processors: Processors, name: str, cases: Mapping[str, Mapping[st
 
 
 def _beyond(plain: Mapping[str, str], make: Any) -> str:
-    """The settings that are not those without arguments, or "as by default"."""
+    """The settings that differ from those without arguments, or "as by default"."""
     made = _written(make())
     other = [f"{key} {made.get(key, 'gone')}" for key in sorted({*plain, *made}) if made.get(key) != plain.get(key)]
     return "; ".join(other) or "as by default"

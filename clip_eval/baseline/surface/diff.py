@@ -1,4 +1,4 @@
-"""Differences between two surfaces, each with an id that an acceptance can name. Nothing here says which are wanted."""
+"""Differences between two surfaces, each with an id for acceptances. Nothing here judges them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SURFACE_CHECK = "baseline.surface_is_approved"
 
 ABSENT = "absent"
 
-_REPEATED = (  # what is one change where it befalls several: group 2, between what must be the same
+_REPEATED = (  # changes of several things that are merged into one: group 2 may differ, groups 1 and 3 must be the same
     re.compile(r"^()((?:CLIP\w*Model\w*\.)?(?:get_(?:text|image)_features|CLIP\w*Model\w*))((?:\(| with ).*)$"),
     re.compile(r"^([^=\[]*\(\w+=)([^=]*)(\).*)$"),
     re.compile(r"^([^\[]*\[)(.*)(\][^\]]*)$"),
@@ -45,18 +45,18 @@ _WORDS = (
 def changes(before: Surface, after: Surface) -> tuple[SurfaceChange, ...]:
     """Return one change for each id whose value differs or that only one side has, sorted by id.
 
-    Of two lists only the items are shown that the other one lacks. Of two mappings the keys that only one of them has
-    are one change, and each key with two values is one, whose id has the key in place of the asterisk.
+    Of two lists only the items missing from the other are shown. Of two mappings, the keys that only one of them has
+    are one change, and each key with two values is one, with the key in place of the asterisk in its id.
     """
-    found = (change for identity in {*before, *after} for change in _differences(identity, before, after))
-    return merged(sorted(found, key=lambda change: change.id))
+    differences = (change for identity in {*before, *after} for change in _differences(identity, before, after))
+    return merged(sorted(differences, key=lambda change: change.id))
 
 
 def merged(found: Iterable[SurfaceChange]) -> tuple[SurfaceChange, ...]:
-    """Return the changes, sorted by id, with those told once that are the same change of several things.
+    """Return the changes, sorted by id, with equal changes of several things merged.
 
-    These are the same call of several classes, several values of one argument, and several keys in brackets, all with
-    the same values before and after: CLIPModel|CLIPTextModel(use_cache=True|False).
+    Merged are the same call of several classes, several values of one argument, and several keys in brackets, if all
+    have the same values before and after: CLIPModel|CLIPTextModel(use_cache=True|False).
     """
     for pattern in _REPEATED:
         found = _merged_by(pattern, found)
@@ -64,7 +64,7 @@ def merged(found: Iterable[SurfaceChange]) -> tuple[SurfaceChange, ...]:
 
 
 def _merged_by(pattern: re.Pattern[str], found: Iterable[SurfaceChange]) -> Iterator[SurfaceChange]:
-    """Join what group 2 of the pattern matches where everything around it, before and after are the same."""
+    """Join what group 2 of the pattern matches if everything around it, before and after are the same."""
     groups: dict[tuple[str, ...], dict[str, SurfaceChange]] = {}
     for entry in found:
         start, middle, end = parts.groups() if (parts := pattern.match(entry.id)) else (entry.id, "", "")
@@ -74,7 +74,7 @@ def _merged_by(pattern: re.Pattern[str], found: Iterable[SurfaceChange]) -> Iter
 
 
 def change(identity: str, what: str, before: str, after: str) -> SurfaceChange:
-    """Return a difference that nobody has accepted."""
+    """Return a difference without an acceptance."""
     return SurfaceChange(id=identity, what=what, before=before, after=after, check=SURFACE_CHECK, accepted=None)
 
 
@@ -101,7 +101,7 @@ def _difference(identity: str, one: Json, other: Json) -> SurfaceChange:
 
 
 def _what(identity: str) -> str:
-    """What an id speaks of, for a sentence."""
+    """The subject of an id, for a sentence."""
     if identity.startswith("config."):
         return f"{identity.removeprefix('config.')} in config.json"
     return next((words for pattern, words in _WORDS if re.search(pattern, identity)), "the returned value")
@@ -112,7 +112,7 @@ def _is_list(value: Json) -> TypeGuard[Sequence[Json]]:
 
 
 def _spelled(value: Json) -> str:
-    """A list or the names of a mapping by their items, anything else as it is."""
+    """A list or the names of a mapping by their items, any other value unchanged."""
     if isinstance(value, Mapping):
         return _listed(sorted(value))
     return _listed(value) if _is_list(value) else str(value)

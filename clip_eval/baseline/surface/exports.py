@@ -1,7 +1,7 @@
-"""Names that users import, and what can be called on what they get: CLIP's own modules, and the classes beneath.
+"""Names that users import, and the callables in them: CLIP's own modules, and the classes that models inherit from.
 
-Each entry is a mapping of names to signatures. A name that comes or goes changes the set, all of them one change; a
-signature that changes is a change of its own.
+Each entry is a mapping of names to signatures. Names that come or go are one change together; each changed signature is
+a change of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MODULES = (
     "tokenization_clip",
     "tokenization_clip_fast",
 )
-# Names that some release has had; an alias can be imported without being listed.
+# names of any release; an alias can be imported without being listed
 _KNOWN = (
     "CLIPFeatureExtractor",
     "CLIPImageProcessorFast",
@@ -39,7 +39,7 @@ _KNOWN = (
 )
 _NO_MODULE = "no module of its own"
 _AUTO = ("AutoConfig", "AutoImageProcessor", "AutoModel", "AutoProcessor", "AutoTokenizer")
-# What these are called with, and what they return, is told with the calls.
+# signatures and results of these are recorded with the calls
 _CALLED = ("forward", "get_text_features", "get_image_features")
 
 
@@ -66,8 +66,8 @@ def _exported() -> dict[str, Json]:
     """The names of CLIP that can be imported, and the class that each stands for."""
     package = transformers_module()
     listed = {name for name in dir(package) if name.startswith("CLIP") and not name.startswith("CLIPSeg")}
-    found = ((name, getattr(package, name, None)) for name in sorted({*listed, *_KNOWN}))
-    return {name: spelled(value) for name, value in found if value is not None}
+    exported = ((name, getattr(package, name, None)) for name in sorted({*listed, *_KNOWN}))
+    return {name: spelled(value) for name, value in exported if value is not None}
 
 
 def _module(name: str) -> dict[str, Json] | str:
@@ -75,14 +75,14 @@ def _module(name: str) -> dict[str, Json] | str:
         module = transformers_module(f"models.clip.{name}")
     except ImportError:
         return _NO_MODULE
-    # Another module that answers to this name may do so only after it was used.
+    # a lazy module may have this name only after it was used
     return dict(sorted(_defined(module))) if module.__name__.endswith(f".{name}") else _NO_MODULE
 
 
 def _defined(module: ModuleType) -> Iterator[tuple[str, str]]:
-    """What the module defines itself: functions, classes, and the methods of those that have a name of their own."""
+    """Functions and classes that the module defines itself, and their public methods."""
     for name, value in vars(module).items():
-        # A second name of a class may come with the import of another module.
+        # importing another module may add a second name of a class
         if getattr(value, "__module__", None) != module.__name__ or getattr(value, "__name__", name) != name:
             continue
         yield name, "class" if inspect.isclass(value) else signature(value) if callable(value) else spelled(value)

@@ -1,4 +1,4 @@
-"""Values, signatures and members of the library's objects as short text that is the same in every run."""
+"""Values, signatures and members of transformers' objects as short text, the same in every run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MARKS: Mapping[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.P
 
 
 def spelled(value: Any) -> str:
-    """Spell a value: a plain one as Python does, a class or function by its name, anything else by its class."""
+    """Format a value: a plain one as Python does, a class or function by its name, any other by its class."""
     if value is None or isinstance(value, (bool, int, float, str, Enum)):
         return repr(value)
     if inspect.isclass(value) or inspect.isroutine(value):
@@ -27,7 +27,7 @@ def spelled(value: Any) -> str:
 
 
 def signature(function: Callable[..., Any]) -> str:
-    """Spell the parameters of a function or class, with defaults and without annotations; self is left out."""
+    """Format the parameters of a function or class, with defaults, without annotations and self."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
@@ -44,11 +44,11 @@ def signature(function: Callable[..., Any]) -> str:
 
 
 def members(owner: Any, names: Iterable[str] | None = None) -> dict[str, Json]:
-    """Spell the public attributes of an object or class: signatures of what can be called, values of the rest.
+    """Format the public attributes of an object or class: signatures of callables, values of the rest.
 
     Args:
         owner: an object or a class.
-        names: which; by default every public name that `dir` gives.
+        names: which; by default every public name in `dir`.
     """
     public = (name for name in dir(owner) if not name.startswith("_")) if names is None else names
     return {name: attempt(_member, owner, name) for name in sorted(public)}
@@ -59,15 +59,15 @@ def _member(owner: Any, name: str) -> str:
 
 
 def surface_of(value: Any) -> str:
-    """Spell a function or class by its signature, anything else as it is."""
+    """Format a function or class by its signature, any other value by `spelled`."""
     return signature(value) if inspect.isroutine(value) else spelled(value)
 
 
 def attempt(read: Callable[..., str], *arguments: Any) -> str:
-    """Return what `read` spells of `arguments`, or the exception that it raises: that is what a user sees.
+    """Return what `read` returns for `arguments`, or the name of the exception that it raises, as a user sees it.
 
     Raises:
-        NotAskable: a check of its own says that it cannot be asked.
+        NotAskable: another check judges why this cannot run.
     """
     try:
         return read(*arguments)
@@ -78,34 +78,34 @@ def attempt(read: Callable[..., str], *arguments: Any) -> str:
 
 
 def kept_apart(found: Mapping[str, Json], *others: Mapping[str, Json]) -> dict[str, Json]:
-    """Return the entries that none of `others` has with the same text, so that what is inherited is told once."""
+    """Return the entries that none of `others` has with the same text, so that inherited ones appear once."""
     return {name: value for name, value in found.items() if all(other.get(name) != value for other in others)}
 
 
-def agreed(told: Mapping[str, str]) -> str:
-    """Return what all say where they say the same, else what each says: one cause is one change."""
-    texts = set(told.values())
-    return texts.pop() if len(texts) == 1 else "; ".join(f"{name}: {text}" for name, text in told.items())
+def agreed(values: Mapping[str, str]) -> str:
+    """Return the common value if all agree, else each value: one cause is one change."""
+    texts = set(values.values())
+    return texts.pop() if len(texts) == 1 else "; ".join(f"{name}: {text}" for name, text in values.items())
 
 
 def _as_mapping(value: Any) -> Any:
-    """The fields of a dataclass that are not None, as those that stand for a dict are read; another value as it is."""
+    """The fields of a dataclass that are not None, as a mapping; any other value unchanged."""
     if not is_dataclass(value) or isinstance(value, type):
         return value
-    found = {field.name: getattr(value, field.name) for field in fields(value)}
-    return _Named(type(value).__name__, {name: item for name, item in found.items() if item is not None})
+    present = {field.name: getattr(value, field.name) for field in fields(value)}
+    return _Named(type(value).__name__, {name: item for name, item in present.items() if item is not None})
 
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """A mapping with the name of the class that it comes from."""
+    """A mapping with the name of its class."""
 
     kind: str
     items: Mapping[str, Any]
 
 
 def _collection(value: Any) -> str | None:
-    """The items of a small collection; None for anything else. Sets are sorted, and a kind of dict names its class."""
+    """The items of a small collection; None for anything else. Sets are sorted, and a subclass of dict has its name."""
     if isinstance(value, (list, tuple)):
         text = ", ".join(map(spelled, value))
         text = f"[{text}]" if isinstance(value, list) else f"({text})"

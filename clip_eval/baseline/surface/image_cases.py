@@ -1,4 +1,4 @@
-"""Pictures, arrays and calls whose outcome the surface tells."""
+"""Pictures, arrays and calls for the surface."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _WIDTH, _HEIGHT = 37, 29
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What pixels may be those of.
+    """A possible interpretation of a picture, whose pixels are compared.
 
     Attributes:
         pictures: in order.
-        transparency: what became of an alpha channel, see the oracle.
+        transparency: treatment of an alpha channel, see the oracle.
         settings: other settings than the checkpoint's, by name.
     """
 
@@ -37,11 +37,11 @@ class Meaning:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What an image processor is given.
+    """An input of an image processor.
 
     Attributes:
-        make: makes it anew.
-        meanings: makes what it may be taken for, by what that would mean.
+        make: makes a new one.
+        meanings: makes its possible interpretations, by name.
     """
 
     make: Callable[[], Any]
@@ -54,7 +54,7 @@ class Call:
 
     Attributes:
         options: keywords.
-        arguments: what is given by position after the picture.
+        arguments: by position after the picture.
         make: makes the picture.
     """
 
@@ -63,7 +63,7 @@ class Call:
     make: Callable[[], Any] = field(default=lambda: flat_image(90, 41))
 
     def meanings(self) -> Mapping[str, Meaning]:
-        """Return what the call may do, by what that would mean: nothing with the option, or resize with a filter."""
+        """Return the possible effects of the call, by name: none, or resizing with a filter."""
         picture = (flat_image(90, 41),)
         filters = {
             f"filter {chosen.name}": Meaning(picture, settings={"resample": int(chosen)})
@@ -77,7 +77,7 @@ class Call:
 
 
 def alone(picture: Image.Image, prefix: str = "") -> dict[str, Meaning]:
-    """Return the ways in which one picture may become RGB, by what they mean."""
+    """Return the ways to convert one picture to RGB, by name."""
     grounds: dict[str, Transparency] = {"as Pillow has it": "dropped", "on white": "white"}
     return {f"{prefix}{meaning}": Meaning((picture,), ground) for meaning, ground in grounds.items()}
 

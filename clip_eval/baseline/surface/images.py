@@ -1,4 +1,4 @@
-"""What hard and odd pictures are read as, and how an image processor is called at the edges."""
+"""How hard and malformed pictures are read, and unusual calls of an image processor."""
 
 from __future__ import annotations
 
@@ -30,19 +30,17 @@ __all__ = ["observe_pictures"]
 
 Array = NDArray[np.float64]
 
-_ROUTE = "CLIPImageProcessor"  # loads in every release, with torchvision and without
-_WHOLE = (
-    0.01  # a level from float32 pixels is whole to 1e-4; real numbers fall between with a digest that any ulp turns
-)
+_ROUTE = "CLIPImageProcessor"  # loads in every release, with and without torchvision
+_WHOLE = 0.01  # a whole level is whole to 1e-4 in float32 pixels; the digest of a fraction would change with any ulp
 
 
 @dataclass(frozen=True, slots=True)
 class _Spelled:
-    """Pixels in words.
+    """Pixels as text.
 
     Attributes:
-        text: type, dtype, shape, and what they are the pixels of; or what was raised.
-        levels: a few of them and a digest of all; None where that is not the same on every machine.
+        text: type, dtype, shape, and the matching interpretation; or the exception.
+        levels: a few of them and a digest of all; None if they depend on the machine.
     """
 
     text: str
@@ -51,11 +49,11 @@ class _Spelled:
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Spells what an image processor makes of pictures.
+    """Formats the results of an image processor.
 
     Attributes:
         clip: the subject.
-        settings: what the checkpoint's files say.
+        settings: from the checkpoint's files.
         processor: one that no check has called.
     """
 
@@ -65,21 +63,21 @@ class _Reader:
 
     @property
     def exact(self) -> bool:
-        """Whether levels are the same on every machine: torchvision's depend on what the machine can do."""
+        """Whether levels are the same on every machine: torchvision's depend on the CPU."""
         return not resizes_with_torchvision(self.processor)
 
     def spell(self, call: Callable[[], Any], meanings: Mapping[str, Meaning]) -> _Spelled:
-        """Spell the pixels of a call, or what it raises; then whether Pillow warns.
+        """Format the pixels of a call, or what it raises; then whether Pillow warns.
 
         Args:
             call: returns a batch with pixel_values.
-            meanings: what these may be the pixels of, by what that would mean.
+            meanings: possible interpretations, by name.
         """
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            found = self._called(call, meanings)
+            spelled_pixels = self._called(call, meanings)
         warned = any(Path(entry.filename).parent.name == "PIL" for entry in caught)  # torch warns once a process
-        return replace(found, text=f"{found.text}, Pillow warns") if warned else found
+        return replace(spelled_pixels, text=f"{spelled_pixels.text}, Pillow warns") if warned else spelled_pixels
 
     def _called(self, call: Callable[[], Any], meanings: Mapping[str, Meaning]) -> _Spelled:
         try:
@@ -106,7 +104,7 @@ class _Reader:
         return f"({', '.join('side' if square and size == side else str(size) for size in shape)})"
 
     def _levels(self, values: Array, *, raw: bool = False) -> Array:
-        """Levels of 0..255 behind normalised values, with their shape."""
+        """Levels of 0..255 of normalised values, with their shape."""
         settings = self.settings
         axis = next((axis for axis in (-3, -1) if values.ndim >= 3 and values.shape[axis] == 3), None)
         if raw or axis is None:
@@ -140,7 +138,7 @@ class _Reader:
         return bool(np.abs(observed - expected).max() <= _WHOLE + (0 if self.exact else budgets.OTHER_RESIZE))
 
     def _digest(self, levels: Array) -> str | None:
-        """A few levels, from corner to corner, and a digest of all, where they are whole and everywhere the same."""
+        """A few levels, from corner to corner, and a digest of all, if they are whole and the same on every machine."""
         if not self.exact or not levels.size or not np.isfinite(levels).all():
             return None
         whole = np.rint(levels).astype("<i8")  # the shape of levels
@@ -152,11 +150,11 @@ class _Reader:
 
 
 def observe_pictures(clip: Clip) -> dict[str, Json]:
-    """Return what the image processor makes of pictures, arrays and calls, those that no contract settles among them.
+    """Return the image processor's results for pictures, arrays and calls, including those outside any contract.
 
-    Sizes are written by name, pixels by what they are the pixels of. Levels of 0..255, a few and a digest, stand apart
-    in one list for each group, so that another Pillow that resizes otherwise is one change; torchvision's differ from
-    machine to machine by one or two, and are left out.
+    Sizes are written by name, pixels by their interpretation. Levels of 0..255, a few and a digest, are in one list for
+    each group, so that another Pillow with another resize is one change; torchvision's differ between machines by one
+    or two, and are left out.
     """
     if not clip.subject.checkpoint.has_image_processor:
         return {}
@@ -165,7 +163,7 @@ def observe_pictures(clip: Clip) -> dict[str, Json]:
         processor = clip.processors.load(_ROUTE, source=path)
     except NotAskable:
         raise
-    except Exception as error:  # whatever the library raises is what a user sees
+    except Exception as error:  # whatever transformers raises is what a user sees
         return {"image_processor": f"raises {type(error).__name__}"}
     reader = _Reader(clip, settings_of(clip.subject.checkpoint), processor)
     found: dict[str, Json] = {}
@@ -203,7 +201,7 @@ def _called(reader: _Reader, call: Call) -> _Spelled:
 
 
 def _files(reader: _Reader) -> dict[str, _Spelled]:
-    """Names of files in place of pictures: whether they are read, and turned as their EXIF entry says."""
+    """File names in place of pictures: whether they are read, and turned by their EXIF orientation."""
     turned = turned_image(6)
     flat = flat_image(*turned.size)
     with TemporaryDirectory(prefix="clip-eval-") as directory:

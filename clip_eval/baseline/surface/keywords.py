@@ -1,5 +1,5 @@
-"""Keywords that a call is given though it is not the one that they are meant for: those of other entry points, and
-those of attention kernels, which releases hand on, swallow or refuse.
+"""Keywords that an entry point does not have: those of other entry points, and of attention kernels, which releases
+pass on, ignore or refuse.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ _PLAIN: Mapping[str, tuple[object, ...]] = {
     "softcap": (1.0,),
     "use_cache": (True,),
 }
-"""Values that would change what is computed if they were heeded, or that older callers give."""
+"""Values that would change the results if used, or that older callers give."""
 
 
 def foreign_keywords(entry: EntryPoint, subject: Subject) -> dict[str, dict[str, Any]]:
-    """Return keywords by how they are shown: each that is no documented parameter of the entry point.
+    """Return keywords by display name: each that is not a documented parameter of the entry point.
 
     Args:
-        entry: who is called.
-        subject: the tiny model, whose device tensors are put on.
+        entry: the entry point.
+        subject: the tiny model, whose device the tensors are on.
     """
     known = entry.parameters
-    found = {
+    keywords = {
         f"{name}={value!r}": {name: value} for name, values in _PLAIN.items() if name not in known for value in values
     }
     tensors = subject.tensors(_arrays(subject))
-    return found | {name: {name: tensor} for name, tensor in tensors.items() if name not in known}
+    return keywords | {name: {name: tensor} for name, tensor in tensors.items() if name not in known}
 
 
 def _arrays(subject: Subject) -> dict[str, Any]:
-    """Tensors that other entry points take, by keyword; each would be noticed."""
+    """Tensor arguments of other entry points, by keyword, with values that would change the results."""
     vision = subject.checkpoint.config.vision
     texts, tokens = IDS.shape
     return {

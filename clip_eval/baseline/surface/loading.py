@@ -1,4 +1,4 @@
-"""Loading as users do it: dtype where none is asked for, automatic classes, reports, and what a bad file raises."""
+"""Loading as users do it: default dtype, automatic classes, reports, and exceptions for bad files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _AUTO = ("AutoConfig", "AutoModel", "AutoModelForImageClassification", "AutoMode
 
 
 def observe_loading(clip: Clip) -> dict[str, Json]:
-    """Return how tiny stand-ins of the checkpoint are loaded. No weight of the checkpoint is read."""
+    """Return how tiny models of the checkpoint's kind load. The checkpoint's weights are not read."""
     found: dict[str, Json] = {}
     for stored in STORED:
         with TemporaryDirectory(prefix="clip-eval-") as directory:
@@ -88,7 +88,7 @@ def _report(stand_in: Path) -> str:
 
 
 def _copy(stand_in: Path, *, keep: tuple[str, ...], config: Mapping[str, object] | None = None) -> Path:
-    """A part of the stand-in, with another statement on the text tower in its config."""
+    """A part of the tiny model's files, with other fields of the text tower in its config."""
     place = Path(stand_in.parent / f"copy-{len(list(stand_in.parent.iterdir()))}")
     place.mkdir()
     for name in keep:

@@ -1,4 +1,4 @@
-"""Loaded models as users take them apart: modules, parameters, attributes; and what a model says of itself."""
+"""Loaded models: modules, parameters, buffers and attributes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _ASKED: Mapping[str, Callable[[Any, Clip], str]] = {
 
 
 def observe_models(clip: Clip) -> dict[str, Json]:
-    """Return what each model class is made of, by name, and what every one of them says of itself."""
+    """Return the parts of each model class, by name, and the attributes of all."""
     models = {name: clip.subject.model(name) for name in MODEL_CLASSES}
     found: dict[str, Json] = {}
     for name, model in models.items():
@@ -61,7 +61,7 @@ def observe_models(clip: Clip) -> dict[str, Json]:
 
 
 def facts_of(clip: Clip, models: Mapping[str, Any]) -> dict[str, Json]:
-    """Return what models say of themselves by name: once where all say the same, else what each says."""
+    """Return properties of models by name: one value if all agree, else each model's."""
     asked: dict[str, Callable[..., str]] = {**{name: partial(_fact, name) for name in _FACTS}, **_ASKED}
     return {
         fact: agreed({name: attempt(ask, model, clip) for name, model in models.items()}) for fact, ask in asked.items()
@@ -73,7 +73,7 @@ def _fact(name: str, model: Any, clip: Clip) -> str:
 
 
 def attributes_of(models: Mapping[str, Any]) -> dict[str, Json]:
-    """Return what instances hold beside modules, such as projection_dim and logit_scale, by its type."""
+    """Return the attributes of instances beside modules, such as projection_dim and logit_scale, by type."""
     held = {name: {**vars(model), **dict(model.named_parameters(recurse=False))} for name, model in models.items()}
     names = {key for values in held.values() for key in values if not key.startswith("_")}
     return {
@@ -83,15 +83,15 @@ def attributes_of(models: Mapping[str, Any]) -> dict[str, Json]:
 
 
 def _collapsed(clip: Clip, model_class: str, names: Iterable[str]) -> list[str]:
-    """Names in order; one that occurs in every layer takes one line, with * for the layer's number."""
+    """Names in order; one that occurs in every layer is one line, with * for the layer's number."""
     numbers: dict[str, list[str]] = {}
     for name in names:
         numbers.setdefault(_LAYER.sub("*", name, count=1), []).extend(_LAYER.findall(name)[:1])
-    found = []
+    collapsed = []
     for name, layers in numbers.items():
         complete = layers in ([], [str(layer) for layer in range(_tower(clip, model_class, name).num_hidden_layers)])
-        found.append(name if complete else name.replace("*", f"{{{','.join(layers)}}}", 1))
-    return found
+        collapsed.append(name if complete else name.replace("*", f"{{{','.join(layers)}}}", 1))
+    return collapsed
 
 
 def _tower(clip: Clip, model_class: str, name: str) -> TextConfig | VisionConfig:
@@ -102,7 +102,7 @@ def _tower(clip: Clip, model_class: str, name: str) -> TextConfig | VisionConfig
 
 
 def _modules(clip: Clip, model_class: str, model: Any) -> dict[str, Json]:
-    """Path to class of every module and buffer; layers that are alike take one line each."""
+    """Path to class of every module and buffer; equal layers are one line each."""
     paths: dict[str, list[str]] = {}
     for path, module in (*model.named_modules(), *model.named_buffers()):
         paths.setdefault(type(module).__name__, []).append(path)

@@ -1,7 +1,7 @@
-"""Describing what a model returns in words that depend on neither the model's size nor its dtype.
+"""Descriptions of a model's outputs that depend on neither its size nor its dtype.
 
-Sizes are written by name, such as (texts, tokens, text width), and the subject's own dtype as "model". The same words
-then serve the approved release in float32 and a candidate in bfloat16.
+Sizes are written by name, such as (texts, tokens, text width), and the subject's own dtype as "model". So the same
+description fits the approved release in float32 and a candidate in bfloat16.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ IMAGES, TEXTS, PAIRS = 3, 5, 4
 class Sizes:
     """Names of sizes: of rows, of positions in a row, of widths, and the number of attention heads and of layers.
 
-    A size that means several things carries all their names: which of them is meant, the shape does not tell.
+    A size with several meanings has all their names, since the shape does not show which is meant.
     """
 
     rows: Mapping[str, int]
@@ -31,16 +31,18 @@ class Sizes:
     layers: Mapping[str, int]
 
     def shape(self, shape: tuple[int, ...]) -> str:
-        """Spell a shape; a size that is not where it belongs stays a number."""
+        """Format a shape; a size out of place stays a number."""
         kinds = self._kinds(len(shape))
         return f"({', '.join(_names(size, names) for size, names in zip(shape, kinds, strict=True))})"
 
     def entries(self, count: int) -> str:
-        """Spell the length of a tuple whose entries are all alike: one a layer, or one more."""
+        """Format the length of a tuple of equal entries: one a layer, or one more."""
         return _names(count, {**self.layers, **{f"{name} + 1": layers + 1 for name, layers in self.layers.items()}})
 
     def _kinds(self, dimensions: int) -> Sequence[Mapping[str, int]]:
-        """What each axis may mean: a vector or a logit a row, a state a position, an attention map a head."""
+        """The possible meanings of each axis: a vector or a logit a row, a state a position, an attention map a
+        head.
+        """
         kinds: dict[int, Sequence[Mapping[str, int]]] = {
             2: (self.rows, {**self.rows, **self.widths}),
             3: (self.rows, self.positions, self.widths),
@@ -55,7 +57,7 @@ def sizes_of(clip: Clip, part: str, *, pairs: bool = False) -> Sizes:
     Args:
         clip: the subject.
         part: a class or field; its name says text, vision or image, or neither.
-        pairs: there are as many images as texts, `PAIRS`.
+        pairs: there are as many images as texts (`PAIRS`).
     """
     kind = part.lower()
     if "text" in kind:
@@ -74,12 +76,12 @@ def sizes_of(clip: Clip, part: str, *, pairs: bool = False) -> Sizes:
 
 
 def described(value: Any, clip: Clip, sizes: Sizes) -> dict[str, str]:
-    """Describe a value and everything in it, by the path from it: "" for itself, below it such as ".a[0]"."""
+    """Describe a value and everything in it, by path: "" for itself, below it such as ".a[0]"."""
     return dict(_walk("", value, clip, sizes))
 
 
 def as_tuple(value: Any) -> Any:
-    """Return the fields of an output as nested tuples, made without the library's own method."""
+    """Return the fields of an output as nested tuples, without transformers' own method."""
     return tuple(as_tuple(item) for item in value.values()) if hasattr(value, "items") else value
 
 
@@ -128,7 +130,7 @@ def _walk(path: str, value: Any, clip: Clip, sizes: Sizes) -> Iterator[tuple[str
 def _walk_entries(
     path: str, entries: tuple[Any, ...] | list[Any], clip: Clip, sizes: Sizes
 ) -> Iterator[tuple[str, str]]:
-    """Entries that are all alike, as hidden states are, take one line; their number is then that of the layers."""
+    """Describe entries; equal ones, such as hidden states, are one line with the number of layers."""
     inner = [described(entry, clip, sizes) for entry in entries]
     kind = type(entries).__name__
     if inner and all(list(entry) == [""] and entry == inner[0] for entry in inner):

@@ -1,4 +1,4 @@
-"""Processors as users load and read them: classes by route, public attributes with their values, signatures."""
+"""Processors as users load and read them: classes by route, public attributes with values, signatures."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _IMAGE_ROUTES = (
 _FULL_ROUTES = ("AutoProcessor", "CLIPProcessor")
 _PARTS = {"tokenizer": "AutoTokenizer", "image_processor": "AutoImageProcessor"}
 _SPEEDS = (True, False)
-# These hold where the checkpoint lies.
+# these contain the checkpoint's path
 _PLACES = ("name_or_path", "init_kwargs", "vocab_file", "merges_file")
-# This says what has been warned of in this process.
+# this contains the warnings given in this process
 _STATE = ("deprecation_warnings",)
 
 
 def observe_processors(clip: Clip) -> dict[str, Json]:
-    """Return the classes that load a processor and its parts, and what the loaded ones offer."""
+    """Return the classes that load a processor and its parts, and the attributes of the loaded ones."""
     checkpoint = clip.subject.checkpoint
     full = checkpoint.has_tokenizer and checkpoint.has_image_processor
     found: dict[str, Json] = {}
@@ -60,7 +60,7 @@ def _loaded(clip: Clip, route: str, **options: Any) -> str:
 
 
 def _described(clip: Clip, loaded: Any) -> str:
-    """The class, and those of its parts that are not what their own Auto class loads."""
+    """The class, and the classes of its parts that differ from what their own Auto class loads."""
     alone = {part: attempt(_loaded_kind, clip, route) for part, route in _PARTS.items()}
     parts = [f"{part} {_kind(getattr(loaded, part))}" for part in _PARTS if hasattr(loaded, part)]
     others = [text for text in parts if text not in (f"{part} {kind}" for part, kind in alone.items())]
@@ -78,7 +78,7 @@ def _kind(value: Any) -> str:
 def _untouched(clip: Clip, *routes: str) -> Any:
     """A processor that no check has called, since some keep state, by the first route that loads one.
 
-    None where no route does: what each raises is recorded with the routes themselves.
+    None if no route does; the exceptions are recorded with the routes.
     """
     for route in routes:
         with contextlib.suppress(Exception):  # libraries raise anything, an ImportError too
@@ -91,18 +91,18 @@ def _tokenizer(clip: Clip) -> dict[str, Json]:
     if tokenizer is None:
         return {}
     hub = members(transformers_module("utils.hub").PushToHubMixin)
-    found = {name: value for name, value in members(tokenizer).items() if name not in (*_PLACES, *_STATE)}
+    attributes = {name: value for name, value in members(tokenizer).items() if name not in (*_PLACES, *_STATE)}
     added = {
         "__call__": signature(type(tokenizer).__call__),
         "bases": ", ".join(base.__name__ for base in type(tokenizer).__mro__[1:-1]),
         "len()": attempt(lambda: spelled(len(tokenizer))),
         "init_kwargs": ", ".join(sorted(getattr(tokenizer, "init_kwargs", {}))),
     }
-    return {"tokenizer.*": {**kept_apart(found, hub), **added}}
+    return {"tokenizer.*": {**kept_apart(attributes, hub), **added}}
 
 
 def _image_processor(clip: Clip) -> dict[str, Json]:
-    processor = _untouched(clip, "AutoImageProcessor", "CLIPImageProcessor")  # the class can be there by itself
+    processor = _untouched(clip, "AutoImageProcessor", "CLIPImageProcessor")  # the class can exist by itself
     if processor is None:
         return {}
     hub = members(transformers_module("utils.hub").PushToHubMixin)
@@ -117,7 +117,7 @@ def _image_processor(clip: Clip) -> dict[str, Json]:
 
 
 def _as_in_the_file(clip: Clip, processor: Any, found: dict[str, Json]) -> dict[str, Json]:
-    """Settings that are those of the file are told there; here stays what type they have."""
+    """Settings equal to the file's are recorded there; here only their type."""
     stated = image_processor_fields(clip.subject.checkpoint.path)
     same = [name for name in found if name in stated and _equal(getattr(processor, name), stated[name])]
     return {**found, **{name: f"{_kind(getattr(processor, name))} as in the file" for name in same}}
@@ -140,7 +140,7 @@ def _processor(clip: Clip) -> dict[str, Json]:
         return {}
     inherited = members(transformers_module("processing_utils").ProcessorMixin)
     hub = members(transformers_module("utils.hub").PushToHubMixin)
-    found = {
+    attributes = {
         name: value for name, value in kept_apart(members(processor), inherited, hub).items() if name not in _PARTS
     }
-    return {"processor.*": {**found, "__call__": signature(type(processor).__call__)}}
+    return {"processor.*": {**attributes, "__call__": signature(type(processor).__call__)}}

@@ -1,6 +1,6 @@
-"""What save_pretrained writes: file names, keys and values of the JSON files, names of the weights.
+"""Output of save_pretrained: file names, keys and values of the JSON files, names of the weights.
 
-Models are saved from a tiny stand-in, whose sizes are the same for every checkpoint; processors from the checkpoint.
+Models are saved from a tiny model, whose sizes are the same for every checkpoint; processors from the checkpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from clip_eval.verdict.plain_values import Json
 __all__ = ["observe_saved"]
 
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
-# The vocabulary is compared on disk and by what it makes of texts; here its form is told, not every token.
+# the vocabulary is compared on disk and by its ids of texts; here only its form is recorded
 _LONG = ("tokenizer.json", "vocab.json", "merges.txt")
 _CLASSIFIER = f"{CLASSIFIER}.save_pretrained()[*]"
 _ROUTES = ("AutoProcessor", "AutoImageProcessor", "AutoTokenizer")
@@ -63,14 +63,14 @@ def _saved_processor(clip: Clip, route: str) -> dict[str, Json]:
         processor = clip.processors.load(route, source=clip.subject.checkpoint.path)
     except NotAskable:
         raise
-    except Exception:  # its route says what was raised
+    except Exception:  # the exception is recorded with its route
         return {}
     with _directory() as directory:
-        found = _files(call, processor, directory, source=clip.subject.checkpoint.path)
+        entries = _files(call, processor, directory, source=clip.subject.checkpoint.path)
     if route == "AutoProcessor":
-        return found
-    # What is in the files of a part is what the whole writes.
-    return {call: [name for value in found.values() if isinstance(value, dict) for name in value if ": " not in name]}
+        return entries
+    # a part writes the same content as the whole
+    return {call: [name for value in entries.values() if isinstance(value, dict) for name in value if ": " not in name]}
 
 
 @contextmanager
@@ -80,11 +80,11 @@ def _directory() -> Iterator[Path]:
 
 
 def _files(call: str, saved: object, directory: Path, *, source: Path) -> dict[str, Json]:
-    """The names of the files, and under FILE: KEY what is in them; what was loaded so from `source` is not repeated."""
+    """The names of the files, and under FILE: KEY their content, without what was loaded unchanged from `source`."""
     loaded = dict(_contents(source))
-    said = attempt(lambda: str(saved.save_pretrained(str(directory)) and ""))  # type: ignore[attr-defined]
-    if said.startswith("raises"):
-        return {call: said}
+    outcome = attempt(lambda: str(saved.save_pretrained(str(directory)) and ""))  # type: ignore[attr-defined]
+    if outcome.startswith("raises"):
+        return {call: outcome}
     found: dict[str, Json] = {}
     for path in sorted(path for path in directory.rglob("*") if path.is_file()):
         name = path.relative_to(directory).as_posix()
@@ -97,7 +97,7 @@ def _files(call: str, saved: object, directory: Path, *, source: Path) -> dict[s
 
 
 def _contents(directory: Path) -> Iterator[tuple[str, Json]]:
-    """Settings in the JSON files of a checkpoint, by the name that they have in any of them."""
+    """Settings in the JSON files of a checkpoint, by name."""
     for path in sorted(directory.glob("*.json")):
         if path.name not in (*_LONG, _INDEX):
             yield from ((_place(key), value) for key, value in _json(path).items())

@@ -1,8 +1,8 @@
 """The surface: the observable interface of a subject as a mapping, id to plain value.
 
-A release may change any of it and still compute the same numbers; whether that is wanted is for a person to say. One
-entry for each thing that can change by itself, so that changes can be accepted one by one. A mapping under an id with
-an asterisk holds many: what stands under a key is the entry of the id with the key in place of the asterisk.
+A release may change any of it and still compute the same numbers; whether a change is intended is for a person to
+decide. There is one entry for each thing that can change independently, so that changes can be accepted one by one. A
+mapping under an id with an asterisk holds many entries, each with its key in place of the asterisk.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _OPTIONS = {"output_hidden_states": True, "output_attentions": True, "return_dic
 
 
 def observe_surface(clip: Clip) -> dict[str, Json]:
-    """Return the surface of a subject, sorted by id. The model is asked little that other checks do not ask too."""
+    """Return the surface of a subject, sorted by id. Most calls of the model are shared with other checks."""
     found: dict[str, Json] = {}
     parts = (
         _outputs,
@@ -66,7 +66,7 @@ def observe_surface(clip: Clip) -> dict[str, Json]:
 
 
 def _outputs(clip: Clip) -> dict[str, Json]:
-    """Types, fields, dtypes and shapes of every class's output. Under an option only what it changes is listed."""
+    """Types, fields, dtypes and shapes of every class's output. For an option only what it changes is listed."""
     found: dict[str, Json] = {}
     for model_class, call in _CALLS.items():
         sizes, default = sizes_of(clip, model_class), call(clip)
@@ -98,6 +98,6 @@ def _placed(call: str, found: Mapping[str, str]) -> dict[str, Json]:
 
 
 def _beyond(base: Mapping[str, str], observed: Mapping[str, str]) -> dict[str, str]:
-    """What differs from `base`, and always the value as a whole: no difference must not look like no observation."""
+    """What differs from `base`, and always the description of the value itself, so that the entry is never empty."""
     gone = {path: ABSENT for path in base if path not in observed}
     return {path: text for path, text in observed.items() if path == "" or base.get(path) != text} | gone

@@ -1,4 +1,4 @@
-"""A tokenizer of a few dozen tokens, which depends on the library alone: no checkpoint's file can spoil it."""
+"""A tokenizer of a few dozen tokens, which depends on transformers alone, not on a checkpoint's files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["tiny_tokenizer", "vocabulary"]
 
 
 def vocabulary() -> dict[str, int]:
-    """Return a vocabulary of letters, two pairs, and the begin and end tokens of CLIP."""
+    """Return a vocabulary of letters, two pairs, and CLIP's begin and end tokens."""
     words = (*ascii_lowercase, *(f"{letter}</w>" for letter in ascii_lowercase), "ab", "ab</w>")
     return {token: index for index, token in enumerate((*words, "<|startoftext|>", "<|endoftext|>"))}
 

@@ -1,4 +1,4 @@
-"""How a tokenizer is called at the edges: calls that no contract settles, methods that releases add and take away."""
+"""Unusual calls of a tokenizer that no contract covers, and methods that releases add and remove."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clip_eval.verdict.plain_values import Json
 __all__ = ["CALLED", "by_route", "listed", "observe_calls"]
 
 CALLED = ("AutoTokenizer", "CLIPTokenizer", "AutoProcessor")
-"""Classes whose answers are told, once where they agree."""
+"""Classes whose results are recorded, once if they agree."""
 
 _MOST_IDS = 24
 
@@ -95,17 +95,17 @@ _METHODS: Mapping[str, Callable[[Any], Any]] = {
 
 
 def observe_calls(clip: Clip) -> dict[str, Json]:
-    """Return what calls at the edges give, and methods beside the call; the checkpoint has a tokenizer."""
+    """Return the results of unusual calls and methods; the checkpoint has a tokenizer."""
     return {
         "tokenizer(case)[*]": {case: _asked(clip, options) for case, options in _CALLS.items()},
         "tokenizer.method[*]": {name: _method(clip, ask) for name, ask in _METHODS.items()},
     }
 
 
-def by_route(told: Mapping[str, str]) -> str:
-    """Return what all say where they say the same, else each text after those that say it."""
+def by_route(texts: Mapping[str, str]) -> str:
+    """Return the common text if all agree, else each text with the classes that give it."""
     routes: dict[str, list[str]] = {}
-    for route, text in told.items():
+    for route, text in texts.items():
         routes.setdefault(text, []).append(route)
     return "; ".join(f"{', '.join(names)}: {text}" if len(routes) > 1 else text for text, names in routes.items())
 
@@ -133,7 +133,7 @@ def _asked(clip: Clip, options: Mapping[str, Any]) -> str:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """What the library logs of calls that go wrong is no news here."""
+    """Silence transformers' warnings."""
     logging.disable(logging.CRITICAL)
     try:
         yield
@@ -152,7 +152,7 @@ def _method(clip: Clip, ask: Callable[[Any], Any]) -> str:
 
 
 def _result(value: Any) -> str:
-    """Keys with lengths of rows, or type, dtype and shape; ids are listed where they are few."""
+    """Keys with lengths of rows, or type, dtype and shape; a few ids are listed."""
     if hasattr(value, "items"):
         return "; ".join(f"{key}: {_result(item)}" for key, item in sorted(value.items()))
     if hasattr(value, "shape"):

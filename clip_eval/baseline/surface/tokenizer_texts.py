@@ -1,4 +1,4 @@
-"""What hard and odd texts are read as, by every way to come by a tokenizer, and how it is called at the edges."""
+"""How hard and malformed texts are read, by every way to get a tokenizer."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from clip_eval.verdict.plain_values import Json
 __all__ = ["observe_texts"]
 
 _MOST_NAMES = 8
-_ALONE = ("half-a-pair",)  # raises, and would spoil a batch
+_ALONE = ("half-a-pair",)  # raises, so it cannot be in a batch
 _OWN = "AutoTokenizer"
 _FILES = {"vocab_file": "vocab.json", "merges_file": "merges.txt", "vocab": "vocab.json", "merges": "merges.txt"}
-# Arguments of one release that another takes for others, or for none.
+# arguments that releases treat differently or ignore
 _BUILT = {
     f"{name}({', '.join(f'{keyword}=' for keyword in keywords)})": (name, keywords)
     for name in ("CLIPTokenizer", "CLIPTokenizerFast")
@@ -29,9 +29,9 @@ _BUILT = {
 
 
 def observe_texts(clip: Clip) -> dict[str, Json]:
-    """Return what the tokenizer makes of texts and calls that no contract settles, by every way to come by one.
+    """Return the tokenizer's results for texts and calls outside any contract, by every way to get one.
 
-    Nothing of the checkpoint's size or dtype is in it; ids are the tokenizer's own.
+    Nothing in it depends on the checkpoint's size or dtype; ids are the tokenizer's own.
     """
     if not clip.subject.checkpoint.has_tokenizer:
         return {}
@@ -57,7 +57,7 @@ def _ids_of_loaded(clip: Clip, route: str) -> dict[str, str]:
 
 
 def _ids(clip: Clip, make: Callable[[], Any]) -> dict[str, str]:
-    """Name of each text to its ids, spelled; what making the tokenizer raises is what each text gives."""
+    """Name of each text to its ids, formatted; if making the tokenizer raises, that is every text's result."""
     try:
         loaded = make()
     except NotAskable:
@@ -78,7 +78,7 @@ def _alone(clip: Clip, loaded: Any, text: str) -> str:
 
 
 def _against(base: Mapping[str, str], other: Mapping[str, str]) -> str:
-    """What is read otherwise than by AutoTokenizer: the names of the texts, and a digest of their ids."""
+    """Differences from AutoTokenizer: the names of the texts, and a digest of their ids."""
     different = [name for name in base if base[name] != other[name]]
     if not different:
         return f"as by {_OWN}"

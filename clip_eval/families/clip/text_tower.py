@@ -1,6 +1,6 @@
 """CLIP's text tower in float64 (Radford et al. 2021, arXiv 2103.00020, section 2.4).
 
-A causal pre-norm transformer over byte-pair tokens; the state at the end-of-text token stands for the text.
+A causal pre-norm transformer over byte-pair tokens; the state at the end-of-text token represents the text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from clip_eval.errors import CheckpointError
 from clip_eval.families.config import LEGACY_EOS_TOKEN_ID, TextConfig
 from clip_eval.families.reference.arithmetic import EXACT, Arithmetic, Array, Ids
-from clip_eval.families.reference.encoder import Modules, Tap, TowerStates, encode
+from clip_eval.families.reference.encoder import Modules, Observer, TowerStates, encode
 
 __all__ = ["end_token", "pooled_positions", "text_tower"]
 
@@ -30,10 +30,10 @@ def text_tower(
     attention_mask: Ids | None = None,
     *,
     arithmetic: Arithmetic = EXACT,
-    tap: Tap | None = None,
+    observer: Observer | None = None,
     pool: Callable[[Array, Ids, TextConfig, Arithmetic], Array] = end_token,
 ) -> TowerStates:
-    """Everything the text tower computes.
+    """All outputs of the text tower.
 
     The last of `hidden_states` is the last layer's output; `last_hidden_state` is that after `final_layer_norm`.
 
@@ -41,10 +41,10 @@ def text_tower(
         weights: canonical tensor name -> float64 array.
         config: the tower's shape.
         input_ids: (texts, tokens) int64.
-        attention_mask: (texts, tokens) int64, 0 where a token may not be attended to; None permits all. Rows of tokens
-            that are masked themselves are computed too, but no permitted row depends on them.
+        attention_mask: (texts, tokens) int64, 0 where a token may not be attended to; None permits all. States of
+            masked tokens are computed too, but no state of another token depends on them.
         arithmetic: the leaf operations.
-        tap: who watches the modules at work.
+        observer: who watches the modules at work.
         pool: last_hidden_state, ids, the config and the operations to what stands for each text, (texts, width).
 
     Raises:
@@ -52,7 +52,7 @@ def text_tower(
         ValueError: `input_ids` or `attention_mask` is not an array of the documented shape.
     """
     _check_tokens(config, input_ids, attention_mask)
-    modules = Modules(weights, arithmetic, tap)
+    modules = Modules(weights, arithmetic, observer)
     embedded = _embed(modules, config, input_ids)  # (texts, tokens, width)
     mask = _additive_mask(input_ids.shape[1], attention_mask)  # (1 or texts, 1, query, key)
     encoded = encode(modules, config, "text_model.encoder", embedded, mask)
@@ -65,7 +65,7 @@ def text_tower(
 
 
 def pooled_positions(input_ids: Ids, eos_token_id: int) -> Ids:
-    """The position of each text whose state stands for it: (texts, tokens) int64 to (texts,) int64.
+    """The position of the state that represents each text: (texts, tokens) int64 to (texts,) int64.
 
     The first end-of-text token (Radford et al. 2021, section 2.4); position 0 where a text has none. With the legacy
     `eos_token_id` of 2 it is the first occurrence of the largest id, which in the original vocabulary is the end of
@@ -73,7 +73,7 @@ def pooled_positions(input_ids: Ids, eos_token_id: int) -> Ids:
     """
     if eos_token_id == LEGACY_EOS_TOKEN_ID:
         return np.asarray(np.argmax(input_ids, axis=-1))
-    # argmax over a row without any True is 0.
+    # argmax over a row without True is 0
     return np.asarray(np.argmax(input_ids == eos_token_id, axis=-1))
 
 

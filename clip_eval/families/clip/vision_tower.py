@@ -13,7 +13,7 @@ import numpy as np
 from clip_eval.errors import CheckpointError
 from clip_eval.families.config import VisionConfig
 from clip_eval.families.reference.arithmetic import EXACT, Arithmetic, Array
-from clip_eval.families.reference.encoder import Modules, Tap, TowerStates, encode
+from clip_eval.families.reference.encoder import Modules, Observer, TowerStates, encode
 
 __all__ = ["class_token", "vision_tower"]
 
@@ -29,11 +29,11 @@ def vision_tower(
     pixel_values: Array,
     *,
     arithmetic: Arithmetic = EXACT,
-    tap: Tap | None = None,
+    observer: Observer | None = None,
     interpolate: bool = False,
     pool: Callable[[Array, Arithmetic], Array] = class_token,
 ) -> TowerStates:
-    """Everything the vision tower computes.
+    """All outputs of the vision tower.
 
     The first of `hidden_states` is after `pre_layrnorm`; the last is `last_hidden_state`, without a normalisation; only
     the class token, position 0, goes through `post_layernorm` into `pooler_output`.
@@ -44,7 +44,7 @@ def vision_tower(
         pixel_values: (images, channels, height, width), height and width equal to `config.image_size`, normalised by
             the image processor; other float dtypes are widened to float64.
         arithmetic: the leaf operations.
-        tap: who watches the modules at work.
+        observer: called before and after each module.
         interpolate: images may have any size of at least one patch; the position embeddings are interpolated to it.
         pool: last_hidden_state and the operations to what `post_layernorm` is given for each image, (images, width).
 
@@ -53,7 +53,7 @@ def vision_tower(
         ValueError: `pixel_values` does not have four axes.
     """
     _check_images(config, pixel_values, interpolate)
-    modules = Modules(weights, arithmetic, tap)
+    modules = Modules(weights, arithmetic, observer)
     embedded = _embed(modules, config, np.asarray(pixel_values, dtype=np.float64))  # (images, tokens, width)
     entering = modules.layer_norm("vision_model.pre_layrnorm", embedded, config.layer_norm_eps)
     encoded = encode(modules, config, "vision_model.encoder", entering, None)
@@ -84,8 +84,8 @@ def _embed(modules: Modules, config: VisionConfig, pixel_values: Array) -> Array
 
 
 def _positions(modules: Modules, config: VisionConfig, rows: int, columns: int) -> Array:
-    """The position embeddings of a grid of patches; of another than the model's own, interpolated, all but the class
-    token's (Dosovitskiy et al. 2020, section 3.2): (1 or more, rows * columns + 1, width).
+    """The position embeddings of a grid of patches: (1 or more, rows * columns + 1, width). For another grid than the
+    model's own they are interpolated, except the class token's (Dosovitskiy et al. 2020, section 3.2).
     """
     side, width = config.image_size // config.patch_size, config.hidden_size
     table = modules.tensor("vision_model.embeddings.position_embedding.weight", (side**2 + 1, width))

@@ -1,7 +1,7 @@
 """The leaf operations of CLIP in float64: everything that rounds, and nothing else.
 
-The towers and the contrastive head compute with these methods only. A subclass that replaces them therefore sees every
-floating-point operation of the model with all its operands, which is how rounding errors are simulated elsewhere.
+The towers and the contrastive head compute with these methods only. A subclass that overrides them sees every
+floating-point operation of the model with all its operands; `clip_eval.oracle.rounding` injects errors that way.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _silu(x: Array) -> Array:
 def _selu(x: Array) -> Array:
     """The scaled exponential linear unit of Klambauer et al. 2017 (arXiv 1706.02515), equations 2 and 14."""
     alpha, factor = 1.6732632423543772, 1.0507009873554805
-    # expm1 of a large positive x would overflow, though its branch is not taken.
+    # expm1 of a large positive x overflows, even where the result is not used
     return factor * np.where(x > 0.0, x, alpha * np.expm1(np.minimum(x, 0.0)))
 
 
@@ -73,7 +73,7 @@ class Arithmetic:
 
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """The product x W^T, plus b. x (..., in), weight (out, in), bias (out,) or None; returns (..., out)."""
-        # One product of two matrices: NumPy would run a stack of small ones for a three-dimensional x.
+        # one product of two matrices: for a three-dimensional x NumPy would run a stack of small ones
         rows = x.reshape(-1, x.shape[-1]) @ weight.T  # (rows, out)
         if bias is not None:
             rows += bias  # (rows, out)
@@ -166,7 +166,7 @@ class Arithmetic:
     def normalize(self, x: Array) -> Array:
         """Each x divided by its Euclidean length over the last axis; NaN for a zero vector, which has no direction."""
         length: Array = np.sqrt(np.square(x).sum(axis=-1, keepdims=True))  # (..., 1)
-        with np.errstate(invalid="ignore"):  # the NaN itself is what a reader must see, whatever the warning filter
+        with np.errstate(invalid="ignore"):  # the NaN is the result, so no warning
             return x / length
 
     def exp(self, x: Array) -> Array:

@@ -1,9 +1,9 @@
-"""Cubic convolution interpolation, with which position embeddings are taken to images of another size.
+"""Cubic convolution interpolation, which resizes position embeddings for images of another size.
 
 Source: Keys 1981, Cubic Convolution Interpolation for Digital Image Processing, equation 15.
 
-The free parameter is -0.75, pixel centres lie at halves, and the outermost samples go on beyond the border: what
-`torch.nn.functional.interpolate(mode="bicubic", align_corners=False)` documents.
+The free parameter is -0.75, pixel centres lie at halves, and samples beyond the border repeat the outermost one, as
+documented for `torch.nn.functional.interpolate(mode="bicubic", align_corners=False)`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ _SLOPE = -0.75
 
 
 def source_positions(inputs: int, outputs: int) -> Array:
-    """Where each of `outputs` evenly spread pixels lies among `inputs` samples: (outputs,), 0 for the first sample."""
+    """The position of each of `outputs` evenly spaced pixels among `inputs` samples: (outputs,), 0 for the first
+    sample.
+    """
     return np.asarray((np.arange(outputs, dtype=np.float64) + 0.5) * (inputs / outputs) - 0.5)
 
 
 def cubic_weights(positions: Array, inputs: int) -> Array:
-    """What each sample counts at each position: (outputs, inputs), rows sum to 1.
+    """The weight of each sample at each position: (outputs, inputs), rows sum to 1.
 
     Args:
         positions: (outputs,), as from `source_positions`.

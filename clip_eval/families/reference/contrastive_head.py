@@ -13,7 +13,7 @@ __all__ = ["Contrast", "contrast", "contrastive_loss"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contrast:
-    """What the contrastive head computes. All arrays are float64.
+    """Outputs of the contrastive head. All arrays are float64.
 
     Attributes:
         text_embeds: (texts, projection), unit norm.

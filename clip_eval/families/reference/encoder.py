@@ -16,7 +16,7 @@ from clip_eval.errors import CheckpointError
 from clip_eval.families.config import TextConfig, VisionConfig
 from clip_eval.families.reference.arithmetic import Arithmetic, Array, Ids
 
-__all__ = ["Encoded", "Modules", "Tap", "TowerStates", "encode"]
+__all__ = ["Encoded", "Modules", "Observer", "TowerStates", "encode"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,50 +46,50 @@ class Encoded:
     attentions: tuple[Array, ...]
 
 
-class Tap(Protocol):
-    """Someone who watches the modules of a tower at work, in the order of computation, by their canonical names.
+class Observer(Protocol):
+    """Called for the modules of a tower, in the order of computation, by their canonical names.
 
-    Leaves (linear layers, norms, embeddings, the activation) and the modules that hold them alike.
+    For leaves (linear layers, norms, embeddings, the activation) and the modules that hold them alike.
     """
 
     def enters(self, module: str, x: Array) -> Array:
-        """`module` is about to be given `x`; what this returns, of the same shape, is what it is given."""
+        """Called before `module` runs on `x`; returns the input that it runs on instead, of the same shape."""
         ...
 
     def leaves(self, module: str, y: Array, what: str) -> None:
-        """`module` has given `y`, its "output"; of a tower, its "last_hidden_state" or "pooler_output"."""
+        """Called with the result `y` of `module`: its "output"; of a tower, "last_hidden_state" or "pooler_output"."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Modules:
-    """The layers that hold weights, found by their canonical names and computed with one arithmetic.
+    """The layers with weights, by their canonical names, computed with one arithmetic.
 
     Attributes:
         weights: canonical tensor name -> float64 array.
         arithmetic: the leaf operations.
-        tap: who watches; None for nobody.
+        observer: called before and after each module; None for none.
     """
 
     weights: Mapping[str, Array]
     arithmetic: Arithmetic
-    tap: Tap | None = None
+    observer: Observer | None = None
 
     def entering(self, name: str, x: Array) -> Array:
-        """What module `name` is given where `x` was computed for it: `x`, unless somebody watches and replaces it."""
-        return x if self.tap is None else self.tap.enters(name, x)
+        """The input of module `name`: `x`, or what the observer replaces it with."""
+        return x if self.observer is None else self.observer.enters(name, x)
 
     def leaving(self, name: str, y: Array, what: str = "output") -> Array:
-        """The result `y` of module `name`, shown to who watches."""
-        if self.tap is not None:
-            self.tap.leaves(name, y, what)
+        """Report the result `y` of module `name` to the observer, and return it."""
+        if self.observer is not None:
+            self.observer.leaves(name, y, what)
         return y
 
     def tensor(self, name: str, shape: tuple[int | None, ...]) -> Array:
-        """The array called `name`, itself and not a copy. `shape` is what the config demands; None allows any length.
+        """The tensor `name`, not a copy. `shape` is what the config demands; None allows any length.
 
         Raises:
-            CheckpointError: there is no such tensor, or it has another shape, which broadcasting could hide.
+            CheckpointError: there is no such tensor, or it has another shape, which broadcasting might hide.
             TypeError: it is not float64.
         """
         if name not in self.weights:
@@ -142,12 +142,12 @@ class Modules:
 def encode(
     modules: Modules, config: TextConfig | VisionConfig, prefix: str, hidden: Array, mask: Array | None
 ) -> Encoded:
-    """Run the encoder layers `prefix.layers.0` and on.
+    """Run the encoder layers `prefix.layers.0`, `prefix.layers.1` and so on.
 
     Args:
         modules: weights and arithmetic.
         config: the tower's shape.
-        prefix: where the layers are, for example `text_model.encoder`.
+        prefix: of the layers, for example `text_model.encoder`.
         hidden: (batch, tokens, width), the embeddings.
         mask: additive, broadcastable to (batch, heads, query, key): 0 where a key is permitted, -inf where it is not.
 

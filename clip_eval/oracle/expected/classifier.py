@@ -1,4 +1,6 @@
-"""What CLIPForImageClassification should return: logits from pixels, the loss from its own logits; with bounds."""
+"""Expected values of CLIPForImageClassification, with bounds: logits from pixels, and the loss from the model's own
+logits.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from clip_eval.families.config import VisionConfig
 from clip_eval.families.family import Network
 from clip_eval.oracle import EXACT, Arithmetic
 from clip_eval.oracle.precision import Precision
-from clip_eval.oracle.rounding import RoundingArithmetic, spread, tile
+from clip_eval.oracle.rounding import RoundingArithmetic, standard_deviation, tile
 from clip_eval.verdict.budgets import COPIES, SIGMAS, STEP_COPIES, STEP_SIGMAS
 from clip_eval.verdict.compare import Expected
 
@@ -36,7 +38,7 @@ def expected_classes(
     pixel_values: NDArray[np.float32],
     precision: Precision,
 ) -> Expected:
-    """Return the logits of images, (images, labels): value, and the bound that rounding explains.
+    """Return the logits of images, (images, labels): expected values with rounding bounds.
 
     Args:
         network: the reference of the checkpoint's family.
@@ -54,11 +56,11 @@ def expected_classes(
     exact = run(pixels, EXACT)  # (images, labels)
     noisy = run(tile(pixels, COPIES), RoundingArithmetic(precision, COPIES))  # (copies * images, labels)
     rule = f"{SIGMAS:g} sigma of {precision.dtype} rounding, amplified by this model"
-    return Expected(exact, SIGMAS * spread(exact, noisy, COPIES), rule)
+    return Expected(exact, SIGMAS * standard_deviation(exact, noisy, COPIES), rule)
 
 
 def expected_loss(problem: str, logits: Array, labels: NDArray[np.generic], precision: Precision) -> Expected:
-    """Return the loss of logits, (): value, and the bound that a few operations explain.
+    """Return the loss of logits, (): expected value with the rounding bound of a few operations.
 
     Args:
         problem: a name of `LOSSES`.
@@ -71,4 +73,4 @@ def expected_loss(problem: str, logits: Array, labels: NDArray[np.generic], prec
     noisy = [loss(logits, labels, arithmetic=RoundingArithmetic(precision, 1, each)) for each in generators]
     exact = loss(logits, labels)  # ()
     rule = f"{problem} loss from logits: {STEP_SIGMAS:g} sigma of {precision.dtype} rounding"
-    return Expected(exact, STEP_SIGMAS * spread(exact, np.stack(noisy), STEP_COPIES), rule)
+    return Expected(exact, STEP_SIGMAS * standard_deviation(exact, np.stack(noisy), STEP_COPIES), rule)

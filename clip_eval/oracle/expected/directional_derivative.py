@@ -1,7 +1,7 @@
-"""How fast the reference's logits change along a direction in the space of all weights: what gradients must agree with.
+"""The derivative of the reference's logits along a random direction in weight space, which gradients must agree with.
 
-The slope comes from central differences of the float64 reference, so it shares nothing with the subject's backward
-pass. Rows of weights are moved by random signs times their tensor's own size: each weight counts, none can hide.
+It comes from central differences of the float64 reference and shares nothing with the subject's backward pass. Each
+weight is moved by a random sign times the root mean square of its tensor, so every weight counts.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ __all__ = ["direction", "logit_factors", "slope"]
 Array = NDArray[np.float64]
 
 _STEP = 2.0**-13
-"""The two steps are this and twice this. What their extrapolation leaves is of the fourth power, 2e-16 times the fifth
+"""The two steps are this and twice this. Extrapolation leaves an error of fourth order, 2e-16 times the fifth
 derivative; cancellation in float64 costs about 1e-12. Both are far below float32's roundoff of 6e-8.
 """
 
 _SMALLEST_MOVE = 0.01
-"""A tensor of zeros, such as a bias, is moved by this; any size serves that is not below the others' by far."""
+"""Step size for a tensor of zeros, such as a bias; any size not far below the others would do."""
 
 
 class _Moved(Mapping[str, Array]):
-    """Weights moved by `step` along the direction; each tensor is moved when it is asked for."""
+    """Weights moved by `step` along the direction; a tensor is moved when it is read."""
 
     def __init__(self, weights: Mapping[str, Array], step: float) -> None:
         self._weights, self._step = weights, step
@@ -55,7 +55,7 @@ def direction(name: str, values: Array) -> Array:
 
 
 def logit_factors(texts: int, images: int) -> Array:
-    """Return what logits_per_text is multiplied with before its sum is taken, (texts, images): all differ."""
+    """Return the factors of logits_per_text in the sum whose derivative is taken, (texts, images): all differ."""
     return np.linspace(-1.0, 1.5, texts * images).reshape(texts, images)
 
 
@@ -76,7 +76,7 @@ def slope(network: Network, weights: Mapping[str, Array], config: ClipConfig, ba
         / (2 * step)
         for step in (_STEP, 2 * _STEP)
     )
-    return (4 * near - far) / 3  # Richardson: the error of second order cancels
+    return (4 * near - far) / 3  # Richardson extrapolation: the second-order error cancels
 
 
 def _combined(network: Network, weights: Mapping[str, Array], config: ClipConfig, batch: Batch) -> float:

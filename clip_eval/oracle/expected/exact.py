@@ -1,7 +1,7 @@
-"""The reference without bounds: what a pack's values are measured against when they are recorded.
+"""The oracle's values without bounds, for recording a pack.
 
-`outputs.Oracle` gives the same values, but also runs the model several times over to bound rounding. A gate needs
-those bounds; a record, of a release that has just passed the gate, does not.
+`outputs.Oracle` gives the same values, but runs the model several times more to bound rounding. A gate needs those
+bounds; recording a release that has just passed the gate does not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["ExactReference", "Reference"]
 
 
 class Reference(Protocol):
-    """What is asked for an output's right value: arrays here, arrays with bounds of the oracle."""
+    """Anything that gives expected outputs: plain arrays here, arrays with bounds in `outputs.Oracle`."""
 
     def vision(self, *, images: int) -> Any:
         """Return the states of the vision tower for the first `images` images."""
@@ -36,7 +36,7 @@ class Reference(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ExactState:
-    """What a tower ends in: (rows, positions, width), (rows, width) and (rows, projection), float64."""
+    """A tower's final states: (rows, positions, width), (rows, width) and (rows, projection), float64."""
 
     last_hidden_state: NDArray[np.float64]
     pooler_output: NDArray[np.float64]

@@ -1,7 +1,7 @@
-"""What follows from an output's own numbers: norms and logits from its embeddings, the loss from its logits.
+"""Values that follow from an output's own numbers: norms and logits from its embeddings, the loss from its logits.
 
-The network before them does not matter here, so the bounds are those of a few operations, `STEP_SIGMAS` standard
-deviations of their rounding.
+The network before them does not matter, so the bounds are those of a few operations: `STEP_SIGMAS` standard deviations
+of their rounding.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from clip_eval.oracle import contrastive_loss
 from clip_eval.oracle.precision import Precision
-from clip_eval.oracle.rounding import RoundingArithmetic, spread
+from clip_eval.oracle.rounding import RoundingArithmetic, standard_deviation
 from clip_eval.verdict.budgets import STEP_COPIES, STEP_SIGMAS, VECTOR_LANES
 from clip_eval.verdict.compare import Expected
 
@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 
 def unit_norms(embeddings: Array, precision: Precision) -> Expected:
-    """L2 norms of embeddings that were divided by theirs: 1.
+    """L2 norms of normalised embeddings: 1.
 
     The divisor is a stored root of a stored sum, whose error halves. The errors of the stored elements, and of their
     squares, weigh as the squares do. A float32 sum in `VECTOR_LANES` lanes rounds a running sum at each step, and the
@@ -88,7 +88,7 @@ def loss_from_logits(logits: Array, precision: Precision) -> Expected:
     generators = [np.random.Generator(np.random.PCG64(seed)) for seed in range(STEP_COPIES)]
     noisy = [contrastive_loss(logits, arithmetic=RoundingArithmetic(precision, 1, each)) for each in generators]
     exact = contrastive_loss(logits)  # ()
-    return _expected(exact, spread(exact, np.stack(noisy), STEP_COPIES), "loss from logits", precision)
+    return _expected(exact, standard_deviation(exact, np.stack(noisy), STEP_COPIES), "loss from logits", precision)
 
 
 def _expected(value: Array, deviation: Array, what: str, precision: Precision) -> Expected:

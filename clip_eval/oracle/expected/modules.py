@@ -1,8 +1,8 @@
-"""What every module of a tower should be given, and should give, when each is given what the oracle computed.
+"""Expected input and output of every module of a tower, when each module is given exact inputs.
 
 Teacher forcing (Williams and Zipser, A Learning Algorithm for Continually Running Fully Recurrent Neural Networks,
-1989): an error that arises in one module reaches no other, so each is judged at the size of its own rounding error,
-not at the size to which the rest of the network amplifies that.
+1989): an error in one module does not reach the next, so each is judged by its own rounding error alone, not amplified
+by the rest of the network.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_eval.checkpoint.dtypes import round_values
-from clip_eval.oracle import EXACT, Arithmetic, Tap
+from clip_eval.oracle import EXACT, Arithmetic, Observer
 from clip_eval.oracle.precision import Precision
 from clip_eval.oracle.rounding import RoundingArithmetic, error_variance, pooled_deviation, tile
 from clip_eval.probes.batches import SEED
@@ -24,18 +24,18 @@ from clip_eval.verdict.compare import Expected
 __all__ = ["ExpectedModules", "Point", "expect_modules"]
 
 Array = NDArray[np.float64]
-Run = Callable[[Arithmetic, slice, int, Tap], object]
-"""Runs a tower over some rows of a batch, copy after copy, watched by a tap."""
+Run = Callable[[Arithmetic, slice, int, Observer], object]
+"""Runs a tower over some rows of a batch, copy after copy, with an observer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A place where a value is looked at.
+    """A value that is compared: an input or output of one module.
 
     Attributes:
         module: a module by its name in the checkpoint.
-        what: its "input" (the value computed for it, before the oracle's takes its place), its "output", or of a
-            tower its "last_hidden_state" or "pooler_output".
+        what: "input" (the value computed for the module, before the oracle's replaces it) or "output"; for a tower also
+            "last_hidden_state" or "pooler_output".
     """
 
     module: str
@@ -52,7 +52,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedModules:
-    """What is to be seen at the points of a tower, in the order of computation.
+    """Expected values at the points of a tower, in the order of computation.
 
     Attributes:
         points: value and bound by point; rows come first, then tokens where there are any.
@@ -62,13 +62,13 @@ class ExpectedModules:
     points: Mapping[Point, Expected]
     dtype: str
 
-    def given(self, module: str) -> NDArray[np.float32] | None:
-        """Return what a module is given: its expected input, rounded to the dtype; None for one that is left alone."""
+    def input_of(self, module: str) -> NDArray[np.float32] | None:
+        """Return the expected input of a module, rounded to the dtype; None if its input is not replaced."""
         expected = self.points.get(Point(module, "input"))
         return None if expected is None else round_values(expected.value, self.dtype)
 
-    def made(self, module: str) -> NDArray[np.float32]:
-        """Return what a module makes of it, rounded to the dtype."""
+    def output_of(self, module: str) -> NDArray[np.float32]:
+        """Return the expected output of a module, rounded to the dtype."""
         return round_values(self.points[Point(module, "output")].value, self.dtype)
 
     def of(self, module: str) -> ExpectedModules:
@@ -83,32 +83,32 @@ class ExpectedModules:
 
     def tokens(self, count: int) -> ExpectedModules:
         """Return the first `count` tokens of a causal tower, without what is pooled from later ones."""
-        kept = {point: each for point, each in self.points.items() if each.value.ndim == 3 or point.is_shared}
-        return ExpectedModules(kept, self.dtype)._cut(
+        per_token = {point: each for point, each in self.points.items() if each.value.ndim == 3 or point.is_shared}
+        return ExpectedModules(per_token, self.dtype)._cut(
             lambda point, expected: expected[:count] if point.is_shared else expected[:, :count]
         )
 
     def _cut(self, cut: Callable[[Point, Expected], Expected]) -> ExpectedModules:
-        """Cut every value once: what several points share, they go on sharing."""
-        made: dict[int, Expected] = {}
+        """Cut every value once, so that points which share a value still share it."""
+        cut_by_id: dict[int, Expected] = {}
         for point, expected in self.points.items():
-            if id(expected) not in made:
-                made[id(expected)] = cut(point, expected)
-        return ExpectedModules({point: made[id(each)] for point, each in self.points.items()}, self.dtype)
+            if id(expected) not in cut_by_id:
+                cut_by_id[id(expected)] = cut(point, expected)
+        return ExpectedModules({point: cut_by_id[id(each)] for point, each in self.points.items()}, self.dtype)
 
     @property
     def size_bytes(self) -> int:
-        """Memory of the values and bounds, those of several points counted once."""
+        """Memory of the values and bounds; a value shared by several points counts once."""
         arrays = {id(one): one.nbytes for each in self.points.values() for one in (each.value, each.bound)}
         return sum(arrays.values())
 
 
 def expect_modules(run: Run, *, rows: int, precision: Precision, rule: str) -> ExpectedModules:
-    """Work out value and bound of every point.
+    """Return expected value and bound of every point.
 
-    The oracle runs once exactly, each module on its input rounded to the subject's dtype, and then with rounding
-    errors, each module on the input of the exact run: what a point then differs by is the error of what was computed
-    since the last value was given, and the bound is `FORCED_SIGMAS` of its standard deviation.
+    The oracle runs once exactly, each module on its input rounded to the subject's dtype, then several times with
+    rounding errors, each module on its exact input. The difference at a point is then the error of one module, and the
+    bound is `FORCED_SIGMAS` of its standard deviation.
 
     Args:
         run: runs the tower.
@@ -123,7 +123,7 @@ def expect_modules(run: Run, *, rows: int, precision: Precision, rule: str) -> E
         errors.row = row
         generator = np.random.Generator(np.random.PCG64([SEED, row]))
         run(_SameInputs(precision, FORCED_COPIES, generator), slice(row, row + 1), FORCED_COPIES, errors)
-    # A value that is one module's output and another's input is one array, and is bounded once.
+    # One module's output and the next one's input are the same array, which is bounded once.
     bounded = {
         id(value): Expected(value, FORCED_SIGMAS * pooled_deviation(errors.variances[id(value)]), rule)
         for value in exact.values.values()
@@ -132,7 +132,7 @@ def expect_modules(run: Run, *, rows: int, precision: Precision, rule: str) -> E
 
 
 class _SameInputs(RoundingArithmetic):
-    """Rounding errors where all copies of a module's input are equal: one exact product serves them all."""
+    """Rounding errors for equal copies of a module's input: the exact product is computed once for all of them."""
 
     __slots__ = ()
 
@@ -150,7 +150,7 @@ class _SameInputs(RoundingArithmetic):
 
 @dataclass(slots=True)
 class _Exact:
-    """Watches the exact run: gives each module its input as the subject's dtype holds it, and keeps all values."""
+    """Observes the exact run: rounds each module's input to the subject's dtype, and keeps all values."""
 
     dtype: str
     values: dict[Point, Array] = field(default_factory=dict)
@@ -165,39 +165,39 @@ class _Exact:
 
 @dataclass(slots=True)
 class _Errors:
-    """Watches the perturbed runs of one row after another: gives each module what the exact run gave it, and keeps
-    mean squares of the errors, by the exact value's identity.
+    """Observes the perturbed runs, row by row: replaces each module's input with the exact one, and keeps mean squares
+    of the errors by the id of the exact array.
     """
 
     exact: _Exact
     precision: Precision
     row: int = 0
     variances: dict[int, Array] = field(default_factory=dict)
-    _done: set[tuple[int, int]] = field(default_factory=set)
+    _recorded: set[tuple[int, int]] = field(default_factory=set)
 
     def enters(self, module: str, x: Array) -> Array:
-        value = self._looked_at(Point(module, "input"), x)  # (1, ...)
+        value = self._record(Point(module, "input"), x)  # (1, ...)
         return tile(round_values(value, self.precision.dtype).astype(np.float64), FORCED_COPIES)
 
     def leaves(self, module: str, y: Array, what: str) -> None:
-        self._looked_at(Point(module, what), y)
+        self._record(Point(module, what), y)
 
-    def _looked_at(self, point: Point, observed: Array) -> Array:
-        """Take in the errors at a point and return the exact value of the row, (1, ...)."""
+    def _record(self, point: Point, observed: Array) -> Array:
+        """Record the errors at a point and return the exact value of the row, (1, ...)."""
         value = self.exact.values[point]  # (rows, ...)
         if point.is_shared:
             self.variances[id(value)] = np.zeros_like(value)  # (tokens, width), read and never computed
             return value
         mine = value[self.row : self.row + 1]  # (1, ...)
-        if (id(value), self.row) not in self._done:
-            self._done.add((id(value), self.row))
+        if (id(value), self.row) not in self._recorded:
+            self._recorded.add((id(value), self.row))
             variances = self.variances.setdefault(id(value), np.zeros_like(value))  # (rows, ...)
             variances[self.row] = self._variance(mine, observed)[0]
         return mine
 
     def _variance(self, value: Array, observed: Array) -> Array:
-        """Mean squares of the errors of one row, not below that of storing the value: where two errors of one size
-        meet, as those of a product and of its sum with a smaller residual, they can cancel in every copy.
+        """Mean squares of the errors of one row, at least that of storing the value: errors of equal size, such as a
+        product's and that of its sum with a smaller residual, can cancel in every copy.
         """
         variance = error_variance(value, observed, FORCED_COPIES)  # (1, ...)
         return np.maximum(variance, np.square(self.precision.storing(value))) if variance.any() else variance

@@ -1,6 +1,6 @@
-"""What a subject should return: the oracle's values with the bound that rounding allows each element.
+"""Expected outputs of a subject: the oracle's values with the rounding bound of each element.
 
-One oracle run over the largest batch serves every row count, since rows do not depend on each other; results are kept
+One oracle run over the largest batch serves every row count, since rows do not depend on each other. Results are kept
 for the session.
 """
 
@@ -16,10 +16,10 @@ from clip_eval.checkpoint.dtypes import round_values
 from clip_eval.families.config import ClipConfig
 from clip_eval.families.family import Family
 from clip_eval.families.roles import WHOLE
-from clip_eval.oracle import Arithmetic, Contrast, Tap, TowerStates
+from clip_eval.oracle import Arithmetic, Contrast, Observer, TowerStates
 from clip_eval.oracle.expected.modules import ExpectedModules, expect_modules
 from clip_eval.oracle.precision import Precision
-from clip_eval.oracle.rounding import RoundingArithmetic, error_variance, pooled_deviation, spread, tile
+from clip_eval.oracle.rounding import RoundingArithmetic, error_variance, pooled_deviation, standard_deviation, tile
 from clip_eval.probes.batches import SEED, Batch, resized_batch
 from clip_eval.verdict.budgets import COPIES, FORCED_SIGMAS, SIGMAS, SMALLEST_NORMAL
 from clip_eval.verdict.compare import Expected
@@ -29,12 +29,12 @@ __all__ = ["ExpectedContrast", "ExpectedTower", "Oracle"]
 Array = NDArray[np.float64]
 
 _LARGE_BYTES = 2**26
-"""Expected values of all modules of a tower are kept if they are smaller; of larger ones only the last asked for."""
+"""Expected values of a tower's modules are cached up to this size; of larger ones only the latest is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedTower:
-    """What a tower should return; see `clip_eval.oracle.TowerStates` for shapes."""
+    """Expected outputs of a tower; see `clip_eval.oracle.TowerStates` for shapes."""
 
     hidden_states: tuple[Expected, ...]
     attentions: tuple[Expected, ...]
@@ -55,7 +55,7 @@ class ExpectedTower:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedContrast:
-    """What the contrastive head should return; `loss` only where there are as many images as texts."""
+    """Expected outputs of the contrastive head; `loss` is None unless there are as many images as texts."""
 
     text_embeds: Expected
     image_embeds: Expected
@@ -66,8 +66,8 @@ class ExpectedContrast:
 
 @dataclass(frozen=True, slots=True)
 class _Tower:
-    """A judged tower, and its projections in every perturbed run, (copies, rows, projection), which the head goes on
-    with.
+    """A tower's expected outputs, and its projections in every perturbed run, (copies, rows, projection), for the
+    head.
     """
 
     expected: ExpectedTower
@@ -130,7 +130,7 @@ class Oracle:
         return replace(other, text=same_end) == self.config and np.array_equal(here, there)
 
     def resized(self, *, images: int, height: int, width: int, layers: int | None = None) -> Oracle:
-        """Return the expected values for the first `images` images in another size, with interpolate_pos_encoding.
+        """Return the expected values for the first `images` images at another size, with interpolate_pos_encoding.
 
         The inputs are those of its `batch`.
 
@@ -153,7 +153,7 @@ class Oracle:
 
     @property
     def rule(self) -> str:
-        """The name of the budget behind every bound here."""
+        """The name of the budget of every bound here."""
         return f"{SIGMAS:g} sigma of {self._kind} rounding, amplified by this model"
 
     @property
@@ -162,22 +162,24 @@ class Oracle:
         return f"{self.precision.dtype}{tf32}"
 
     def vision(self, *, images: int) -> ExpectedTower:
-        """Return what the vision tower should give for the first `images` images."""
+        """Return the expected outputs of the vision tower for the first `images` images."""
         return self._tower("vision").expected.rows(images)
 
     def text(self, *, texts: int, mask: str = "padding") -> ExpectedTower:
-        """Return what the text tower should give for the first `texts` texts; only positions whose mask is 1 count."""
+        """Return the expected outputs of the text tower for the first `texts` texts; only positions whose mask is 1
+        count.
+        """
         return self._tower(mask).expected.rows(texts)
 
     def forward(self, *, images: int, texts: int, mask: str = "padding") -> ExpectedContrast:
-        """Return what the contrastive head should give for the first `images` and `texts`."""
+        """Return the expected outputs of the contrastive head for the first `images` and `texts`."""
         key = (images, texts, mask)
         if key not in self._heads:
             self._heads[key] = self._head(images, texts, mask)
         return self._heads[key]
 
     def modules(self, which: str) -> ExpectedModules:
-        """Return what each module of a tower should be given and give when all are given exact values.
+        """Return expected inputs and outputs of each module of a tower when all inputs are exact.
 
         Args:
             which: "vision", or for texts the mask, "padding" or "interior".
@@ -185,24 +187,24 @@ class Oracle:
         if which not in self._modules:
             self._drop_large()
             rows = len(self.batch.pixel_values if which == "vision" else self.batch.input_ids)
-            made = expect_modules(
-                lambda arithmetic, chosen, copies, tap: self._run(which, arithmetic, chosen, copies, tap),
+            computed = expect_modules(
+                lambda arithmetic, chosen, copies, observer: self._run(which, arithmetic, chosen, copies, observer),
                 rows=rows,
                 precision=self.precision,
                 rule=f"{FORCED_SIGMAS:g} sigma of {self._kind} rounding in one module",
             )
-            self._modules[which] = made
-            self._projections[which] = made.of(self._module(which))
+            self._modules[which] = computed
+            self._projections[which] = computed.of(self._module(which))
         return self._modules[which]
 
     def projection(self, which: str) -> ExpectedModules:
-        """Return what the projection of a tower should be given and give, of `modules(which)`."""
+        """Return expected input and output of a tower's projection, from `modules(which)`."""
         if which not in self._projections:
             self.modules(which)
         return self._projections[which]
 
     def head(self, *, images: int, texts: int, mask: str) -> ExpectedContrast:
-        """Return what the contrastive head should give for exact projections, rounded to the subject's dtype."""
+        """Return the expected outputs of the contrastive head for exact projections, rounded to the subject's dtype."""
         projected = (
             self._projected(mask, texts),
             self._projected("vision", images),
@@ -215,10 +217,12 @@ class Oracle:
         return (self.family.vision if which == "vision" else self.family.text).projection
 
     def _projected(self, which: str, rows: int) -> Array:
-        return self.projection(which).made(self._module(which))[:rows].astype(np.float64)  # (rows, projection)
+        return self.projection(which).output_of(self._module(which))[:rows].astype(np.float64)  # (rows, projection)
 
     def _drop_large(self) -> None:
-        self._modules = {name: made for name, made in self._modules.items() if made.size_bytes < _LARGE_BYTES}
+        self._modules = {
+            name: computed for name, computed in self._modules.items() if computed.size_bytes < _LARGE_BYTES
+        }
 
     def _tower(self, which: str) -> _Tower:
         if which not in self._towers:
@@ -238,9 +242,9 @@ class Oracle:
         return _Tower(_tower_of(expected, len(exact.hidden_states)), projected)
 
     def _row_errors(self, which: str, exact: TowerStates, scales: list[Array | None], row: int) -> _RowErrors:
-        """Perturbed runs of one row: the copies of a whole batch of large images would fill the memory.
+        """Perturbed runs of one row; copies of a whole batch of large images would not fit into memory.
 
-        Of a text only what comes up to its last token that counts; no token of a causal tower depends on later ones.
+        A text is cut after its last token that counts: in a causal tower no token depends on later ones.
         """
         arithmetic = RoundingArithmetic(self.precision, COPIES, np.random.Generator(np.random.PCG64([SEED, row])))
         end = None if which == "vision" else self._end(which, row)
@@ -254,7 +258,7 @@ class Oracle:
         return _RowErrors(variances, _projected(noisy))
 
     def _end(self, which: str, row: int) -> int:
-        """How many tokens of a text come up to the last one that counts, or that stands for the text."""
+        """Number of tokens of a text up to the last one that counts or is pooled."""
         counting = int(np.flatnonzero(self.batch.mask(which)[row])[-1])
         pooled = int(self.family.network.last_read(self.batch.input_ids[row : row + 1], self.config.text)[0])
         return max(counting, pooled) + 1
@@ -265,7 +269,7 @@ class Oracle:
         arithmetic: Arithmetic,
         rows: slice,
         copies: int,
-        tap: Tap | None = None,
+        observer: Observer | None = None,
         tokens: int | None = None,
     ) -> TowerStates:
         if which == "vision":
@@ -278,17 +282,17 @@ class Oracle:
                 self.config.vision,
                 pixel_values,
                 arithmetic=arithmetic,
-                tap=tap,
+                observer=observer,
                 interpolate=self.interpolate,
             )
         input_ids = tile(self.batch.input_ids[rows, :tokens], copies)  # (copies * texts, tokens)
         attention_mask = tile(self.batch.mask(which)[rows, :tokens], copies)  # (copies * texts, tokens)
         return self.family.network.text_tower(
-            self.weights, self.config.text, input_ids, attention_mask, arithmetic=arithmetic, tap=tap
+            self.weights, self.config.text, input_ids, attention_mask, arithmetic=arithmetic, observer=observer
         )
 
     def _scales(self, exact: TowerStates) -> list[Array | None]:
-        """What errors are proportional to: attention weights to themselves, the rest to nothing in particular."""
+        """What errors are proportional to: attention weights to themselves, all else to 1."""
         smallest = SMALLEST_NORMAL[self.precision.dtype]
         maps: list[Array | None] = [weights + smallest for weights in exact.attentions]  # (rows, heads, query, key)
         return [*(None for _ in exact.hidden_states), *maps, None, None, None]
@@ -302,7 +306,7 @@ class Oracle:
         return Expected(value, SIGMAS * deviation, self.rule)
 
     def _expected(self, exact: Array, noisy: Array) -> Expected:
-        return Expected(exact, SIGMAS * spread(exact, noisy, COPIES), self.rule)
+        return Expected(exact, SIGMAS * standard_deviation(exact, noisy, COPIES), self.rule)
 
     def _head(self, images: int, texts: int, mask: str) -> ExpectedContrast:
         text, vision = self._tower(mask), self._tower("vision")

@@ -43,7 +43,7 @@ _SETTING_KEYS = (*_FLAGS, "size", "resample", "crop_size", "rescale_factor", "im
 
 @dataclass(frozen=True, slots=True)
 class PixelSettings:
-    """What a CLIP image processor is told to do. The defaults are the documented ones of `CLIPImageProcessor`.
+    """The settings of a CLIP image processor. The defaults are the documented ones of `CLIPImageProcessor`.
 
     Args:
         do_resize: resize the image to `size`.
@@ -79,7 +79,7 @@ class PixelSettings:
         """Read a checkpoint's `processor_config.json` or `preprocessor_config.json`, the first that has settings.
 
         Raises:
-            CheckpointError: neither file is there, a file is no JSON object, or see `from_dict`.
+            CheckpointError: neither file is there, a file is not a JSON object, or see `from_dict`.
         """
         files = [directory / name for name in _FILES if (directory / name).is_file()]
         raw = [_object(file) for file in files or [directory / _FILES[-1]]]
@@ -128,7 +128,7 @@ def preprocess(
         settings: what to do.
         transparency: "dropped" is the contract, `Image.convert("RGB")` as the released CLIP code has it: the alpha
             channel is cut off. "white" lays the image on a white ground instead, which transformers does from 5.21.0.
-        spare: where the odd zero goes when an image is smaller than its crop by an odd number of pixels. "before" is
+        spare: the side of the odd zero when an image is smaller than its crop by an odd number of pixels. "before" is
             the contract, `center_crop` of transformers' image_transforms; torchvision's goes "after".
         passes: in which order a resize filters rows and columns. Levels are rounded and clipped in between, so the
             order shows where the filter overshoots. "pillow" is that of the installed Pillow: rows first, and from
@@ -182,9 +182,9 @@ def _rgb(image: Image.Image, settings: PixelSettings, transparency: Transparency
         )
     try:
         return _converted(image, transparency)
-    except (ImportError, OSError, ValueError) as error:  # no colour management, or a mode that leads nowhere
+    except (ImportError, OSError, ValueError) as error:  # no colour management, or a mode that Pillow cannot convert
         raise UsageError(
-            f"Pillow does not convert mode {image.mode} to RGB: {error}", fix="convert it by way of another mode"
+            f"Pillow does not convert mode {image.mode} to RGB: {error}", fix="Convert it to another mode first"
         ) from error
 
 
@@ -272,9 +272,9 @@ class _Fields:
 
     def resample(self) -> int:
         value = self.raw.get("resample", int(Image.Resampling.BICUBIC))
-        known = [int(number) for number in Image.Resampling]
-        if isinstance(value, bool) or not isinstance(value, int) or value not in known:
-            raise self._nonsense("resample", f"the number of a Pillow filter, one of {sorted(known)}")
+        numbers = [int(number) for number in Image.Resampling]
+        if isinstance(value, bool) or not isinstance(value, int) or value not in numbers:
+            raise self._nonsense("resample", f"the number of a Pillow filter, one of {sorted(numbers)}")
         return value
 
     def rescale_factor(self) -> float:
@@ -287,32 +287,32 @@ class _Fields:
         self, name: str, default: tuple[float, float, float], *, above_zero: bool = False
     ) -> tuple[float, float, float]:
         value = self.raw.get(name, default)
-        given = [value] * 3 if _is_number(value) else value
-        wanted = "three numbers above zero" if above_zero else "three numbers"
-        if not isinstance(given, Sequence) or len(given) != 3:
-            raise self._nonsense(name, wanted)
-        numbers = [float(item) for item in given if _is_number(item) and (item > 0 or not above_zero)]
+        values = [value] * 3 if _is_number(value) else value
+        expected = "three numbers above zero" if above_zero else "three numbers"
+        if not isinstance(values, Sequence) or len(values) != 3:
+            raise self._nonsense(name, expected)
+        numbers = [float(item) for item in values if _is_number(item) and (item > 0 or not above_zero)]
         if len(numbers) != 3:
-            raise self._nonsense(name, wanted)
+            raise self._nonsense(name, expected)
         return numbers[0], numbers[1], numbers[2]
 
-    def _edges(self, name: str, value: object, wanted: str) -> _CropSize:
+    def _edges(self, name: str, value: object, expected: str) -> _CropSize:
         if isinstance(value, Mapping) and set(value) == {"height", "width"}:
             return _CropSize(self._pixels(name, value["height"]), self._pixels(name, value["width"]))
         if isinstance(value, Sequence) and len(value) == 2:
             return _CropSize(self._pixels(name, value[0]), self._pixels(name, value[1]))
-        raise self._nonsense(name, wanted)
+        raise self._nonsense(name, expected)
 
     def _pixels(self, name: str, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise self._nonsense(name, "whole pixels, at least 1")
         return value
 
-    def _nonsense(self, name: str, wanted: str) -> CheckpointError:
+    def _nonsense(self, name: str, expected: str) -> CheckpointError:
         return CheckpointError(
             f"the image processor's {name} is {self.raw.get(name)!r}",
             where=self.where,
-            fix=f"Set it to {wanted}, or remove it for CLIP's default",
+            fix=f"Set it to {expected}, or remove it for CLIP's default",
         )
 
 
@@ -326,7 +326,7 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 def _object(file: Path) -> Mapping[str, object]:
     content = read_json(file, error=CheckpointError)
     if not isinstance(content, dict):
-        raise CheckpointError("the file is not a JSON object", where=file, fix="Copy it again from where it came")
+        raise CheckpointError("the file is not a JSON object", where=file, fix="Copy it again from its source")
     return content
 
 

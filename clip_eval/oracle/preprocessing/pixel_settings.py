@@ -1,4 +1,4 @@
-"""What a checkpoint tells its image processor to do, and what becomes of checks where that cannot be followed."""
+"""A checkpoint's image processor settings, and what happens to checks if they cannot be followed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from clip_eval.oracle.preprocessing.image_processor import PixelSettings
 __all__ = ["SETTINGS_FOLLOWED", "settings_of", "settings_problem"]
 
 SETTINGS_FOLLOWED = "pixels.settings_can_be_followed"
-"""Name of the check that judges whether the image processor's settings say what can be done."""
+"""The check that judges whether the image processor's settings can be followed."""
 
 
 def settings_problem(checkpoint: Checkpoint) -> CheckpointError | None:
-    """Say why the image processor's settings cannot be followed; None if they can."""
+    """Return why the image processor's settings cannot be followed; None if they can."""
     try:
         PixelSettings.from_directory(checkpoint.path)
     except CheckpointError as problem:
@@ -22,7 +22,7 @@ def settings_problem(checkpoint: Checkpoint) -> CheckpointError | None:
 
 
 def settings_of(checkpoint: Checkpoint) -> PixelSettings:
-    """Return what the files tell the image processor to do.
+    """Return the image processor settings of a checkpoint's files.
 
     Raises:
         NotAskable: the settings cannot be followed.

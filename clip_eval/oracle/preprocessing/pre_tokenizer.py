@@ -1,7 +1,7 @@
-"""From a text to the words that are merged by themselves: added tokens taken out, the rest normalised and divided.
+"""Split a text into the words that BPE merges one by one: take out added tokens, normalise, divide.
 
-Unicode tables: composition and letter case are those of the running Python, letters and numbers those of the `regex`
-package. Where a text holds characters newer than a library's own tables, its words may differ from these.
+Unicode tables: composition and letter case are the running Python's, letters and numbers the `regex` package's. For
+characters newer than the tables of another library, its words may differ from these.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _SPACES = regex.compile(r"\s+")
 _CLIP_PIECES = regex.compile(
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
-# The tokenizer written in Python ignores letter case in this pattern: 'ſ is an ending there, as is 's.
+# CLIPTokenizer in Python ignores letter case in this pattern: 'ſ is an ending there, like 's
 _PYTHON_PIECES = regex.compile(_CLIP_PIECES.pattern, regex.IGNORECASE)
-# The byte-level step of the tokenizers library divides each piece once more; only a literal <|endoftext|> has seams.
+# the byte-level step of tokenizers splits each piece again, which changes only a literal <|endoftext|>
 _BYTE_LEVEL_WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}+|[^\s\p{L}\p{N}]+")
 _WORD_CHARACTER = r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]"
 _ENDS_IN_WORD = regex.compile(_WORD_CHARACTER + r"\Z")
@@ -31,22 +31,22 @@ _STARTS_WITH_WORD = regex.compile(_WORD_CHARACTER)
 
 
 def normalize(text: str) -> str:
-    """The text as CLIP reads it: NFC, each run of whitespace one space, lower case character by character.
+    """The normalised text: NFC, each run of whitespace one space, lower case character by character.
 
-    A character at a time: a final capital sigma becomes the medial small one, unlike with `str.lower` of a word.
+    Character by character, a final capital sigma becomes the medial small one, unlike in `str.lower` of a word.
     """
     composed = _SPACES.sub(" ", unicodedata.normalize("NFC", text))
     return "".join(character.lower() for character in composed)
 
 
 def divide(text: str) -> Iterator[str]:
-    """The words of a normalised text in order; whitespace is dropped."""
+    """Split a normalised text into words, in order; whitespace is dropped."""
     for piece in _CLIP_PIECES.findall(text):
         yield from _BYTE_LEVEL_WORDS.findall(piece)
 
 
 def split(text: str, tokens: tuple[AddedToken, ...]) -> Iterator[str | int]:
-    """The text in order, each added token in it as its id."""
+    """Split a text at its added tokens; each of them becomes its id."""
     matcher = _matcher(tokens)
     start = 0
     for match in matcher.pattern.finditer(text):
@@ -63,19 +63,19 @@ def split(text: str, tokens: tuple[AddedToken, ...]) -> Iterator[str | int]:
 
 
 def clean_like_python(text: str) -> str:
-    """The text as the tokenizer written in Python reads it, which transformers 4 has beside the other.
+    """Clean a text as the tokenizer written in Python does, which transformers 4 has beside the fast one.
 
-    Control and format characters, private and unassigned ones are deleted (line ends and tabs are space), ideographs
-    set apart with spaces, then NFC and lower case word by word: a capital sigma at a word's end is a final one. The
-    steps are those of BERT's basic tokenizer (Devlin et al. 2018), punctuation and accents left alone.
+    Control, format, private and unassigned characters are deleted (line ends and tabs become spaces), ideographs get
+    spaces around them, then NFC and lower case word by word: a capital sigma at a word's end is a final one. The steps
+    are those of BERT's basic tokenizer (Devlin et al. 2018) without splitting punctuation or stripping accents.
     """
-    kept = (char for char in text if char in "\t\n\r" or not _is_deleted(char))
-    spaced = "".join(f" {char} " if _is_ideograph(char) else char for char in kept)
+    without_controls = (char for char in text if char in "\t\n\r" or not _is_deleted(char))
+    spaced = "".join(f" {char} " if _is_ideograph(char) else char for char in without_controls)
     return " ".join(word.lower() for word in unicodedata.normalize("NFC", spaced).split())
 
 
 def divide_like_python(text: str) -> Iterator[str]:
-    """The words of a cleaned text in order: a special token that stands in it by now is one word."""
+    """Split a cleaned text into words, in order; a special token in it is one word."""
     yield from _PYTHON_PIECES.findall(text)
 
 
@@ -95,7 +95,7 @@ class _Matcher:
 
 @lru_cache(maxsize=64)
 def _matcher(tokens: tuple[AddedToken, ...]) -> _Matcher:
-    """Finds the leftmost token, and of several that start there the longest."""
+    """A pattern that finds the leftmost token, and of several that start there the longest."""
     by_text: dict[str, AddedToken] = {}
     for token in tokens:
         by_text.setdefault(normalize(token.content) if token.normalized else token.content, token)

@@ -1,8 +1,8 @@
-"""From a text to token ids: CLIP's byte-level BPE.
+"""CLIP's byte-level BPE: from a text to token ids.
 
-Radford et al. 2021 (section 2.4) take a lower-cased byte-pair encoding; the merging is that of Sennrich et al. 2016
-(Algorithm 1) with the end-of-word symbol on the last byte, over the bytes of UTF-8 written as printable characters.
-Normalisation, pattern and added tokens are those that transformers and the tokenizers library document and share; see
+Radford et al. 2021 (section 2.4) use a lower-cased byte-pair encoding. Merging follows Sennrich et al. 2016 (Algorithm
+1), with the end-of-word symbol on the last byte, over UTF-8 bytes written as printable characters. Normalisation,
+pattern and added tokens are those documented by transformers and tokenizers; see
 `clip_eval.oracle.preprocessing.pre_tokenizer`.
 """
 
@@ -55,11 +55,11 @@ class BytePairEncoder:
         truncation_side: where tokens are cut off.
         python_padding_side: where the tokenizer written in Python puts padding, which does not read `tokenizer.json`.
         python_truncation_side: where it cuts tokens off.
-        saved_length: the length that `tokenizer.json` was saved to truncate or pad to. Calls of a tokenizer do without
-            it; a processor takes it for the `max_length` of every call that names none.
-        clean: what is done to the text between added tokens; None for CLIP's normalisation. With such a function texts
-            are read as by the tokenizer written in Python: any added token literally, and a special token that shows
-            only after cleaning becomes one word.
+        saved_length: the length that `tokenizer.json` was saved to truncate or pad to. A tokenizer ignores it; a
+            processor uses it as the `max_length` of every call without one.
+        clean: cleans the text between added tokens; None for CLIP's normalisation. With such a function texts are read
+            as by the tokenizer written in Python: added tokens are matched literally, and a special token that
+            appears only after cleaning becomes one word.
     """
 
     vocabulary: Mapping[str, int]
@@ -114,9 +114,9 @@ class BytePairEncoder:
         return list(self._ids(text))
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text that ids stand for: bytes put together, a space at each word's end, added tokens as they are.
+        """The text of ids: bytes put together, a space after each word, added tokens as they are.
 
-        Bytes that are no UTF-8 become U+FFFD; an id of no token stands for nothing.
+        Bytes that are not UTF-8 become U+FFFD; an id without a token is skipped.
         """
         if not self._symbols:
             self._symbols.update((number, symbol) for symbol, number in self.vocabulary.items())
@@ -164,7 +164,7 @@ class BytePairEncoder:
         """
         limit = self._limit(max_length)
         if padding == "max_length" and limit is None:
-            raise UsageError("padding to max_length, and no max_length is known", fix="Pass max_length")
+            raise UsageError("padding to max_length without a max_length", fix="Pass max_length")
         rows = self.rows(texts, truncation=truncation, max_length=max_length)
         if not rows:
             raise UsageError("there are no texts to encode", fix="Pass at least one text")
@@ -214,7 +214,7 @@ class BytePairEncoder:
 
     @property
     def _whole(self) -> frozenset[str]:
-        """Words that are never taken apart: the special tokens, for the tokenizer written in Python."""
+        """Words that are never split: the special tokens, for the tokenizer written in Python."""
         names = frozenset(("<|startoftext|>", "<|endoftext|>"))
         return frozenset() if self.clean is None else names & self.vocabulary.keys()
 
@@ -231,7 +231,7 @@ class BytePairEncoder:
 
 
 def _merged(word: str, ranks: Mapping[tuple[str, str], int]) -> list[str]:
-    """The symbols of one word: its bytes, of which the pair of lowest rank is merged until none is known."""
+    """The symbols of one word: its bytes, with the pair of lowest rank merged until no pair has a rank."""
     symbols = [_byte_characters()[byte] for byte in word.encode("utf-8")]
     symbols[-1] += END_OF_WORD
     while len(symbols) > 1:
@@ -245,7 +245,7 @@ def _merged(word: str, ranks: Mapping[tuple[str, str], int]) -> list[str]:
 
 
 def _bytes_of(symbol: str) -> bytes:
-    """The bytes that a symbol's characters stand for; a symbol with any other character is text as it is."""
+    """The bytes of a symbol; a symbol with any other character is plain text."""
     values = [_byte_values().get(character) for character in symbol]
     known = [value for value in values if value is not None]
     return bytes(known) if len(known) == len(values) else symbol.encode("utf-8")
@@ -258,7 +258,7 @@ def _byte_values() -> Mapping[str, int]:
 
 @cache
 def _byte_characters() -> tuple[str, ...]:
-    """The printable character of each byte: its own in Latin-1 where that has one, else the next from U+0100 on."""
+    """The printable character of each byte: its Latin-1 character if printable, else the next from U+0100 on."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))
     return tuple(chr(byte if byte in printable else next(others)) for byte in range(256))

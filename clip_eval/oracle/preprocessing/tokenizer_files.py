@@ -1,4 +1,4 @@
-"""What a checkpoint's tokenizer files say: vocabulary, merges, added tokens and limits. Nothing is encoded here."""
+"""Read a checkpoint's tokenizer files: vocabulary, merges, added tokens and limits."""
 
 from __future__ import annotations
 
@@ -22,24 +22,23 @@ _ROLES = {
     "unk_token": "<|endoftext|>",
     "pad_token": "<|endoftext|>",
 }
-_NO_LIMIT = 10**20  # above this transformers takes a length for none; what it writes itself is about 10**30
+_NO_LIMIT = 10**20  # transformers takes a larger length for none; it writes about 10**30 itself
 _REPAIR = "Save the tokenizer again with save_pretrained"
 
 
 @dataclass(frozen=True, slots=True)
 class AddedToken:
-    """A token that is found in the text as it stands, before the text is divided into words.
+    """A token that is matched in the text before the text is split into words.
 
-    The flags `lstrip` and `rstrip` of the files have no place here: whitespace never becomes a token in CLIP, so it
-    does not matter who takes it.
+    The flags `lstrip` and `rstrip` are left out: whitespace never becomes a token in CLIP, so they change nothing.
 
     Args:
         content: the text of the token.
         id: its id.
-        normalized: look for it after the text was normalised (any letter case), not before (literally).
-        single_word: only where no word character touches it.
-        declared: some file says how it is found; of the begin, end and unknown token, none may.
-        named_twice: one role says how it is found, another names it by its text alone, and no list of tokens decides.
+        normalized: match it after the text is normalised (any letter case), not before (literally).
+        single_word: match it only where no word character is next to it.
+        declared: some file has its flags; for the begin, end and unknown token that is optional.
+        named_twice: one role has its flags, another only its text, and no list of tokens decides.
     """
 
     content: str
@@ -151,10 +150,12 @@ def _read_vocabulary(directory: Path, tokenizer: Mapping[str, object]) -> Mappin
         where = directory / "tokenizer.json"
         raw = _model_section(directory, tokenizer).get("vocab")
     if not isinstance(raw, Mapping) or not raw:
-        raise CheckpointError("the vocabulary is empty or no table of ids", where=where, fix=_REPAIR)
+        raise CheckpointError("the vocabulary is empty or not a table of ids", where=where, fix=_REPAIR)
     vocabulary = {symbol: number for symbol, number in raw.items() if _is_id(number)}
     if len(set(vocabulary.values())) != len(raw):
-        raise CheckpointError("an id in the vocabulary is no whole number or used twice", where=where, fix=_REPAIR)
+        raise CheckpointError(
+            "an id in the vocabulary is not a whole number or is used twice", where=where, fix=_REPAIR
+        )
     return vocabulary
 
 
@@ -168,12 +169,12 @@ def _read_ranks(
         where = directory / "tokenizer.json"
         merges = _model_section(directory, tokenizer).get("merges")
     if not isinstance(merges, list):
-        raise CheckpointError("the merges are no list", where=where, fix=_REPAIR)
+        raise CheckpointError("the merges are not a list", where=where, fix=_REPAIR)
     ranks: dict[tuple[str, str], int] = {}
     for rank, merge in enumerate(merges):
         parts = merge.split(" ") if isinstance(merge, str) else merge
         if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
-            raise CheckpointError(f"merge {rank} is {merge!r}, no pair of symbols", where=where, fix=_REPAIR)
+            raise CheckpointError(f"merge {rank} is {merge!r}, not a pair of symbols", where=where, fix=_REPAIR)
         if not {*parts, "".join(parts)} <= vocabulary.keys():
             raise CheckpointError(f"merge {rank}, {merge!r}, is not in the vocabulary", where=where, fix=_REPAIR)
         ranks[parts[0], parts[1]] = rank
@@ -228,28 +229,28 @@ def _special(roles: Mapping[str, object], *, where: Path) -> list[_Declaration]:
     named.sort(key=lambda raw: isinstance(raw, Mapping))
     plain = [raw for raw in named if isinstance(raw, str)]
     implied = {roles[role] for role in ("bos_token", "eos_token", "unk_token") if isinstance(roles[role], str)}
-    found = [_declaration(raw, special=True, where=where) for raw in named]
+    declarations = [_declaration(raw, special=True, where=where) for raw in named]
     return [
         replace(
             token,
             declared=isinstance(raw, Mapping) or token.content not in implied,
             named_twice=isinstance(raw, Mapping) and token.content in plain,
         )
-        for raw, token in zip(named, found, strict=True)
+        for raw, token in zip(named, declarations, strict=True)
     ]
 
 
 def _listed(raw: object, *, where: Path) -> list[_Declaration]:
     """`added_tokens` of `tokenizer.json`: a list of objects, each with its id."""
     if not isinstance(raw, list) or not all(isinstance(item, Mapping) for item in raw):
-        raise CheckpointError("added_tokens is no list of tokens", where=where, fix=_REPAIR)
+        raise CheckpointError("added_tokens is not a list of tokens", where=where, fix=_REPAIR)
     return [_declaration(item, number=item.get("id"), special=False, where=where) for item in raw]
 
 
 def _decoder(raw: object, *, where: Path) -> list[_Declaration]:
     """`added_tokens_decoder` of `tokenizer_config.json`: id, as text, -> object."""
     if not isinstance(raw, Mapping) or not all(str(number).isdecimal() and len(str(number)) < 20 for number in raw):
-        raise CheckpointError("added_tokens_decoder is no table of tokens by id", where=where, fix=_REPAIR)
+        raise CheckpointError("added_tokens_decoder is not a table of tokens by id", where=where, fix=_REPAIR)
     return [_declaration(item, number=int(number), special=False, where=where) for number, item in raw.items()]
 
 
@@ -269,7 +270,7 @@ def _resolved(
             raise CheckpointError(
                 f"the token {text!r} has no id",
                 where=where,
-                fix="Add it to the vocabulary, or name the token that is meant in tokenizer_config.json",
+                fix="Add it to the vocabulary, or name the right token in tokenizer_config.json",
             )
     known = [ids[text] for text in last if text in vocabulary]
     first = max(len(vocabulary), *(number + 1 for number in known)) if known else len(vocabulary)
@@ -288,11 +289,13 @@ def _resolved(
 
 
 def _check_numbering(added: Mapping[str, int], first: int, *, where: Path) -> None:
-    """The tokenizers library numbers added tokens itself, on from the vocabulary, whatever id a file states."""
+    """Refuse ids that transformers would not use: tokenizers numbers added tokens on from the vocabulary, whatever id a
+    file states.
+    """
     for expected, (text, number) in enumerate(sorted(added.items(), key=lambda item: item[1]), start=first):
         if number != expected:
             raise CheckpointError(
-                f"the added token {text!r} has the id {number}, and is read as {expected}, the next after the others",
+                f"the added token {text!r} has the id {number}, but is read as {expected}, the next after the others",
                 where=where,
                 fix="Number added tokens on from the vocabulary, in the order of the rows of the token embedding",
             )
@@ -303,7 +306,7 @@ def _present(raw: Mapping[str, object]) -> dict[str, object]:
 
 
 def _post_processed(tokenizer: Mapping[str, object]) -> dict[str, object]:
-    """First and last token by what `tokenizer.json` puts around a text, for directories that name them nowhere else."""
+    """First and last token from the post-processor of `tokenizer.json`, for directories that name them nowhere else."""
     raw = tokenizer.get("post_processor")
     if not isinstance(raw, Mapping) or raw.get("type") != "RobertaProcessing":
         return {}
@@ -330,24 +333,24 @@ def _side(config: Mapping[str, object], key: str, *, where: Path) -> Side:
 
 
 def _saved_sides(tokenizer: Mapping[str, object]) -> dict[str, object]:
-    """The sides that `tokenizer.json` was saved with, for a `tokenizer_config.json` that names none."""
-    found = {"padding_side": tokenizer.get("padding"), "truncation_side": tokenizer.get("truncation")}
+    """The sides stored in `tokenizer.json`, used if `tokenizer_config.json` has none."""
+    sections = {"padding_side": tokenizer.get("padding"), "truncation_side": tokenizer.get("truncation")}
     return {
         key: str(saved["direction"]).lower()
-        for key, saved in found.items()
+        for key, saved in sections.items()
         if isinstance(saved, Mapping) and "direction" in saved
     }
 
 
 def _saved_length(tokenizer: Mapping[str, object], *, where: Path) -> int | None:
-    """The length that `tokenizer.json` was saved to truncate to, else that it was saved to pad to."""
+    """The truncation length stored in `tokenizer.json`, else the padding length."""
     truncation, padding = tokenizer.get("truncation"), tokenizer.get("padding")
     strategy = padding.get("strategy") if isinstance(padding, Mapping) else None
     stated = [truncation.get("max_length")] if isinstance(truncation, Mapping) else []
     stated += [strategy.get("Fixed")] if isinstance(strategy, Mapping) else []
     for length in stated:
         if not _is_id(length) or length < 2:
-            raise CheckpointError(f"it is saved with the length {length!r}", where=where, fix=_REPAIR)
+            raise CheckpointError(f"the saved length is {length!r}", where=where, fix=_REPAIR)
     return next((length for length in stated if _is_id(length)), None)
 
 

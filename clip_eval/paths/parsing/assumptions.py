@@ -1,4 +1,4 @@
-"""What a reader of paths may assume about records: a path alone rarely tells where a text ends and the next begins."""
+"""Assumptions about records, as a path alone rarely shows where a text ends and the next begins."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["NOTHING", "USUAL", "Assumptions"]
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What is known of all records of a dataset. Parsing under a wrong assumption can return a wrong record.
+    """Facts about all records of a dataset. A wrong assumption can make parsing return a wrong record.
 
     Args:
         present: fields that always have a value.
-        together: groups of fields of which all or none have a value.
-        whole: fields that take as much of the path as they can: what follows one could not be a part of it.
+        together: groups of fields that have values all together or not at all.
+        whole: fields that take as much of the path as they can.
     """
 
     present: frozenset[str] = frozenset()
@@ -27,11 +27,11 @@ class Assumptions:
     whole: frozenset[str] = frozenset()
 
     def names(self) -> frozenset[str]:
-        """Return all fields that are named."""
+        """Return the names of all fields in the assumptions."""
         return self.present.union(self.whole, *self.together)
 
     def hold(self, segments: Sequence[Segment], texts: Mapping[str, str]) -> bool:
-        """Return whether a record with `texts`, by field, as they stand in its path, is as assumed."""
+        """Return whether a record with `texts`, by field, as they are in its path, fits the assumptions."""
         has = {name for name, text in texts.items() if text}
         known = [group & texts.keys() for group in self.together]
         if not has.issuperset(self.present & texts.keys()) or any(group & has not in (set(), group) for group in known):
@@ -55,7 +55,7 @@ class Assumptions:
 NOTHING = Assumptions()
 
 # For pixiv datasets. The last assumption is wrong for a series whose title begins with a digit: such digits are then
-# taken for the last ones of the number of the series.
+# read as the end of the series' number.
 USUAL = Assumptions(
     present=frozenset({"user"}),
     together=(frozenset({"series_id", "series_title", "series_order"}),),

@@ -1,4 +1,4 @@
-"""A path back to the records that render to it."""
+"""From a path back to the records that render to it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from clip_eval.paths.render import EXTENSIONS, Name, fitted
 
 __all__ = ["PathReader", "split_extension"]
 
-# One grapheme that fits in no name: a text that goes on with it is shortened to what stands before it.
+# a grapheme too long for any name: a text that continues with it is shortened to the part before it
 _HUGE = "x" + "\u0301" * 255
-_STEPS_OF_A_CANDIDATE = 20  # what rendering it and reading it again take, in steps of the search
+_STEPS_OF_A_CANDIDATE = 20  # cost of rendering and reading a candidate again, in steps of the search
 
 
 def split_extension(path: str, folder: bool) -> tuple[str, str]:
@@ -45,10 +45,10 @@ class _Taken(NamedTuple):
 
 
 class PathReader:
-    """One path, read as the segments of a template with what is known of its record.
+    """One path, read as the segments of a template with the known values of its record.
 
     Raises:
-        MismatchError: where the path cannot come from any template.
+        MismatchError: the path cannot come from any template.
     """
 
     def __init__(self, segments: Sequence[Segment], path: str, known: Known, folder: bool) -> None:
@@ -73,7 +73,9 @@ class PathReader:
         return blank and not segment.join({slot.name: "" for slot in segment.slots}).strip()
 
     def readings(self, index: int, number: int) -> Sequence[Reading | Settled]:
-        """Return the readings of name `number` as segment `index`, for each text that may have been finished to it."""
+        """Return the readings of name `number` as segment `index`, for each text that `finish` may have turned into
+        it.
+        """
         key = (index, number)
         if key not in self._readings:
             settled = all(slot.name in self.known.texts for slot in self.segments[index].slots)
@@ -91,12 +93,12 @@ class PathReader:
         return [Settled(texts)] if name.text == self.names[number] else []
 
     def _unsettled(self, index: int, number: int) -> list[Reading]:
-        found = [Reading(self.segments[index], text, self.known) for text in unfinished(self.names[number])]
-        return [reading for reading in found if reading.exists()]
+        readings = [Reading(self.segments[index], text, self.known) for text in unfinished(self.names[number])]
+        return [reading for reading in readings if reading.exists()]
 
     @cached_property
     def _rest_fits(self) -> set[tuple[int, int]]:
-        """The pairs of a segment and a name from which on all segments can be all names."""
+        """The pairs of a segment and a name from which all further segments can match all further names."""
         last, end = len(self.segments), len(self.names)
         fits = {(last, end)}
         for index in reversed(range(last)):
@@ -117,16 +119,18 @@ class PathReader:
         """Yield the ways to read segment `index` from name `number` on, which agree with those before it."""
         for count in self._next(index, number):
             slots = self.segments[index].slots
-            found: Iterator[tuple[str, ...]] = iter([("",) * len(slots)])
+            texts_of_name: Iterator[tuple[str, ...]] = iter([("",) * len(slots)])
             if count:
-                found = chain.from_iterable(reading.texts(self.effort) for reading in self.readings(index, number))
-            for texts in found:
+                texts_of_name = chain.from_iterable(
+                    reading.texts(self.effort) for reading in self.readings(index, number)
+                )
+            for texts in texts_of_name:
                 self.effort.spend()
                 if pieces.agree(slots, texts):
                     yield _Taken(count, texts)
 
     def _assignments(self) -> Iterator[dict[str, str]]:
-        """Yield the texts by field of every reading, those of a field that comes more than once merged."""
+        """Yield the texts by field of every reading; a field with several places has them merged."""
         if (0, 0) not in self._rest_fits:
             return
         pieces, number = Pieces(), 0
@@ -150,10 +154,11 @@ class PathReader:
                 pieces.remove(self.segments[len(made)].slots, last.texts)
 
     def candidates(self) -> Iterator[dict[str, str]]:
-        """Yield, once each, the texts by field that stand in the path, of every record, as assumed, of this path.
+        """Yield, once each, the texts by field as they are in the path, of every record of this path that fits the
+        assumptions.
 
         Raises:
-            SearchError: too much was tried since the last of them that was taken for one.
+            SearchError: too many steps since the last accepted candidate.
         """
         seen = set()
         for texts in self._assignments():
@@ -167,7 +172,9 @@ class PathReader:
                     yield standing
 
     def _whole(self, texts: Mapping[str, str]) -> Mapping[str, str] | None:
-        """Return the texts that render to the path: those read, or with the known ones whole, which may stand cut."""
+        """Return the texts that render to the path: those read, or the known ones in full, of which the path may have
+        only a part.
+        """
         if all(clean(text) == text for text in texts.values()):
             for whole in (texts, {**texts, **self.known.texts}):
                 if renders(self.segments, whole, self.dot, self.path):
@@ -179,15 +186,16 @@ class PathReader:
         return renders(self.segments, {**standing, **self.known.texts}, self.dot, self.path)
 
     def agrees_cut(self, standing: Mapping[str, str]) -> bool:
-        """Return whether the known texts render to the path with longer unknown texts, of which `standing` is left.
+        """Return whether the known texts render to the path with longer unknown texts, which were shortened to
+        `standing`.
 
-        Texts of one name that are shortened share its room: how much of a known text is left tells of the others.
+        Shortened texts of one name share its room: the length of a known text shows that of the others.
         """
         longer = {}
         for slot in (slot for segment in self.segments for slot in segment.slots if slot.kind.free):
             stem, cut, after = standing[slot.name].rpartition(ELLIPSIS)
             if cut and not after and slot.name not in self.known.texts:
-                # An item that was dropped left a blank first item with nothing of it to stand in the path; dots that
+                # A dropped item can leave a blank first item, of which the path has nothing; dots that
                 # `finish` widened count as the dots they were; a text may end so by itself, too.
                 stems = dict.fromkeys((stem, stem.replace("．", ".", 1), narrow(stem)))
                 items = [(each or BLANK) + slot.kind.separator + _HUGE for each in stems]
@@ -199,7 +207,7 @@ class PathReader:
         return False
 
     def spans(self, field: str) -> set[str]:
-        """Return every text that `field` may have, a superset that holds in all places of the field at once."""
+        """Return every text that `field` may have, a superset of those that fit in all places of the field at once."""
         found: list[set[str]] = []
         starts = {0} if (0, 0) in self._rest_fits else set()
         for index, segment in enumerate(self.segments):

@@ -1,4 +1,4 @@
-"""Texts as they stand in a path: the form in which a record can be read back."""
+"""Texts as they are in a path: the form in which a record can be read back."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["Pieces", "renders", "standing_texts"]
 
 
 def _pieces(segment: Segment, name: Name) -> dict[str, list[str]]:
-    """Return what `name` holds of each slot, by field, in order.
+    """Return the part of `name` for each slot, by field, in order.
 
-    `finish` strips, then replaces character by character, then may add at the end.
+    `finish` strips, then replaces single characters, then may add a suffix.
     """
     joined = segment.join(name.texts)
     lost = len(joined) - len(joined.lstrip())
@@ -34,7 +34,7 @@ def _pieces(segment: Segment, name: Name) -> dict[str, list[str]]:
 
 
 def merge(pieces: Sequence[str]) -> str:
-    """Return the text that stands as each of `pieces` in a path, where it was stripped or shortened in some of them."""
+    """Return the text that is in a path as each of `pieces`, stripped or shortened in some of them."""
     if len(set(pieces)) == 1:
         return pieces[0]
     if not any(piece.strip() for piece in pieces):
@@ -45,25 +45,24 @@ def merge(pieces: Sequence[str]) -> str:
 
 
 def _with_all_dots(cores: Sequence[str]) -> str:
-    """Return the longest of texts that begin alike, with a dot where any has one: `finish` widens some."""
+    """Return the longest of texts with a common beginning, with a plain dot where any has one: `finish` widens some."""
     core = max(cores, key=len)
     dots = {index for other in cores for index, character in enumerate(other) if character == "."}
     return "".join("." if index in dots else character for index, character in enumerate(core))
 
 
 class Pieces:
-    """What stands in the names of a path of each field, name by name. A field that comes twice has one text.
+    """The parts of a path's names for each field, name by name. A field that occurs twice has one text.
 
-    That text may have lost white space at the edge of one name, have been shortened in another, and have its dots
-    widened in a third.
+    That text may be stripped at the edge of one name, shortened in another, and have wide dots in a third.
     """
 
     def __init__(self) -> None:
-        # By field: its different pieces, in the order in which they came, and how often each came.
+        # By field: its different pieces in order, with their counts.
         self._counts: dict[str, dict[str, int]] = {}
 
     def agree(self, slots: Sequence[Slot], texts: Sequence[str]) -> bool:
-        """Return whether each text can be that of its field, as the pieces have it."""
+        """Return whether each text can be that of its field, given the pieces."""
         for slot, text in zip(slots, texts, strict=True):
             if any(not _may_be_one(text, other) for other in self._counts.get(slot.name, ())):
                 return False
@@ -76,7 +75,7 @@ class Pieces:
             counts[text] = counts.get(text, 0) + 1
 
     def remove(self, slots: Sequence[Slot], texts: Sequence[str]) -> None:
-        """Remove the texts that were added last."""
+        """Remove the texts added last."""
         for slot, text in zip(slots, texts, strict=True):
             counts = self._counts[slot.name]
             counts[text] -= 1
@@ -108,7 +107,7 @@ def renders(segments: Sequence[Segment], texts: Mapping[str, str], dot: str, pat
 
 
 def standing_texts(segments: Sequence[Segment], texts: Mapping[str, str], dot: str) -> dict[str, str]:
-    """Return the texts that stand in the path of `texts`, which render to the same path; else `texts` themselves.
+    """Return the texts as they are in the path of `texts`, if they render to the same path; else `texts` themselves.
 
     Raises:
         RecordError, LengthError: as `place` does.
@@ -127,7 +126,9 @@ def standing_texts(segments: Sequence[Segment], texts: Mapping[str, str], dot: s
     merged = {field: merge(found) for field, found in pieces.items()}
     if not renders(segments, merged, dot, path):
         merged = {field: merged[field] if len(set(pieces[field])) == 1 else texts[field] for field in texts}
-    if not renders(segments, merged, dot, path):  # cut texts would leave other room to one that is whole elsewhere
+    if not renders(
+        segments, merged, dot, path
+    ):  # cut texts would leave different room for a text that is whole elsewhere
         merged = dict(texts)
     for field in [field for field, text in merged.items() if text.isspace()]:
         without = {**merged, field: ""}

@@ -1,4 +1,4 @@
-"""Depth-first search without recursion, so that a long template cannot exhaust the stack, and with an end."""
+"""Bounded depth-first search without recursion, so that a long template cannot exhaust the stack."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Effort", "sequences"]
 
 Choice = TypeVar("Choice")
 
-# About a second. The records of paths as they are found on disks come within a thousandth of it.
+# About a second. Real paths take a thousandth of it.
 _LIMIT = 300_000
 
 
 class Effort:
-    """The steps of a search since it last found something."""
+    """The steps of a search since its last result."""
 
     __slots__ = ("_left", "_path")
 
@@ -35,7 +35,7 @@ class Effort:
             raise SearchError(f"{self._path!r} can be read in too many ways to try them all; more given values help")
 
     def renew(self) -> None:
-        """Begin to count again: something was found."""
+        """Reset the count: there was a result."""
         self._left = _LIMIT
 
 

@@ -1,6 +1,6 @@
-"""One name back to the texts of one segment: every way in which the slots can share it.
+"""Every way to divide one name between the slots of one segment.
 
-The readings are a superset: what shortening and stripping make of one is settled by rendering it again.
+The readings are a superset: rendering them again shows which are right.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from clip_eval.paths.parsing.search import Effort, sequences
 
 __all__ = ["BLANK", "Known", "Reading", "Settled"]
 
-# Stands for white space that was stripped from the edge of a name; an empty text would have taken a separator away.
+# white space that was stripped from the edge of a name; an empty text would have removed its separator
 BLANK = " "
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of the texts of a record before its path is read.
+    """The known texts of a record before its path is read.
 
     Args:
         texts: cleaned texts by field name.
-        assumed: what else is assumed.
+        assumed: further assumptions.
     """
 
     texts: Mapping[str, str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The one reading of a name whose segment has no unknown field: its texts, in the order of the slots."""
+    """The only reading of a name whose segment has no unknown field: its texts, in the order of the slots."""
 
     only: tuple[str, ...]
 
@@ -63,9 +63,9 @@ class Settled:
 
 
 class Reading:
-    """All readings of `name`, which is a name or what it was before it was finished, as `segment`.
+    """All readings of `name`, finished or not, as `segment`.
 
-    Literal and known texts are found whatever the width of their dots, for `finish` widens some.
+    Literal and known texts match whatever the width of their dots, since `finish` widens some.
     """
 
     def __init__(self, segment: Segment, name: str, known: Known) -> None:
@@ -75,7 +75,9 @@ class Reading:
         self._narrow = narrow(name)
 
     def _literal(self, text: str, start: int) -> int | None:
-        """Return where literal `text` from `start` on ends, or None. The edges of a name have lost white space."""
+        """Return where literal `text` from `start` on ends, or None. White space at the edges of the name was
+        stripped.
+        """
         text = narrow(text.lstrip() if start == 0 else text)
         if self._narrow.startswith(text, start):
             return start + len(text)
@@ -83,7 +85,9 @@ class Reading:
 
     @cached_property
     def _ends(self) -> list[list[int]]:
-        """For each slot, then for the tail, the ascending positions from which the rest of the segment can be read."""
+        """For each slot, then for the tail: the positions, ascending, from which the rest of the segment can be
+        read.
+        """
         positions = range(len(self.name) + 1)
         ends = [[start for start in positions if self._literal(self.segment.tail, start) == len(self.name)]]
         for slot in reversed(self.segment.slots):
@@ -152,7 +156,7 @@ class Reading:
             found = self._steps(slots[place], made[-1].end if made else 0, self._ends[place + 1])
             if first[place] == place:
                 return found
-            # In one name a field has one text, but for the white space that the edges lost, and the width of dots.
+            # in one name a field has one text, apart from stripped white space and the width of dots
             core = narrow(made[first[place]].text.strip())
             return (step for step in found if narrow(step.text.strip()) == core)
 

@@ -1,4 +1,4 @@
-"""How a CLIP may be called: arguments by position, unusual tensors that hold the same values."""
+"""How a CLIP may be called: arguments by position, unusual tensors with the same values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROWS = 2
 
 @every_entry
 def test_inputs_by_position(clip: Clip, compare: Compare, entry: EntryPoint) -> None:
-    """Inputs are taken by position in the documented order, the first few or all of them, as they are by keyword.
+    """Inputs by position, in the documented order, the first few or all, give what they give by keyword.
 
     CLIPModel takes return_loss after its inputs, get_image_features interpolate_pos_encoding.
     """
@@ -33,9 +33,9 @@ def test_inputs_by_position(clip: Clip, compare: Compare, entry: EntryPoint) -> 
     inputs = _all_inputs(clip, entry)
     expected = enter(clip.subject, entry, **inputs)
     for count in sorted({1, len(names) - 1, len(names)} - {0}):
-        given = [inputs[name] for name in names[:count]]
+        by_position = [inputs[name] for name in names[:count]]
         rest = {name: inputs[name] for name in names[count:]}
-        answer = ask(partial(enter, clip.subject, entry, *given, **rest))
+        answer = ask(partial(enter, clip.subject, entry, *by_position, **rest))
         name = f"{entry} with {count} of {len(names)} inputs by position"
         if answer.refusal is not None:
             compare.fail(answer.outcome, "what the call by keyword returns", name=name)
@@ -68,7 +68,7 @@ def test_options_by_position(
 
 
 def _expect_keyword_only(tiny: Small, compare: Compare, entry: EntryPoint) -> None:
-    """From 5.0 on interpolate_pos_encoding follows the inputs by position where there are images, and nothing else."""
+    """From 5.0 on only interpolate_pos_encoding follows the inputs by position, and only for images."""
     inputs = _padded_inputs(tiny, entry)
     taken = (True,) if entry.images else ()
     if entry.images:
@@ -95,7 +95,7 @@ LAYOUTS: dict[str, Callable[[Any], Any]] = {
 def test_layouts_mean_the_same(
     clip: Clip, oracle: Oracle, compare: Compare, deviations: Deviations, entry: EntryPoint, layout: str
 ) -> None:
-    """Ids, masks and pixels that do not lie row after row in memory are read by their values."""
+    """Ids, masks and pixels that are not contiguous in memory give what contiguous ones give."""
     tensors = clip.subject.tensors(clip.inputs(entry, images=ROWS, texts=ROWS, mask="interior"))
     laid = {name: LAYOUTS[layout](tensor) for name, tensor in tensors.items()}
     compare.equal(any(tensor.is_contiguous() for tensor in laid.values()), False, name="a tensor lies row after row")
@@ -114,7 +114,7 @@ IMAGE_FORMS: dict[str, Callable[[Any], Any]] = {
 def test_forms_of_pixels(
     clip: Clip, oracle: Oracle, compare: Compare, deviations: Deviations, entry: EntryPoint, form: str
 ) -> None:
-    """Pixels with channels last in memory, in float64, or tracked for gradients give what plain float32 ones give."""
+    """Pixels with channels last in memory, in float64, or requiring gradients give what plain float32 ones give."""
     if not entry.images:
         compare.equal("pixel_values" in entry.parameters, False, name=f"{entry} takes images")
         return
@@ -125,7 +125,7 @@ def test_forms_of_pixels(
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64"])
 def test_whole_numbers_are_pixels(clip: Clip, compare: Compare, dtype: str) -> None:
-    """Pixels given as whole numbers are taken for these numbers, or refused."""
+    """Integer pixels are used by their values, or refused."""
     levels = np.abs(np.rint(3 * clip.batch.pixel_values[:ROWS])).astype(dtype)  # (images, channels, side, side)
     expected = clip.subject.answer("CLIPVisionModel", {"pixel_values": levels.astype(np.float32)})
     answer = ask(lambda: clip.subject.answer("CLIPVisionModel", {"pixel_values": levels}))
@@ -151,7 +151,7 @@ def test_ids_of_32_bits(clip: Clip, compare: Compare, entry: str) -> None:
 def _judge(
     clip: Clip, oracle: Oracle, compare: Compare, deviations: Deviations, entry: EntryPoint, tensors: Any, how: str
 ) -> None:
-    """Hold an answer to the reference: memory layouts choose kernels, so bits may differ from the plain call's."""
+    """Compare with the reference: memory layouts choose kernels, so bits may differ from the plain call's."""
     answer = ask(lambda: enter(clip.subject, entry, **tensors))
     if answer.refusal is not None:
         compare.fail(answer.outcome, "the states of these inputs", name=f"{entry} with {how} tensors")
@@ -173,7 +173,7 @@ def _judge(
 
 
 def _all_inputs(clip: Clip, entry: EntryPoint) -> dict[str, Any]:
-    """Every input, none of them such that it could be left out or taken for another without being noticed."""
+    """Every input, with values such that a missing or swapped one changes the result."""
     inputs = clip.inputs(entry, images=ROWS, texts=ROWS, mask="interior")
     if entry.texts:
         inputs["position_ids"] = _places(clip)
@@ -187,12 +187,12 @@ def _all_inputs(clip: Clip, entry: EntryPoint) -> dict[str, Any]:
 
 
 def _places(clip: Clip) -> Any:
-    """Position ids from the last to the first, (1, tokens)."""
+    """Position ids from last to first, (1, tokens)."""
     return np.arange(clip.batch.input_ids.shape[1])[::-1][None].copy()
 
 
 def _padded_inputs(tiny: Small, entry: EntryPoint) -> dict[str, Any]:
-    """All inputs in the order of the parameters, None where there is nothing to give."""
+    """All inputs in the order of the parameters, None where the entry point has none."""
     inputs = tiny.inputs(entry)
     return {name: inputs.get(name) for name in entry.parameters[: entry.inputs]}
 

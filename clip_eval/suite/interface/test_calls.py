@@ -1,4 +1,4 @@
-"""A call is a function of its inputs: no state is kept, nothing of the caller's is changed, modes do not matter."""
+"""A call depends on its inputs alone: it keeps no state and changes nothing of the caller's."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_the_same_call_gives_the_same(clip: Clip, compare: Compare, entry: Entry
 
 @every_entry
 def test_other_calls_leave_no_trace(clip: Clip, compare: Compare, entry: EntryPoint) -> None:
-    """Calls with other inputs, sizes, masks, options, attention or gradients in between change no later result, nor
-    what an earlier call returned.
+    """Calls with other inputs, sizes, masks, options, attention or gradients change neither later results nor outputs
+    returned before.
     """
     inputs = clip.subject.tensors(clip.inputs(entry, images=IMAGES, texts=TEXTS, mask="interior"))
     returned = clip.enter(entry, inputs)
@@ -53,10 +53,10 @@ def test_other_calls_leave_no_trace(clip: Clip, compare: Compare, entry: EntryPo
 
 @every_entry
 def test_outputs_belong_to_the_caller(clip: Clip, compare: Compare, entry: EntryPoint) -> None:
-    """A caller who overwrites every tensor that a call returned changes no later result and no weight.
+    """Overwriting every tensor that a call returned changes no later result and no weight.
 
-    Normalising features in place is common; an output that is a view of a weight, a buffer or a cache would not stand
-    it.
+    Normalising features in place is common, and would break a model whose output is a view of a weight, a buffer or a
+    cache.
     """
     inputs = clip.subject.tensors(clip.inputs(entry, images=IMAGES, texts=TEXTS))
     returned = clip.enter(entry, inputs, **STATES)
@@ -68,7 +68,7 @@ def test_outputs_belong_to_the_caller(clip: Clip, compare: Compare, entry: Entry
 
 @every_entry
 def test_inputs_are_left_alone(clip: Clip, compare: Compare, entry: EntryPoint) -> None:
-    """A call leaves the caller's ids, mask and pixels as they are: values, shape, dtype and layout."""
+    """A call leaves the caller's ids, mask and pixels unchanged: values, shape, dtype and layout."""
     asking = {**STATES, "output_attentions": True, "attention": "eager"}
     for mask, options in (("padding", {}), ("interior", {}), ("interior", asking)):
         inputs = clip.subject.tensors(clip.inputs(entry, images=IMAGES, texts=TEXTS, mask=mask))
@@ -81,7 +81,7 @@ def test_inputs_are_left_alone(clip: Clip, compare: Compare, entry: EntryPoint) 
 
 @every_class
 def test_training_mode_and_back(clip: Clip, compare: Compare, model_class: str) -> None:
-    """A model that was put into training mode, called, and put back gives what it gave before, bit for bit."""
+    """A model that was called in training mode and put back gives what it gave before, bit for bit."""
     entry = _forward(model_class)
     inputs = clip.subject.tensors(clip.inputs(entry, images=IMAGES, texts=TEXTS))
     first = _kept(clip.enter(entry, inputs), entry)
@@ -105,10 +105,10 @@ def test_training_mode_without_dropout_changes_nothing(
 
 @pytest.mark.parametrize("attention", [None, "eager"], ids=["default", "eager"])
 def test_dropout_acts_in_training_alone(clip: Clip, compare: Compare, tmp_path: Path, attention: str | None) -> None:
-    """attention_dropout of the config drops attention weights in training mode, and none in evaluation mode.
+    """attention_dropout of the config drops attention weights in training mode only.
 
     Shown on a tiny model of the same kind, with and without it. Half of the attention weights are dropped at random, so
-    that all stay with a probability below 2e-15.
+    all stay with a probability below 2e-15.
     """
     dropping = {"attention_dropout": 0.5}
     plain = small_subject(tmp_path / "plain", clip.subject, text={"attention_dropout": 0.0})
@@ -121,7 +121,7 @@ def test_dropout_acts_in_training_alone(clip: Clip, compare: Compare, tmp_path: 
 
 @every_class
 def test_models_share_nothing(clip: Clip, compare: Compare, tmp_path: Path, model_class: str) -> None:
-    """Two models loaded from one checkpoint share no weight and no state: what becomes of one leaves the other alone.
+    """Two models loaded from one checkpoint share no weight and no state: changing one leaves the other unchanged.
 
     Shown on a tiny model of the same kind.
     """
@@ -162,7 +162,7 @@ def _in_training(subject: Subject, model_class: str, call: Callable[[], Any]) ->
     model.train()
     try:
         return call()
-    finally:  # as it was, and not as it should have been: another check looks at that
+    finally:  # restore the mode as it was; whether it was right is another check
         for module, mode in modes:
             module.training = mode
 
@@ -189,7 +189,7 @@ def _kept(output: Any, entry: EntryPoint) -> dict[str, Any]:
 
 
 def _same(compare: Compare, observed: Any, expected: dict[str, Any], entry: EntryPoint, when: str) -> None:
-    found = tensors_of(observed, str(entry))
-    compare.equal(sorted(found), sorted(expected), name=f"tensors of {entry} {when}")
+    observed_leaves = tensors_of(observed, str(entry))
+    compare.equal(sorted(observed_leaves), sorted(expected), name=f"tensors of {entry} {when}")
     for name, value in expected.items():
-        compare.equal(found[name], value, name=f"{name} {when}")
+        compare.equal(observed_leaves[name], value, name=f"{name} {when}")

@@ -1,4 +1,4 @@
-"""Configs that users make: what is given is what is held, written and read again; sections in every documented form."""
+"""Configs made in Python: arguments are kept, saved and loaded; sections in every documented form."""
 
 from __future__ import annotations
 
@@ -54,14 +54,16 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "CLIPVisionConfig": {**_VISION, **_COMMON},
     "CLIPConfig": {**_WHOLE, **_COMMON},
 }
-"""Documented arguments, none at its default."""
+"""Documented arguments, all different from the defaults."""
 
 FORMS = ("both", "text alone", "vision alone")
 
 
 @pytest.mark.parametrize("name", list(ARGUMENTS))
 def test_arguments_are_kept(clip: Clip, compare: Compare, tmp_path: Path, name: str) -> None:
-    """Every argument is held under its name, alone or with the others, and comes back from the saved file."""
+    """Every argument is an attribute of the config, alone or with the others, and is the same after saving and
+    loading.
+    """
     arguments = ARGUMENTS[name]
     config = clip.processors.construct(name, **arguments)
     again = saved_and_loaded(config, tmp_path)
@@ -74,8 +76,8 @@ def test_arguments_are_kept(clip: Clip, compare: Compare, tmp_path: Path, name: 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_sections_may_be_configs(clip: Clip, compare: Compare, deviations: Deviations, form: str) -> None:
-    """A CLIPConfig whose sections are given as CLIPTextConfig and CLIPVisionConfig is the one that their fields as
-    dicts make, for both or for one of them.
+    """A CLIPConfig with sections as CLIPTextConfig and CLIPVisionConfig, one or both, equals the one made from
+    dicts.
     """
     given = _sections(clip.processors, form)
     expected = clip.processors.construct("CLIPConfig", text_config=dict(_TEXT), vision_config=dict(_VISION), **_WHOLE)
@@ -101,7 +103,7 @@ def test_a_config_of_two_towers(clip: Clip, compare: Compare, evidence: Evidence
 
 @pytest.mark.parametrize("section", ["text_config", "vision_config"])
 def test_a_section_that_is_not_given(clip: Clip, compare: Compare, section: str) -> None:
-    """A section that is None or left out is the tower's config with its defaults; the other one stays as given."""
+    """A section that is None or left out has the tower's defaults; the other one stays as it is."""
     name, other = (
         ("CLIPTextConfig", "vision_config") if section == "text_config" else ("CLIPVisionConfig", "text_config")
     )
@@ -118,8 +120,8 @@ def test_a_section_that_is_not_given(clip: Clip, compare: Compare, section: str)
 
 
 def test_older_sections_are_laid_over(clip: Clip, compare: Compare) -> None:
-    """text_config_dict and vision_config_dict, which older files hold, overrule the sections: by their values, and by
-    the defaults of what they leave out.
+    """text_config_dict and vision_config_dict of older files override the sections, also with the defaults of fields
+    they leave out.
     """
     for section, name, fields in (
         ("text_config", "CLIPTextConfig", _TEXT),

@@ -1,4 +1,4 @@
-"""Processors and tokenizers that users make by hand: what is given is held, written, and read again."""
+"""Processors and tokenizers made in Python: arguments are kept, saved and loaded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DEFAULTS: Mapping[str, object] = {
     "image_std": [0.26862954, 0.26130258, 0.27577711],
     "do_convert_rgb": True,
 }
-"""What the documentation of CLIPImageProcessor says it does without arguments."""
+"""The documented defaults of CLIPImageProcessor."""
 
 every_image_processor = pytest.mark.parametrize(
     "name", ["CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil"]
@@ -57,9 +57,7 @@ def test_settings_of_pictures_by_default(clip: Clip, compare: Compare, evidence:
 def test_settings_of_pictures_are_kept(
     clip: Clip, compare: Compare, evidence: Evidence, tmp_path: Path, name: str
 ) -> None:
-    """Every argument of an image processor is held under its name, stands in to_dict, and comes back from the saved
-    file.
-    """
+    """Every argument of an image processor is an attribute, is in to_dict, and is the same after saving and loading."""
     if not provides(name):
         evidence.not_applicable(f"no {name} can be used here")
     for field, value in IMAGE_ARGUMENTS.items():
@@ -75,8 +73,8 @@ def test_settings_of_pictures_are_kept(
 
 @every_tokenizer
 def test_settings_of_texts_are_kept(clip: Clip, compare: Compare, tmp_path: Path, name: str) -> None:
-    """Every argument of a tokenizer is held under its name, and comes back from the saved files by the same class and
-    by AutoTokenizer; a special token has the id that the vocabulary gives it.
+    """Every argument of a tokenizer is an attribute and the same after saving and loading by its class and by
+    AutoTokenizer; special tokens have the vocabulary's ids.
     """
     for field, value in TEXT_ARGUMENTS.items():
         made = tiny_tokenizer(clip.processors, name, **{field: value})
@@ -91,8 +89,8 @@ def test_settings_of_texts_are_kept(clip: Clip, compare: Compare, tmp_path: Path
 
 @every_tokenizer
 def test_special_tokens_may_be_objects(clip: Clip, compare: Compare, tmp_path: Path, name: str) -> None:
-    """Special tokens given as AddedToken are what they are as text: same ids of every text, same token, same id, saved
-    and loaded too.
+    """Special tokens given as AddedToken or as text give the same tokenizer: same ids of every text, same token, same
+    id, saved and loaded too.
     """
     given = {"bos_token": "<|startoftext|>", **dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>")}
     plain = tiny_tokenizer(clip.processors, name, **given)
@@ -114,8 +112,8 @@ def test_special_tokens_may_be_objects(clip: Clip, compare: Compare, tmp_path: P
 
 
 def test_a_processor_is_its_parts(clip: Clip, compare: Compare, tmp_path: Path) -> None:
-    """CLIPProcessor made of an image processor and a tokenizer, by keyword or by position, holds these very parts and
-    gives what each gives; saved and loaded it has their settings.
+    """CLIPProcessor made of an image processor and a tokenizer, by keyword or position, holds these objects and gives
+    what each gives; its settings survive saving.
     """
     pictures = clip.processors.construct(
         "CLIPImageProcessor", size={"shortest_edge": 20}, crop_size={"height": 20, "width": 20}

@@ -1,6 +1,6 @@
-"""Keywords of other entry points, and of attention kernels: refused, or of no effect; no tower takes them for its own.
+"""Keywords of other entry points and of attention kernels: refused, or without effect.
 
-A release that hands unknown keywords on lets them reach a kernel. Shown on a tiny model of the candidate's kind.
+A release that passes unknown keywords on lets them reach a kernel. Shown on a tiny model of the candidate's kind.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.needs("loading", "objects")
 
 CAUSAL = "is_causal"
 STATES = ("output_attentions", "output_hidden_states")
-"""What the feature methods return more of, from 5.0 on."""
+"""More fields that the feature methods return from 5.0 on."""
 
 text_entries = pytest.mark.parametrize("entry", [one for one in ENTRY_POINTS if not one.images], ids=str)
 image_entries = pytest.mark.parametrize("entry", [one for one in ENTRY_POINTS if one.images], ids=str)
@@ -49,7 +49,7 @@ def test_foreign_keywords_change_nothing(compare: Compare, tiny: Small, entry: E
 
 @text_entries
 def test_texts_are_causal_already(compare: Compare, tiny: Small, entry: EntryPoint) -> None:
-    """is_causal=True changes nothing of a text, whose tokens see none that follow; or it is refused."""
+    """is_causal=True changes nothing for texts, whose tokens never see later ones; or it is refused."""
     _expect_nothing(compare, _ask(lambda: tiny.enter(entry, is_causal=True)), tiny.enter(entry), f"{entry}(is_causal)")
 
 
@@ -73,13 +73,13 @@ def test_images_stay_bidirectional(
 
 
 def _ask(call: Callable[[], Any]) -> Answer:
-    """What became of a call; a warning, which 4.x gives of unknown keywords, is no refusal."""
+    """The result of a call; the warning that 4.x gives about unknown keywords does not count as a refusal."""
     with quiet():
-        return ask(call, KeyError)  # what 5.0 looks for after a kernel's TypeError
+        return ask(call, KeyError)  # what 5.0 reads after a kernel's TypeError
 
 
 def _pooled(output: Any) -> Any:
-    """What the class token led to, (images, projection or width)."""
+    """The output computed from the class token, (images, projection or width)."""
     return output["image_embeds" if "image_embeds" in output else "pooler_output"]
 
 

@@ -1,6 +1,6 @@
-"""Options by every way in which they are said: True, 1, NumPy's True, a list; False, 0, None; in the config; at load.
+"""Options in every form: True, 1, NumPy's True, a list; False, 0, None; in the config; at load.
 
-Shown on a tiny model of the candidate's kind, as only the library and the config matter here.
+Shown on a tiny model of the candidate's kind, as only transformers and the config matter here.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def test_false_values_do_what_false_does(compare: Compare, tiny: Small, entry: E
 
 @every_class
 def test_listed_hidden_states(compare: Compare, deviations: Deviations, tiny: Small, entry: EntryPoint) -> None:
-    """output_hidden_states given as a list is true: every hidden state comes, and is the right one."""
+    """output_hidden_states given as a list counts as true: every hidden state is returned, and is right."""
     expected = tiny.enter(entry, output_hidden_states=True)
     observed = tiny.enter(entry, output_hidden_states=[0])
     name = f"{entry}(output_hidden_states=[0])"
@@ -103,7 +103,7 @@ def test_return_dict_off(compare: Compare, deviations: Deviations, tiny: Small, 
 @every_class
 @pytest.mark.parametrize("value", ["True", "1", "None"])
 def test_return_dict_on(compare: Compare, tiny: Small, entry: EntryPoint, value: str) -> None:
-    """return_dict given as True, 1 or None gives the output object that comes by default."""
+    """return_dict given as True, 1 or None gives the default output object."""
     observed = tiny.enter(entry, return_dict={"True": True, "1": 1, "None": None}[value])
     expect_same(compare, observed, tiny.enter(entry), f"{entry}(return_dict={value})")
 
@@ -113,7 +113,7 @@ def test_return_dict_on(compare: Compare, tiny: Small, entry: EntryPoint, value:
 def test_options_in_the_config(
     compare: Compare, deviations: Deviations, tiny: Small, entry: EntryPoint, option: str
 ) -> None:
-    """An option that is set in the loaded model's config is what a call does by default; a call may say otherwise."""
+    """An option set in the loaded model's config is the default of a call; a call may override it."""
     off = tiny.enter(entry, attention="eager")
     on = tiny.enter(entry, **{option: True}, attention="eager")
 
@@ -150,7 +150,7 @@ def test_options_in_a_nested_config(
 
 @every_class
 def test_return_dict_in_the_config(compare: Compare, deviations: Deviations, tiny: Small, entry: EntryPoint) -> None:
-    """return_dict=False in the config gives tuples by default; return_dict in a call counts more than the config."""
+    """return_dict=False in the config gives tuples by default; return_dict in a call overrides the config."""
     expected = tiny.enter(entry, output_hidden_states=True)
     broken = _breaks(deviations, entry)
     for said, result in ((None, as_tuple(expected)), (False, as_tuple(expected)), (True, expected)):
@@ -188,9 +188,9 @@ def test_return_dict_in_a_nested_config(
 @every_class
 @pytest.mark.parametrize("option", [*STATES, "return_dict"])
 def test_options_at_load(compare: Compare, deviations: Deviations, tiny: Small, entry: EntryPoint, option: str) -> None:
-    """An option given to from_pretrained is what a call of that model does by default.
+    """An option given to from_pretrained is the default of that model's calls.
 
-    Attention maps are asked of eager attention: a model that is loaded with sdpa by name refuses to be asked for them.
+    Attention maps are requested under eager attention: a model loaded with sdpa by name refuses to return them.
     """
     value = option != "return_dict"
     asked: dict[str, Any] = {option: value}
@@ -217,8 +217,8 @@ def test_options_at_load(compare: Compare, deviations: Deviations, tiny: Small, 
 def test_features_take_options(
     clip: Clip, compare: Compare, deviations: Deviations, tiny: Small, entry: EntryPoint, option: str
 ) -> None:
-    """Where the features come in an output object, hidden states and attention maps come along on demand: those of
-    the tower, which alone gives the same.
+    """If features come in an output object, hidden states and attention maps come on request, the same as the tower's
+    own.
     """
     if entry.method == "forward" or features_are_tensors(clip.release):
         answer = tiny.enter(entry)
@@ -259,13 +259,13 @@ def _options(entry: EntryPoint) -> list[str]:
 
 
 def _returned(entry: EntryPoint) -> list[dict[str, Any]]:
-    """Options that say what else is to be returned, alone and together."""
+    """Options that request more outputs, alone and together."""
     loss: list[dict[str, Any]] = [{"return_loss": True}, {"return_loss": True, **BOTH}]
     return [{}, {"output_hidden_states": True}, dict(BOTH), *(loss if entry.model_class == "CLIPModel" else [])]
 
 
 def _states(output: Any) -> dict[str, Any]:
-    """The hidden states in an output by path."""
+    """The hidden states in an output, by path."""
     if "hidden_states" in output:
         return {".hidden_states": output.hidden_states}
     nested = [name for name in ("text_model_output", "vision_model_output") if name in output]
@@ -273,7 +273,7 @@ def _states(output: Any) -> dict[str, Any]:
 
 
 def _expect_listed(compare: Compare, observed: Any, expected: Any, kept: list[int], name: str) -> None:
-    """Demand the hidden states of these numbers, None for the others, and all else as in `expected`."""
+    """Assert the hidden states of these numbers, None for the others, and all else as in `expected`."""
     compare.equal(list(_states(observed)), list(_states(expected)), name=f"where {name} has hidden states")
     for where, states in _states(expected).items():
         listed = _states(observed)[where]

@@ -1,6 +1,6 @@
-"""What users do with an output object: index, slice, unpack, search, copy, pickle, and make one of their own.
+"""What users do with an output object: index, slice, unpack, search, copy, pickle, and make one.
 
-Shown on a tiny model of the candidate's kind, as only the library matters here.
+Shown on a tiny model of the candidate's kind, as only transformers matters here.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ full_and_plain = pytest.mark.parametrize("states", [False, True], ids=["plain", 
 def test_outputs_are_indexed_like_tuples(
     clip: Clip, compare: Compare, tmp_path_factory: pytest.TempPathFactory, entry: EntryPoint, states: bool
 ) -> None:
-    """Positions count from either end and slices give tuples, all of the present fields in order; a position beyond
-    them raises IndexError.
+    """Indices from either end and slices work on the present fields in order; an index out of range raises
+    IndexError.
     """
     output = _output(clip, tmp_path_factory, entry, states)
     values = as_tuple(output)
@@ -71,8 +71,8 @@ def test_outputs_are_indexed_like_tuples(
 def test_outputs_are_read_like_dicts(
     clip: Clip, compare: Compare, tmp_path_factory: pytest.TempPathFactory, entry: EntryPoint, states: bool
 ) -> None:
-    """Iterating, keys, values, items, length and `in` speak of the present fields in order; an absent name raises
-    KeyError, and `get` gives None for it.
+    """Iteration, keys, values, items, length and `in` cover the present fields in order; an absent name raises
+    KeyError, and `get` returns None for it.
     """
     output = _output(clip, tmp_path_factory, entry, states)
     present = [name for name in FIELDS[entry.model_class] if getattr(output, name) is not None]
@@ -113,7 +113,7 @@ def test_fields_of_the_class(
 def test_copies_are_the_same(
     clip: Clip, compare: Compare, tmp_path_factory: pytest.TempPathFactory, entry: EntryPoint, way: str
 ) -> None:
-    """A copy, a deep copy and what comes out of a pickle have the type, the fields and every bit of the output."""
+    """A copy, a deep copy and a pickled copy have the output's type, fields and every bit."""
     output = _output(clip, tmp_path_factory, entry, True)
     ways: dict[str, Callable[[Any], Any]] = {
         "copy": copy.copy,
@@ -131,7 +131,7 @@ def test_copies_are_the_same(
 def test_fields_can_be_set(
     clip: Clip, compare: Compare, tmp_path_factory: pytest.TempPathFactory, entry: EntryPoint
 ) -> None:
-    """A field that is set by attribute or by name reads alike by attribute, by name, by position and in the tuple."""
+    """A field that is set by attribute or by name reads the same by attribute, name, position and in the tuple."""
     for by_name in (False, True):
         output = copy.copy(_output(clip, tmp_path_factory, entry, False))
         name = next(iter(output))
@@ -160,7 +160,7 @@ def _output(clip: Clip, directories: pytest.TempPathFactory, entry: EntryPoint, 
 
 
 def _plain(value: Any) -> Any:
-    """Outputs inside of a value as tuples."""
+    """A value with nested outputs as tuples."""
     if isinstance(value, tuple):
         return tuple(_plain(item) for item in value)
     return as_tuple(value)

@@ -87,7 +87,7 @@ def test_fields_read_alike_every_way(clip: Clip, compare: Compare, model_class: 
 @every_class
 @with_and_without_states
 def test_to_tuple_holds_every_field(clip: Clip, compare: Compare, model_class: str, states: bool) -> None:
-    """to_tuple gives the present fields in order, None left out, nested outputs as tuples, every element equal."""
+    """to_tuple gives the present fields in order, without None, nested outputs as tuples, every element equal."""
     output = CALLS[model_class](clip, **_options(states))
     _same(compare, output.to_tuple(), _as_tuple(output), f"to_tuple of {model_class}'s output")
 
@@ -128,7 +128,7 @@ def _options(states: bool) -> dict[str, bool]:
 
 
 def _as_tuple(value: Any) -> Any:
-    """What to_tuple should give, made from the fields themselves and not by the library's own method."""
+    """The expected to_tuple, made from the fields and not by transformers' own method."""
     if hasattr(value, "items"):
         return tuple(_as_tuple(item) for item in present_fields(value).values())
     return value

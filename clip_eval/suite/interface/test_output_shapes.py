@@ -28,7 +28,9 @@ def test_full_model_shapes(clip: Clip, compare: Compare, images: int, texts: int
 
 @RECTANGLES
 def test_nested_output_shapes(clip: Clip, compare: Compare, images: int, texts: int) -> None:
-    """The nested tower outputs of CLIPModel have one state for every token and every patch plus class token."""
+    """The nested tower outputs of CLIPModel have one state for every token, and for every patch plus the class
+    token.
+    """
     out = clip.forward(images=images, texts=texts)
     _shape(compare, out.text_model_output.last_hidden_state, _text_states(clip, texts), "text last_hidden_state")
     _shape(compare, out.vision_model_output.last_hidden_state, _vision_states(clip, images), "vision last_hidden_state")
@@ -61,7 +63,7 @@ def test_feature_shapes(clip: Clip, compare: Compare) -> None:
 
 
 def test_outputs_have_the_dtype_of_the_model(clip: Clip, compare: Compare) -> None:
-    """Every tensor of every output has the subject's dtype and device: states, maps, loss and features, too."""
+    """Every tensor of every output has the subject's dtype and device, including states, maps, loss and features."""
     states: dict[str, Any] = {"output_hidden_states": True, "output_attentions": True, "attention": "eager"}
     outputs = {
         "CLIPModel": clip.forward(images=3, texts=5, **states),

@@ -1,6 +1,6 @@
-"""Saving, loading, and state dicts: what is written is what is read, by every class, strictly and not.
+"""Saving, loading, and state dicts: every class reads what it wrote, strictly and not.
 
-What depends on the library alone is shown on a tiny model of the same kind.
+What depends on transformers alone is shown on a tiny model of the same kind.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ POSITION_IDS = {
     "CLIPVisionModelWithProjection": ("vision_model",),
     "CLIPModel": ("text_model", "vision_model"),
 }
-"""Towers of a class, each with a buffer of position ids, which releases before 4.31 kept in the file."""
+"""Towers of each class. Each has a buffer of position ids, which releases before 4.31 saved."""
 
 
 def test_saved_and_loaded_again(clip: Clip, compare: Compare, tmp_path: Path) -> None:
-    """save_pretrained of CLIPModel writes a checkpoint with the same names, values, dtype and config, and the model
-    loaded from it gives the same outputs bit for bit.
+    """save_pretrained of CLIPModel writes the same names, values, dtype and config, and the model loaded from it gives
+    the same outputs bit for bit.
     """
     subject, checkpoint = clip.subject, clip.subject.checkpoint
     subject.save("CLIPModel", tmp_path)
@@ -61,10 +61,10 @@ def test_saved_and_loaded_again(clip: Clip, compare: Compare, tmp_path: Path) ->
 def test_towers_are_saved_under_the_names_of_clip(
     clip: Clip, compare: Compare, deviations: Deviations, tmp_path: Path, model_class: str
 ) -> None:
-    """save_pretrained of a tower writes its tensors under the names that they have in a CLIP's file, and what is loaded
-    from it gives the same outputs bit for bit.
+    """save_pretrained of a tower uses the tensor names of a whole CLIP's file, and the model loaded from it gives the
+    same outputs bit for bit.
 
-    Other releases and tools look for these names.
+    Other releases and tools expect these names.
     """
     small = small_subject(tmp_path / "small", clip.subject)
     expected = sorted(name for name in small.checkpoint.tensors if clip.family.belongs_to(name, model_class))
@@ -85,8 +85,8 @@ def test_towers_are_saved_under_the_names_of_clip(
 
 @every_class
 def test_state_dict_holds_exactly_the_weights(clip: Clip, compare: Compare, model_class: str) -> None:
-    """state_dict has one entry for each tensor of the file that the class has a place for and no other; each is a
-    parameter with storage of its own.
+    """state_dict has exactly one entry for each tensor of the file that the class uses; each is a parameter with its
+    own storage.
     """
     model = clip.subject.model(model_class)
     expected = sorted(name for name in clip.subject.checkpoint.tensors if clip.family.belongs_to(name, model_class))
@@ -116,8 +116,8 @@ def test_a_state_dict_moves_to_another_model(clip: Clip, compare: Compare, tmp_p
 def test_a_state_dict_that_does_not_fit_is_refused(
     clip: Clip, compare: Compare, tmp_path: Path, model_class: str
 ) -> None:
-    """Strict loading refuses a state dict that lacks a tensor, has one of another shape or one too many, and names it;
-    strict=False loads the rest and reports both kinds.
+    """Strict loading refuses a missing, an extra or a misshapen tensor and names it; strict=False loads the rest and
+    reports both kinds.
     """
     small = small_subject(tmp_path, clip.subject)
     model = small.load_again(model_class)
@@ -138,7 +138,9 @@ def test_a_state_dict_that_does_not_fit_is_refused(
 def test_a_state_dict_with_the_names_of_the_file_loads(
     clip: Clip, compare: Compare, deviations: Deviations, tmp_path: Path, model_class: str
 ) -> None:
-    """A tower's state dict with the names of CLIP's file, as releases before 5.6 gave it, loads with strict=False."""
+    """A tower's state dict with the names of CLIP's file, as releases before 5.6 returned it, loads with
+    strict=False.
+    """
     one, other = (small_subject(tmp_path / str(seed), clip.subject, seed=seed) for seed in (0, 1))
     state = one.model(model_class).state_dict()
     named = {clip.family.canonical_name(name, model_class): tensor for name, tensor in state.items()}

@@ -1,4 +1,6 @@
-"""What does not fit is refused with an exception, or done right; nothing is silently cut, stretched or left out."""
+"""Inputs that do not fit are refused with an exception, or handled right; nothing is silently cut, stretched or
+dropped.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,7 @@ MISFITS: dict[str, Callable[[VisionConfig], tuple[int, ...]]] = {
     "wider": lambda config: (config.num_channels, config.image_size, config.image_size + config.patch_size),
     "twice_and_half": lambda config: (config.num_channels, config.image_size // 2, config.image_size * 2),
 }
-"""Shapes of images that only interpolate_pos_encoding makes fit."""
+"""Shapes of images that fit with interpolate_pos_encoding only."""
 
 UNFIT: dict[str, Callable[[VisionConfig], tuple[int, ...]]] = {
     "a_channel_more": lambda config: (config.num_channels + 1, config.image_size, config.image_size),
@@ -65,15 +67,15 @@ UNFIT: dict[str, Callable[[VisionConfig], tuple[int, ...]]] = {
     "less_than_a_patch": lambda config: (config.num_channels, config.patch_size - 1, config.patch_size - 1),
     "a_batch_of_batches": lambda config: (1, config.num_channels, config.image_size, config.image_size),
 }
-"""Shapes of images that nothing makes fit."""
+"""Shapes of images that never fit."""
 
 
 @every_image_entry
 @pytest.mark.parametrize("shape", [*MISFITS, *UNFIT])
 def test_images_that_do_not_fit(clip: Clip, compare: Compare, entry: EntryPoint, shape: str) -> None:
-    """Images of another size or other channels than the model's are refused, not cropped, scaled or padded.
+    """Images of another size or with other channels than the model's are refused, not cropped, scaled or padded.
 
-    With interpolate_pos_encoding those of other channels, and those smaller than a patch, still are.
+    With interpolate_pos_encoding too, other channels and images smaller than a patch are refused.
     """
     texts = clip.subject.tensors(clip.texts(1)) if entry.texts else {}
     size = {**MISFITS, **UNFIT}[shape](clip.config.vision)
@@ -85,7 +87,7 @@ def test_images_that_do_not_fit(clip: Clip, compare: Compare, entry: EntryPoint,
 
 @every_image_entry
 def test_an_image_without_a_batch(clip: Clip, compare: Compare, entry: EntryPoint) -> None:
-    """A single image without the axis of the batch is refused, or taken for a batch of one."""
+    """A single image without a batch axis is refused, or treated as a batch of one."""
     tensors = clip.subject.tensors(clip.inputs(entry, images=1, texts=1))
     expected = enter(clip.subject, entry, **tensors)
     alone = {**tensors, "pixel_values": tensors["pixel_values"][0]}  # (channels, height, width)
@@ -95,7 +97,7 @@ def test_an_image_without_a_batch(clip: Clip, compare: Compare, entry: EntryPoin
 
 @every_text_entry
 def test_a_text_without_a_batch(clip: Clip, compare: Compare, entry: EntryPoint) -> None:
-    """A single text without the axis of the batch is refused, or taken for a batch of one."""
+    """A single text without a batch axis is refused, or treated as a batch of one."""
     tensors = clip.subject.tensors(clip.inputs(entry, images=1, texts=1, mask="none"))
     expected = enter(clip.subject, entry, **tensors)
     alone = {**tensors, "input_ids": tensors["input_ids"][0]}  # (tokens,)
@@ -105,8 +107,8 @@ def test_a_text_without_a_batch(clip: Clip, compare: Compare, entry: EntryPoint)
 @every_text_entry
 @pytest.mark.parametrize("given", ["ids", "mask", "positions"])
 def test_texts_that_are_too_long(clip: Clip, compare: Compare, entry: EntryPoint, given: str) -> None:
-    """A text of one token more than the model has positions is refused, with ids alone, with a mask, and with position
-    ids that would fit; it is never cut.
+    """A text with one token more than the model has positions is refused, with ids alone, with a mask and with valid
+    position ids; it is never cut.
     """
     longest = clip.config.text.max_position_embeddings
     inputs = clip.inputs(entry, images=1, texts=1, mask="none")
@@ -136,13 +138,13 @@ def test_ids_out_of_range(clip: Clip, compare: Compare, evidence: Evidence, entr
 @every_text_entry
 @pytest.mark.parametrize("dtype", ["float32", "bool", "uint8", "int16"])
 def test_ids_of_other_types(clip: Clip, compare: Compare, entry: EntryPoint, dtype: str) -> None:
-    """Token ids that are no integers, or integers too small to hold them all, are refused, or read by their values."""
+    """Token ids that are not integers, or integers too small to hold them all, are refused, or used by their values."""
     inputs = clip.inputs(entry, images=1, texts=1)
     other = inputs["input_ids"].astype(dtype)  # (1, tokens)
     answer = ask(lambda: enter(clip.subject, entry, **clip.subject.tensors({**inputs, "input_ids": other})))
     vocabulary = clip.config.text.vocab_size
     values = other.astype(np.int64) % vocabulary  # (1, tokens)
-    if (values != other).any():  # what no longer is an id has no right answer
+    if (values != other).any():  # a value that is not an id has no right answer
         _expect_refusal(compare, answer, f"{entry} of {dtype} ids out of range")
         return
     read = clip.subject.tensors({**inputs, "input_ids": values})
@@ -161,7 +163,7 @@ MASKS: dict[str, Callable[[Any], Any]] = {
 @every_text_entry
 @pytest.mark.parametrize("shape", list(MASKS))
 def test_masks_that_do_not_fit(clip: Clip, compare: Compare, evidence: Evidence, entry: EntryPoint, shape: str) -> None:
-    """A mask of fewer texts or of other tokens than the ids is refused, not cut, stretched or ignored."""
+    """A mask for fewer texts or other tokens than the ids is refused, not cut, stretched or ignored."""
     if not clip.subject.device.startswith("cpu"):
         evidence.not_applicable("on an accelerator an index out of range ends the process, in every release")
     inputs = clip.inputs(entry, images=1, texts=TEXTS, mask="interior")
@@ -172,7 +174,7 @@ def test_masks_that_do_not_fit(clip: Clip, compare: Compare, evidence: Evidence,
 
 @every_text_entry
 def test_masks_of_more_texts(clip: Clip, compare: Compare, deviations: Deviations, entry: EntryPoint) -> None:
-    """A mask of more rows than there are texts is refused."""
+    """A mask with more rows than there are texts is refused."""
     inputs = clip.inputs(entry, images=1, texts=TEXTS, mask="interior")
     expected = enter(clip.subject, entry, **clip.subject.tensors(inputs))
     others = clip.batch.interior_mask[::-1]  # (rows, tokens)
@@ -210,7 +212,7 @@ def test_unknown_keywords(
 
 @every_entry
 def test_an_input_given_twice(clip: Clip, compare: Compare, entry: EntryPoint) -> None:
-    """An input that is given by position and by keyword is refused."""
+    """An input given both by position and by keyword is refused."""
     tensors = clip.subject.tensors(clip.inputs(entry, images=1, texts=1))
     answer = ask(lambda: enter(clip.subject, entry, next(iter(tensors.values())), **tensors))
     compare.equal(type(answer.refusal).__name__, "TypeError", name=f"{entry} with an input twice: {answer.outcome}")
@@ -218,7 +220,7 @@ def test_an_input_given_twice(clip: Clip, compare: Compare, entry: EntryPoint) -
 
 @pytest.mark.parametrize(("images", "texts"), [(2, 3), (3, 2), (2, 1)], ids=str)
 def test_losses_of_unequal_counts(clip: Clip, compare: Compare, evidence: Evidence, images: int, texts: int) -> None:
-    """return_loss with other counts of images and texts is refused: there is no diagonal."""
+    """return_loss with unequal counts of images and texts is refused: there is no diagonal."""
     if not clip.subject.device.startswith("cpu"):
         evidence.not_applicable("on an accelerator a target out of range ends the process, in every release")
     answer = ask(lambda: clip.forward(images=images, texts=texts, return_loss=True))
@@ -227,7 +229,7 @@ def test_losses_of_unequal_counts(clip: Clip, compare: Compare, evidence: Eviden
 
 @every_entry
 def test_refusals_leave_no_trace(clip: Clip, compare: Compare, entry: EntryPoint) -> None:
-    """After a call that broke off, before the model or inside it, the next one gives what it gave before it."""
+    """After a call that raised, before the model or inside it, the next call gives what it gave before."""
     tensors = clip.subject.tensors(clip.inputs(entry, images=IMAGES, texts=IMAGES, mask="interior"))
     options = {} if entry.method != "forward" else {"output_hidden_states": True}
     before = [enter(clip.subject, entry, **tensors), enter(clip.subject, entry, **tensors, **options)]

@@ -1,4 +1,4 @@
-"""One model, several threads at once: each gets what it would get alone."""
+"""One model in several threads at once: each thread gets what it would get alone."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from clip_eval.verdict.deviations import Deviations
 pytestmark = pytest.mark.needs("modules", "objects")
 
 COUNTS = (2, 4, 1, 3)
-"""Rows in each thread, in the order of their start: neither the first nor the last has the most or the fewest."""
+"""Rows in each thread, in the order of their start; neither the first nor the last is an extreme."""
 
 MEETING_S = 2.0
-"""How long a thread waits for the others inside the model. Where calls are put in a row, one waits in vain."""
+"""How long a thread waits for the others inside the model; if calls are serialised, it waits in vain."""
 
 STATES: dict[str, Any] = {"output_hidden_states": True}
 FORWARDS = tuple(entry for entry in ENTRY_POINTS if entry.method == "forward")
@@ -36,10 +36,10 @@ FORWARDS = tuple(entry for entry in ENTRY_POINTS if entry.method == "forward")
 def test_threads_do_not_mix(
     clip: Clip, oracle: Oracle, compare: Compare, deviations: Deviations, entry: EntryPoint
 ) -> None:
-    """Four threads that call one model at once, with other sizes and asking for hidden states, each get what the
-    reference says, and a call afterwards gives bit for bit what it gave before.
+    """Four threads that call one model at once, with other sizes and hidden states, each get what the reference gives,
+    and a later call is bit for bit as before.
 
-    The threads meet inside the model, so that a recorder which they share is seen each time and not by chance.
+    The threads meet inside the model, so that a shared recorder is seen every time and not by chance.
     """
     inputs = clip.subject.tensors(clip.inputs(entry, images=2, texts=3))
     before = {name: tensor.clone() for name, tensor in tensors_of(clip.enter(entry, inputs), str(entry)).items()}
@@ -64,7 +64,7 @@ def test_threads_do_not_mix(
 
 @dataclass(frozen=True, slots=True)
 class _Tower:
-    """What one tower gave in one thread, what it should have given, and which states count."""
+    """A tower's outputs in one thread, the expected ones, and which states count."""
 
     name: str
     output: Any
@@ -95,8 +95,8 @@ def _towers(clip: Clip, oracle: Oracle, entry: EntryPoint, output: Any, count: i
 
 
 def _in_threads(clip: Clip, entry: EntryPoint) -> dict[int, Any]:
-    """Call one entry point with these row counts, a thread each; all wait for each other before and after the
-    model's second layer, or its only one.
+    """Call one entry point with these row counts, a thread each; all wait for each other before and after the model's
+    second layer, or its only one.
     """
     results: dict[int, Any] = {}
     tensors = {n: clip.subject.tensors(clip.inputs(entry, images=n, texts=n)) for n in COUNTS}
@@ -104,7 +104,7 @@ def _in_threads(clip: Clip, entry: EntryPoint) -> dict[int, Any]:
     def work(count: int) -> None:
         try:
             results[count] = clip.enter(entry, tensors[count], **STATES)
-        except Exception as error:  # whatever a thread raises is judged by the check
+        except Exception as error:  # the check judges what a thread raises
             results[count] = error
 
     meeting = threading.Barrier(len(COUNTS))
@@ -124,4 +124,4 @@ def _meet(meeting: threading.Barrier) -> None:
     try:
         meeting.wait(timeout=MEETING_S)
     except threading.BrokenBarrierError:
-        return  # a model that lets one call in at a time is as good
+        return  # a model that serialises calls is fine too

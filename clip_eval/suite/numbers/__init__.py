@@ -1,3 +1,3 @@
-"""Checks of values: against the oracle, and of one answer against another."""
+"""Checks of values: against the oracle, and of one output against another."""
 
 from __future__ import annotations

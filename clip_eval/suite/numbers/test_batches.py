@@ -1,7 +1,7 @@
-"""A batch is rows side by side: a row's result depends neither on its neighbours nor on their order and count.
+"""Rows of a batch are independent: a row's result depends neither on its neighbours nor on their order and count.
 
-In place and in a batch of the same shape a row is compared bit for bit. In another place or count it is compared with
-the reference: kernels cut other shapes into other blocks and round differently.
+In the same place of a batch of the same shape a row is compared bit for bit. In another place or count it is compared
+with the reference: for other shapes kernels use other blocks and round differently.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from clip_eval.verdict.compare import Compare
 
 SHUFFLED = [3, 0, 4, 1, 2]
 REPEATED = [*SHUFFLED, 2, 1, 4, 0, 3, 0]
-"""Every row twice, in places that are not those of the probe, and one row a third time: a count of 11."""
+"""Every row twice, not in its place in the probe, and one row a third time: 11 rows."""
 
 either = pytest.mark.parametrize("inputs", ["texts", "images"])
 
 
 def test_neighbours_do_not_matter(clip: Clip, compare: Compare) -> None:
-    """A row's embeddings, states and logit are bit-equal whatever the other texts and images of the batch hold.
+    """A row's embeddings, states and logit are bit-equal whatever the other texts and images of the batch are.
 
     The row stays in its place and all others change, for each row in turn.
     """
@@ -44,7 +44,7 @@ def test_neighbours_do_not_matter(clip: Clip, compare: Compare) -> None:
 
 @either
 def test_a_row_alone_is_the_same(clip: Clip, oracle: Oracle, compare: Compare, inputs: str) -> None:
-    """Each text and each image by itself gives the states and the embedding that it has among others."""
+    """Each text and each image by itself gives the states and the embedding that it has in a batch."""
     for row in range(MOST_ROWS):
         _compare_rows(clip, oracle, compare, inputs, [row], f"of row {row} alone")
 
@@ -57,7 +57,7 @@ def test_order_and_count_do_not_matter(clip: Clip, oracle: Oracle, compare: Comp
 
 @pytest.mark.parametrize("mask", ["padding", "none"])
 def test_logits_follow_the_order_of_rows(clip: Clip, oracle: Oracle, compare: Compare, mask: str) -> None:
-    """Other orders of texts and of images give the same logits in that order, on both axes."""
+    """Reordering texts and images reorders the logits on both axes, and changes nothing else."""
     texts, images = SHUFFLED, [2, 0, 1]
     inputs = {name: values[texts] for name, values in clip.texts(MOST_ROWS, mask).items()}  # (texts, tokens)
     inputs["pixel_values"] = clip.images(MOST_ROWS)["pixel_values"][images]  # (images, channels, height, width)
@@ -83,7 +83,7 @@ def _row_results(clip: Clip, inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _compare_rows(clip: Clip, oracle: Oracle, compare: Compare, inputs: str, rows: list[int], name: str) -> None:
-    """Judge states and embedding of a batch made of these rows of the probe, through the tower with projection."""
+    """Judge states and embedding of a batch of these rows of the probe, through the tower with projection."""
     is_text = inputs == "texts"
     given = clip.texts(MOST_ROWS) if is_text else clip.images(MOST_ROWS)
     model_class = "CLIPTextModelWithProjection" if is_text else "CLIPVisionModelWithProjection"

@@ -1,4 +1,4 @@
-"""The model under torch.compile, judged where it is asked for: the first call takes tens of seconds."""
+"""The model under torch.compile, judged on request: the first call takes tens of seconds."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_outputs_are_those_of_the_reference(
 ) -> None:
     """Under torch.compile every state, embedding and logit of CLIPModel is what the weights and inputs determine.
 
-    Called twice, since the first call makes the code that the second one runs. Fused kernels round less often than the
-    bounds allow.
+    Called twice, since the first call compiles the code that the second one runs. Fused kernels round less often than
+    the bounds allow.
     """
     images, texts, mask = 3, 4, "interior"
     for call in ("first", "second"):

@@ -34,7 +34,9 @@ def test_embeddings_have_unit_norm(clip: Clip, compare: Compare) -> None:
 
 @pytest.mark.parametrize(("images", "texts"), [(3, 5), (4, 2)], ids=str)
 def test_logits_follow_from_embeddings(clip: Clip, compare: Compare, images: int, texts: int) -> None:
-    """Logits per text are exp(logit_scale) times the cosines of the returned embeddings, whichever are more."""
+    """Logits per text are exp(logit_scale) times the cosines of the returned embeddings, with more texts or more
+    images.
+    """
     out = clip.forward(images=images, texts=texts)
     weights = clip.checkpoint.weights(clip.dtype)
     scale, bias = float(weights["logit_scale"]), clip.family.network.logit_bias(weights)
@@ -48,7 +50,7 @@ def test_logits_follow_from_embeddings(clip: Clip, compare: Compare, images: int
 def test_loss_is_the_mean_of_both_cross_entropies(clip: Clip, compare: Compare) -> None:
     """With return_loss the loss is the mean of the cross entropies over the diagonal, in both directions.
 
-    Documented as shape (1,), a scalar in every release; a scalar is what is asserted.
+    Documented with shape (1,), a scalar in every release; a scalar is asserted.
     """
     out = clip.forward(images=SQUARE, texts=SQUARE, return_loss=True)
     expected = loss_from_logits(to_array(out.logits_per_text), clip.runtime.precision)
@@ -57,7 +59,7 @@ def test_loss_is_the_mean_of_both_cross_entropies(clip: Clip, compare: Compare) 
 
 @pytest.mark.needs("options")
 def test_loss_changes_nothing_else(clip: Clip, compare: Compare) -> None:
-    """Asking for the loss leaves every other output as it is."""
+    """Requesting the loss leaves every other output unchanged."""
     plain = clip.forward(images=SQUARE, texts=SQUARE)
     out = clip.forward(images=SQUARE, texts=SQUARE, return_loss=True)
     compare.equal(list(out.keys()), ["loss", *plain.keys()], name="fields with return_loss")

@@ -1,4 +1,4 @@
-"""The far ends of what a processor may hand over: outputs stay finite, in 16 bit, too."""
+"""Extreme inputs from a processor: outputs stay finite, in 16 bit too."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ every_attention = pytest.mark.parametrize(
 @every_attention
 @pytest.mark.parametrize("length", ["longest", "one token"])
 def test_outputs_are_finite(clip: Clip, compare: Compare, length: str, attention: str | None) -> None:
-    """All-white, all-black, all-zero and checkered images, and texts of one token all over, of ends alone and of a
-    single token, give finite states, maps, embeddings, logits and loss.
+    """White, black, zero and checkered images, and texts of one repeated token, of end tokens only and of a single
+    token, give finite states, maps, embeddings, logits and loss.
     """
     ids = _ids(clip.config, 1 if length == "one token" else clip.config.text.max_position_embeddings)
     inputs: dict[str, Any] = {"input_ids": ids, "pixel_values": _pixels(clip.config.vision)}
@@ -48,7 +48,7 @@ def _pixels(vision: VisionConfig) -> NDArray[np.float32]:
 
 
 def _ids(config: ClipConfig, tokens: int) -> NDArray[np.int64]:
-    """Four texts: one token all over and then the end, the largest id all over, ends alone, any ids."""
+    """Four texts: one repeated token and the end, the largest id repeated, end tokens only, any ids."""
     end = end_token_id(config.text)
     ids = np.empty((4, tokens), dtype=np.int64)  # (texts, tokens)
     ids[0], ids[1], ids[2] = 1 if end == 0 else 0, config.text.vocab_size - 1, end

@@ -36,7 +36,7 @@ def test_text_features_follow_the_mask(clip: Clip, compare: Compare, oracle: Ora
 
 @pytest.mark.needs("objects")
 def test_other_states_come_along(clip: Clip, compare: Compare, oracle: Oracle) -> None:
-    """Where the features come in an output object, its last_hidden_state is the tower's."""
+    """If the features come in an output object, its last_hidden_state is the tower's."""
     if features_are_tensors(clip.release):
         compare.equal(
             hasattr(clip.text_features(texts=TEXTS), "last_hidden_state"), False, name="a tensor and nothing else"

@@ -1,4 +1,4 @@
-"""Gradients: a CLIP that is trained further passes them to every weight, and they are the slope of its outputs."""
+"""Gradients: training passes them to every weight, and they are the derivative of the outputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from clip_eval.verdict.compare import Compare, Expected, to_array
 
 ROWS = 3
 TOKENS = 12
-"""Of the texts whose slope is taken: the reference runs four times."""
+"""Tokens of the texts for the derivative; the reference runs four times."""
 
 pytestmark = pytest.mark.needs("gradients", "objects")
 every_class = pytest.mark.parametrize("model_class", MODEL_CLASSES)
@@ -32,9 +32,7 @@ every_class = pytest.mark.parametrize("model_class", MODEL_CLASSES)
 
 @every_class
 def test_weights_are_ready_to_be_trained(clip: Clip, compare: Compare, model_class: str) -> None:
-    """Every weight of a loaded model is a parameter that requires a gradient, and no state is recomputed to save
-    memory.
-    """
+    """Every weight of a loaded model is a parameter that requires a gradient, and gradient checkpointing is off."""
     model = clip.subject.model(model_class)
     for name, parameter in model.named_parameters():
         compare.equal(bool(parameter.requires_grad), True, name=f"{name} of {model_class} requires a gradient")
@@ -46,8 +44,8 @@ def test_weights_are_ready_to_be_trained(clip: Clip, compare: Compare, model_cla
 def test_they_reach_every_weight(clip: Clip, compare: Compare, model_class: str) -> None:
     """A gradient reaches every weight: of CLIPModel from its loss, of each tower from its pooled state or embedding.
 
-    In float32 and bfloat16 it is finite, in float32 nowhere zero for a whole tensor. The bias of the keys is excepted:
-    softmax does not see it. Float16 alone over- and underflows in training, which is what loss scaling is for.
+    It is finite in float32 and bfloat16, and in float32 no tensor's gradient is all zero. The bias of the keys is
+    excepted: softmax is invariant to it. Float16 over- and underflows in training without loss scaling.
     """
     entry = next(entry for entry in ENTRY_POINTS if entry.model_class == model_class and entry.method == "forward")
     scalar = _scalar(clip, entry)
@@ -65,8 +63,8 @@ def test_they_reach_every_weight(clip: Clip, compare: Compare, model_class: str)
 
 @pytest.mark.parametrize("entry", ENTRY_POINTS, ids=str)
 def test_recording_them_changes_no_value(clip: Clip, oracle: Oracle, compare: Compare, entry: EntryPoint) -> None:
-    """With gradients enabled every output carries one, with gradients disabled none does, and the values are those of
-    the reference either way.
+    """With gradients enabled every output requires one, with gradients disabled none does, and the values are the
+    reference's either way.
     """
     inputs = clip.subject.tensors(clip.inputs(entry, images=ROWS, texts=ROWS))
     plain = clip.enter(entry, inputs)
@@ -80,10 +78,10 @@ def test_recording_them_changes_no_value(clip: Clip, oracle: Oracle, compare: Co
 
 
 def test_they_are_the_slope_of_the_logits(clip: Clip, oracle: Oracle, compare: Compare, evidence: Evidence) -> None:
-    """Along a direction that moves every weight of CLIPModel, the gradients give the slope that the reference's logits
-    have.
+    """Along a direction that moves every weight of CLIPModel, the gradients give the derivative of the reference's
+    logits.
 
-    A layer cut off from the backward pass, or a factor lost on it, trains into nowhere while every output is right.
+    A layer cut off from the backward pass, or a missing factor in it, spoils training while every output is right.
     """
     if clip.dtype != "float32":
         evidence.not_applicable("judged in float32: gradients of 16 bit are too coarse to tell")
@@ -108,7 +106,7 @@ def test_they_are_the_slope_of_the_logits(clip: Clip, oracle: Oracle, compare: C
 
 
 def _scalar(clip: Clip, entry: EntryPoint) -> Any:
-    """One number that depends on everything that a model computes for each row as a whole."""
+    """One number that depends on every pooled output of a model."""
     inputs = clip.subject.tensors(clip.inputs(entry, images=ROWS, texts=ROWS))
     if entry.model_class == "CLIPModel":
         return clip.enter(entry, inputs, gradients=True, return_loss=True).loss
@@ -126,7 +124,7 @@ def _pooled(clip: Clip, entry: EntryPoint, output: Any) -> Any:
 
 
 def _judged(clip: Clip, oracle: Oracle, entry: EntryPoint, output: Any) -> list[tuple[str, Any, Expected]]:
-    """Name, observed and expected of what an entry point gives for each row as a whole."""
+    """Name, observed and expected value of an entry point's pooled outputs."""
     if entry.model_class == "CLIPModel" and entry.method == "forward":
         head = oracle.forward(images=ROWS, texts=ROWS)
         names = ("text_embeds", "image_embeds", "logits_per_text", "logits_per_image")
@@ -150,7 +148,7 @@ def _few(batch: Batch) -> Batch:
 
 
 def _relative_error(oracle: Oracle) -> float:
-    """Root mean square rounding error of the states of both towers, each relative to its own state."""
+    """Root mean square rounding error of the states of both towers, each relative to the size of its state."""
     states = [
         state
         for tower in (oracle.text(texts=ROWS), oracle.vision(images=ROWS))

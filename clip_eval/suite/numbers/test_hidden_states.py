@@ -50,7 +50,7 @@ def test_off_by_default(clip: Clip, compare: Compare, route: str) -> None:
 def test_hidden_states_are_the_residual_stream(
     clip: Clip, oracle: Oracle, compare: Compare, deviations: Deviations, route: str, attention: str | None
 ) -> None:
-    """output_hidden_states gives layers + 1 entries: what enters the first layer, then each layer's output, every
+    """output_hidden_states gives layers + 1 entries: the input of the first layer, then each layer's output, every
     element right.
     """
     states = ROUTES[route](clip, output_hidden_states=True, attention=attention).hidden_states
@@ -73,7 +73,7 @@ def test_hidden_states_are_the_residual_stream(
 def test_first_and_last_hidden_states(
     clip: Clip, compare: Compare, oracle: Oracle, deviations: Deviations, route: str
 ) -> None:
-    """The last entry is last_hidden_state for images, for texts what final_layer_norm turns into last_hidden_state."""
+    """The last entry is last_hidden_state for images; for texts final_layer_norm of it is last_hidden_state."""
     output = ROUTES[route](clip, output_hidden_states=True)
     if route.startswith("CLIPModel.") and deviations.hold("nested-states-missing"):
         compare.equal(output.hidden_states, None, name=f"{route} hidden_states")
@@ -93,8 +93,8 @@ def test_first_and_last_hidden_states(
 @every_route
 @every_attention
 def test_asking_for_states_changes_nothing(clip: Clip, compare: Compare, route: str, attention: str | None) -> None:
-    """Asking for hidden states and attention maps leaves last_hidden_state and the pooled or projected output as they
-    are.
+    """Requesting hidden states and attention maps leaves last_hidden_state and the pooled or projected output
+    unchanged.
     """
     plain = ROUTES[route](clip, attention=attention)
     asked = ROUTES[route](clip, output_hidden_states=True, attention=attention)
@@ -182,7 +182,7 @@ def _tower(route: str) -> str:
 
 
 def _module(route: str, index: int) -> str:
-    """The module that made hidden state `index`."""
+    """The module whose output is hidden state `index`."""
     if index:
         return f"{_tower(route)}.encoder.layers.{index - 1}"
     return "text_model.embeddings" if _is_text(route) else "vision_model.pre_layrnorm"

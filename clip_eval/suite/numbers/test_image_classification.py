@@ -1,7 +1,7 @@
-"""CLIPForImageClassification: the mean of the patches through a classifier, and the loss of each kind of problem.
+"""CLIPForImageClassification: the mean of the patches through a classifier, and the loss of each problem_type.
 
-Every CLIP is a classifier's beginning: from_pretrained takes the vision tower and makes a classifier anew. Shown on a
-tiny model of the candidate's kind, whose classifier is drawn with a seed.
+from_pretrained makes a classifier of any CLIP: it takes the vision tower and adds a new linear layer. Shown on a tiny
+model of the candidate's kind, with a classifier drawn from a seed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FIELDS = ["loss", "logits", "hidden_states", "attentions"]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A kind of labels: how many a model has, what they look like, and the problem_type that this is."""
+    """A kind of labels: how many a model has, their values, and the problem_type."""
 
     labels: int
     kind: str
@@ -45,7 +45,7 @@ PROBLEMS: Mapping[str, Problem] = {
     "a_choice": Problem(CLASSES, "choices", "single_label_classification"),
     "flags": Problem(CLASSES, "flags", "multi_label_classification"),
 }
-"""What problem_type is inferred from, where none is set."""
+"""Labels from which problem_type is inferred, if none is set."""
 
 STATED: Mapping[str, Problem] = {
     **PROBLEMS,
@@ -56,7 +56,7 @@ STATED: Mapping[str, Problem] = {
 
 @pytest.fixture
 def three(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
-    """The usual classifier."""
+    """The default classifier."""
     return classifier(clip, tmp_path_factory)
 
 
@@ -65,15 +65,17 @@ def three(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
 def test_logits_are_those_of_the_patches(
     clip: Clip, compare: Compare, tmp_path_factory: pytest.TempPathFactory, labels: int, attention: str | None
 ) -> None:
-    """Logits are the classifier's of the last hidden state, averaged over the patches without the class token."""
+    """Logits are the classifier's output for the last hidden state, averaged over the patches without the class
+    token.
+    """
     model = classifier(clip, tmp_path_factory, labels)
     observed = model.call(attention=attention).logits
     compare.close(observed, model.expected_logits(), name=f"logits of {labels} labels", module="classifier")
 
 
 def test_states_are_the_towers(compare: Compare, three: Classifier) -> None:
-    """Hidden states and attention maps are those of the vision tower, one a layer and in its order, and they are given
-    where they are asked for alone.
+    """Hidden states and attention maps are those of the vision tower, one a layer and in order, and are returned on
+    request only.
     """
     out, expected = three.call(attention="eager", **STATES), three.oracle().vision(images=len(three.batch.pixel_values))
     for name in ("hidden_states", "attentions"):
@@ -90,8 +92,8 @@ def test_states_are_the_towers(compare: Compare, three: Classifier) -> None:
 
 
 def test_fields_come_in_order(compare: Compare, three: Classifier) -> None:
-    """The output is an ImageClassifierOutput of loss, logits, hidden_states and attentions, as an object, as a dict and
-    as the tuple that return_dict=False gives; return_dict=True is the default.
+    """The output is an ImageClassifierOutput of loss, logits, hidden_states and attentions, as an object, a dict and
+    the tuple of return_dict=False; return_dict=True is the default.
     """
     labels, _ = three.labels_of("choices")
     for options, fields in (({}, ["logits"]), ({"labels": labels, **STATES}, FIELDS)):
@@ -111,8 +113,8 @@ def test_fields_come_in_order(compare: Compare, three: Classifier) -> None:
 def test_problems_are_inferred(
     clip: Clip, compare: Compare, tmp_path_factory: pytest.TempPathFactory, problem: str
 ) -> None:
-    """Without a problem_type one label means a regression, several with whole numbers a choice of one, several with
-    fractions a decision on each; the loss is that problem's.
+    """Without a problem_type one label means regression, several with integer labels single-label and with float labels
+    multi-label classification; the loss is that problem's.
     """
     _judge_loss(compare, classifier(clip, tmp_path_factory, PROBLEMS[problem].labels), PROBLEMS[problem], stated=False)
 
@@ -122,7 +124,7 @@ def test_problems_are_stated(
     clip: Clip, compare: Compare, tmp_path_factory: pytest.TempPathFactory, problem: str
 ) -> None:
     """With a problem_type in the config the loss is the mean squared error, the cross entropy, or the binary cross
-    entropy of the logits, whatever the labels look like.
+    entropy of the logits, whatever the labels are.
     """
     _judge_loss(compare, classifier(clip, tmp_path_factory, STATED[problem].labels), STATED[problem], stated=True)
 
@@ -137,7 +139,7 @@ def _judge_loss(compare: Compare, model: Classifier, problem: Problem, *, stated
 
 
 def test_an_unknown_problem_is_refused(compare: Compare, three: Classifier) -> None:
-    """A problem_type that there is none of is refused, and not taken for another."""
+    """An unknown problem_type is refused, not replaced by another."""
     labels, _ = three.labels_of("choices")
     refusal = raised(lambda: three.call(labels=labels, problem="no_such_problem"))
     compare.equal(refusal != "nothing", True, name=f"an unknown problem_type raises {refusal}")
@@ -152,7 +154,7 @@ def test_labels_follow_the_pixels(compare: Compare, three: Classifier) -> None:
 
 
 def test_images_do_not_mix(compare: Compare, three: Classifier) -> None:
-    """The same call gives the same again, and each image the logits that it has in a smaller batch."""
+    """Repeating a call gives the same, and each image has the same logits in a smaller batch."""
     whole = three.call()
     expect_same(compare, three.call(), whole, "the same call again")
     expected = three.expected_logits()[:2]
@@ -160,8 +162,8 @@ def test_images_do_not_mix(compare: Compare, three: Classifier) -> None:
 
 
 def test_a_clip_becomes_a_classifier(compare: Compare, three: Classifier) -> None:
-    """from_pretrained of a CLIP's directory takes its vision tower, every value as in the file, makes a classifier of
-    num_labels labels anew, and reports just that as missing.
+    """from_pretrained of a CLIP's directory takes its vision tower, every value as in the file, adds a new classifier
+    of num_labels labels, and reports only that as missing.
     """
     report = three.small.loading_report(CLASSIFIER)
     compare.equal(sorted(report.missing), ["classifier.bias", "classifier.weight"], name="what is missing in a CLIP")
@@ -179,7 +181,7 @@ def test_a_clip_becomes_a_classifier(compare: Compare, three: Classifier) -> Non
 
 
 def test_a_classifier_is_saved_and_loaded(compare: Compare, three: Classifier, tmp_path: Path) -> None:
-    """What save_pretrained writes gives the same outputs again, with the labels and their names."""
+    """A classifier that was saved and loaded gives the same outputs, with the labels and their names."""
     three.subject.save(CLASSIFIER, tmp_path)
     again = three.subject.load_again(CLASSIFIER, tmp_path)
     model = three.subject.model(CLASSIFIER)

@@ -24,14 +24,14 @@ every_image_entry = pytest.mark.parametrize("entry", IMAGE_ENTRIES, ids=str)
 
 
 def _wide(config: VisionConfig) -> tuple[int, int]:
-    """As many patches as the model's own square, where that can be: their number must not decide."""
+    """As many patches as the model's own square if possible: their number must not decide."""
     side, patch = config.image_size // config.patch_size, config.patch_size
     rows, columns = (side // 2, 2 * side) if side % 2 == 0 else (max(1, side - 2), side + 2)
     return rows * patch, columns * patch
 
 
 def _ragged(config: VisionConfig) -> tuple[int, int]:
-    """A patch more on one axis, and pixels beyond the last whole patch on both."""
+    """One patch more on one axis, and pixels beyond the last whole patch on both."""
     return config.image_size + config.patch_size // 2, config.image_size + 2 * config.patch_size - 1
 
 
@@ -53,7 +53,7 @@ SIZES: dict[str, Callable[[VisionConfig], tuple[int, int]]] = {
 
 @every_image_entry
 def test_own_size_is_left_alone(clip: Clip, compare: Compare, entry: EntryPoint) -> None:
-    """With images of the model's own size interpolate_pos_encoding changes nothing, in no bit."""
+    """For images of the model's own size interpolate_pos_encoding changes nothing, bit for bit."""
     tensors = clip.subject.tensors(clip.inputs(entry, images=IMAGES, texts=1))
     expected = enter(clip.subject, entry, **tensors)
     observed = enter(clip.subject, entry, **tensors, interpolate_pos_encoding=True)
@@ -76,7 +76,7 @@ def test_other_sizes_are_embedded_right(clip: Clip, oracle: Oracle, compare: Com
 
 @every_image_entry
 def test_other_sizes_by_every_way(clip: Clip, oracle: Oracle, compare: Compare, entry: EntryPoint) -> None:
-    """Every class and method that takes images interpolates alike: states, pooled states and features of a wide image
+    """Every class and method with images interpolates the same way: states, pooled states and features of a wide image
     are what weights and pixels determine.
     """
     height, width = _wide(clip.config.vision)

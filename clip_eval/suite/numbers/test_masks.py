@@ -1,6 +1,6 @@
 """Causality, attention masks and positions of the text tower: which tokens may reach which state.
 
-Only states of real tokens are compared; what a release computes at a padded place is nobody's business.
+Only states of real tokens are compared; states at padding may differ between releases.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from clip_eval.verdict.compare import Compare
 
 TEXTS = 4
 SHORT = 12
-"""Tokens of a short batch: its own reference is cheap."""
+"""Tokens of a short batch, for which a reference of its own is cheap."""
 
 MASK_DTYPES = ("int32", "uint8", "bool", "float32", "float16")
 TEXT_ENTRIES = tuple(entry for entry in ENTRY_POINTS if entry.texts)
@@ -34,7 +34,7 @@ every_text_entry = pytest.mark.parametrize("entry", TEXT_ENTRIES, ids=str)
 
 @pytest.mark.parametrize("mask", ["padding", "interior", "none"])
 def test_later_tokens_change_nothing_before_them(clip: Clip, compare: Compare, mask: str) -> None:
-    """A token changes its own state and none before it: all earlier states, of every layer, stay bit-equal."""
+    """Changing a token changes its own state and none before it: all earlier states, of every layer, stay bit-equal."""
     inputs = clip.texts(TEXTS, mask)
     before = clip.text_model(texts=TEXTS, mask=mask, **clip.with_states)
     tokens = inputs["input_ids"].shape[1]
@@ -54,7 +54,7 @@ def test_later_tokens_change_nothing_before_them(clip: Clip, compare: Compare, m
 @every_text_entry
 @pytest.mark.parametrize("mask", ["padding", "none"])
 def test_nothing_after_the_end_changes_a_text(clip: Clip, compare: Compare, entry: EntryPoint, mask: str) -> None:
-    """Whatever ids follow the end of a text, its pooled state, feature and embedding stay bit-equal."""
+    """Whatever ids follow the end token of a text, its pooled state, feature and embedding stay bit-equal."""
     inputs = clip.inputs(entry, images=1, texts=TEXTS, mask=mask)
     ids = inputs["input_ids"]  # (texts, tokens)
     ends = clip.family.network.last_read(ids, clip.config.text)  # (texts,)
@@ -67,7 +67,7 @@ def test_nothing_after_the_end_changes_a_text(clip: Clip, compare: Compare, entr
 
 
 def test_ids_under_the_mask_do_not_matter(clip: Clip, compare: Compare) -> None:
-    """Whatever ids stand where the mask is 0, padding or inside a text, every state of a real token is bit-equal."""
+    """Whatever ids are masked, as padding or inside a text, every state of a real token stays bit-equal."""
     inputs = clip.texts(TEXTS, "interior")
     real = clip.real(TEXTS, "interior")  # (texts, tokens)
     changed = np.where(real, inputs["input_ids"], _other_id(clip.config.text))  # (texts, tokens)
@@ -81,7 +81,7 @@ def test_ids_under_the_mask_do_not_matter(clip: Clip, compare: Compare) -> None:
 
 @every_text_entry
 def test_a_mask_of_ones_is_no_mask(clip: Clip, oracle: Oracle, compare: Compare, entry: EntryPoint) -> None:
-    """With a mask of ones every real token's state, and the pooled one, are those that the reference has without."""
+    """With a mask of ones every real token's state, and the pooled one, are the reference's without a mask."""
     inputs = clip.inputs(entry, images=1, texts=TEXTS)
     inputs["attention_mask"] = np.ones_like(inputs["attention_mask"])  # (texts, tokens)
     out = clip.answer(entry, inputs)
@@ -112,11 +112,10 @@ def test_masks_of_every_dtype_mean_the_same(clip: Clip, compare: Compare, mask: 
 
 
 def test_left_padding_moves_the_text_and_not_the_pooling(clip: Clip, oracle: Oracle, compare: Compare) -> None:
-    """With padding on the left real tokens have the states of their places, counted with the padding, and the text is
-    pooled at place 0.
+    """With left padding real tokens have the states of their shifted positions, and the text is pooled at position 0.
 
-    CLIP pads with its end token, and the first one counts: such a text is represented by a place that it does not
-    hold. No release repairs this; tokenizers of CLIP pad on the right.
+    CLIP pads with its end token, and pools at the first one: the pooled state is then that of a padding token. No
+    release repairs this; CLIP tokenizers pad on the right.
     """
     batch = _left_padded(clip)
     inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
@@ -132,7 +131,7 @@ def test_left_padding_moves_the_text_and_not_the_pooling(clip: Clip, oracle: Ora
 
 @every_text_entry
 def test_positions_count_from_zero_by_default(clip: Clip, compare: Compare, entry: EntryPoint) -> None:
-    """Position ids 0, 1, 2, ... change nothing, for one row of them or one a text: they are the default."""
+    """Position ids 0, 1, 2, ... are the default: giving them, for one row or one a text, changes nothing."""
     inputs = clip.inputs(entry, images=1, texts=TEXTS, mask="interior")
     expected = _pooled(clip, entry, clip.answer(entry, inputs))
     counted = np.arange(inputs["input_ids"].shape[1])[None]  # (1, tokens)
@@ -144,7 +143,7 @@ def test_positions_count_from_zero_by_default(clip: Clip, compare: Compare, entr
 
 
 def test_given_positions_are_used(clip: Clip, oracle: Oracle, compare: Compare) -> None:
-    """Position ids that are given choose the position embedding of each token, whichever way texts are handed over."""
+    """Position ids choose the position embedding of each token, in every class and method with texts."""
     batch = _short(clip)
     places = np.arange(batch.input_ids.shape[1])[::-1].copy()  # (tokens,)
     repositioned = _repositioned(oracle, places).on(batch)
@@ -177,14 +176,14 @@ def _last_states(clip: Clip, entry: EntryPoint, output: Any) -> Any:
 
 
 def _pooled(clip: Clip, entry: EntryPoint, output: Any) -> Any:
-    """What an entry point makes of each text as a whole."""
+    """An entry point's pooled output of each text."""
     if entry.method == "get_text_features":
         return clip.features(output)
     return output.pooler_output if entry.model_class == "CLIPTextModel" else output.text_embeds
 
 
 def _other_id(config: TextConfig) -> int:
-    """An id that ends no text under either rule of pooling: the smallest one."""
+    """The smallest id, which does not end a text under either pooling rule."""
     return 1 if end_token_id(config) == 0 else 0
 
 
@@ -196,7 +195,7 @@ def _short(clip: Clip) -> Batch:
 
 
 def _left_padded(clip: Clip) -> Batch:
-    """The short texts with their tokens moved to the right behind end tokens, the first text shorter than the other."""
+    """The short texts moved to the right behind end tokens, the first text shorter than the other."""
     batch = _short(clip)
     ids, mask = np.full_like(batch.input_ids, end_token_id(clip.config.text)), np.zeros_like(batch.attention_mask)
     tokens = ids.shape[1]

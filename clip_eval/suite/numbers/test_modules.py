@@ -1,9 +1,9 @@
-"""Every module of both towers by itself: given what the oracle computed, it computes what its weights determine.
+"""Every module of both towers by itself: with exact input, its output is what its weights determine.
 
-The checks of whole towers bound an error by what the network makes of all rounding errors before it. Here nothing
-comes before: in one real forward pass, hooks give each module the oracle's hidden state, and every value that enters or
-leaves a module is judged at its own size. What these checks see and the others may not is a small error of one module
-in a network that amplifies rounding.
+The checks of whole towers bound an error by all rounding errors before it, amplified by the network. Here nothing comes
+before: in one real forward pass, hooks replace each module's input with the oracle's hidden state, and every input and
+output is judged by its own rounding error. Only these checks may see a small error of one module in a network that
+amplifies rounding.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ every_attention = pytest.mark.parametrize(
 @every_attention
 @pytest.mark.parametrize("route", ["CLIPModel", "CLIPTextModel"])
 def test_text_tower(clip: Clip, oracle: Oracle, compare: Compare, route: str, attention: str | None) -> None:
-    """Given exact inputs, every leaf of the text tower computes what its weights determine, and the values between
+    """With exact inputs, every leaf of the text tower computes what its weights determine, and the values between
     leaves (attention, residuals, pooling) are right too.
     """
     _judge(_forced(clip, oracle, route, attention, "text"), "text", compare)
@@ -40,14 +40,14 @@ def test_text_tower(clip: Clip, oracle: Oracle, compare: Compare, route: str, at
 @every_attention
 @pytest.mark.parametrize("route", ["CLIPModel", "CLIPVisionModel"])
 def test_vision_tower(clip: Clip, oracle: Oracle, compare: Compare, route: str, attention: str | None) -> None:
-    """Given exact inputs, every leaf of the vision tower computes what its weights determine, and the values between
+    """With exact inputs, every leaf of the vision tower computes what its weights determine, and the values between
     leaves (attention, residuals, pooling) are right too.
     """
     _judge(_forced(clip, oracle, route, attention, "vision"), "vision", compare)
 
 
 def test_head(clip: Clip, oracle: Oracle, compare: Compare) -> None:
-    """Given exact projections, CLIPModel normalises, multiplies and scales them as defined."""
+    """With exact projections, CLIPModel normalises, multiplies and scales them as defined."""
     _judge(_forced(clip, oracle, "CLIPModel", None, "head"), "head", compare)
 
 
@@ -60,9 +60,9 @@ def _forced(clip: Clip, oracle: Oracle, route: str, attention: str | None, part:
         inputs |= clip.texts(TEXTS, "interior")
     if route != "CLIPTextModel":
         inputs |= clip.images(IMAGES)
-    found = forced_pass(clip, oracle, Question(route, "forward", inputs, {"attention": attention}), parts=(part,))
-    assert found is not None, "the inputs are the probe's"
-    return found
+    comparisons = forced_pass(clip, oracle, Question(route, "forward", inputs, {"attention": attention}), parts=(part,))
+    assert comparisons is not None, "the inputs are the probe's"
+    return comparisons
 
 
 def _judge(found: ForcedPass, part: str, compare: Compare) -> None:

@@ -1,7 +1,7 @@
-"""The state that stands for a text: the first end token's, under both rules and for every kind of text.
+"""The pooled state of a text: that of the first end token, under both rules and for every kind of text.
 
 Radford et al. 2021, section 2.4, take the state at the end of the text. Checkpoints made before
-https://github.com/huggingface/transformers/pull/24773 say eos_token_id 2, and mean the largest id of the text.
+https://github.com/huggingface/transformers/pull/24773 have eos_token_id 2, which means the largest id of the text.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SMALL_TEXTS = {
     "an end and nothing else": [6, 6, 6, 6, 6, 6, 6, 6],
     "an end at the last place": [5, 1, 2, 3, 4, 1, 0, 6],
 }
-"""Texts of the tiny model, whose end is 6 and whose largest id is 7."""
+"""Texts of the tiny model, whose end token is 6 and largest id 7."""
 
 
 @pytest.fixture(autouse=True)
@@ -45,10 +45,10 @@ def one_token(clip: Clip, evidence: Evidence) -> None:
 
 
 def test_a_text_is_pooled_at_its_first_end(clip: Clip, compare: Compare) -> None:
-    """pooler_output is, bit for bit, the row of last_hidden_state at the place that the config's eos_token_id says.
+    """pooler_output is, bit for bit, the row of last_hidden_state at the position given by the config's eos_token_id.
 
-    CLIPTextModel is asked, which reads text_config alone: where text_config_dict says another id, CLIPModel has that.
-    Texts: plain, with an id above the end before it, with several ends, with none, and the end alone.
+    CLIPTextModel is called, which reads text_config alone; another id in text_config_dict counts for CLIPModel. Texts:
+    plain, with an id above the end before it, with several ends, with none, and the end alone.
     """
     texts = _texts(clip.checkpoint.standalone_text)
     _judge(clip.runtime, compare, list(texts), np.array(list(texts.values())))
@@ -58,9 +58,9 @@ def test_a_text_is_pooled_at_its_first_end(clip: Clip, compare: Compare) -> None
 @pytest.mark.parametrize("eos_token_id", [6, LEGACY_EOS_TOKEN_ID], ids=["eos", "legacy"])
 @pytest.mark.parametrize("masked", [False, True], ids=["none", "masked"])
 def test_both_rules_hold(clip: Clip, compare: Compare, tmp_path: Path, eos_token_id: int, masked: bool) -> None:
-    """Both rules, a true eos_token_id and the legacy 2, hold on a tiny model of the same kind that is loaded with it.
+    """Both pooling rules, a true eos_token_id and the legacy 2, hold on a tiny model of the same kind.
 
-    A candidate has one eos_token_id; the other rule serves the checkpoints around it. A mask does not move the place.
+    A candidate has one eos_token_id; the other rule is for other checkpoints. A mask does not move the position.
     """
     small = small_subject(tmp_path, clip.subject, text={"eos_token_id": eos_token_id})
     _judge(small, compare, list(SMALL_TEXTS), np.array(list(SMALL_TEXTS.values())), masked=masked)
@@ -83,7 +83,7 @@ def _judge(
 
 
 def _texts(config: TextConfig) -> dict[str, list[int]]:
-    """Texts of the candidate's vocabulary, as long as its positions allow up to `TOKENS`."""
+    """Texts in the candidate's vocabulary, as long as its positions allow, up to `TOKENS`."""
     end, tokens = end_token_id(config), min(TOKENS, config.max_position_embeddings)
     one, other = [index for index in range(3) if index != end][:2]
     rows = {

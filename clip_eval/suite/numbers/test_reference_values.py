@@ -1,7 +1,7 @@
-"""Every state, embedding and logit against the float64 oracle, within what rounding explains.
+"""Every state, embedding and logit against the float64 oracle, within rounding bounds.
 
-Comparisons follow the network, so that the first mismatch names the module that diverges. A cosine proves nothing
-here: a wrong activation leaves it at 0.9999.
+Comparisons follow the network, so that the first mismatch names the module that diverges. A cosine proves
+nothing: a wrong activation leaves it at 0.9999.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def test_text_tower(clip: Clip, oracle: Oracle, compare: Compare, mask: str, att
     """Every hidden state and pooled state of the text tower is what the weights and tokens determine, at every real
     token.
 
-    Masks: right padding, tokens hidden inside the text (padding alone cannot show a dropped mask), and none given.
+    Masks: right padding, tokens hidden inside the text (padding alone cannot show a dropped mask), and none.
     """
     out = clip.text_model(texts=TEXTS, mask=mask, attention=attention, **clip.with_states)
     expected = oracle.of("CLIPTextModel").text(texts=TEXTS, mask="padding" if mask == "none" else mask)

@@ -1,4 +1,4 @@
-"""The standalone towers against the towers inside CLIPModel: values, not shapes."""
+"""The standalone towers against the towers inside CLIPModel: their values."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_vision_model_is_the_nested_one(clip: Clip, compare: Compare, oracle: Or
 def test_nested_pooled_states_are_the_towers_own(
     clip: Clip, compare: Compare, oracle: Oracle, deviations: Deviations
 ) -> None:
-    """The nested pooler_output of CLIPModel is what the tower alone returns: the pooled state before projection."""
+    """The nested pooler_output of CLIPModel is the tower's own: the pooled state before projection."""
     out = clip.forward(images=IMAGES, texts=TEXTS)
     text, vision = oracle.text(texts=TEXTS), oracle.vision(images=IMAGES)
     projected = deviations.hold("nested-pooler-is-projected")
@@ -90,7 +90,7 @@ def test_projected_towers_give_the_features(clip: Clip, compare: Compare, oracle
 
 
 def _twice(expected: Expected, other: object) -> Expected:
-    """Two computations of the same thing: each may be off by its bound, so their difference by twice that."""
+    """The expected value of two computations: each may be off by its bound, so they may differ by twice that."""
     from clip_eval.verdict.compare import to_array
 
     return Expected(to_array(other), 2 * expected.bound, f"2 x {expected.rule}")

@@ -14,8 +14,8 @@ from clip_eval.verdict.compare import Compare
 def test_every_weight_is_loaded(clip: Clip, compare: Compare, model_class: str) -> None:
     """Loading leaves no weight missing, unexpected or of another shape.
 
-    The library only prints a report and goes on with random values, or refuses. What else needs a class that does not
-    load every weight is not run, with a reference to this.
+    transformers only prints a report and continues with random values, or refuses. Other checks of a class that does
+    not load every weight are not run, with a reference to this one.
     """
     if finding := clip.runtime.loading_finding(model_class):
         raise finding
@@ -39,7 +39,7 @@ def test_values_are_those_of_the_file(clip: Clip, compare: Compare, model_class:
     seen = 0
     for name, values in clip.subject.state(model_class):
         if name.endswith(".position_ids"):
-            continue  # a buffer of 0, 1, 2, ..., kept in the state of some releases
+            continue  # a buffer of 0, 1, 2, ..., which some releases have in the state dict
         compare.equal(values, expected[name], name=f"{model_class} {name}", module=name.rpartition(".")[0])
         seen += 1
     compare.equal(seen > 0, True, name=f"{model_class} has weights")
@@ -56,7 +56,7 @@ def test_values_are_finite(clip: Clip, compare: Compare) -> None:
 @pytest.mark.needs("weights")
 @pytest.mark.parametrize("model_class", MODEL_CLASSES)
 def test_dtype_and_device_are_those_asked_for(clip: Clip, compare: Compare, model_class: str) -> None:
-    """Every floating-point weight has the dtype and lies on the device that was asked for."""
+    """Every floating-point weight has the requested dtype and is on the requested device."""
     for name, dtype, device in clip.subject.placement(model_class):
         compare.equal(dtype, clip.dtype, name=f"dtype of {model_class} {name}", module=name.rpartition(".")[0])
         compare.equal(device, clip.subject.device.partition(":")[0], name=f"device of {model_class} {name}")
@@ -65,7 +65,7 @@ def test_dtype_and_device_are_those_asked_for(clip: Clip, compare: Compare, mode
 @pytest.mark.needs("modules")
 @pytest.mark.parametrize("model_class", MODEL_CLASSES)
 def test_model_is_in_evaluation_mode(clip: Clip, compare: Compare, model_class: str) -> None:
-    """A loaded model is in evaluation mode: no module of it is left in training mode."""
+    """A loaded model is in evaluation mode, with all its modules."""
     training = [
         name or model_class for name, module in clip.subject.model(model_class).named_modules() if module.training
     ]

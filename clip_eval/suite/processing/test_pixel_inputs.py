@@ -1,4 +1,4 @@
-"""What pictures are given as: arrays and tensors of every layout and type, batches of every form, and no pictures."""
+"""Forms of pictures: arrays and tensors of every layout and type, batches of every form, and invalid ones."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ NO_PICTURES: Mapping[str, Callable[[], Any]] = {
 
 @pytest.fixture
 def pixels(clip: Clip, compare: Compare, evidence: Evidence) -> Pixels:
-    """The image processor as a check asks it."""
+    """The check's access to the image processor."""
     return pixels_of(clip, compare, evidence)
 
 
@@ -107,7 +107,7 @@ def test_a_mirrored_array_is_read_like_a_picture(pixels: Pixels, compare: Compar
 
 @pytest.mark.parametrize("dtype", TYPES)
 def test_whole_numbers_of_any_type_are_levels(pixels: Pixels, deviations: Deviations, dtype: str) -> None:
-    """Arrays and tensors of whole numbers from 0 to 255 give the same pixels in any type."""
+    """Arrays and tensors of whole numbers from 0 to 255 give the same pixels in any dtype."""
     levels = pattern().astype(dtype)  # (height, width, channels)
     expected = _levels(pixels, deviations, rounded=dtype.startswith("int"))
     for kind, given in (("array", levels), ("tensor", tensor_of(levels))):
@@ -116,7 +116,7 @@ def test_whole_numbers_of_any_type_are_levels(pixels: Pixels, deviations: Deviat
 
 @pytest.mark.parametrize("dtype", FRACTIONS)
 def test_fractions_are_rescaled_like_any_number(pixels: Pixels, deviations: Deviations, dtype: str) -> None:
-    """Arrays from 0 to 1 give a picture's pixels with do_rescale=False; without, they are rescaled a second time."""
+    """Arrays from 0 to 1 give a picture's pixels with do_rescale=False; without it they are rescaled a second time."""
     fractions = (pattern() / 255).astype(dtype)  # (height, width, channels)
     expected = _levels(pixels, deviations)
     expected(fractions, do_rescale=False, name=f"{dtype} with do_rescale=False")
@@ -126,7 +126,7 @@ def test_fractions_are_rescaled_like_any_number(pixels: Pixels, deviations: Devi
 
 
 def test_the_layout_that_is_named_is_taken(pixels: Pixels) -> None:
-    """input_data_format decides where shapes leave it open; without it, channels are first, as the library warns."""
+    """input_data_format decides if the shape is ambiguous; without it channels are first, as transformers warns."""
     for height in (1, 3):
         levels = pattern(20, height)  # (height, width, channels)
         flat = [Image.fromarray(levels)]
@@ -139,13 +139,15 @@ def test_the_layout_that_is_named_is_taken(pixels: Pixels) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_batch_is_its_pictures(pixels: Pixels, form: str) -> None:
-    """A batch gives what its pictures give, in order, whatever it is handed over as."""
+    """A batch gives what its pictures give, in order, in every form of a batch."""
     pictures = [Image.fromarray(np.roll(pattern(), shift, axis=1)) for shift in (0, 5, 11)]
     pixels.judge(FORMS[form](pictures), pictures, name=form)
 
 
 def test_sizes_and_modes_mix_in_a_batch(pixels: Pixels) -> None:
-    """Pictures of different sizes and modes give in one batch what each gives, in lists and in lists of lists."""
+    """Pictures of different sizes and modes in one batch each give what they give alone, in lists and in lists of
+    lists.
+    """
     pictures = mixed_batch()
     pixels.judge(pictures, pictures, name="list")
     pixels.judge([pictures[:2], pictures[2:]], pictures, name="lists of two and three")
@@ -154,14 +156,16 @@ def test_sizes_and_modes_mix_in_a_batch(pixels: Pixels) -> None:
 
 @pytest.mark.parametrize("kind", NO_PICTURES)
 def test_what_is_no_picture_is_refused(pixels: Pixels, compare: Compare, kind: str) -> None:
-    """What holds no picture ends with an exception, not with pixels: in a full processor and in its image processor."""
+    """Input that is not a picture raises an exception and gives no pixels, in a full processor and in its image
+    processor.
+    """
     for name, processor in (("full", pixels.processor()), ("image", pixels.part())):
         outcome = raised(partial(pixels.of, NO_PICTURES[kind](), processor=processor))
         compare.equal(outcome != "nothing", True, name=f"{kind} is refused by the {name} processor")
 
 
 def test_pictures_are_left_alone(pixels: Pixels, compare: Compare) -> None:
-    """Processing changes nothing that it was given: no picture of any mode, no array, no tensor, no list."""
+    """Processing changes none of its inputs: no picture of any mode, no array, no tensor, no list."""
     makes = {**make_pictures(), **{mode: entry.make() for mode, entry in MODES.items() if mode != "LAB"}}
     before = {name: _state(picture) for name, picture in makes.items()}
     for picture in makes.values():
@@ -177,7 +181,7 @@ def test_pictures_are_left_alone(pixels: Pixels, compare: Compare) -> None:
 
 
 def test_the_same_pictures_give_the_same_pixels(pixels: Pixels, compare: Compare) -> None:
-    """A call twice, and four calls at once in threads, give the same pixels, bit for bit."""
+    """Two calls, and four calls at once in threads, give the same pixels, bit for bit."""
     batches = [[flat_image(40 + index, 30), flat_image(9, 7 + index)] for index in range(4)]
     alone = [pixels.of(batch) for batch in batches]
     for index, batch in enumerate(batches):
@@ -189,12 +193,12 @@ def test_the_same_pictures_give_the_same_pixels(pixels: Pixels, compare: Compare
 
 
 def _levels(pixels: Pixels, deviations: Deviations, *, rounded: bool = False) -> Callable[..., None]:
-    """Return a judge of arrays that hold the pattern's levels in another type than uint8.
+    """Return a function that judges arrays of the pattern's levels in another type than uint8.
 
     Args:
         pixels: the image processor.
-        deviations: say whether it resizes such arrays as real numbers.
-        rounded: the resized numbers are whole again.
+        deviations: declare whether it resizes such arrays as real numbers.
+        rounded: the resized numbers are rounded to whole ones.
     """
     expected: list[Levels] = [Image.fromarray(pattern())]
     if not deviations.hold("torchvision-resizes-real-numbers", backend=pixels.backend()):

@@ -1,4 +1,4 @@
-"""Options of an image processor's call: each does what it says, for that call alone."""
+"""Options of an image processor's call: each does what it is documented to do, for that call only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from clip_eval.verdict.deviations import Deviations
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What a call is given, and what that means.
+    """Keywords of a call, and the settings they stand for.
 
     Attributes:
         given: keywords of the call.
@@ -71,8 +71,8 @@ FILTERS = {
     "pillow": ("NEAREST", "BOX", "BILINEAR", "HAMMING", "BICUBIC", "LANCZOS"),
     "torchvision": ("BILINEAR", "BICUBIC"),
 }
-"""Filters of a backend whose pixels are defined. torchvision's nearest pixel is another one than Pillow's where two are
-equally near, and its other filters came and went with its versions.
+"""Filters of a backend whose pixels are defined. torchvision's nearest pixel differs from Pillow's if two are
+equally near, and its other filters depend on its version.
 """
 
 PICTURES = ((90, 41), (9, 7), (41, 90))
@@ -80,13 +80,13 @@ PICTURES = ((90, 41), (9, 7), (41, 90))
 
 @pytest.fixture
 def pixels(clip: Clip, compare: Compare, evidence: Evidence) -> Pixels:
-    """The image processor as a check asks it."""
+    """The check's access to the image processor."""
     return pixels_of(clip, compare, evidence)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_does_what_it_says(pixels: Pixels, deviations: Deviations, option: str) -> None:
-    """An option given to the call takes the place of the setting of that name, for every picture."""
+    """An option of the call replaces the setting of that name, for every picture."""
     spare: Spare = "after" if deviations.hold("torchvision-pads-after", backend=pixels.backend()) else "before"
     chosen = OPTIONS[option]
     settings = replace(pixels.settings, **chosen.settings)
@@ -97,7 +97,7 @@ def test_an_option_does_what_it_says(pixels: Pixels, deviations: Deviations, opt
 
 
 def test_every_filter_is_its_own(pixels: Pixels) -> None:
-    """A filter of Pillow's, given as resample by itself or by its number, is the one that resizes."""
+    """A Pillow filter given as resample, as an enum member or by number, is the one that resizes."""
     picture = flat_image(90, 41)
     for name in FILTERS[pixels.backend()]:
         chosen = Image.Resampling[name]
@@ -107,7 +107,7 @@ def test_every_filter_is_its_own(pixels: Pixels) -> None:
 
 
 def test_options_end_with_the_call(pixels: Pixels, compare: Compare) -> None:
-    """After calls with options, and one that failed, the settings are those of the files and the pixels as before."""
+    """After calls with options, and one that failed, settings and pixels are as before."""
     pictures, part = [flat_image(90, 41), flat_image(9, 7)], pixels.part()
     before = pixels.of(pictures)
     for option in OPTIONS.values():
@@ -118,7 +118,7 @@ def test_options_end_with_the_call(pixels: Pixels, compare: Compare) -> None:
 
 
 def test_pixels_come_in_the_layout_asked_for(pixels: Pixels, compare: Compare, deviations: Deviations) -> None:
-    """data_format="channels_last" puts the channels last, "channels_first", which is the default, before the rest."""
+    """data_format="channels_last" puts the channels last, "channels_first", the default, puts them first."""
     pictures = [flat_image(90, 41), flat_image(9, 7)]
     default = pixels.of(pictures)
     compare.equal(pixels.of(pictures, data_format="channels_first"), default, name="channels_first")
@@ -128,7 +128,7 @@ def test_pixels_come_in_the_layout_asked_for(pixels: Pixels, compare: Compare, d
 
 
 def test_pixels_come_in_the_type_asked_for(pixels: Pixels, compare: Compare) -> None:
-    """return_tensors gives a torch tensor or a NumPy array of float32, without it a list with an entry a picture."""
+    """return_tensors gives a torch tensor or a NumPy array of float32, without it a list with one entry a picture."""
     pictures = [flat_image(90, 41), flat_image(9, 7)]
     process, expected = pixels.clip.processors.process, pixels.of(pictures)
     for asked, kind in (("pt", "Tensor"), ("np", "ndarray")):
@@ -142,7 +142,7 @@ def test_pixels_come_in_the_type_asked_for(pixels: Pixels, compare: Compare) -> 
 
 
 def test_preprocess_is_the_call(pixels: Pixels, compare: Compare) -> None:
-    """The image processor by itself, called or by its method preprocess, gives what the full processor gives."""
+    """The image processor alone, called or by its method preprocess, gives what the full processor gives."""
     pictures, part = [flat_image(90, 41), flat_image(9, 7)], pixels.part()
     expected, process = pixels.of(pictures, do_normalize=False), pixels.clip.processors.process
     for name, call in (("call", part), ("preprocess", part.preprocess)):

@@ -1,4 +1,4 @@
-"""Pixels: what an image processor makes of pictures of every mode and size, by every route that loads one."""
+"""Pixels of pictures of every mode and size, by every way to load an image processor."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TRANSPARENT = tuple(name for name, entry in MODES.items() if entry.transparent)
 
 @pytest.fixture
 def pixels(clip: Clip, compare: Compare, evidence: Evidence) -> Pixels:
-    """The image processor as a check asks it."""
+    """The check's access to the image processor."""
     return pixels_of(clip, compare, evidence)
 
 
@@ -58,8 +58,8 @@ def test_pixels_match_the_oracle(
 ) -> None:
     """Every pixel of a batch of mixed sizes equals Pillow's bicubic resize, centre crop and exact normalisation.
 
-    Loaded through every class that users load it by. torchvision's resize may differ by two uint8 levels from Pillow's
-    in the same order of passes.
+    Through every class that users load it by. torchvision's resize may differ by two uint8 levels from Pillow's in the
+    same order of passes.
     """
     if ROUTES[route].class_name == "AutoImageProcessor" and deviations.hold(
         "auto-image-processor-needs-torchvision", backend="torchvision" if has_torchvision() else "pillow"
@@ -87,9 +87,9 @@ def test_one_picture_is_a_batch_of_one(pixels: Pixels) -> None:
 
 @pytest.mark.parametrize("mode", OPAQUE)
 def test_every_mode_becomes_rgb(pixels: Pixels, compare: Compare, mode: str) -> None:
-    """A picture of any of Pillow's modes gives the pixels of its conversion to RGB by Pillow.
+    """A picture of any Pillow mode gives the pixels of its conversion to RGB by Pillow.
 
-    Where Pillow has no such conversion, the picture is refused: its numbers are not taken for RGB.
+    A picture in a mode that Pillow cannot convert is refused: its numbers are not read as RGB.
     """
     make = MODES[mode].make
     try:
@@ -102,9 +102,9 @@ def test_every_mode_becomes_rgb(pixels: Pixels, compare: Compare, mode: str) -> 
 
 @pytest.mark.parametrize("mode", TRANSPARENT)
 def test_transparency_is_dropped(pixels: Pixels, deviations: Deviations, mode: str) -> None:
-    """A picture with transparency is converted to RGB as Pillow does, alone and among others: alpha is cut off.
+    """A picture with transparency is converted to RGB as Pillow does, alone and in a batch: alpha is dropped.
 
-    What lies under full transparency is still there, as in the released CLIP code.
+    Colours under full transparency are kept, as in the released CLIP code.
     """
     ground: Transparency = "white" if deviations.hold("transparent-images-on-white") else "dropped"
     make = MODES[mode].make
@@ -114,7 +114,7 @@ def test_transparency_is_dropped(pixels: Pixels, deviations: Deviations, mode: s
 
 
 def test_small_pictures_are_resized_like_others(pixels: Pixels, compare: Compare, deviations: Deviations) -> None:
-    """A picture of 1 to 5 pixels on either side gives its own pixels: no side is taken for the channels."""
+    """A picture of 1 to 5 pixels on either side gives its own pixels: no side is mistaken for the channels."""
     misread = deviations.hold("flat-pictures-are-misread", backend=pixels.backend())
     for width, height in short_sizes():
         _judge_size(pixels, compare, width, height, misread=misread)
@@ -122,13 +122,13 @@ def test_small_pictures_are_resized_like_others(pixels: Pixels, compare: Compare
 
 @pytest.mark.parametrize("kind", EXTREMES)
 def test_proportions_are_kept(pixels: Pixels, compare: Compare, deviations: Deviations, kind: str) -> None:
-    """However long a picture is, the shortest side becomes the size that is asked for and the other is rounded down."""
+    """However long a picture is, the shortest side becomes the requested size and the other is rounded down."""
     misread = deviations.hold("flat-pictures-are-misread", backend=pixels.backend())
     _judge_size(pixels, compare, *EXTREMES[kind], misread=misread)
 
 
 def test_a_flat_picture_leaves_its_batch_alone(pixels: Pixels, compare: Compare, deviations: Deviations) -> None:
-    """Pictures of 1 and 3 pixels in height among others: each is read by itself, wherever in the batch they are."""
+    """Pictures 1 and 3 pixels high in a batch are read by themselves, wherever in the batch they are."""
     others = [flat_image(37, 29), flat_image(9, 3), flat_image(12, 1)]
     pixels.judge(others, others, name="flat pictures after another")
     first = [flat_image(9, 3), flat_image(37, 29)]
@@ -139,7 +139,7 @@ def test_a_flat_picture_leaves_its_batch_alone(pixels: Pixels, compare: Compare,
 
 
 def test_orientation_of_the_file_is_not_applied(pixels: Pixels) -> None:
-    """A picture whose EXIF entry says that it is to be turned is taken as it lies in memory."""
+    """A picture with an EXIF orientation is used as it is in memory, not turned."""
     for orientation in range(1, 9):
         turned = turned_image(orientation)
         pixels.judge(turned, [flat_image(*turned.size)], name=f"pixels under EXIF orientation {orientation}")
@@ -168,7 +168,7 @@ def test_what_is_saved_is_loaded_again(pixels: Pixels, compare: Compare, route: 
 
 
 def test_images_fit_the_model(pixels: Pixels, clip: Clip, compare: Compare) -> None:
-    """The image processor's output has the channels and the size that the model's config asks for."""
+    """The image processor's output has the channels and the size of the model's config."""
     vision = clip.config.vision
     shape = pixels.of(make_pictures()["landscape"]).shape
     compare.equal(shape, (1, vision.num_channels, vision.image_size, vision.image_size), name="shape of pixel_values")
@@ -184,7 +184,7 @@ def _judge_size(pixels: Pixels, compare: Compare, width: int, height: int, *, mi
 
 
 def _require(route: str, evidence: Evidence) -> None:
-    """Leave a check where this environment has no such route."""
+    """Skip a check in an environment without this way to load."""
     if not provides(ROUTES[route].class_name):
         evidence.not_applicable(
             f"there is no {ROUTES[route].class_name} here: it is of other releases, or needs torchvision"

@@ -1,4 +1,4 @@
-"""The full processor: the keys it gives, and texts beside images. Pixels and token ids have chapters of their own."""
+"""The full processor: its keys, and texts beside images. Pixels and token ids have their own chapters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clip_eval.verdict.compare import Compare
 
 @pytest.fixture
 def pixels(clip: Clip, compare: Compare, evidence: Evidence) -> Pixels:
-    """The image processor as a check asks it."""
+    """The check's access to the image processor."""
     return pixels_of(clip, compare, evidence)
 
 
@@ -34,7 +34,7 @@ def encoder(clip: Clip, evidence: Evidence) -> BytePairEncoder:
 def test_every_class_builds_one(clip: Clip, compare: Compare, evidence: Evidence, class_name: str) -> None:
     """Every class that users load a processor, an image processor or a tokenizer by builds one from the files.
 
-    Where several cannot for one reason, the most basic of them says it, and the others are not run because of that.
+    If several fail for one reason, the most basic one fails and the others are not run because of it.
     """
     processors = clip.processors
     if reason := processors.missing(class_name):

@@ -1,4 +1,4 @@
-"""What a tokenizer and a processor give on request beside ids and masks, as lists, tensors and arrays."""
+"""More outputs of a tokenizer and a processor, on request: beside ids and masks, as lists, tensors and arrays."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ every_maker = pytest.mark.parametrize("maker", ["tokenizer", "processor"])
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An option, what it adds, and what else is asked for with it.
+    """An option, the output that it adds, and its other options.
 
     Attributes:
-        key: the key that comes.
-        value: what stands under it, for `TEXTS` padded; None where nothing does.
-        options: further ones.
-        ids: other tokens than without it.
+        key: the key of the output.
+        value: its value for `TEXTS` padded; None if there is none.
+        options: other options of the call.
+        ids: the expected tokens of each row, if the option changes them.
     """
 
     key: str
@@ -59,15 +59,15 @@ REQUESTS: Mapping[str, Request] = {
 @every_maker
 @pytest.mark.parametrize("request_name", list(REQUESTS))
 def test_what_is_asked_for_comes(clip: Clip, compare: Compare, request_name: str, maker: str, kind: str | None) -> None:
-    """Lengths, offsets, special tokens, token types, overflowing tokens and masks come where they are asked for and not
-    else, with the right values, in the kind of tensor that is asked for.
+    """Lengths, offsets, special tokens, token types, overflowing tokens and masks are returned on request only, with
+    the right values and in the requested kind of tensor.
     """
     wanted = REQUESTS[request_name]
     made = _made(clip, maker)
-    found = _asked(clip, made, kind, **{request_name: True}, **wanted.options)
+    output = _asked(clip, made, kind, **{request_name: True}, **wanted.options)
     ids = [[vocabulary()[token] for token in row] for row in wanted.ids or IDS]
-    _expect(compare, found, "input_ids", ids, kind, request_name)
-    _expect(compare, found, wanted.key, wanted.value, kind, request_name)
+    _expect(compare, output, "input_ids", ids, kind, request_name)
+    _expect(compare, output, wanted.key, wanted.value, kind, request_name)
     without = _asked(clip, made, kind, **{request_name: False}, **wanted.options)
     compare.equal(wanted.key in without, False, name=f"{wanted.key} with {request_name}=False")
     by_default = wanted.key == "attention_mask"
@@ -76,7 +76,7 @@ def test_what_is_asked_for_comes(clip: Clip, compare: Compare, request_name: str
 
 @every_kind
 def test_multimodal_token_types(clip: Clip, compare: Compare, kind: str | None) -> None:
-    """return_mm_token_type_ids of a processor gives 0 for each token, as CLIP has none for pictures; or is refused."""
+    """return_mm_token_type_ids of a processor gives 0 for each token, as CLIP has no image tokens; or is refused."""
     made = _made(clip, "processor")
     answer = ask(lambda: _asked(clip, made, kind, return_mm_token_type_ids=True))
     if answer.refusal is None:
@@ -112,5 +112,5 @@ def _expect(compare: Compare, found: Any, key: str, value: Any, kind: str | None
 
 
 def _plain(value: Any) -> Any:
-    """Nested lists of whole numbers: offsets come as tuples where nothing is stacked."""
+    """Nested lists of whole numbers: unstacked offsets are tuples."""
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else int(value)

@@ -1,4 +1,4 @@
-"""Batches of texts: padding, truncation, tensors, optional outputs, and what one call leaves behind for the next."""
+"""Batches of texts: padding, truncation, tensors, optional outputs, and independence of calls."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def encoder(clip: Clip, evidence: Evidence) -> BytePairEncoder:
 
 @pytest.mark.parametrize("case", PADDING)
 def test_padding_follows_the_rules(clip: Clip, compare: Compare, encoder: BytePairEncoder, case: str) -> None:
-    """Padding fills up with the padding token, on the side and to the length asked for, and the mask is 0 there.
+    """Padding appends the padding token, on the requested side and to the requested length, and the mask is 0 there.
 
     Through every class that users load a tokenizer by.
     """
@@ -76,7 +76,7 @@ def test_padding_follows_the_rules(clip: Clip, compare: Compare, encoder: BytePa
 
 
 def test_rows_can_be_padded_later(clip: Clip, compare: Compare, encoder: BytePairEncoder) -> None:
-    """tokenizer.pad(), which data loaders call, makes of plain rows what padding=True makes of their texts."""
+    """tokenizer.pad(), which data loaders call, pads plain rows as padding=True pads their texts."""
     for route in _tokenizers(clip):
         tokenizer, rows = clip.processors.load(route), _call(clip, route, SHORT)
         expected = expected_batch(encoder, route, SHORT, padding=True)
@@ -87,7 +87,7 @@ def test_rows_can_be_padded_later(clip: Clip, compare: Compare, encoder: BytePai
 
 @pytest.mark.parametrize("case", TRUNCATION)
 def test_truncation_follows_the_rules(clip: Clip, compare: Compare, encoder: BytePairEncoder, case: str) -> None:
-    """Truncation cuts a text to the length asked for, else the model's, end token last; without it nothing is cut.
+    """Truncation cuts a text to the requested length, else the model's, end token last; without it nothing is cut.
 
     Through every class that users load a tokenizer by.
     """
@@ -107,7 +107,7 @@ def test_long_texts_are_truncated_to_the_models_length(
 ) -> None:
     """truncation=True with padding="max_length" gives rows of the tokenizer's model_max_length, the end token last.
 
-    Whether the model takes as many is judged apart.
+    Whether that fits the model is another check.
     """
     length = clip.config.text.max_position_embeddings
     texts = (LONG * length, "a red circle")
@@ -141,7 +141,7 @@ def test_tensors_hold_the_ids(
 def test_one_text_is_a_batch_of_one(
     clip: Clip, compare: Compare, encoder: BytePairEncoder, evidence: Evidence, route: str
 ) -> None:
-    """A bare string gives what it gives inside a list: with a leading axis of one as a tensor, without it as a list."""
+    """A bare string gives what it gives in a list: with a leading axis of one as a tensor, without it as a list."""
     _require_whole_texts(clip, evidence, encoder, route)
     text, expected = SHORT[2], encoder.encode(SHORT[2])
     tensor = _call(clip, route, text, return_tensors="pt")["input_ids"]
@@ -152,7 +152,7 @@ def test_one_text_is_a_batch_of_one(
 
 
 def test_words_given_apart_are_a_text(clip: Clip, compare: Compare, encoder: BytePairEncoder) -> None:
-    """is_split_into_words=True takes a list of words for a text: the ids of each word, one after the other."""
+    """is_split_into_words=True takes a list of words as one text: the ids of each word in order."""
     texts = [["A", "red-hot", "cat's"], ["two DOGS"]]
     words = [[number for word in text for number in encoder.inner(word)] for text in texts]
     expected = [[encoder.bos_id, *ids, encoder.eos_id] for ids in words]
@@ -163,7 +163,7 @@ def test_words_given_apart_are_a_text(clip: Clip, compare: Compare, encoder: Byt
 
 
 def test_optional_outputs_agree_with_the_ids(clip: Clip, compare: Compare, encoder: BytePairEncoder) -> None:
-    """Special tokens can be left out and marked, lengths asked for and the mask left away, and the ids stay the same.
+    """Leaving out or marking special tokens, returning lengths and leaving out the mask do not change the ids.
 
     Through every class that users load a tokenizer by.
     """
@@ -185,7 +185,7 @@ def test_optional_outputs_agree_with_the_ids(clip: Clip, compare: Compare, encod
 def test_offsets_point_into_the_text(
     clip: Clip, compare: Compare, encoder: BytePairEncoder, evidence: Evidence
 ) -> None:
-    """return_offsets_mapping says where in the text each token was read; special tokens were read nowhere."""
+    """return_offsets_mapping gives each token's place in the text; special tokens have an empty one."""
     routes = [route for route in _tokenizers(clip) if not is_python(route)]
     text = "A red  CAT, running"
     names = {number: symbol for symbol, number in encoder.vocabulary.items()}
@@ -203,7 +203,7 @@ def test_offsets_point_into_the_text(
 def test_calls_leave_nothing_behind(
     clip: Clip, compare: Compare, encoder: BytePairEncoder, evidence: Evidence, route: str
 ) -> None:
-    """What was padded, truncated, or asked without special tokens changes neither the next call nor the texts given."""
+    """Padding, truncation or leaving out special tokens changes neither the next call nor the input texts."""
     _require_whole_texts(clip, evidence, encoder, route)
     texts, expected = [*SHORT], encoder.rows(SHORT)
     calls: tuple[dict[str, Any], ...] = (
@@ -236,7 +236,7 @@ def test_threads_get_the_ids_of_their_own_texts(
     loaded = clip.processors.load(route)
 
     def work() -> list[Any]:
-        loaded(text=batches[0], **options)  # the settings are now those of every call to come
+        loaded(text=batches[0], **options)  # these settings persist in the tokenizer
         with ThreadPoolExecutor(max_workers=4) as pool:
             return list(pool.map(lambda texts: loaded(text=texts, return_tensors="np", **options), batches))
 
@@ -246,7 +246,7 @@ def test_threads_get_the_ids_of_their_own_texts(
 
 
 def _routes(clip: Clip, encoder: BytePairEncoder) -> Iterator[str]:
-    """The classes that load this checkpoint, tokenizers first; it ends with NotAskable where processors cut texts."""
+    """The classes that load this checkpoint, tokenizers first; raises NotAskable if processors cut texts."""
     for route in sorted(LOADED, key=is_processor):
         if obstacle(clip, route) is None:
             require_whole_texts(clip, route, encoder)
@@ -258,14 +258,14 @@ def _tokenizers(clip: Clip) -> list[str]:
 
 
 def _require_whole_texts(clip: Clip, evidence: Evidence, encoder: BytePairEncoder, route: str) -> None:
-    """Leave a check of a class that cannot load the checkpoint, or that cuts every text."""
+    """Skip a check of a class that cannot load the checkpoint, or that cuts every text."""
     if reason := obstacle(clip, route):
         evidence.not_applicable(reason)
     require_whole_texts(clip, route, encoder)
 
 
 def _is_limited(encoder: BytePairEncoder, route: str, length: int) -> bool:
-    """Whether a class cuts and pads to no more than `length` tokens where a call names no max_length."""
+    """Whether a class cuts and pads to at most `length` tokens in a call without max_length."""
     saved = encoder.saved_length if is_processor(route) else None
     limit = saved or encoder.max_length
     return limit is not None and limit <= length

@@ -1,4 +1,4 @@
-"""The tokenizer: token ids of hard texts against the byte-level BPE of the oracle, by every way to come by one."""
+"""The tokenizer: token ids of hard texts against the oracle's byte-level BPE, by every way to load one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from clip_eval.verdict.deviations import Deviations
 
 TOKENIZERS = ("AutoTokenizer", "CLIPTokenizer", "CLIPTokenizerFast")
 DEFAULT_PAD_TOKEN_ID = 1
-"""What transformers fills in where a config says nothing: it pads nothing in CLIP, so it need not agree."""
+"""transformers' default for a config without the field. CLIP does not use it, so it need not agree."""
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def encoder(clip: Clip, evidence: Evidence) -> BytePairEncoder:
 
 
 def test_files_can_be_followed(clip: Clip, compare: Compare, evidence: Evidence) -> None:
-    """The tokenizer's files, all together and each form alone, say what can be done: ids that are used once, merges of
-    known symbols, special tokens that are there, a length that is a number.
+    """The tokenizer's files, all together and each form alone, are valid: unique ids, merges of known symbols, special
+    tokens in the vocabulary, a length that is a number.
     """
     if not clip.checkpoint.has_tokenizer:
         evidence.not_run("the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
@@ -65,10 +65,10 @@ def test_files_can_be_followed(clip: Clip, compare: Compare, evidence: Evidence)
 def test_token_ids_follow_the_rules(
     clip: Clip, compare: Compare, encoder: BytePairEncoder, deviations: Deviations, evidence: Evidence, route: str
 ) -> None:
-    """Token ids of hard texts are what the checkpoint's byte-level BPE gives, begin token first and end token last.
+    """Token ids of hard texts are those of the checkpoint's byte-level BPE, begin token first and end token last.
 
-    Loaded through every class that users load it by. Texts are case, composition, scripts, emoji, apostrophes,
-    punctuation, spaces, invisible and control characters, special tokens written out, the empty text, texts too long.
+    Through every class that users load it by. The texts have case, composition, scripts, emoji, apostrophes,
+    punctuation, spaces, invisible and control characters, and literal special tokens; one is empty, some are too long.
     """
     if reason := obstacle(clip, route):
         evidence.not_applicable(reason)
@@ -80,9 +80,9 @@ def test_token_ids_follow_the_rules(
 def test_part_of_the_files_is_enough(
     clip: Clip, compare: Compare, encoder: BytePairEncoder, deviations: Deviations, evidence: Evidence, way: str
 ) -> None:
-    """A tokenizer made of some of the files, by position, by keyword or from a directory, does what those files say.
+    """A tokenizer made from some of the files, by position, by keyword or from a directory, follows those files.
 
-    Its begin, end, unknown and padding token are theirs too, CLIP's own where they name none.
+    Its begin, end, unknown and padding tokens are those of the files, or CLIP's own if they name none.
     """
     if reason := PARTS[way].obstacle(clip):
         evidence.not_applicable(reason)
@@ -106,7 +106,7 @@ def test_copies_read_texts_as_the_original_does(
     copied: str,
     route: str,
 ) -> None:
-    """A tokenizer that was saved and loaded again, pickled or copied gives the same ids and the same text for ids."""
+    """A tokenizer that was saved and loaded, pickled or copied gives the same ids and decodes to the same text."""
     if reason := obstacle(clip, route):
         evidence.not_applicable(reason)
     rules = _rules(encoder, deviations, route)
@@ -125,7 +125,7 @@ def test_copies_read_texts_as_the_original_does(
 def test_decoding_gives_the_words_back(
     clip: Clip, compare: Compare, encoder: BytePairEncoder, evidence: Evidence, route: str
 ) -> None:
-    """Decoding, one text or a batch, gives the words of a text with a space between, with special tokens or without."""
+    """Decoding, one text or a batch, gives the words of a text separated by spaces, with or without special tokens."""
     if reason := obstacle(clip, route):
         evidence.not_applicable(reason)
     loaded, plain = clip.processors.load(route), {"clean_up_tokenization_spaces": False}
@@ -144,7 +144,7 @@ def test_decoding_gives_the_words_back(
 def test_tidied_text_has_no_space_before_punctuation(
     clip: Clip, compare: Compare, encoder: BytePairEncoder, deviations: Deviations, evidence: Evidence, route: str
 ) -> None:
-    """clean_up_tokenization_spaces=True takes out the space before a full stop, comma, question or exclamation mark."""
+    """clean_up_tokenization_spaces=True removes the space before a full stop, comma, question or exclamation mark."""
     if reason := obstacle(clip, route):
         evidence.not_applicable(reason)
     tidied = not deviations.hold("spaces-are-not-tidied")
@@ -159,7 +159,7 @@ def test_tidied_text_has_no_space_before_punctuation(
 def test_vocabulary_is_that_of_the_files(
     clip: Clip, compare: Compare, encoder: BytePairEncoder, evidence: Evidence, route: str
 ) -> None:
-    """get_vocab() holds each token of the files with its id, and both conversions between them agree with it."""
+    """get_vocab() has each token of the files with its id, and both conversion methods agree with it."""
     if reason := obstacle(clip, route):
         evidence.not_applicable(reason)
     tokenizer = clip.processors.load(route)
@@ -176,7 +176,7 @@ def test_vocabulary_is_that_of_the_files(
 def test_tokens_fit_the_model(clip: Clip, compare: Compare, encoder: BytePairEncoder) -> None:
     """The end token is the one that the model pools at, begin and padding tokens are the config's.
 
-    Begin and padding token count where the config has other values than the old defaults, which nothing reads.
+    Begin and padding tokens count only if the config differs from the old defaults, which are not used.
     """
     text, tokenizer = clip.config.text, clip.processors.load("AutoTokenizer")
     if text.eos_token_id != LEGACY_EOS_TOKEN_ID:
@@ -191,7 +191,7 @@ def test_tokens_fit_the_model(clip: Clip, compare: Compare, encoder: BytePairEnc
 def test_no_token_moves_the_pooling(clip: Clip, compare: Compare, encoder: BytePairEncoder) -> None:
     """With the old eos_token_id 2 texts are pooled at their largest id: no token has a larger one than the end's.
 
-    A text with such a token is pooled there, and what follows it counts for nothing; other texts are as they should be.
+    A text with such a token is pooled there, and what follows it is ignored; other texts are right.
     """
     text, tokenizer = clip.config.text, clip.processors.load("AutoTokenizer")
     end = tokenizer.eos_token_id
@@ -212,7 +212,7 @@ def test_no_token_moves_the_pooling(clip: Clip, compare: Compare, encoder: ByteP
 def test_truncated_texts_fit_the_model(
     clip: Clip, compare: Compare, encoder: BytePairEncoder, evidence: Evidence
 ) -> None:
-    """A text that is cut by truncation=True has no more tokens than the model has positions for."""
+    """A text cut by truncation=True has at most as many tokens as the model has positions."""
     positions = clip.config.text.max_position_embeddings
     observed = _tokens_of_a_long_text(clip, "AutoTokenizer", truncation=True)
     if observed > positions:
@@ -235,9 +235,9 @@ def test_truncated_texts_fit_the_model(
 def test_processors_cut_no_text_unasked(
     clip: Clip, compare: Compare, encoder: BytePairEncoder, evidence: Evidence
 ) -> None:
-    """A processor cuts a long text only where it is asked to, as its tokenizer does by itself.
+    """A processor cuts a long text only on request, like its tokenizer alone.
 
-    A length that was saved in tokenizer.json is taken for the max_length of every call of a processor.
+    A length saved in tokenizer.json becomes the max_length of every call of a processor.
     """
     positions = clip.config.text.max_position_embeddings
     routes = [route for route in LOADED if is_processor(route) and obstacle(clip, route) is None]
@@ -282,7 +282,7 @@ def test_distinct_texts_have_distinct_ids(clip: Clip, compare: Compare, encoder:
 
 
 def _rules(encoder: BytePairEncoder, deviations: Deviations, class_name: str) -> BytePairEncoder:
-    """What a class does to texts here, where that is not what the files say."""
+    """How a class reads texts in this environment, where that differs from the files."""
     if is_python(class_name):
         return like_python(encoder) if deviations.hold("python-tokenizer-cleans-texts") else encoder
     undeclared = any(not token.declared for token in encoder.added)
@@ -292,7 +292,7 @@ def _rules(encoder: BytePairEncoder, deviations: Deviations, class_name: str) ->
 
 
 def _plain_texts(encoder: BytePairEncoder) -> list[str]:
-    """Hard texts in which no added token stands: decoding spaces those as releases please."""
+    """Hard texts without added tokens, whose spacing in decoding differs between releases."""
     added = {token.id for token in encoder.added}
     texts = [hard.text for hard in (*HARD_TEXTS, *PATTERN_TEXTS)]
     return [text for text in texts if not added & set(encoder.inner(text))]

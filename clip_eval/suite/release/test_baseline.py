@@ -19,7 +19,7 @@ def test_weights_are_those_of_the_pack(
 ) -> None:
     """Every weight is the approved one: same name, same shape, same values up to the narrower of both stored dtypes.
 
-    Other weights are another model. Whoever means that says so with --new-weights, and the tasks decide then.
+    Other weights are another model. For those use --new-weights; the tasks decide then.
     """
     different, total = baseline.weight_differences(), len(baseline.pack.tensors)
     if clip_session.settings.new_weights:
@@ -44,8 +44,8 @@ def test_outputs_match_the_record(
 ) -> None:
     """On the pack's own inputs every recorded output is what the approved release gave, in every element that counts.
 
-    The bound is the candidate's rounding budget plus the error that the recorded value has. Where the candidate's dtype
-    rounds the weights, the expected value is moved by what that does to it.
+    The bound is the candidate's rounding budget plus the error of the recorded value. If the candidate's dtype rounds
+    the weights, the expected value is corrected for it.
     """
     if clip_session.settings.new_weights:
         evidence.not_applicable("--new-weights: other weights give other numbers")
@@ -66,9 +66,9 @@ def test_outputs_match_the_record(
 def test_surface_is_approved(baseline: Baseline, clip_session: Session, compare: Compare, evidence: Evidence) -> None:
     """Types, fields, shapes, names of weights, loaded classes, config and processor files are the approved ones.
 
-    Compared with the surface of this transformers release and attention where the pack approves it, else with the
-    newest release that it approves. Equal numbers do not excuse a change here: users' code breaks at the edges. A
-    change that is wanted is accepted in the file that --accepted names, by its id, as what it now is, with a reason.
+    Compared with the surface of this transformers release and attention if the pack has it, else with the newest that
+    it has. Equal numbers do not excuse a change here: users' code depends on these details. Accept an intended change
+    in the file of --accepted, by its id, with before, after and a reason.
     """
     ruling = clip_session.ruling
     for change in ruling.changes:
@@ -85,10 +85,10 @@ def test_surface_is_approved(baseline: Baseline, clip_session: Session, compare:
 @pytest.mark.needs("surface")
 @pytest.mark.usefixtures("clip", "baseline")
 def test_acceptances_are_in_force(clip_session: Session, compare: Compare, evidence: Evidence) -> None:
-    """Every acceptance excuses a change that is there, and none has expired.
+    """Every acceptance excuses a present change, and none has expired.
 
-    An entry that matches nothing hides that what somebody reviewed is no longer what happens: the next difference of
-    the same thing would be nobody's decision. Take it out of the file, or write down what is there now.
+    An entry that matches nothing is out of date: the next difference of the same thing would be excused by a review
+    that did not see it. Remove it, or update it.
     """
     if not clip_session.acceptances:
         evidence.not_applicable("no --accepted was given")

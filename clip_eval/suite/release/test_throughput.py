@@ -41,14 +41,14 @@ every_kind = pytest.mark.parametrize("kind", ["images", "texts", "pairs"])
 
 @pytest.fixture
 def asked(clip_session: Session, evidence: Evidence) -> None:
-    """Nothing is timed, and no floor built, where nobody asked for it."""
+    """Skip the check under --no-throughput."""
     if not clip_session.settings.throughput:
         evidence.not_applicable("--no-throughput was given")
 
 
 @pytest.fixture
 def device_kind(asked: None, clip_session: Session, evidence: Evidence) -> str:
-    """The kind of device, where there is a clock and a reading of memory for it."""
+    """The kind of device; skip the check if there is no clock and no memory reading for it."""
     kind = clip_session.settings.device.partition(":")[0]
     if kind not in ("cpu", "cuda"):
         evidence.not_run(f"speed was not timed: there is no clock for {kind} devices")
@@ -57,7 +57,7 @@ def device_kind(asked: None, clip_session: Session, evidence: Evidence) -> str:
 
 @pytest.fixture
 def benchmark(device_kind: str, request: pytest.FixtureRequest, evidence: Evidence) -> Any:
-    """pytest-benchmark's fixture, where it can time: a single call without a clock must not look like a measurement."""
+    """pytest-benchmark's fixture, if it can time: a single call without a clock is not a measurement."""
     if hasattr(request.config, "workerinput"):
         evidence.not_run("speed was not timed: under pytest-xdist other workers use the same cores")
     try:
@@ -71,10 +71,10 @@ def benchmark(device_kind: str, request: pytest.FixtureRequest, evidence: Eviden
 
 @pytest.mark.usefixtures("asked")
 def test_floor_computes_the_same_embeddings(clip: Clip, oracle: Oracle, compare: Compare) -> None:
-    """The plain torch floor computes the embeddings and logits that weights and inputs determine, from the subject's
+    """The plain torch forward computes the embeddings and logits that weights and inputs determine, from the subject's
     own tensors.
 
-    A floor that left out a step, or read other weights, would be faster than any CLIP can be.
+    A reference that left out a step, or read other weights, would be too fast.
     """
     weights = clip.subject.weights(WHOLE)
     own = {tensor.data_ptr() for tensor in clip.subject.model(WHOLE).state_dict().values()}
@@ -101,9 +101,9 @@ def test_floor_computes_the_same_embeddings(clip: Clip, oracle: Oracle, compare:
 @every_kind
 @pytest.mark.usefixtures("device_kind")
 def test_calls_keep_no_memory(clip: Clip, compare: Compare, kind: str) -> None:
-    """A call keeps no memory once its result is dropped: the process does not grow with the number of calls.
+    """A call keeps no memory after its result is dropped: memory does not grow with the number of calls.
 
-    A model that serves requests is called millions of times; what each call keeps ends the process.
+    A model in a server is called millions of times; what each call keeps ends the process.
     """
     kept = np.asarray(_kept_mb(clip, kind))  # ()
     compare.within(kept, 0.0, kept_memory(), name=f"MB that a call keeps ({kind})")
@@ -113,8 +113,8 @@ def test_calls_keep_no_memory(clip: Clip, compare: Compare, kind: str) -> None:
 def test_forward_is_timed(
     benchmark: Any, clip: Clip, clip_session: Session, evidence: Evidence, compare: Compare, kind: str
 ) -> None:
-    """A batch is timed in turns with the plain torch floor; its time over the floor's is not more than 10 % above that
-    of the approved release, where the pack knows it for this machine.
+    """A batch is timed in turns with the plain torch forward; the ratio is at most 10 % above that of the approved
+    release, if the pack has it for this machine.
 
     Without an entry of the same hardware, torch, dtype, attention and threads the ratio is recorded and not judged.
     """
@@ -141,7 +141,7 @@ def test_forward_is_timed(
 
 @pytest.fixture(scope="module")
 def worker(clip_session: Session) -> Iterator[Elsewhere | None]:
-    """The other interpreter's worker, where one was named; it ends with the last check that needs it."""
+    """The worker in the interpreter of --baseline-python; it ends with the last check that needs it."""
     from clip_eval.throughput.worker_client import Elsewhere
 
     python = clip_session.settings.baseline_python
@@ -154,7 +154,7 @@ def worker(clip_session: Session) -> Iterator[Elsewhere | None]:
 
 @pytest.fixture
 def other(asked: None, worker: Elsewhere | None, evidence: Evidence) -> Elsewhere:
-    """The worker, where a comparison was asked for."""
+    """The worker; skip the check without --baseline-python."""
     if worker is None:
         evidence.not_applicable("no --baseline-python was given")
     return worker
@@ -166,7 +166,7 @@ def test_no_slower_than_the_other_interpreter(
 ) -> None:
     """A batch takes no more than 2 % longer than in the other interpreter, timed in turns on the same inputs.
 
-    This is what an upgrade of transformers, torch or an attention kernel costs, or gains.
+    This is the cost, or gain, of an upgrade of transformers, torch or an attention kernel.
     """
     from clip_eval.throughput.clock import clock_of, held_to
     from clip_eval.throughput.conditions import THREADS
@@ -200,7 +200,7 @@ def test_no_slower_than_the_other_interpreter(
 
 
 def _judged(session: Session, name: str, ratio: Ratio) -> Judgement:
-    """Hold a ratio against the pack's entry for this machine, if there is one, else against a policy's floor."""
+    """Judge a ratio by the pack's entry for this machine, if there is one, else by the policy's least efficiency."""
     judged = _against_pack(session, name, ratio)
     least = session.policy.least_efficiency
     return against_policy(ratio, least) if judged.outcome == "not_asked" and least is not None else judged
@@ -226,7 +226,7 @@ def _against_pack(session: Session, name: str, ratio: Ratio) -> Judgement:
 
 
 def _report(benchmark: Any, judgement: Judgement, compare: Compare, name: str) -> None:
-    """Leave the ratio in pytest-benchmark's own record, and fail where it is too large."""
+    """Record the ratio with pytest-benchmark, and fail if it is too large."""
     ratio = judgement.ratio
     benchmark.extra_info.update(ratio=ratio.value, low=ratio.low, high=ratio.high, outcome=judgement.outcome)
     if judgement.outcome == "failed":
@@ -252,14 +252,14 @@ def _kept_mb(clip: Clip, kind: str) -> float:
 
 
 def _refuse_leak(clip: Clip, kind: str, evidence: Evidence) -> None:
-    """Do not call a subject a thousand times that keeps memory each time."""
+    """Do not call a subject a thousand times if each call keeps memory."""
     kept = _kept_mb(clip, kind)
     if kept > kept_memory().bound:
         evidence.not_run(f"speed was not timed: each call keeps {kept:.2f} MB")
 
 
 def _ceiling(clip: Clip, trial: Any, found: Any) -> dict[str, Any]:
-    """What else is known of a timing: share of the machine's own rate of products, and memory."""
+    """Further figures of a timing: share of the machine's own rate of products, and memory."""
     import statistics
 
     from clip_eval.throughput.clock import clock_of

@@ -460,7 +460,7 @@ def test_batches_that_are_no_table_are_refused(checkpoint: Path) -> None:
         encoder.batch([])
     with pytest.raises(UsageError, match="different numbers"):
         encoder.batch(["a", "a b"])
-    with pytest.raises(UsageError, match="no max_length is known"):
+    with pytest.raises(UsageError, match="without a max_length"):
         encoder.batch(["a"], padding="max_length")
     with pytest.raises(UsageError, match="no room"):
         encoder.batch(["a"], truncation=True, max_length=1)
