@@ -6,10 +6,11 @@ import json
 from functools import cache
 from importlib.resources import files
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
+    from jsonschema_rs import Draft202012Validator as Validator
 
 __all__ = ["fault"]
 
@@ -29,6 +30,8 @@ def fault(data: object, *, package: str, schema: str) -> str | None:
         None if `data` is valid.
     """
     # imported here, as pytest loads the plugin in every run and few validate anything
+    if _quick(package, schema).is_valid(data):
+        return None
     from jsonschema.exceptions import best_match
 
     error = best_match(islice(_validator(package, schema).iter_errors(data), _LOOKED_AT))
@@ -39,10 +42,23 @@ def fault(data: object, *, package: str, schema: str) -> str | None:
 
 
 @cache
+def _quick(package: str, schema: str) -> Validator:
+    """Says yes or no thirty times as fast as the other one, which finds the words for a no."""
+    from jsonschema_rs import Draft202012Validator
+
+    return Draft202012Validator(_read(package, schema))
+
+
+@cache
 def _validator(package: str, schema: str) -> Draft202012Validator:
     from jsonschema import Draft202012Validator
 
-    return Draft202012Validator(json.loads((files(package) / schema).read_text(encoding="utf-8")))
+    return Draft202012Validator(_read(package, schema))
+
+
+def _read(package: str, schema: str) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads((files(package) / schema).read_text(encoding="utf-8"))
+    return parsed
 
 
 def _shortened(text: str) -> str:
