@@ -89,6 +89,18 @@ def test_the_product_has_the_dtype_of_the_embeddings(monkeypatch: pytest.MonkeyP
     assert [scores.dtype for scores in seen] == [dtype]
 
 
+@pytest.mark.parametrize(("items", "blocks"), [(2, [4, 4, 1]), (3, [3, 3, 3]), (20, [1] * 9)])
+def test_blocks_are_whole_rows(monkeypatch: pytest.MonkeyPatch, items: int, blocks: list[int]) -> None:
+    """A block has no more rows and no more scores than it may have, but always a whole row."""
+    seen = []
+    product = ranking._scores
+    monkeypatch.setattr(ranking, "_ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(ranking, "_SCORES_AT_ONCE", 10)
+    monkeypatch.setattr(ranking, "_scores", lambda *sides: seen.append(product(*sides)) or seen[-1])
+    assert first_hits(np.ones((9, 2)), np.ones((items, 2)), [[0]] * 9).tolist() == [items] * 9
+    assert [scores.shape for scores in seen] == [(rows, items) for rows in blocks]
+
+
 def test_the_matrix_of_all_scores_is_never_in_memory() -> None:
     """2,000 x 10,000 scores take 153 MiB in float64; a block of 256 queries takes 20 MiB and 2 of comparisons."""
     rng = np.random.default_rng(1)
