@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from clip_eval.subject.runtime import Runtime
 
-__all__ = ["embed_images", "embed_texts", "unit"]
+__all__ = ["embed_images", "embed_texts", "texts_fit", "unit"]
 
 _TEXTS_AT_ONCE = 64
 
@@ -50,6 +50,18 @@ def embed_texts(subject: Runtime, texts: Sequence[str]) -> NDArray[np.float64]:
     return np.concatenate([_features(subject, "get_text_features", _tokens(subject, batch)) for batch in batches])
 
 
+def texts_fit(subject: Runtime, texts: Sequence[str]) -> list[bool]:
+    """Say of each text whether the model has a position for each of its tokens.
+
+    Args:
+        subject: a checkpoint with a tokenizer.
+        texts: any number.
+    """
+    positions = subject.checkpoint.config.text.max_position_embeddings
+    batches = [texts[start : start + _TEXTS_AT_ONCE] for start in range(0, len(texts), _TEXTS_AT_ONCE)]
+    return [bool(length <= positions) for batch in batches for length in _tokenised(subject, batch)[1]]
+
+
 def unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the vectors, (..., width), at length 1; NaN where a vector is not finite or has length 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -57,8 +69,7 @@ def unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _tokens(subject: Runtime, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
-    batch = subject.processors.process(subject.processors.load(), text=list(texts), padding=True, return_tensors="pt")
-    lengths = batch["attention_mask"].numpy().sum(axis=1)  # (texts,)
+    batch, lengths = _tokenised(subject, texts)
     longest, positions = int(lengths.argmax()), subject.checkpoint.config.text.max_position_embeddings
     if lengths[longest] > positions:
         raise DatasetError(
@@ -66,6 +77,12 @@ def _tokens(subject: Runtime, texts: Sequence[str]) -> dict[str, NDArray[Any]]:
             fix="Shorten the prompt, the name of the class or the caption",
         )
     return {name: batch[name].numpy() for name in ("input_ids", "attention_mask")}  # (texts, tokens)
+
+
+def _tokenised(subject: Runtime, texts: Sequence[str]) -> tuple[Any, NDArray[np.int64]]:
+    """What the processor makes of texts, and how many tokens each has, (texts,)."""
+    batch = subject.processors.process(subject.processors.load(), text=list(texts), padding=True, return_tensors="pt")
+    return batch, batch["attention_mask"].numpy().sum(axis=1)
 
 
 def _features(subject: Runtime, method: str, inputs: dict[str, NDArray[Any]]) -> NDArray[np.float64]:

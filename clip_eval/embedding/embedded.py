@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_eval.dataset import Dataset, Sample, decoded
-from clip_eval.embedding.embed import embed_images, embed_texts
+from clip_eval.embedding.embed import embed_images, embed_texts, texts_fit
 from clip_eval.errors import DatasetError
 from clip_eval.subject.runtime import Runtime
 
@@ -36,6 +36,7 @@ class Embedded:
         images: their embeddings, (samples, projection).
         unreadable: place and problem of each image that cannot be read.
         texts: texts to embeddings, (texts, projection). Texts are embedded when first asked for, and kept.
+        fits: says of each text whether it has no more tokens than the model takes.
     """
 
     dataset: Dataset
@@ -44,6 +45,7 @@ class Embedded:
     images: NDArray[np.float64]
     unreadable: tuple[str, ...]
     texts: EmbedTexts
+    fits: Callable[[Sequence[str]], list[bool]]
 
 
 def embed_dataset(subject: Runtime, dataset: Dataset) -> Embedded:
@@ -74,6 +76,7 @@ def embed_dataset(subject: Runtime, dataset: Dataset) -> Embedded:
         images=np.concatenate(images),
         unreadable=tuple(unreadable),
         texts=_kept(lambda texts: embed_texts(subject, texts)),
+        fits=lambda texts: texts_fit(subject, texts),
     )
 
 

@@ -1,7 +1,8 @@
 """What both directions of retrieval share: which captions belong to which image, and scores from ranks.
 
 Captions of one text are one text: it is embedded once, stands among the texts once, and belongs to every image that has
-it. An image without a caption takes no part, neither as a query nor among the images.
+it. An image without a caption takes no part, neither as a query nor among the images. Nor does a caption with more
+tokens than the model takes, as it would be another text when it is cut: such captions are counted and named.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from clip_eval.verdict.plain_values import Json
 __all__ = ["Captions", "captions_of", "lacks_captions", "recall_by_chance", "retrieval_scores"]
 
 _FIRST = (1, 5, 10)
+_NAMED, _SHOWN = 3, 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Captions:
-    """The samples that have a caption.
+    """The samples that have a caption which the model can take.
 
     Attributes:
         samples: in the order of the dataset.
@@ -57,16 +59,19 @@ def captions_of(embedded: Embedded) -> Captions:
     """Return the samples with captions, and what belongs to what.
 
     Raises:
-        DatasetError: not one image that can be read has a caption.
+        DatasetError: not one image that can be read has a caption that the model can take.
     """
-    rows = [row for row, sample in enumerate(embedded.samples) if sample.captions]
+    every = tuple(dict.fromkeys(text for sample in embedded.samples for text in sample.captions))
+    fitting = {text for text, fits in zip(every, embedded.fits(every), strict=True) if fits}
+    rows = [row for row, sample in enumerate(embedded.samples) if fitting.intersection(sample.captions)]
     if not rows:
-        what = "not one image that can be read has a caption"
+        what = "not one image that can be read has a caption that the model can take"
         raise DatasetError(what, where=embedded.dataset.root, fix="Bring the images that the captions were written for")
     samples = tuple(embedded.samples[row] for row in rows)
     places: dict[str, int] = {}
     texts_of = tuple(
-        tuple(dict.fromkeys(places.setdefault(text, len(places)) for text in sample.captions)) for sample in samples
+        tuple(dict.fromkeys(places.setdefault(text, len(places)) for text in sample.captions if text in fitting))
+        for sample in samples
     )
     images_of: list[list[int]] = [[] for _ in places]
     for image, texts in enumerate(texts_of):
@@ -82,6 +87,8 @@ def captions_of(embedded: Embedded) -> Captions:
             "images": len(samples),
             "texts": len(places),
             "images_without_caption": len(embedded.samples) - len(samples),
+            "captions_too_long": len(every) - len(fitting),
+            "long_captions": tuple(text[:_SHOWN] for text in every if text not in fitting)[:_NAMED],
         },
     )
 

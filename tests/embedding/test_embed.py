@@ -8,7 +8,7 @@ from PIL import Image
 from support.small_clip import write_small_clip
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
-from clip_eval.embedding.embed import embed_images, embed_texts, unit
+from clip_eval.embedding.embed import embed_images, embed_texts, texts_fit, unit
 from clip_eval.errors import DatasetError
 from clip_eval.subject import Subject
 
@@ -54,3 +54,5 @@ def test_long_texts_are_refused(subject: Subject) -> None:
     """A prompt with more tokens than the model has positions is an error: cut off, it is another prompt."""
     with pytest.raises(DatasetError, match="has 102 tokens, and the model takes 16"):
         embed_texts(subject, ["cat", "cat " * 100])
+    assert texts_fit(subject, ["cat", "cat " * 100, "cat " * 14, "cat " * 15]) == [True, False, True, False]
+    assert texts_fit(subject, []) == []

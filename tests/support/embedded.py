@@ -41,6 +41,7 @@ def embedded(
         images=images,
         unreadable=tuple(unreadable),
         texts=lambda wanted: np.array([texts[text] for text in wanted], dtype=np.float64),
+        fits=lambda wanted: [text in texts for text in wanted],
     )
 
 

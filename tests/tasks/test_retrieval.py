@@ -20,7 +20,7 @@ from clip_eval.embedding.embedded import Embedded
 from clip_eval.errors import DatasetError
 from clip_eval.run.declared_checks import find_checks
 from clip_eval.tasks import image_to_text, text_to_image
-from clip_eval.tasks._retrieval import recall_by_chance
+from clip_eval.tasks._retrieval import captions_of, recall_by_chance
 from clip_eval.tasks.judgement import judge
 from clip_eval.tasks.task import Scores, Task, all_tasks, score_task
 
@@ -116,7 +116,11 @@ def test_shared_captions_belong_to_each_of_their_images() -> None:
     assert to_image.scores[3].values.tolist() == [3, 1, 1]
     assert to_text.scores[0].chance == pytest.approx((2 / 3 + 1 / 3 + 1 / 3) / 3)
     assert to_image.scores[0].chance == pytest.approx((1 / 3 + 2 / 3 + 1 / 3) / 3)
-    assert to_text.details == to_image.details == {"images": 3, "texts": 3, "images_without_caption": 1}
+    assert (
+        to_text.details
+        == to_image.details
+        == {"images": 3, "texts": 3, "images_without_caption": 1, "captions_too_long": 0, "long_captions": ()}
+    )
 
 
 def test_the_median_rank_is_better_when_lower() -> None:
@@ -194,3 +198,14 @@ def test_both_directions_have_their_checks() -> None:
     for task in (TO_TEXT, TO_IMAGE):
         names = ("every_record_is_readable", "recall_at_1_is_above_chance", "recall_at_1_is_no_worse_than_approved")
         assert [check.id for check in find_checks(task.name)] == [f"{task.name}.{name}" for name in names]
+
+
+def test_a_caption_that_is_too_long_takes_no_part() -> None:
+    """It would be another text when it is cut: its image is found by its other captions, or takes no part."""
+    long = "word " * 300
+    items = [sample("a", captions=["one", long]), sample("b", captions=[long + "more"]), sample("c", captions=["two"])]
+    known = captions_of(embedded(items, np.eye(3), {"one": [1, 0, 0], "two": [0, 0, 1]}))
+    assert [item.id for item in known.samples] == ["a", "c"]
+    assert (known.texts, known.texts_of) == (("one", "two"), ((0,), (1,)))
+    assert known.details["captions_too_long"] == 2
+    assert known.details["long_captions"] == (long[:60], (long + "more")[:60])
