@@ -1,5 +1,5 @@
-"""A subject over batch sizes and text lengths: how fast, how near to the machine's ceiling, and where more rows stop to
-pay.
+"""A subject over batch sizes and text lengths: its speed, its share of the machine's ceiling, and where throughput
+saturates.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from clip_eval.verdict.compare import Expected, agrees
 
 __all__ = ["Point", "batch_sweep", "lengths", "point", "saturated", "stays_within_budget"]
 
-_POINT_S = 0.6  # of pairs; as a rule more than enough to place a point in a curve
+_POINT_S = 0.6  # of pairs; usually more than enough for a point of a curve
 _LEAST_PAIRS = 3
-_LONGEST_CALL_S = 1.5  # a batch beyond it is not doubled
-_GAIN = 1.05  # of throughput: what a doubled batch has to bring
+_LONGEST_CALL_S = 1.5  # a batch whose call takes longer is not doubled
+_GAIN = 1.05  # of throughput: the least that a doubled batch has to bring
 _MOST_ROWS = {"cpu": 256, "cuda": 8192}
 _LENGTHS = (8, 16, 32, 64)
 
@@ -42,11 +42,11 @@ class Point:
         tokens: of a text; None for images.
         per_s: rows a second.
         latency_ms: of the batch, by "p50", "p90" and "p99".
-        ratio: subject time over the floor's.
+        ratio: subject time over the plain forward's.
         share: of the ceiling that binds.
-        binds: which ceiling does.
-        peak_mb: the most memory that a call needs besides what the process holds; None where no system says it.
-        pairs: that were timed.
+        binds: which ceiling that is.
+        peak_mb: of one call, above what the process holds already; None if the system does not report it.
+        pairs: how many were timed.
     """
 
     kind: str
@@ -62,7 +62,7 @@ class Point:
 
 
 def point(trial: Trial, subject: Subject, limits: Ceilings) -> Point:
-    """Time one batch in turns with the floor."""
+    """Time one batch in turns with the plain forward."""
     trial.subject()
     trial.floor()
     seconds = clock_of(subject.device).seconds
@@ -89,14 +89,14 @@ def point(trial: Trial, subject: Subject, limits: Ceilings) -> Point:
 def batch_sweep(
     kind: str, subject: Subject, batch: Batch, limits: Ceilings, *, most: int | None = None
 ) -> Iterator[Point]:
-    """Yield points of doubled batches, until two doublings in a row bring next to nothing, or a call takes too long.
+    """Yield points of doubled batches, until two doublings in a row gain almost nothing, or a call takes too long.
 
     Args:
         kind: one of `clip_eval.throughput.trial.KINDS`.
         subject: the subject.
         batch: the probe.
         limits: the machine's ceilings.
-        most: rows; by default what the kind of device can be expected to take.
+        most: rows; by default what usually fits the kind of device.
     """
     import torch
 
@@ -115,7 +115,7 @@ def batch_sweep(
 
 
 def saturated(points: Sequence[Point]) -> Point:
-    """Return the smallest batch whose throughput is within 5 % of the best: more rows add latency and nothing else."""
+    """Return the smallest batch whose throughput is within 5 % of the best: more rows only add latency."""
     best = max(point.per_s for point in points)
     return min((point for point in points if point.per_s * _GAIN >= best), key=lambda point: point.rows)
 
@@ -128,9 +128,7 @@ def lengths(subject: Subject, batch: Batch, limits: Ceilings, rows: int) -> Iter
 
 
 def stays_within_budget(trial: Trial, oracle: Oracle) -> bool:
-    """Say whether each embedding or logit of a trial's batch is what weights and inputs determine, within its own
-    budget.
-    """
+    """Return whether each embedding or logit of a trial's batch is within its budget of the expected value."""
     probes, texts = len(oracle.batch.pixel_values), len(oracle.batch.input_ids)
     images = [row % probes for row in range(trial.rows)]
     full = [int(oracle.batch.attention_mask.all(axis=1).argmax())] * trial.rows
