@@ -10,8 +10,8 @@ section 3.2). A bootstrap of the median holds only in the limit, and with a doze
 gets, it is too narrow.
 
 A pilot, whose pairs are discarded, decides how many pairs are timed. The number is then fixed: stopping once the
-interval suits would turn one false alarm in a hundred into many. Only a time limit may end a measurement early: how long
-pairs take does not depend on which side is slower.
+interval suits would turn one false alarm in a hundred into many. Only a time limit may end a measurement early: how
+long pairs take does not depend on which side is slower.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ __all__ = ["parse"]
 @click.command()
 @click.argument("template")
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
-@click.option("--given", metavar="NAME=TEXT", multiple=True, help="A value that is known, as it stands in a path.")
-@click.option("--usual", is_flag=True, help="Take for granted what holds in most pixiv datasets.")
+@click.option("--given", metavar="NAME=TEXT", multiple=True, help="A known value, as it stands in a path.")
+@click.option("--usual", is_flag=True, help="Assume what holds in most pixiv datasets.")
 @click.option("--id", "only_id", is_flag=True, help="Read the id only.")
 @click.option("--folder", is_flag=True, help="The paths have no extension.")
 @printing
@@ -67,7 +67,7 @@ def parse(
 
 @contextmanager
 def _asked(paths: tuple[str, ...]) -> Iterator[Iterator[Asked]]:
-    """The paths that were named, or those of standard input."""
+    """The paths given as arguments, or those on standard input."""
     from clip_eval.cli.path.answers import Asked, asked_lines
 
     if paths and paths != ("-",):
