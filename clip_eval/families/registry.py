@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -23,6 +24,9 @@ ENTRY_POINTS = DEFAULT.entry_points
 def family_of(model_type: object) -> Family:
     """Return the family of a model_type. For an unknown one return the default, whose reader raises."""
     return FAMILIES.get(model_type, DEFAULT) if isinstance(model_type, str) else DEFAULT
+
+
+copyreg.pickle(Family, lambda family: (family_of, (family.model_type,)))  # its functions do not travel, its name does
 
 
 def entry_point(model_class: str, method: str = "forward") -> EntryPoint:

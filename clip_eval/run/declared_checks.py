@@ -209,9 +209,10 @@ def _explain(
 
 
 def _module_needs(tree: ast.Module) -> tuple[str, ...]:
-    """The names of `pytestmark = pytest.mark.needs(...)`."""
+    """The names of `pytestmark = pytest.mark.needs(...)`, alone or in a list."""
     assigned = (node for node in tree.body if isinstance(node, ast.Assign))
-    marks = (node.value for node in assigned if any(ast.unparse(target) == "pytestmark" for target in node.targets))
+    values = (node.value for node in assigned if any(ast.unparse(target) == "pytestmark" for target in node.targets))
+    marks = (mark for value in values for mark in (value.elts if isinstance(value, ast.List) else [value]))
     return tuple(name for mark in marks for name in _needs(mark))
 
 

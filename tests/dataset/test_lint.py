@@ -1,4 +1,4 @@
-"""A gate looks at its dataset before long work: a bad one is a usage error."""
+"""A gate opens its dataset before long work: a bad one is a usage error."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from clip_eval.run.session import Session
 from clip_eval.run.settings import Settings
 
 
-def look(dataset: Path) -> None:
-    """Look at a run with this dataset; the checkpoint is left out of it."""
+def opened(dataset: Path) -> None:
+    """Open the inputs of a run with this dataset; the checkpoint is left out of it."""
     session = Session(Settings(model="nowhere", dataset=str(dataset)))
-    session.candidate.__dict__["checkpoint"] = None
-    session.look()
+    session.candidate.__dict__["checkpoint"] = session.__dict__["watched"] = None
+    session.open_inputs()
 
 
-def test_a_sound_dataset_passes_the_look(tmp_path: Path) -> None:
+def test_a_sound_dataset_is_opened(tmp_path: Path) -> None:
     """Nothing is raised, and no image is opened."""
     dataset = write_dataset(tmp_path, samples(3))
     next(dataset.glob("Mira/*")).write_bytes(b"no image")
-    look(dataset)
+    opened(dataset)
 
 
 @pytest.mark.parametrize("broken", ["manifest.jsonl", "dataset.toml", "Mira"])
@@ -32,4 +32,4 @@ def test_a_bad_dataset_is_refused(tmp_path: Path, broken: str) -> None:
     dataset = write_dataset(tmp_path / "dataset")
     (dataset / broken).rename(tmp_path / broken)
     with pytest.raises(DatasetError):
-        look(dataset)
+        opened(dataset)

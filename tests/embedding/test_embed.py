@@ -23,7 +23,8 @@ def test_embeddings_are_those_of_the_model(subject: Subject) -> None:
     """Unit rows, equal to CLIPModel's own normalised embeddings of what the processor makes."""
     images = [Image.effect_noise((40, 50), 60), Image.new("RGBA", (33, 90), (9, 90, 200, 255))]
     texts = ["a red dog", "a cat"]
-    batch = subject.process(subject.processor(), text=texts, images=images, padding=True, return_tensors="pt")
+    processors = subject.processors
+    batch = processors.process(processors.load(), text=texts, images=images, padding=True, return_tensors="pt")
     out = subject.model("CLIPModel")(**batch)
     for observed, expected in (
         (embed_images(subject, images), out.image_embeds),

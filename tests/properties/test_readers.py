@@ -158,7 +158,7 @@ READERS: Mapping[str, Reader] = {
     "pack": Reader(
         {
             "pack/pack.json": json_text,
-            "pack/sample.safetensors": safetensors_file,
+            "pack/record.safetensors": safetensors_file,
             "pack/surface-5.23.0-eager.json": json_text,
             "pack/tasks.json": json_text,
             "pack/throughput.json": json_text,

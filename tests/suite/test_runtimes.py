@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from faults.runner import Runner
-from support.gating import smallest_clip
 from support.run_alone import RunAlone, exported
 
 from clip_eval.errors import NotApplicable
@@ -52,7 +51,7 @@ def judge(
     """The results of chapters of the suite on a runtime that only runs."""
     run = Runner().run(
         checkpoint,
-        chapters=wanted,
+        parts=wanted,
         during=lambda patch: patch.setitem(RUNTIMES, "transformers", exported(fields)),
     )
     return [check for check in run.record.checks if check.id.partition(".")[0] in wanted]
@@ -64,9 +63,9 @@ def lacking(results: list[CheckResult]) -> set[tuple[str, str | None]]:
     return {(check.id, check.case) for check in results if RunAlone.name in (check.reason or "")}
 
 
-def test_what_needs_no_more_is_judged(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_what_needs_no_more_is_judged(smallest: Path) -> None:
     """On the numbers of `run` alone the head, the features and the processor are judged, and the rest says why not."""
-    results = judge(smallest_clip(tmp_path_factory.getbasetemp()), ("contrastive_head", "features", "processor"))
+    results = judge(smallest, ("contrastive_head", "features", "processor"))
     assert {identity for identity, _ in lacking(results)} == {
         name for name in NEEDS_MORE if name.startswith(("contrastive_head.", "features."))
     }
@@ -75,9 +74,9 @@ def test_what_needs_no_more_is_judged(tmp_path_factory: pytest.TempPathFactory) 
     assert reason == f"{RunAlone.name} does not offer output objects of transformers"
 
 
-def test_what_an_export_does_not_hold_is_not_judged(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_what_an_export_does_not_hold_is_not_judged(smallest: Path) -> None:
     """A graph with one entry point and four fields is judged by these; the reasons name what it has not."""
-    results = judge(smallest_clip(tmp_path_factory.getbasetemp()), ("contrastive_head", "features", "towers"), OPTIMUM)
+    results = judge(smallest, ("contrastive_head", "features", "towers"), OPTIMUM)
     reasons = {(check.id, check.reason) for check in results if (check.id, check.case) in lacking(results)}
     assert ("features.text_features_follow_the_mask", f"{RunAlone.name} has no get_text_features.") in reasons
     nested = "towers.nested_pooled_states_are_the_towers_own"
@@ -85,10 +84,10 @@ def test_what_an_export_does_not_hold_is_not_judged(tmp_path_factory: pytest.Tem
     assert {check.id.partition(".")[0] for check in results if check.outcome == "passed"} == {"contrastive_head"}
 
 
-def test_the_interface_is_that_of_transformers(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_interface_is_that_of_transformers(smallest: Path) -> None:
     """No check of the interface is asked of another runtime, and none of speed."""
     wanted = (*chapters("interface"), "throughput")
-    results = judge(smallest_clip(tmp_path_factory.getbasetemp()), wanted)
+    results = judge(smallest, wanted)
     assert {check.id.partition(".")[0] for check in results} == set(wanted)
     assert lacking(results) == {(check.id, check.case) for check in results}
 

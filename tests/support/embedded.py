@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_eval.dataset import Dataset, Sample, ZeroShot
+from clip_eval.dataset.sample import Entry
 from clip_eval.embedding.embedded import Embedded
 from clip_eval.tasks.task import Score, Scored
 
@@ -31,7 +32,8 @@ def embedded(
     unreadable: Sequence[str] = (),
 ) -> Embedded:
     """Return these samples with these embeddings, (samples, projection); `texts` has a row for each text."""
-    source: Any = SimpleNamespace(zero_shot=zero_shot, entries=None, files=None)
+    entries = [Entry(item.path, item, None, None) for item in samples]
+    source: Any = SimpleNamespace(zero_shot=zero_shot, entries=lambda *, images: iter(entries), files=None)
     return Embedded(
         dataset=Dataset(Path("nowhere"), source),
         digest="digest",

@@ -12,6 +12,7 @@ import pytest
 from support.timing_stand_ins import found
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
+from clip_eval.families.clip.family import CLIP
 from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.probes.batches import Batch, make_batch
 from clip_eval.subject import Subject, projected_features, transformers_release
@@ -70,6 +71,7 @@ def test_shorter_texts_end_as_they_should(subject: Subject, batch: Batch) -> Non
 def full_size(device: str) -> Subject:
     """Stands for a ViT-B/32 on a device, of which a trial asks shapes and no results."""
     stand_in = SimpleNamespace(
+        family=CLIP,
         checkpoint=SimpleNamespace(config=ClipConfig(text=TextConfig(), vision=VisionConfig())),
         device=device,
         dtype="float32",

@@ -18,13 +18,14 @@ from clip_eval.subject.output_tree import tensors_of
 from clip_eval.subject.tiny_clip import small_inputs, small_subject
 from clip_eval.verdict.compare import Compare
 
-pytestmark = pytest.mark.needs("loading", "objects")
-
 IMAGES, TEXTS = 2, 3
 STATES: dict[str, Any] = {"output_hidden_states": True}
 
-# transformers 4 warns where get_text_features and get_image_features pass over an option, which no check here judges.
-pytestmark = pytest.mark.filterwarnings("ignore:The following named arguments are not valid:UserWarning")
+pytestmark = [
+    pytest.mark.needs("loading", "objects"),
+    # transformers 4 warns where get_*_features pass over an option, which no check here judges.
+    pytest.mark.filterwarnings("ignore:The following named arguments are not valid:UserWarning"),
+]
 
 every_entry = pytest.mark.parametrize("entry", ENTRY_POINTS, ids=str)
 every_class = pytest.mark.parametrize("model_class", MODEL_CLASSES)

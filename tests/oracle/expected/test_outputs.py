@@ -84,7 +84,7 @@ def test_an_end_that_pools_alike_is_not_another_reference(oracle: Oracle) -> Non
     ids[:, 2] = oracle.config.text.vocab_size - 1  # the legacy rule's end, behind the first true one
     for given, same in ((np.minimum(oracle.batch.input_ids, oracle.config.text.eos_token_id), True), (ids, False)):
         batch = replace(oracle.batch, input_ids=given)
-        alike = Oracle(oracle.weights, oracle.config, oracle.precision, batch, standalone=other)
+        alike = replace(oracle, batch=batch, standalone=other)
         assert (alike.of("CLIPTextModel") is alike) == same
 
 

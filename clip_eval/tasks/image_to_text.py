@@ -1,0 +1,33 @@
+"""Image-to-text retrieval (Radford et al. 2021, section 3.1.5): the rank of an image's own caption among all texts.
+
+A hit is any of the image's own captions, and the one that lies nearest has the rank. Ties count against it. See
+`_retrieval.py` for captions that several images share.
+"""
+
+from __future__ import annotations
+
+from clip_eval.embedding.embedded import Embedded
+from clip_eval.embedding.ranking import first_hits
+from clip_eval.tasks._retrieval import captions_of, lacks_captions, retrieval_scores
+from clip_eval.tasks.task import Scores, Task
+
+__all__ = ["TASK"]
+
+
+def _score(embedded: Embedded) -> Scores:
+    known = captions_of(embedded)
+    ranks = first_hits(known.images, embedded.texts(known.texts), known.texts_of)  # (samples,)
+    return Scores(
+        samples=tuple(sample.id for sample in known.samples),
+        scores=retrieval_scores(ranks, known.texts_of, items=len(known.texts)),
+        details=known.details,
+    )
+
+
+TASK = Task(
+    name="image_to_text",
+    primary="recall_at_1",
+    claim="The caption that lies nearest to an image is one of its own",
+    lacks=lacks_captions,
+    score=_score,
+)

@@ -1,0 +1,115 @@
+"""Exact ranks in blocks, against counting one by one."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from clip_eval.embedding import ranking
+from clip_eval.embedding.ranking import first_hits
+
+Case = tuple[NDArray[np.float64], NDArray[np.float64], list[list[int]]]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Queries and items of small whole numbers, whose products are exact and often equal; some rows are NaN."""
+    queries, items = draw(st.integers(1, 9)), draw(st.integers(1, 12))
+    row = st.one_of(st.lists(st.integers(-2, 2), min_size=3, max_size=3), st.just([0, np.nan, 1]))
+    rows = [draw(st.lists(row, min_size=count, max_size=count)) for count in (queries, items)]
+    own = st.lists(st.integers(0, items - 1), min_size=1, max_size=3, unique=True)
+    first, second = (np.array(side, dtype=np.float64) for side in rows)
+    return first, second, draw(st.lists(own, min_size=queries, max_size=queries))
+
+
+def one_by_one(queries: NDArray[np.float64], gallery: NDArray[np.float64], own: list[list[int]]) -> list[float]:
+    """Return the rank of each query's best own item, (queries,): every other item as good stands before it."""
+    ranks = []
+    for query, mine in zip(queries, own, strict=True):
+        scores = [sum(float(a) * float(b) for a, b in zip(query, item, strict=True)) for item in gallery]
+        places = []
+        for item in mine:
+            rivals = [score for place, score in enumerate(scores) if place not in mine]
+            places.append(1.0 + sum(score >= scores[item] for score in rivals))
+        ranks.append(
+            min((rank for rank, item in zip(places, mine, strict=True) if scores[item] == scores[item]), default=np.nan)
+        )
+    return ranks
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(case=cases(), rows=st.integers(1, 4))
+def test_ranks_are_those_of_counting(case: Case, rows: int) -> None:
+    """Ties, several own items, NaN and any size of blocks: the rank is what counting one by one gives."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "_ROWS_AT_ONCE", rows)
+        np.testing.assert_array_equal(first_hits(*case), one_by_one(*case))
+
+
+def test_a_tie_is_lost_whatever_the_order() -> None:
+    """Where everything lies at one point every rank is the last; own items do not compete with each other."""
+    point = np.ones((4, 2))  # (4, 2)
+    assert first_hits(point, point, [[0], [1], [2], [3]]).tolist() == [4, 4, 4, 4]
+    assert first_hits(point, point, [[0, 1], [1, 2, 3], [0, 1, 2, 3], [3]]).tolist() == [3, 2, 1, 4]
+
+
+def test_one_row_has_rank_1() -> None:
+    """There is nothing else to retrieve."""
+    assert first_hits(np.ones((1, 3)), np.ones((1, 3)), [[0]]).tolist() == [1]
+
+
+def test_the_last_bit_moves_no_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An own item's score comes out of the product that its rivals' come out of, whatever that rounds to.
+
+    Here each product is a few last bits higher than any other way to compute it. An own score computed apart would be
+    lower than itself, and no rank would be 1.
+    """
+    rng = np.random.default_rng(5)
+    points = rng.normal(size=(300, 64)).astype(np.float32)  # (300, 64)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    own = [[place] for place in range(300)]
+    assert (first_hits(points, points, own) == 1).all()
+    product = ranking._scores
+    monkeypatch.setattr(ranking, "_scores", lambda queries, gallery: product(queries, gallery) * np.float32(1 + 2**-20))
+    assert (first_hits(points, points, own) == 1).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_product_has_the_dtype_of_the_embeddings(monkeypatch: pytest.MonkeyPatch, dtype: type) -> None:
+    """Nothing is widened or narrowed on the way."""
+    seen = []
+    product = ranking._scores
+    monkeypatch.setattr(ranking, "_scores", lambda *sides: seen.append(product(*sides)) or seen[-1])
+    first_hits(np.ones((2, 3), dtype=dtype), np.eye(3, dtype=dtype), [[0], [1]])
+    assert [scores.dtype for scores in seen] == [dtype]
+
+
+@pytest.mark.parametrize(("items", "blocks"), [(2, [4, 4, 1]), (3, [3, 3, 3]), (20, [1] * 9)])
+def test_blocks_are_whole_rows(monkeypatch: pytest.MonkeyPatch, items: int, blocks: list[int]) -> None:
+    """A block has no more rows and no more scores than it may have, but always a whole row."""
+    seen = []
+    product = ranking._scores
+    monkeypatch.setattr(ranking, "_ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(ranking, "_SCORES_AT_ONCE", 10)
+    monkeypatch.setattr(ranking, "_scores", lambda *sides: seen.append(product(*sides)) or seen[-1])
+    assert first_hits(np.ones((9, 2)), np.ones((items, 2)), [[0]] * 9).tolist() == [items] * 9
+    assert [scores.shape for scores in seen] == [(rows, items) for rows in blocks]
+
+
+def test_the_matrix_of_all_scores_is_never_in_memory() -> None:
+    """2,000 x 10,000 scores take 153 MiB in float64; a block of 256 queries takes 20 MiB and 2 of comparisons."""
+    rng = np.random.default_rng(1)
+    queries, gallery = rng.normal(size=(2_000, 64)), rng.normal(size=(10_000, 64))
+    own = [range(5 * query, 5 * query + 5) for query in range(2_000)]
+    tracemalloc.start()
+    try:
+        first_hits(queries, gallery, own)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 10 * 2**20 < peak_bytes < 48 * 2**20
