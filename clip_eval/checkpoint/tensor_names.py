@@ -77,9 +77,9 @@ def refuse_foreign_names(files: Mapping[str, Path], *, family: Family, where: Pa
         CheckpointError: the message says what the names belong to, shows some, and says what to do.
     """
     for pattern, what, fix in _FORMS:
-        found = [name for name in files if re.search(pattern, name)]
-        if found:
-            raise CheckpointError(f"the checkpoint holds {what}: {listed(found)}", where=where, fix=fix)
+        matching = [name for name in files if re.search(pattern, name)]
+        if matching:
+            raise CheckpointError(f"the checkpoint holds {what}: {listed(matching)}", where=where, fix=fix)
     _refuse_wrapped(files, family, where)
     _refuse_towers(files, family, where)
 

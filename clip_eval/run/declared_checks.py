@@ -94,12 +94,12 @@ def explain_check(wanted: str) -> Explained:
     Raises:
         UsageError: none or several match; the message has ids.
     """
-    found = find_checks(wanted)
-    if len(found) > 1:
-        ids = ", ".join(check.id for check in found[:_NAMED_AT_MOST])
-        more = f" and {len(found) - _NAMED_AT_MOST} more" if len(found) > _NAMED_AT_MOST else ""
-        raise UsageError(f"{len(found)} checks have that name", where=wanted, fix=f"Name one of {ids}{more}")
-    return next(entry for entry in _explained() if entry.check == found[0])
+    matching = find_checks(wanted)
+    if len(matching) > 1:
+        ids = ", ".join(check.id for check in matching[:_NAMED_AT_MOST])
+        more = f" and {len(matching) - _NAMED_AT_MOST} more" if len(matching) > _NAMED_AT_MOST else ""
+        raise UsageError(f"{len(matching)} checks have that name", where=wanted, fix=f"Name one of {ids}{more}")
+    return next(entry for entry in _explained() if entry.check == matching[0])
 
 
 def nearest_checks(word: str) -> tuple[str, ...]:
@@ -176,8 +176,10 @@ def _by_id() -> dict[str, DeclaredCheck]:
 
 @cache
 def _explained() -> tuple[Explained, ...]:
-    found = [entry for path in SUITE.rglob("test_*.py") for entry in _of_file(path)]
-    return tuple(sorted(found, key=lambda entry: entry.check.chapter))  # stable: checks of a chapter keep their order
+    explained = [entry for path in SUITE.rglob("test_*.py") for entry in _of_file(path)]
+    return tuple(
+        sorted(explained, key=lambda entry: entry.check.chapter)
+    )  # stable: checks of a chapter keep their order
 
 
 def _of_file(path: Path) -> Iterator[Explained]:

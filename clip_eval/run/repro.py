@@ -129,10 +129,10 @@ def _shown(clip: Clip, numbers: Numbers) -> _Shown | None:
     part = clip.part(numbers.observed)
     if part is not None:
         return _Shown(part)
-    found = None if numbers.expected.rule == EXACT_RULE else clip.call_of(numbers.observed)
-    if found is None or found[0].arguments:
+    match = None if numbers.expected.rule == EXACT_RULE else clip.call_of(numbers.observed)
+    if match is None or match[0].arguments:
         return None
-    call, path, tensor = found
+    call, path, tensor = match
     tensors = {name: value for name, value in call.keywords.items() if hasattr(value, "detach")}
     options = {name: value for name, value in call.keywords.items() if name not in tensors}
     question = Question(

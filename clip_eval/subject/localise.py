@@ -64,9 +64,9 @@ class Localiser:
         for question in questions:
             wrong = self._wrong_modules(question)
             for group in _groups(self.clip.family, module):
-                for found in wrong.get(group, ()):
-                    if group != "head" or _is_before(self.clip.family, found, module):
-                        return found
+                for module_name in wrong.get(group, ()):
+                    if group != "head" or _is_before(self.clip.family, module_name, module):
+                        return module_name
         return module
 
     def _wrong_modules(self, question: Question) -> Mapping[str, tuple[str, ...]]:

@@ -48,8 +48,8 @@ def provides(class_name: str) -> bool:
     """Return whether the installed transformers has a class of that name and all that it needs is installed."""
     import transformers
 
-    found = getattr(transformers, class_name, None)
-    return found is not None and not any(base.__name__ == "DummyObject" for base in type(found).__mro__)
+    value = getattr(transformers, class_name, None)
+    return value is not None and not any(base.__name__ == "DummyObject" for base in type(value).__mro__)
 
 
 def transformers_module(module: str = "") -> Any:

@@ -85,10 +85,10 @@ def _held() -> list[int]:
 def _largest() -> int:
     """The most bytes that were resident since `clear_refs` was written. psutil does not know it."""
     text = (_PROCESS / "status").read_text(encoding="ascii")
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", text, re.MULTILINE)
-    if found is None:
+    peak = re.search(r"^VmHWM:\s+(\d+) kB$", text, re.MULTILINE)
+    if peak is None:
         raise OSError("/proc/self/status has no VmHWM")
-    return int(found[1]) * 1024
+    return int(peak[1]) * 1024
 
 
 def _cuda_peak(call: Call, device: str) -> int:

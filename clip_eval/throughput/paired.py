@@ -216,9 +216,9 @@ def pairs_needed(ratios: Sequence[float], pair_s: float, wanted: Wanted = IN_ONE
     else:
         lower, _, upper = statistics.quantiles(map(math.log, ratios), n=4)
         spread = upper - lower
-    asked = (2.6 * spread / wanted.half_width) ** 2
+    needed = (2.6 * spread / wanted.half_width) ** 2
     affordable = int(max(wanted.limit_s / pair_s, min(LEAST_PAIRS, _LONGEST_S / pair_s)))
-    return max(1, min(affordable, max(LEAST_PAIRS, math.ceil(min(asked, 1e9)))))
+    return max(1, min(affordable, max(LEAST_PAIRS, math.ceil(min(needed, 1e9)))))
 
 
 def median_ratio(ratios: Sequence[float]) -> Ratio:

@@ -67,8 +67,8 @@ def point(trial: Trial, subject: Subject, limits: Ceilings) -> Point:
     trial.floor()
     seconds = clock_of(subject.device).seconds
     turns = Turns(trial.subject, trial.floor, seconds)
-    found = measure(turns, 10_000, longest_s=_POINT_S, least_pairs=_LEAST_PAIRS)
-    median_s = statistics.median(found.subject_s)
+    measured = measure(turns, 10_000, longest_s=_POINT_S, least_pairs=_LEAST_PAIRS)
+    median_s = statistics.median(measured.subject_s)
     config = subject.checkpoint.config
     taken = work(subject.family, config, trial.kind, rows=trial.rows, tokens=trial.tokens, dtype=subject.dtype)
     reached = roof(taken, limits, median_s)
@@ -77,12 +77,12 @@ def point(trial: Trial, subject: Subject, limits: Ceilings) -> Point:
         rows=trial.rows,
         tokens=None if trial.kind == "images" else trial.tokens,
         per_s=trial.rows / median_s,
-        latency_ms={f"p{level}": float(np.percentile(found.subject_s, level)) * 1000 for level in (50, 90, 99)},
-        ratio=found.ratio,
+        latency_ms={f"p{level}": float(np.percentile(measured.subject_s, level)) * 1000 for level in (50, 90, 99)},
+        ratio=measured.ratio,
         share=reached.share,
         binds=reached.binds,
         peak_mb=peak_mb(trial.subject, subject.device),
-        pairs=found.pairs,
+        pairs=measured.pairs,
     )
 
 
@@ -103,13 +103,13 @@ def batch_sweep(
     rows, best, idle = 1, 0.0, 0
     while rows <= (most or _MOST_ROWS[subject.device.partition(":")[0]]) and idle < 2:
         try:
-            found = point(make_trial(kind, subject, batch, rows=rows), subject, limits)
+            result = point(make_trial(kind, subject, batch, rows=rows), subject, limits)
         except torch.OutOfMemoryError:
             return
-        yield found
-        idle = 0 if found.per_s > _GAIN * best else idle + 1
-        best = max(best, found.per_s)
-        if found.latency_ms["p50"] > 1000 * _LONGEST_CALL_S:
+        yield result
+        idle = 0 if result.per_s > _GAIN * best else idle + 1
+        best = max(best, result.per_s)
+        if result.latency_ms["p50"] > 1000 * _LONGEST_CALL_S:
             return
         rows *= 2
 
@@ -132,11 +132,11 @@ def stays_within_budget(trial: Trial, oracle: Oracle) -> bool:
     probes, texts = len(oracle.batch.pixel_values), len(oracle.batch.input_ids)
     images = [row % probes for row in range(trial.rows)]
     full = [int(oracle.batch.attention_mask.all(axis=1).argmax())] * trial.rows
-    found = trial.subject()
+    output = trial.subject()
     if trial.kind == "pairs":
         logits = oracle.forward(images=probes, texts=texts).logits_per_image
-        return agrees(found.logits_per_image, _taken(logits, np.ix_(images, full)))
-    observed = projected_features(found, transformers_release())
+        return agrees(output.logits_per_image, _taken(logits, np.ix_(images, full)))
+    observed = projected_features(output, transformers_release())
     if trial.kind == "images":
         return agrees(observed, _taken(oracle.vision(images=probes).projected, images))
     return agrees(observed, _taken(oracle.text(texts=texts).projected, full))

@@ -79,20 +79,20 @@ class WorkerClient:
         Raises:
             ProcessError: the worker failed or died, or is another release of clip-eval.
         """
-        asked = {
+        arguments = {
             "checkpoint": checkpoint, "dtype": dtype, "device": device, "attention": attention, "threads": threads
         }  # fmt: skip
-        if (known := self._loaded.get(str(asked))) is not None:
+        if (known := self._loaded.get(str(arguments))) is not None:
             return known
-        found = self._ask("load", _LOAD_S, **asked)
-        if found["clip_eval"] != __version__:
+        reply = self._ask("load", _LOAD_S, **arguments)
+        if reply["clip_eval"] != __version__:
             raise ProcessError(
-                f"the other interpreter has clip-eval {found['clip_eval']}, and this is {__version__}",
+                f"the other interpreter has clip-eval {reply['clip_eval']}, and this is {__version__}",
                 where=self.python,
                 fix="Install the same release in both",
             )
-        self._loaded = {str(asked): found}
-        return found
+        self._loaded = {str(arguments): reply}
+        return reply
 
     def prepare(self, trial: Trial, *, same_inputs: bool = True) -> None:
         """Make the same trial in the worker.
@@ -104,8 +104,8 @@ class WorkerClient:
         Raises:
             ProcessError: the worker failed or died, or its inputs differ.
         """
-        found = self._ask("trial", _LOAD_S, kind=trial.kind, rows=trial.rows, tokens=trial.tokens)
-        if same_inputs and found["inputs"] != inputs_digest(trial):
+        reply = self._ask("trial", _LOAD_S, kind=trial.kind, rows=trial.rows, tokens=trial.tokens)
+        if same_inputs and reply["inputs"] != inputs_digest(trial):
             raise ProcessError("the other interpreter makes other inputs from the same seed", where=self.python)
 
     def seconds(self) -> float:

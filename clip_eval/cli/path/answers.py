@@ -94,10 +94,10 @@ def _asked(text: str) -> Asked:
     if not (text.startswith("{") and '"' in text):
         return Asked(text)
     try:
-        found = parse_json(text)
+        parsed = parse_json(text)
     except ValueError:
         return Asked(text)
-    path, given = found.get("path"), found.get("given", {})
+    path, given = parsed.get("path"), parsed.get("given", {})
     return Asked(path if isinstance(path, str) else None, given if isinstance(given, dict) else {})
 
 

@@ -66,16 +66,16 @@ def lint(
         fix = beside(root, "Name the directory that the files are below")
         raise DatasetError("the directory does not exist", where=root, fix=fix)
     linter = DatasetLinter(rule, root=root, extension=allowed(extension))
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for flaw in _flaws(linter, records):
         if flaw.kind not in ignore:
-            if printer.table and not found:
+            if printer.table and not counts:
                 printer.row("  line  finding            ", "path, and what is wrong")
-            found[flaw.kind] += 1
+            counts[flaw.kind] += 1
             _print(printer, flaw)
     if printer.table:
-        printer.row("", _summary(linter, found, root is not None))
-    return 1 if found else 0
+        printer.row("", _summary(linter, counts, root is not None))
+    return 1 if counts else 0
 
 
 def _check_kinds(kinds: tuple[str, ...]) -> None:

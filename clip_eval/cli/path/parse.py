@@ -54,14 +54,14 @@ def parse(
     with _asked(paths) as questions:
         for question in printer.counted(questions, "paths"):
             asked = Asked(question.path, {**values, **question.given})
-            found = answer(rule, asked, only_id=only_id, usual=usual, folder=folder)
+            result = answer(rule, asked, only_id=only_id, usual=usual, folder=folder)
             count += 1
-            failed += found.error is not None
+            failed += result.error is not None
             if printer.table:
-                for head, text in found.rows():
+                for head, text in result.rows():
                     printer.row(head, text)
             else:
-                printer.entry(**{part.name: getattr(found, part.name) for part in fields(Answer)})
+                printer.entry(**{part.name: getattr(result, part.name) for part in fields(Answer)})
     return ended(printer, failed, count, "paths have no single record")
 
 

@@ -111,13 +111,13 @@ def reading_notes(raw: Mapping[str, object], *, where: str) -> tuple[str, ...]:
         where: the file's name, for the sentences.
     """
     config = parse_config(raw, where=where)
-    found = [*_tower_notes(raw, _TEXT, config.text, where), *_tower_notes(raw, _VISION, config.vision, where)]
+    notes = [*_tower_notes(raw, _TEXT, config.text, where), *_tower_notes(raw, _VISION, config.vision, where)]
     if "eos_token_id" not in _nested(raw, _TEXT, where) and config.text.vocab_size != TextConfig().vocab_size:
-        found.append(
+        notes.append(
             f"{where}: text_config has no eos_token_id, so texts are pooled at its default, "
             f"{config.text.eos_token_id}, in a vocabulary of {config.text.vocab_size} tokens."
         )
-    return tuple(found)
+    return tuple(notes)
 
 
 def _tower_notes(

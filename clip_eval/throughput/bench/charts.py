@@ -49,7 +49,7 @@ class Chart:
 
 def charts(bench: Bench) -> tuple[Chart, ...]:
     """Return the charts: images, texts and pairs by batch size; texts by length, if lengths were tried."""
-    found = [
+    drawn = [
         _chart(
             f"{kind.title()} a second", "rows of a batch",
             {one.name: [(point.rows, point) for point in one.points(kind)] for one in bench.configurations},
@@ -61,7 +61,7 @@ def charts(bench: Bench) -> tuple[Chart, ...]:
         for one in bench.configurations
         if one.lengths
     }
-    return (*found, *((_chart("Texts a second", "tokens of a text", by_length),) if by_length else ()))
+    return (*drawn, *((_chart("Texts a second", "tokens of a text", by_length),) if by_length else ()))
 
 
 def _chart(title: str, below: str, series: dict[str, list[tuple[int, Point]]]) -> Chart:

@@ -63,10 +63,10 @@ def _comparison(
     try:
         other = _other(options, candidate, configuration, kind, rows, worker)
         pairs = pilot(Turns(own.subject, other.call, seconds, other.seconds))
-        found = measure(Turns(own.subject, other.call, seconds, other.seconds), pairs)
+        measured = measure(Turns(own.subject, other.call, seconds, other.seconds), pairs)
     except ProcessError as problem:
         return replace(plain, reason=str(problem))
-    return replace(plain, judgement=in_one_run(found.ratio, other.reference))
+    return replace(plain, judgement=in_one_run(measured.ratio, other.reference))
 
 
 def _other(

@@ -36,9 +36,9 @@ def compute_at_once(
         workers = [stack.enter_context(WorkerClient(sys.executable)) for _ in options.devices]
         for one in advice:
             say(f"{one.configuration}: {one.kind} on {len(workers)} devices at once")
-            found = _at_once(options, one, candidates[one.configuration], workers)
-            yield found
-            if found.reason:  # the other workers may still have to answer
+            result = _at_once(options, one, candidates[one.configuration], workers)
+            yield result
+            if result.reason:  # the other workers may still have to answer
                 return
 
 

@@ -128,7 +128,7 @@ def _configuration(candidate: Candidate, oracle: Oracle, options: Options, say: 
         for point in batch_sweep(kind, subject, candidate.batch, limits, most=options.most_rows):
             say(f"{name}: {kind} by {point.rows}: {point.per_s:,.0f}/s")
             batches.append(point)
-    found = Configuration(
+    configuration = Configuration(
         dtype=clip.dtype,
         attention=clip.attention,
         within_budget={
@@ -143,9 +143,9 @@ def _configuration(candidate: Candidate, oracle: Oracle, options: Options, say: 
         joules_per_row={},
     )
     return replace(
-        found,
-        lengths=tuple(lengths(subject, candidate.batch, limits, found.best("texts").rows)),
-        joules_per_row=dict(_energy(candidate, found)),
+        configuration,
+        lengths=tuple(lengths(subject, candidate.batch, limits, configuration.best("texts").rows)),
+        joules_per_row=dict(_energy(candidate, configuration)),
     )
 
 
@@ -190,14 +190,14 @@ def _compile(one: Tried, kind: str, device: str) -> Compiled:
     compile_s = time.perf_counter() - start
     seconds = clock_of(device).seconds
     pairs = pilot(Turns(compiled.subject, plain.subject, seconds), IN_ONE_RUN)
-    found = measure(Turns(compiled.subject, plain.subject, seconds), pairs)
-    saved_s = statistics.median(found.reference_s) - statistics.median(found.subject_s)
-    pays = found.ratio.verdict(0.0) == "faster" and saved_s > 0
+    measured = measure(Turns(compiled.subject, plain.subject, seconds), pairs)
+    saved_s = statistics.median(measured.reference_s) - statistics.median(measured.subject_s)
+    pays = measured.ratio.verdict(0.0) == "faster" and saved_s > 0
     return Compiled(
         kind=kind,
         rows=rows,
         compile_s=compile_s,
-        ratio=found.ratio,
+        ratio=measured.ratio,
         break_even=round(compile_s / saved_s * rows) if pays else None,
         within_budget=stays_within_budget(compiled, one.candidate.oracle),
     )
