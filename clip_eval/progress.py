@@ -191,6 +191,6 @@ _OPENED: dict[str, IO[str] | None] = {}
 
 
 def _write(stream: IO[str], text: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more; continue
+    with contextlib.suppress(OSError, ValueError):  # the stream is closed; continue
         stream.write(text)
         stream.flush()

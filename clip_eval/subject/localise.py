@@ -49,9 +49,9 @@ class Localiser:
         """Return the first module, in the order of computation, that diverges before or at `module`.
 
         Args:
-            module: where a difference was seen, in the checkpoint's names; None if unknown. It is returned as
-                it is where every module is right by itself, where it lies inside of a layer and nobody was asked, and
-                where the runtime shows no modules.
+            module: where a difference was seen, in the checkpoint's names; None if unknown. It is returned unchanged if
+                every module is right by itself, if it lies inside a layer and `observed` is not part of an answer, and
+                if the runtime has no modules.
             observed: what was compared. If it is part of an answer, that question is repeated; else some usual
                 ones are.
         """
