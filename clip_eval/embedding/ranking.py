@@ -20,10 +20,10 @@ def first_hits(
 ) -> NDArray[np.float64]:
     """Return the rank of each query's nearest own item, (queries,): 1 where nothing else is as near.
 
-    Its rank is 1 plus the count of other queries' items that score as high or higher. A tie is thus lost, whatever the
-    order of the items: a model that maps everything onto one point retrieves nothing. Own items do not compete with
-    each other. An item that is not finite competes with nothing; the rank is NaN where the query is not finite, or
-    none of its own items is.
+    Its rank is 1 plus the count of items that are not the query's own and score as high or higher. A tie is thus lost,
+    whatever the order of the items: a model that maps everything onto one point retrieves nothing. Own items do not
+    compete with each other. An item that is not finite competes with nothing; the rank is NaN where the query is not
+    finite, or none of its own items is.
 
     Scores are dot products in the arrays' own dtype: a lower one ties and swaps near neighbours, a higher one would
     double time and memory. Blocks hold whole rows, so that an own item's score and those of its rivals come out of one
