@@ -1,7 +1,7 @@
-"""The package from Python: what the commands do, as functions.
+"""The commands as Python functions.
 
-A problem that a user can mend is a `ClipEvalError`, with the nearest name where one is misspelt. A checkpoint that
-fails is a return value, not an error.
+A problem that the user can fix is a `ClipEvalError`, with the nearest name if one is misspelt. A checkpoint that fails
+the gate is a return value, not an error.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _takes(declared: type) -> Callable[[_F], _F]:
-    """Write the options of a TypedDict out in a function's signature and docstring, and refuse others.
+    """Add the options of a TypedDict to a function's signature and docstring, and refuse others.
 
-    Type checkers read the TypedDict; `help`, and editors that run code, read what is written here.
+    Type checkers read the TypedDict; `help` and some editors read the signature and docstring.
     """
     options = [option for name, option in OPTIONS.items() if name in declared.__annotations__]
     types = {name: inspect.formatannotation(hint, "pathlib") for name, hint in get_type_hints(declared).items()}
@@ -61,7 +61,7 @@ def _takes(declared: type) -> Callable[[_F], _F]:
             return function(*args, **kwargs)
 
         call.__signature__ = signature  # type: ignore[attr-defined]
-        if function.__doc__ is not None:  # python -OO has none
+        if function.__doc__ is not None:  # python -OO removes docstrings
             lines = "\n".join(map(_documented, options))
             call.__doc__ = inspect.cleandoc(function.__doc__).replace("\n\nReturns:", f"\n{lines}\n\nReturns:", 1)
         return cast("_F", call)
@@ -165,10 +165,10 @@ def bench(
         against_python: the other side runs under this interpreter; by default itself.
         devices: torch devices; of several the first is measured, then all at once.
         dtypes: to be tried; by default the stored dtype and bfloat16.
-        attentions: to be tried; by default the library's choice and eager.
+        attentions: to be tried; by default transformers' choice and eager.
         compile: try torch.compile on what is fastest without it.
         threads: of torch.
-        most_rows: the largest batch; by default what the device can be expected to take.
+        most_rows: the largest batch; by default what usually fits the device.
         out: where the reports go.
         quiet: say nothing on stderr while it runs.
 
@@ -202,7 +202,7 @@ def _place(value: object, option: str) -> Path | None:
 
 
 def _several(values: object, option: str) -> tuple[str, ...]:
-    """The names in a list; a text by itself is a list of letters to Python, and one name to whoever wrote it."""
+    """The names in a list; a bare string is refused, since Python would iterate its letters."""
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise UsageError(f"{option} takes a list of names", where=values, fix=f'Write it as {option}=["..."]')
     return tuple(named(value, option) for value in values)

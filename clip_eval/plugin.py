@@ -1,4 +1,4 @@
-"""The pytest plugin: options, fixtures, hooks. It is part of every pytest run in its environment, so it loads nothing
+"""The pytest plugin: options, fixtures, hooks. Every pytest run in its environment loads it, so it imports nothing
 heavy.
 
 Fixtures `clip`, `oracle`, `compare`, `deviations`, `evidence` and `baseline` serve the shipped suite and a user's own
@@ -71,20 +71,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The suite without a checkpoint is a usage error, not a list of skips."""
+    """The suite without a checkpoint is a usage error; its tests are not skipped."""
     if _SESSION not in config.stash and any(is_of_suite(item.path) for item in items):
         raise pytest.UsageError("the clip_eval suite needs a checkpoint: add --clip-model CHECKPOINT")
 
 
 @pytest.fixture
 def evidence(request: pytest.FixtureRequest) -> Evidence:
-    """What the check leaves behind: measurements, results, reasons for not judging."""
+    """The check's evidence: measurements, results, reasons for not judging."""
     return Evidence(request.node.user_properties)
 
 
 @pytest.fixture(scope="session")
 def clip_session(pytestconfig: pytest.Config) -> Session:
-    """Everything derived from the options; the other fixtures are views of it."""
+    """Everything derived from the options; the other fixtures are parts of it."""
     session = pytestconfig.stash.get(_SESSION, None)
     if session is None:
         raise pytest.UsageError("this test asks for a CLIP checkpoint: add --clip-model CHECKPOINT")
@@ -93,7 +93,7 @@ def clip_session(pytestconfig: pytest.Config) -> Session:
 
 @pytest.fixture
 def clip(clip_session: Session, evidence: Evidence) -> Clip:
-    """The subject under test: `clip.forward(images=3, texts=5)` and the like, each answer made once a session."""
+    """The subject under test: `clip.forward(images=3, texts=5)` and the like, each answer computed once a session."""
     if problem := clip_session.candidate.device_problem or clip_session.candidate.attention_problem:
         evidence.not_run(problem)
     return clip_session.candidate.clip
@@ -101,7 +101,7 @@ def clip(clip_session: Session, evidence: Evidence) -> Clip:
 
 @pytest.fixture
 def oracle(clip_session: Session) -> Oracle:
-    """What the subject should return, from the float64 reference, with the bound of every element."""
+    """The expected values from the float64 reference, with the bound of every element."""
     return clip_session.candidate.oracle
 
 
@@ -124,7 +124,7 @@ def deviations(clip_session: Session, evidence: Evidence) -> Deviations:
 
 @pytest.fixture
 def baseline(clip_session: Session, evidence: Evidence) -> Baseline:
-    """The approved release: `baseline.pack` is what it was and did, `baseline.expected` what an output should be."""
+    """The approved release: `baseline.pack` is its record, `baseline.expected` the expected value of an output."""
     if clip_session.settings.baseline is None:
         evidence.not_applicable("no --baseline was given")
     return clip_session.baseline

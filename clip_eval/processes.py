@@ -27,10 +27,10 @@ __all__ = [
     "child_environment",
     "clean_environment",
     "memory_file",
+    "output_of",
     "record_with",
     "require_clip_eval",
     "run_to_the_end",
-    "said",
 ]
 
 # Python's own variables (https://docs.python.org/3/using/cmdline.html#environment-variables) that a child does not get.
@@ -44,7 +44,7 @@ __all__ = [
 _CLEARED = frozenset(
     (
         *("PYTHONINSPECT", "PYTHONSTARTUP"),  # a prompt waits after the run, and the exit code is lost
-        *("PYTHONOPTIMIZE", "PYTHONINTMAXSTRDIGITS"),  # no asserts: another program
+        *("PYTHONOPTIMIZE", "PYTHONINTMAXSTRDIGITS"),  # removes asserts, which changes the program
         *(
             "PYTHONWARNINGS",
             "PYTHONDEVMODE",
@@ -74,7 +74,7 @@ def child_environment(python: str = sys.executable) -> dict[str, str]:
     OMP_WAIT_POLICY says otherwise: if they spin, a gate beside one busy process takes three times as long.
 
     Args:
-        python: the child's interpreter; another one than this has another standard library.
+        python: the child's interpreter; another interpreter has its own standard library.
     """
     kept = clean_environment()
     if python != sys.executable:
@@ -90,17 +90,17 @@ def child_environment(python: str = sys.executable) -> dict[str, str]:
 # Runs on any Python since 2.7. It looks for modules without importing them, which would take seconds.
 _QUESTION = """
 import json, re, sys
-found = {"python": list(sys.version_info[:2]), "version": None, "missing": []}
+answer = {"python": list(sys.version_info[:2]), "version": None, "missing": []}
 try:
     from importlib.util import find_spec
     spec = find_spec("clip_eval")
     if spec is not None and spec.origin:
-        said = open(spec.origin.replace("__init__.py", "version.py")).read()
-        found["version"] = re.search("__version__ *= *.([0-9A-Za-z.+!-]*)", said).group(1)
-    found["missing"] = [name for name in sys.argv[1:] if find_spec(name) is None]
+        source = open(spec.origin.replace("__init__.py", "version.py")).read()
+        answer["version"] = re.search("__version__ *= *.([0-9A-Za-z.+!-]*)", source).group(1)
+    answer["missing"] = [name for name in sys.argv[1:] if find_spec(name) is None]
 except Exception:
-    found["version"] = None
-print("clip-eval:" + json.dumps(found))
+    answer["version"] = None
+print("clip-eval:" + json.dumps(answer))
 """
 _NEEDED = (
     "click", "huggingface_hub", "jinja2", "jsonschema", "numpy", "packaging", "PIL", "pytest", "pytest_benchmark",
@@ -111,7 +111,7 @@ _ANSWER_S, _ANSWER_BYTES = 60.0, 1 << 16  # a first start from a network drive i
 
 
 def require_clip_eval(python: str) -> None:
-    """Refuse an interpreter without the same clip-eval; takes seconds.
+    """Raise unless an interpreter has the same clip-eval; takes seconds.
 
     Raises:
         UsageError: the program does not exist, is not Python, is too old, or lacks this release of clip-eval or its
@@ -119,7 +119,7 @@ def require_clip_eval(python: str) -> None:
     """
     fix = "Name the Python of an environment in which clip-eval is installed"
     if shutil.which(python) is None:
-        raise UsageError("there is no such interpreter", where=python, fix=fix)
+        raise UsageError("the interpreter does not exist", where=python, fix=fix)
     answer = _answer(python)
     if answer is None:
         raise UsageError("this program is not a working Python", where=python, fix=fix)
@@ -177,7 +177,7 @@ def record_with(python: str, model: str, pack: Path, *options: str, stream: Hand
 
     Raises:
         UsageError: the interpreter cannot be started.
-        ProcessError: it recorded nothing; the message has its last output.
+        ProcessError: no pack was recorded; the message has the last output.
         KeyboardInterrupt: the user interrupted it; it has ended.
     """
     stream = stream or HandedOn()
@@ -193,7 +193,7 @@ def record_with(python: str, model: str, pack: Path, *options: str, stream: Hand
             )
         except OSError as problem:
             raise _not_started(python, problem) from problem
-        words = said(output) or said(errors)
+        words = output_of(output) or output_of(errors)
     if ended.interrupted:
         raise KeyboardInterrupt
     if ended.code:
@@ -264,7 +264,7 @@ def memory_file() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
-def said(file: IO[bytes]) -> str:
+def output_of(file: IO[bytes]) -> str:
     """Return a child's output."""
     file.seek(0)
     return file.read().decode(errors="replace").strip()
@@ -290,14 +290,14 @@ def _wait(child: subprocess.Popen[bytes]) -> int | None:
     try:
         return child.wait()
     except KeyboardInterrupt:
-        if os.name == "posix":  # elsewhere a console interrupts all its processes
+        if os.name == "posix":  # on Windows the console interrupts all its processes
             child.send_signal(signal.SIGINT)
         return None
 
 
 @contextlib.contextmanager
 def _stopped_like_interrupted() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C in the block, so that the child is told."""
+    """Treat SIGTERM as Ctrl-C in the block, so that the child is interrupted."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python handles signals in the main thread only
         return

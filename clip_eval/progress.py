@@ -1,6 +1,6 @@
-"""Progress of a long command on stderr: what it does, how far it is, and about how long it takes.
+"""Progress of a long command on stderr: the current activity, the steps done, the estimated time left.
 
-In a terminal one live line; elsewhere a line at the start and one now and then, so that a log stays readable. A child
+In a terminal one live line; in a log a line at the start and one now and then. A child
 writes to the stderr of the command that started it, through an inherited descriptor: its own stderr is for errors.
 """
 
@@ -20,8 +20,8 @@ _Item = TypeVar("_Item")
 
 _DESCRIPTOR = "CLIP_EVAL_PROGRESS"
 _EVERY_S = 20.0
-_QUIET_S = 5.0  # of a command whose work nobody can count beforehand
-_SURE_AFTER = 0.05  # of the whole: before, the first steps say little of the rest
+_QUIET_S = 5.0  # of a command with an unknown number of steps
+_SURE_AFTER = 0.05  # of all steps, before which there is no estimate
 _LIVE = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone{postfix}"
 
 
@@ -66,10 +66,10 @@ def say(line: str) -> None:
 
 
 def counted(items: Iterable[_Item], what: str) -> Iterator[_Item]:
-    """Yield the items; where that takes more than a few seconds, say now and then how many there were.
+    """Yield the items; if that takes more than a few seconds, print their number now and then.
 
     Args:
-        items: as many as come.
+        items: any number.
         what: they are, such as "records".
     """
     due = time.monotonic() + _QUIET_S
@@ -98,7 +98,7 @@ class Progress:
         if self.is_live:
             from tqdm import tqdm
 
-            # refreshed once a step, without a thread that would disturb timings
+            # refreshed once a step: a thread would disturb timings
             self._bar = tqdm(
                 desc=what,
                 total=total,
@@ -117,7 +117,7 @@ class Progress:
         return self._stream is not None and self._stream.isatty() and os.environ.get("TERM") != "dumb"
 
     def shares(self, descriptor: int) -> bool:
-        """Whether another descriptor leads to the same place, so that lines would mix."""
+        """Whether another descriptor is the same file, so that lines would mix."""
         with contextlib.suppress(OSError, ValueError):
             return self._stream is not None and os.path.sameopenfile(descriptor, self._stream.fileno())
         return False
@@ -191,6 +191,6 @@ _OPENED: dict[str, IO[str] | None] = {}
 
 
 def _write(stream: IO[str], text: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more; continue
+    with contextlib.suppress(OSError, ValueError):  # the stream is closed; continue
         stream.write(text)
         stream.flush()

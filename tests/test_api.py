@@ -73,7 +73,7 @@ BAD: dict[str, dict[str, Any]] = {
     "device 'gpu'": {"device": "gpu"},
     "device is empty": {"device": ""},
     "baseline is empty": {"baseline": ""},
-    "no such pack": {"baseline": "no/such/pack"},
+    "the pack does not exist": {"baseline": "no/such/pack"},
     "dataset takes a text or a path": {"dataset": 3},
     "out takes a text or a path": {"out": None},
     "out is empty": {"out": ""},
@@ -112,7 +112,7 @@ def test_a_checkpoint_of_another_type_is_refused(function: Callable[..., Any], c
         ({"out": "a", "add_to": "b"}, "either out for a new pack, or add_to"),
         ({"out": ""}, "out is empty"),
         ({"out": "new", "attention": "eagr"}, "nearest is eager"),
-        ({"add_to": "no/such/pack"}, "no such pack"),
+        ({"add_to": "no/such/pack"}, "the pack does not exist"),
     ],
 )
 @pytest.mark.usefixtures("nothing_runs")

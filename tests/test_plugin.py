@@ -37,7 +37,7 @@ def test_the_suite_without_a_checkpoint_is_a_usage_error(pytester: pytest.Pytest
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--clip-model=no-such-clip"], "ERROR: there is no such checkpoint: no-such-clip.*"),
+        (["--clip-model=no-such-clip"], "ERROR: the checkpoint does not exist: no-such-clip.*"),
         (["--clip-model=.", "--clip-dtype=int8"], "ERROR: *no dtype 'int8'*float32*"),
         (["--clip-model=.", "--clip-dtype=fp16"], "ERROR: *no dtype 'fp16'*nearest is float16*"),
         (["--clip-model=.", "--clip-out=file/below"], "ERROR: the directory cannot be written*file/below*"),

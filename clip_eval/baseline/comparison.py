@@ -146,8 +146,8 @@ def checkpoint_changes(pack: Pack, checkpoint: Checkpoint) -> tuple[SurfaceChang
         ("checkpoint.image_processor", "the image processor on disk", before.image_processor, after.image_processor),
     )
     different = [part for part in parts if part[2] != part[3]]
-    told = (_by_field(pack, checkpoint, *part) for part in different)
-    return (*fields, *(found for part in told for found in part))
+    by_field = (_by_field(pack, checkpoint, *part) for part in different)
+    return (*fields, *(change for part in by_field for change in part))
 
 
 def checkpoint_settings(checkpoint: Checkpoint) -> dict[str, Json]:

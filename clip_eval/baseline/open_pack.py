@@ -52,7 +52,7 @@ def open_pack(path: str | Path) -> Pack:
     """Read a pack and check it: form, completeness, and sha256 of every file.
 
     Raises:
-        PackError: there is no pack, or it is newer than this package, incomplete or damaged.
+        PackError: the pack is missing, newer than this package, incomplete or damaged.
     """
     directory = Path(path)
     sealing = _bytes(_manifest_file(directory))
@@ -108,7 +108,7 @@ def _manifest_file(directory: Path) -> Path:
                 fix=f"Name its directory, {directory.parent}",
             )
         fix = beside(directory, "Name a directory that clip-eval record wrote")
-        raise PackError("there is no such pack", where=directory, fix=fix)
+        raise PackError("the pack does not exist", where=directory, fix=fix)
     if not os.path.lexists(directory / MANIFEST):
         raise PackError(
             f"the directory is not a pack, it has no {MANIFEST}", where=directory, fix=_instead_of(directory)

@@ -199,8 +199,8 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
     tensors, scale_note = _scalar_scale(_tensors(path, ignored=family.ignored_tensors))
     check_inventory(tensors, config.parsed, family=family, absent=reader.absent(config.raw), where=path)
     notes = (place.note, *reader.notes(config.raw, where="config.json"), scale_note, *look_at_processor_files(path))
-    said = tuple(note for note in notes if note is not None)
-    return Checkpoint(path, str(source), place.revision, config.parsed, config.raw, tensors, said)
+    present = tuple(note for note in notes if note is not None)
+    return Checkpoint(path, str(source), place.revision, config.parsed, config.raw, tensors, present)
 
 
 def read_config(directory: Path) -> ConfigFile:
@@ -223,7 +223,7 @@ def shard_file(index_file: Path, shard: str) -> Path:
     """A file named in an index of shards. It must be beside the index: another name could reach any file.
 
     Raises:
-        CheckpointError: it leads elsewhere, or is missing.
+        CheckpointError: it leads outside, or is missing.
     """
     if shard in ("", "..") or Path(shard).name != shard:
         what = f"the index names {shown(shard)}, which is not a file beside it"
@@ -291,7 +291,7 @@ def _scalar_scale(tensors: dict[str, TensorEntry]) -> tuple[dict[str, TensorEntr
 
 def _tensors(path: Path, *, ignored: Collection[str]) -> dict[str, TensorEntry]:
     """Every tensor by canonical name, from model.safetensors or, where that is missing, from the index's shards."""
-    if os.path.lexists(path / "model.safetensors"):  # what is no regular file is refused when it is opened
+    if os.path.lexists(path / "model.safetensors"):  # anything but a regular file is refused when it is opened
         entries = read_header(path / "model.safetensors")
     elif (path / "model.safetensors.index.json").is_file():
         entries = _sharded(path / "model.safetensors.index.json")

@@ -25,8 +25,7 @@ CODES: Mapping[str, str] = MappingProxyType({
 """Their names in a safetensors file."""
 
 ROUNDED_DTYPES = ("bfloat16", "float16", "float32")
-"""The dtypes that a model can be run in, and that values can be rounded to, from the fewest significant bits to the
-most.
+"""The dtypes that a model can run in and values can be rounded to, from the fewest significant bits to the most.
 """
 
 

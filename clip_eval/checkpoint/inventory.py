@@ -1,4 +1,4 @@
-"""Whether the files hold exactly the tensors that the config promises."""
+"""Check that the files hold exactly the tensors that the config implies."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def check_inventory(
 ) -> None:
     """Refuse files that do not hold exactly the tensors of `config`, as floating point numbers.
 
-    Nothing is made in proportion to a size in the config before the tensors were found to have it.
+    Nothing is allocated by a size in the config before the tensors are known to have it.
 
     Args:
-        entries: canonical name to place on disk.
+        entries: by canonical name.
         config: what config.json says.
         family: of the checkpoint.
         absent: its fields that were left to their defaults, as dotted names.
         where: the file or directory, for error messages.
 
     Raises:
-        CheckpointError: says what the tensors are of if not of a full CLIP, or names them and, for a wrong shape or
-            number of layers, the config field behind it.
+        CheckpointError: the tensors are not those of a full CLIP. The message names them and, for a wrong shape or
+            number of layers, the config field.
     """
     refuse_foreign_names({name: entry.file for name, entry in entries.items()}, family=family, where=where)
     _check_layers(entries, config, family, absent, where)
@@ -57,7 +57,7 @@ def _check_layers(
             raise CheckpointError(
                 f"the {kind} tower has {len(stored)} layers on disk, but {field}",
                 where=where,
-                fix="Correct config.json, or bring the weights that belong to it",
+                fix="Correct config.json, or use the weights that belong to it",
             )
 
 
@@ -66,7 +66,7 @@ def _check_names(entries: Mapping[str, TensorEntry], expected: Mapping[str, obje
     unexpected = [name for name in entries if name not in expected]
     if missing or unexpected:
         lacks = f"lacks {listed(missing)} of a full CLIP" if missing else ""
-        holds = f"holds {listed(unexpected)} that CLIP has no place for" if unexpected else ""
+        holds = f"holds {listed(unexpected)} that do not belong to a CLIP" if unexpected else ""
         raise CheckpointError(
             f"the checkpoint {' and '.join(filter(None, (lacks, holds)))}",
             where=where,
@@ -79,7 +79,7 @@ def _check_tensor(name: str, entry: TensorEntry, dimensions: tuple[Dimension, ..
         raise CheckpointError(
             f"the tensor {name} is stored as {entry.dtype}, not as floating point numbers of 16 bits or more",
             where=entry.file,
-            fix="Bring the checkpoint before it was quantised",
+            fix="Use the checkpoint from before quantisation",
         )
     shape = tuple(dimension.size for dimension in dimensions)
     if entry.shape == shape:
@@ -102,7 +102,7 @@ def _check_tensor(name: str, entry: TensorEntry, dimensions: tuple[Dimension, ..
     raise CheckpointError(
         f"the tensor {name} has shape {entry.shape}, but config.json implies {shape}{': ' if reasons else ''}{reasons}",
         where=entry.file,
-        fix="Correct config.json, or bring the weights that belong to it",
+        fix="Correct config.json, or use the weights that belong to it",
     )
 
 

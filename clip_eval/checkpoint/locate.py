@@ -1,7 +1,7 @@
 """Find the checkpoint in the user's directory: the directory itself, or one inside that its own files point to.
 
 Only marker files count: those of the hub's cache, a Sentence Transformers model, a diffusers pipeline, a training run.
-Other directories below are never guessed at.
+Other directories are never guessed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Place:
 
     Attributes:
         path: the directory, absolute.
-        revision: the commit, from the hub's cache; None elsewhere.
+        revision: the commit, from the hub's cache; None otherwise.
         note: a sentence on how it was found; None if it is the user's own path.
     """
 
@@ -45,13 +45,13 @@ def locate(path: Path) -> Place:
     """The checkpoint directory at `path`, or that its marker files point to.
 
     Raises:
-        CheckpointError: there is no such directory, or no CLIP in it; the message says what it is, if a file tells.
-        UsageError: it holds several; the message names them.
+        CheckpointError: the directory does not exist or holds no CLIP; the message says what it is, if a file shows it.
+        UsageError: it holds several; the message lists them.
     """
     path = local_directory(path)
     if is_file(path / "config.json"):
         return Place(path)
-    place = next((place for place in (look(path) for look in _LOOKS) if place is not None), None)
+    place = next((place for place in (find(path) for find in _FINDERS) if place is not None), None)
     if place is None:
         _refuse(path)
     return place
@@ -74,7 +74,7 @@ def local_directory(path: Path) -> Path:
     hint = (
         f"The nearest name is {path.parent / near[0]}" if near else "Name a checkpoint directory or a hub id (org/name)"
     )
-    raise CheckpointError("there is no such checkpoint", where=path, fix=hint)
+    raise CheckpointError("the checkpoint does not exist", where=path, fix=hint)
 
 
 def is_file(path: Path) -> bool:
@@ -200,7 +200,7 @@ def _training_run(path: Path) -> Place | None:
     return Place(checkpoint, note=f"The checkpoint is read from {checkpoint}, the only one of the training run there.")
 
 
-_LOOKS: tuple[Callable[[Path], Place | None], ...] = (
+_FINDERS: tuple[Callable[[Path], Place | None], ...] = (
     *(_cached_repository, _cache, _sentence_transformers, _diffusers, _training_run),
 )
 
@@ -216,7 +216,7 @@ def _only(inside: Sequence[Path], what: str, path: Path) -> Path:
 
 
 def _is_below(inner: Path, path: Path) -> bool:
-    """Whether a path from a file stays inside the directory."""
+    """Whether a path from a file is inside the directory."""
     return ".." not in inner.parts and inner.is_relative_to(path)
 
 
@@ -248,7 +248,7 @@ def refuse_other_kinds(path: Path) -> None:
 def _refuse(path: Path) -> NoReturn:
     refuse_other_kinds(path)
     names = names_in(path)
-    if "config.json" in names:  # a pipe, a directory, a link that leads nowhere
+    if "config.json" in names:  # a pipe, a directory, a broken link
         raise CheckpointError("config.json is not a regular file", where=path, fix="Copy the checkpoint again")
     what = "the directory has no config.json" if names else "the directory is empty"
     weights = [name for name in ("model.safetensors", "pytorch_model.bin") if name in names]

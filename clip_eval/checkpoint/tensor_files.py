@@ -1,7 +1,7 @@
-"""Reading safetensors files without torch: headers that can be trusted, values by name, rounding to a dtype.
+"""Read safetensors files without torch: checked headers, values by name, rounding to a dtype.
 
 The format is that of https://huggingface.co/docs/safetensors: eight bytes of header length, a JSON header, then the
-data without gaps. Everything a damaged file could lie about is checked when the header is read.
+data without gaps. Everything that can be wrong in a damaged file is checked when the header is read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BITS_BY_CODE = {
 }  # fmt: skip
 _FLOATS_BY_CODE = {code: dtype for dtype, code in CODES.items()}
 
-# A real CLIP's header is below 100 kB; one of 100 MB, which the reference implementation takes, is a minute's work.
+# A real CLIP's header is below 100 kB; one of 100 MB, which the reference implementation allows, takes a minute.
 _MAX_HEADER_BYTES = SMALL_BYTES
 # NumPy's own limits.
 _MOST_AXES, _MOST_VALUES = 32, 1 << 62
@@ -40,15 +40,15 @@ _COPY_AGAIN = "Copy or download the file again"
 
 @dataclass(frozen=True, slots=True)
 class TensorEntry:
-    """Where one tensor lies.
+    """One tensor's place in a file.
 
     Attributes:
         stored_name: its name in the file.
         file: the safetensors file.
         dtype: bfloat16, float16, float32 or float64; other dtypes by the format's own code, such as I64.
         shape: its shape; () for a scalar.
-        offset_bytes: where its data begin, from the start of the file.
-        size_bytes: how long its data are.
+        offset_bytes: of its data, from the start of the file.
+        size_bytes: of its data.
     """
 
     stored_name: str
@@ -60,12 +60,12 @@ class TensorEntry:
 
 
 class Weights(Mapping[str, NDArray[np.float64]]):
-    """Tensors by canonical name, read when asked for, rounded to one dtype and held in float64. Arrays are read-only.
+    """Tensors by canonical name, read on access, rounded to one dtype, in float64. Arrays are read-only.
 
     Args:
-        entries: canonical name to place on disk.
+        entries: by canonical name.
         dtype: one of `ROUNDED_DTYPES`, or float64 for the values as they are stored.
-        keep_bytes: arrays are kept in memory, the first ones asked for, up to this many bytes in all.
+        keep_bytes: keep the first arrays read in memory, up to this many bytes in all.
     """
 
     def __init__(self, entries: Mapping[str, TensorEntry], dtype: str, *, keep_bytes: int) -> None:
@@ -125,7 +125,7 @@ def value_chunks(entry: TensorEntry) -> Iterator[NDArray[np.float32] | NDArray[n
     step = _CHUNK_VALUES * stored.itemsize
     for begin in range(0, entry.size_bytes, step):
         chunk = np.asarray(raw[begin : begin + step]).view(stored)  # (chunk,)
-        with np.errstate(invalid="ignore"):  # NumPy warns of some NaN, which are the checks' to find
+        with np.errstate(invalid="ignore"):  # NumPy warns of some NaN, which checks report
             values: NDArray[Any] = chunk.astype(held, copy=False)  # (chunk,)
         yield values
 
@@ -134,7 +134,7 @@ def read_header(file: Path) -> dict[str, TensorEntry]:
     """Every tensor of a safetensors file by its stored name.
 
     Raises:
-        CheckpointError: the file is damaged, cut short, or no safetensors; names the file and what is wrong in it.
+        CheckpointError: the file is damaged, truncated, or not safetensors; the message says what is wrong in it.
     """
     try:
         with opened(file) as handle:
@@ -195,7 +195,7 @@ def _are_counts(value: object) -> TypeGuard[list[int]]:
 
 
 def _check_layout(entries: list[TensorEntry], data_start: int, size_bytes: int, file: Path) -> None:
-    """Data must follow each other without gap or overlap, and fill the file: a copy that was cut short shows here."""
+    """Data must be contiguous, without overlap, and fill the file: a truncated copy is found here."""
     reached = data_start
     for entry in sorted(entries, key=lambda entry: (entry.offset_bytes, entry.size_bytes)):
         if entry.offset_bytes != reached:

@@ -1,6 +1,6 @@
 """Recognise weights with other names than a full CLIP's: a wrapped model, an adapter, a tower.
 
-This runs before any config is compared, as it says more than a number of missing tensors.
+This runs before the config is compared, as its messages say more than a list of missing tensors.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ _FORMS: tuple[tuple[str, str, str], ...] = (
         "Convert it to the names of transformers, or name the converted repository: most have one",
     ),
 )
-"""Pattern of a name, its origin, what to do. The first that matches any name counts."""
+"""Pattern of a name, its origin, what to do. The first pattern that matches any name is reported."""
 
 
 def refuse_foreign_names(files: Mapping[str, Path], *, family: Family, where: Path) -> None:
-    """Refuse weights whose names belong to something else than a full CLIPModel, and say to what.
+    """Refuse weights whose names are not those of a full CLIPModel, and say what they belong to.
 
-    Missing or unexpected names of a full CLIP are judged elsewhere.
+    `inventory` checks missing and unexpected names of a full CLIP.
 
     Args:
         files: the tensors' names, each with its file.
@@ -77,9 +77,9 @@ def refuse_foreign_names(files: Mapping[str, Path], *, family: Family, where: Pa
         CheckpointError: the message says what the names belong to, shows some, and says what to do.
     """
     for pattern, what, fix in _FORMS:
-        found = [name for name in files if re.search(pattern, name)]
-        if found:
-            raise CheckpointError(f"the checkpoint holds {what}: {listed(found)}", where=where, fix=fix)
+        matching = [name for name in files if re.search(pattern, name)]
+        if matching:
+            raise CheckpointError(f"the checkpoint holds {what}: {listed(matching)}", where=where, fix=fix)
     _refuse_wrapped(files, family, where)
     _refuse_towers(files, family, where)
 
@@ -102,7 +102,7 @@ def _refuse_wrapped(files: Mapping[str, Path], family: Family, where: Path) -> N
     matches = [match for match in map(_root(family).fullmatch, files) if match]
     if not matches:
         only = f", only {listed(list(files))}" if files else ""
-        fix = "Save the full CLIPModel by save_pretrained, and see that this config.json belongs to it"
+        fix = "Save the full CLIPModel by save_pretrained, and check that this config.json belongs to it"
         raise CheckpointError(f"the checkpoint holds no tensor of a CLIP{only}", where=where, fix=fix)
     prefixes = sorted({match[1] or "" for match in matches})
     inner = next((found[0][1:] for found in map(_INNER.search, files) if found), None)
@@ -146,7 +146,7 @@ def _renamed(renamed: str, part: str, files: Mapping[str, Path]) -> str:
 
 
 def _root(family: Family) -> re.Pattern[str]:
-    """What may stand before a name of the family, in a group, and the name."""
+    """A pattern of a prefix, in a group, and a name of the family."""
     towers = "|".join(re.escape(tower.module) for tower in (family.text, family.vision))
     projections = "|".join(re.escape(tower.projection) for tower in (family.text, family.vision))
     return re.compile(rf"(?:^|(.*?)\.)(?:(?:{towers})\..+|(?:{projections})\.weight|logit_scale)", re.DOTALL)

@@ -43,7 +43,7 @@ __all__ = ["bench"]
     callback=a_name,
     multiple=True,
     metavar="NAME",
-    help="Default: the library's choice and eager.",
+    help="Default: transformers' choice and eager.",
 )
 @click.option("--compile", "compiled", is_flag=True, help="Try torch.compile on what is fastest without it.")
 @click.option(
@@ -51,7 +51,7 @@ __all__ = ["bench"]
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Threads of torch. More are disturbed more by whatever else runs.",
+    help="Threads of torch. With more of them, other processes disturb timings more.",
 )
 @click.option("--most-rows", type=click.IntRange(1), help="Try no larger batch.")
 @click.option("--out", callback=a_place, metavar="DIR", help="Where the reports go.  [default: reports/latest]")
@@ -82,6 +82,6 @@ def bench(
     with owned(where):
         clear(where, FILES)
         results = run_bench(options, say=lambda line: click.echo(line, err=True))
-        click.echo("\n".join(terminal(results)))  # before the files: it is there where they cannot be written
+        click.echo("\n".join(terminal(results)))  # before the files, so that it is shown even if they cannot be written
         write_bench(results, where)
     click.echo(f"reports: {where / 'bench.html'}")

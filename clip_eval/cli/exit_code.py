@@ -1,4 +1,4 @@
-"""The exit code of a command is the command's, also under `python -i` and PYTHONINSPECT."""
+"""Keep the exit code of a command under `python -i` and PYTHONINSPECT."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["ends_the_process"]
 def ends_the_process(main: Callable[[], object]) -> Callable[[], NoReturn]:
     """Return `main` as a function that ends the process with the code that `main` passes to `sys.exit`.
 
-    Where Python is to be inspected after the program it prints a traceback for SystemExit and drops its code: a gate
-    that failed would end with 0. That cannot be switched off from inside, so such a process is left at once.
+    If Python is inspected after the program, it prints a traceback for SystemExit and drops its code: a failed gate
+    would end with 0. That cannot be switched off from inside, so the process then exits at once.
     """
 
     @functools.wraps(main)
@@ -36,6 +36,6 @@ def ends_the_process(main: Callable[[], object]) -> Callable[[], NoReturn]:
 
 def _leave(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # a closed pipe keeps nobody from leaving
+        with contextlib.suppress(OSError, ValueError):  # a closed pipe must not prevent the exit
             stream.flush()
     os._exit(code & 0xFF)

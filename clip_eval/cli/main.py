@@ -30,7 +30,7 @@ _BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports it
 
 @ends_the_process
 def main() -> None:
-    """Run the command line: errors that a user can mend are one paragraph and exit code 4, never a traceback."""
+    """Run the command line: errors that the user can fix are one paragraph and exit code 4, never a traceback."""
     try:
         code = cli(standalone_mode=False)
     except ClipEvalError as error:
@@ -42,7 +42,7 @@ def main() -> None:
         _complain(f"{error.format_message().rstrip('.')}. See {command} --help.", _USAGE_ERROR)
     except click.ClickException as error:
         _complain(error.format_message(), _USAGE_ERROR)
-    except BrokenPipeError:  # a reader that leaves, as `head` does, is no error of ours
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         with contextlib.suppress(OSError, ValueError):  # what is left in buffers must not be written at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(_BROKEN_PIPE)
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _complain(message: str, code: int) -> NoReturn:
-    """One paragraph on stderr; bytes of a name that are no UTF-8 are shown by their numbers."""
+    """One paragraph on stderr; bytes that are not UTF-8 are shown as escapes."""
     shown = message.encode(errors="backslashreplace").decode()
     from clip_eval.report.text import paragraph
 

@@ -1,4 +1,4 @@
-"""Options that say at once what is wrong with a value, and what is nearest to it."""
+"""Types of options whose errors name the nearest valid value."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["DTYPE_NAMES", "a_dtype", "a_name", "a_place", "settings_options", "s
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 DTYPE_NAMES = f"[{'|'.join(DTYPES)}]"
-"""How help shows what `a_dtype` takes."""
+"""The metavar of `a_dtype`."""
 
 
 def a_name(_: click.Context, param: click.Parameter, value: Any) -> Any:
-    """Return a path, id or name as it is, or each of several. Raises UsageError where it is empty: an empty path is the
+    """Return a path, id or name, or several, unchanged. Raises UsageError if one is empty, as an empty path is the
     working directory.
     """
     if isinstance(value, tuple):
@@ -30,7 +30,7 @@ def a_name(_: click.Context, param: click.Parameter, value: Any) -> Any:
 
 
 def a_place(context: click.Context, param: click.Parameter, value: Any) -> Any:
-    """Return the same as a path."""
+    """The same, as a path."""
     text = a_name(context, param, value)
     return None if text is None else Path(text)
 
@@ -46,7 +46,7 @@ def a_dtype(context: click.Context, param: click.Parameter, value: Any) -> Any:
 
 
 def _written(param: click.Parameter) -> str:
-    """What a parameter is called in the help."""
+    """The parameter's name in the help."""
     return param.opts[0] if param.param_type_name == "option" else param.human_readable_name.strip("[].")
 
 
@@ -63,7 +63,7 @@ def settings_options(declared: type) -> Callable[[_F], _F]:
 
 
 def settings_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of `Settings` behind what click read for `settings_options`."""
+    """Return the fields of `Settings` from the parameters of `settings_options`."""
     by_parameter = {_parameter(option): option for option in OPTIONS.values()}
     return {by_parameter[key].setting: by_parameter[key].from_flag(value) for key, value in parameters.items()}
 
@@ -84,5 +84,5 @@ def _click_option(option: Option) -> Callable[[_F], _F]:
 
 
 def _parameter(option: Option) -> str:
-    """What click calls the option in Python: a switch that turns something off is not called as the setting."""
+    """The option's parameter name: a switch that turns something off does not have the setting's name."""
     return option.name.replace("-", "_") if option.turns_off else option.setting

@@ -1,4 +1,4 @@
-"""Text for a terminal: widths in columns, lines that are not too long, and nothing that a terminal would obey."""
+"""Text for a terminal: widths in columns, folding, and escapes for control characters."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import unicodedata
 
 __all__ = ["columns", "folded", "hanging", "visible"]
 
-# After these a line may end: words end at a space, names of paths at the others.
+# A line may end after these: at a space between words, at the others in paths.
 _BREAKS = " /,_"
 
 
 def columns(text: str) -> int:
-    """Return how many columns of a terminal `text` takes."""
+    """Return the width of `text` in terminal columns."""
     if text.isascii() and text.isprintable():
         return len(text)
     from rich.cells import cell_len
@@ -20,7 +20,7 @@ def columns(text: str) -> int:
 
 
 def visible(text: str) -> str:
-    """Return `text` with everything that a terminal would obey, or could not show, written as an escape."""
+    """Return `text` with control and unprintable characters as escapes."""
     if text.isprintable():
         return text
     return "".join(
@@ -38,7 +38,7 @@ def folded(text: str, width: int) -> list[str]:
     start = 0
     while start < len(text):
         line = _fitting(text[start : start + 4 * width], width)
-        # A third of the line at least is filled: one separator early on would leave it nearly empty.
+        # Separators in the first third are ignored: the line would be nearly empty.
         end = 1 + max(line.rfind(mark) for mark in _BREAKS)
         if width // 3 < end and start + len(line) < len(text):
             line = line[:end]
@@ -52,7 +52,7 @@ def _fitting(text: str, width: int) -> str:
     if columns(text) <= width:
         return text
     end = 1
-    while columns(text[: end + 1]) <= width:  # not the sum of its characters: some are drawn joined
+    while columns(text[: end + 1]) <= width:  # not the sum of its characters: some are joined
         end += 1
     return text[:end]
 

@@ -150,7 +150,7 @@ def open_dataset(path: str | Path) -> Dataset:
     if not os.path.isdir(root):  # noqa: PTH112 - a Path raises for a name that is too long
         if os.path.isfile(root):  # noqa: PTH113 - as above
             raise DatasetError("this is a file, and a dataset is a directory", where=path, fix=_FORMATS)
-        raise DatasetError("there is no such dataset", where=path, fix=beside(path, _FORMATS))
+        raise DatasetError("the dataset does not exist", where=path, fix=beside(path, _FORMATS))
     return Dataset(root, _source(root))
 
 
@@ -166,4 +166,4 @@ def _source(root: Path) -> Source:
         return open_shards(root, split)
     if holds_images(root):
         return open_folders(root)
-    raise DatasetError("there is no dataset in this directory", where=root, fix=_FORMATS)
+    raise DatasetError("the directory holds no dataset", where=root, fix=_FORMATS)

@@ -1,6 +1,6 @@
 """Embeddings of images and texts through a subject and its own processor, as unit vectors in float64.
 
-Features are read in the subject's dtype and normalised in float64, so that a score does not depend on who divides.
+Features come in the subject's dtype and are normalised in float64, so that every subject is normalised alike.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def embed_texts(subject: Runtime, texts: Sequence[str]) -> NDArray[np.float64]:
         texts: at least one; 64 make a batch, padded to its longest.
 
     Raises:
-        DatasetError: a text has more tokens than the model has positions. Cut off, it would be another text.
+        DatasetError: a text has more tokens than the model has positions. It is not truncated.
     """
     batches = [texts[start : start + _TEXTS_AT_ONCE] for start in range(0, len(texts), _TEXTS_AT_ONCE)]
     return np.concatenate([_features(subject, "get_text_features", _tokens(subject, batch)) for batch in batches])

@@ -1,4 +1,4 @@
-"""A dataset's embeddings, shared by all tasks of a run: each image is decoded and embedded once, each text once."""
+"""A dataset's embeddings, shared by all tasks of a run: each image and each text is embedded once."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
-    """The unit embeddings of one subject for one dataset, float64. A row is NaN where the subject gave no finite one.
+    """The unit embeddings of one subject for one dataset, float64. A row is NaN if the subject gave no finite one.
 
     Attributes:
-        dataset: where the samples come from, and what its settings ask.
+        dataset: the samples and their settings.
         digest: of the dataset: settings, manifest and image files, or shards.
         samples: every sample whose image can be read, in the order of the dataset.
         images: their embeddings, (samples, projection).
@@ -49,14 +49,14 @@ class Embedded:
 
 
 def embed_dataset(subject: Runtime, dataset: Dataset) -> Embedded:
-    """Embed every image of a dataset; texts follow as tasks ask for them.
+    """Embed every image of a dataset; texts are embedded when a task first needs them.
 
     Args:
         subject: a checkpoint with tokenizer and image processor.
         dataset: an opened dataset.
 
     Raises:
-        DatasetError: a line of the manifest is no sample, or not one image can be read.
+        DatasetError: a line of the manifest is not a sample, or not one image can be read.
     """
     samples: list[Sample] = []
     unreadable: list[str] = []
@@ -68,7 +68,7 @@ def embed_dataset(subject: Runtime, dataset: Dataset) -> Embedded:
             images.append(embed_images(subject, found))
     if not images:
         what = f"not one of {len(unreadable)} images can be read"
-        raise DatasetError(what, where=dataset.root, fix="Bring the images that the manifest was written for")
+        raise DatasetError(what, where=dataset.root, fix="Use the images that the manifest was written for")
     return Embedded(
         dataset=dataset,
         digest=dataset.digest(),
@@ -81,7 +81,7 @@ def embed_dataset(subject: Runtime, dataset: Dataset) -> Embedded:
 
 
 def _kept(embed: EmbedTexts) -> EmbedTexts:
-    """The same function, which is asked for each text once."""
+    """`embed` with its results kept, so that each text is embedded once."""
     kept: dict[str, NDArray[np.float64]] = {}
 
     def texts_to_rows(texts: Sequence[str]) -> NDArray[np.float64]:

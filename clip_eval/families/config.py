@@ -1,4 +1,4 @@
-"""The values that a model with two towers runs with, complete. Imports nothing.
+"""The complete config of a model with two towers. Imports nothing.
 
 Field names, meanings and defaults are those of the documented `CLIPConfig`, `CLIPTextConfig` and `CLIPVisionConfig`
 (https://huggingface.co/docs/transformers/model_doc/clip); a family's own reader fills them from its config.json.
@@ -20,13 +20,13 @@ __all__ = [
 ]
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "selu", "silu")
-"""The values of `hidden_act` that the oracle can compute: the documented five, and two more that transformers knows."""
+"""The values of `hidden_act` that the oracle can compute: the documented five, and two more of transformers."""
 
 LEGACY_EOS_TOKEN_ID = 2
-"""What configs say that were written before the end-of-text id was corrected: texts are pooled at their largest id."""
+"""The `eos_token_id` of configs written before it was corrected: texts are then pooled at their largest id."""
 
 LEGACY_BOS_TOKEN_ID = 0
-"""What such configs say of the begin-of-text id. Nothing reads it."""
+"""The `bos_token_id` of such configs. Nothing reads it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,6 @@ class ClipConfig:
 
 
 def shown(value: object) -> str:
-    """A value from a file for a message: as Python writes it, in at most 40 characters; of nested ones the outside."""
+    """The repr of a value from a file, for messages, in at most 40 characters; nested values are abbreviated."""
     text = reprlib.repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,4 +1,4 @@
-"""What a model family is: one object that says all that differs from family to family."""
+"""A model family: one object with everything that differs between families."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Dimension:
 _Read = TypeVar("_Read", covariant=True)
 _Config = TypeVar("_Config", TextConfig, VisionConfig)
 
-# No tensor's shape tells them, so two classes can load the same tensors and differ in these.
+# No tensor's shape shows them, so two classes can load the same tensors and differ in these.
 _COMPUTED_WITH = ("num_attention_heads", "hidden_act", "layer_norm_eps", "eos_token_id")
 
 
@@ -53,7 +53,7 @@ class ConfigReader:
         text_alone: the text tower's config as the classes of one tower read it.
         vision_alone: the same of the vision tower.
         absent: the fields that the file leaves to their defaults, as dotted names.
-        notes: what a reader of a report should know of values that count where the file seems to say others.
+        notes: sentences for reports on values in effect that differ from what the file seems to say.
     """
 
     parse: _Reader[ClipConfig]
@@ -63,9 +63,9 @@ class ConfigReader:
     notes: _Reader[tuple[str, ...]]
 
     def standalone(self, raw: Mapping[str, object], *, where: str) -> ClipConfig:
-        """The whole model's config, with the classes of one tower's own values where they compute with others.
+        """The whole model's config, with the values that the classes of one tower use if they differ.
 
-        A tower that these classes cannot read, or whose width is another, does not load in them and is as in the whole.
+        A tower that does not load in them, unreadable or of another width, keeps the whole model's values.
 
         Args:
             raw: a mapping that `parse` accepts.
@@ -92,7 +92,7 @@ class ModelClass:
     Attributes:
         name: of the class.
         module: that it is imported from.
-        parts: how the canonical names of its tensors begin; first those of its tower, or of the first of two.
+        parts: the prefixes of its tensors' canonical names, those of its (first) tower first.
     """
 
     name: str
@@ -107,7 +107,7 @@ class ModelClass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryPoint:
-    """A public way into a model: a class and the method that is called.
+    """A public entry point of a model: a class and the method that is called.
 
     Attributes:
         model_class: the role of the class; see `clip_eval.families.roles`.
@@ -115,8 +115,8 @@ class EntryPoint:
         texts: whether it takes texts, and so uses the text tower.
         images: the same of images and the vision tower.
         parameters: documented, in the order in which they may be given by position.
-        inputs: how many of them come before the options that say what else is to be returned.
-        fields: of its output that are always there; none where releases differ in whether it is a tensor.
+        inputs: how many of them precede the options for what else is returned.
+        fields: those that its output always has; empty if it is a tensor in some releases.
     """
 
     model_class: str
@@ -128,7 +128,7 @@ class EntryPoint:
     fields: tuple[str, ...]
 
     def __str__(self) -> str:
-        """As reports print it: the class for its forward, else the method of the whole model."""
+        """The name in reports: the class for its forward, else the method of the whole model."""
         return self.model_class if self.method == "forward" else self.method
 
 
@@ -140,8 +140,8 @@ class Tower:
         module: the tower itself.
         section: its section in config.json.
         entering: the last module before the first layer.
-        last: what makes last_hidden_state.
-        pooled: what makes pooler_output.
+        last: the module that computes last_hidden_state.
+        pooled: the module that computes pooler_output.
         projection: from the pooled state to the embedding.
         embeds: the field that holds the embedding.
     """
@@ -156,7 +156,7 @@ class Tower:
 
     @property
     def parts(self) -> tuple[str, str]:
-        """How the canonical names of its tensors begin."""
+        """The prefixes of its tensors' canonical names."""
         return f"{self.module}.", f"{self.projection}."
 
 
@@ -202,9 +202,9 @@ class Network:
     """The reference of a family: float64 NumPy, from the papers, by the methods of one `Arithmetic`.
 
     Attributes:
-        text_tower: everything that the text tower computes.
-        vision_tower: everything that the vision tower computes.
-        head: embeddings, logits and loss from the projections of both towers.
+        text_tower: computes the text tower's outputs.
+        vision_tower: computes the vision tower's outputs.
+        head: computes embeddings, logits and loss from the projections of both towers.
         logit_bias: what is added to scaled cosines, from the weights; nothing where it is left out.
         last_read: (texts, tokens) ids to the last position that a text's pooled state depends on, (texts,).
         pools_one_token: whether a text's pooled state is the state of that position, and of no other.
@@ -219,7 +219,7 @@ class Network:
 
 
 class PlainForward(Protocol):
-    """The same network in plain torch operations, without gradients; what speed is measured against."""
+    """The same network in plain torch operations, without gradients: the reference for speed."""
 
     def image_features(self, pixel_values: Any) -> Any:
         """Return the projected embeddings of images, not normalised, (images, projection)."""
@@ -236,13 +236,13 @@ class Family:
     """A family of models with a text tower, a vision tower and a contrastive head.
 
     Attributes:
-        model_type: what config.json calls it.
-        config: how that file is read.
+        model_type: its name in config.json.
+        config: reads that file.
         expected_tensors: the axes of every tensor of a whole model, by canonical name; raises CheckpointError.
         ignored_tensors: tensors in files that no release reads.
-        classes: what loads it, by role.
-        entry_points: every public way into it.
-        classifier: the way into an image classifier made of its vision tower.
+        classes: those that load it, by role.
+        entry_points: all public ones.
+        classifier: the entry point of an image classifier on its vision tower.
         text: the modules of the text tower.
         vision: the modules of the vision tower.
         head: the fields of the head to the module that makes each, in the order of computation.
@@ -265,7 +265,7 @@ class Family:
     plain_forward: Callable[[Mapping[str, Any], ClipConfig], PlainForward]
 
     def entry_point(self, name: str) -> EntryPoint:
-        """Return the entry point that reports print as `name`."""
+        """Return the entry point of a name in reports."""
         return next(entry for entry in self.entry_points if str(entry) == name)
 
     def canonical_name(self, name: str, role: str) -> str:
@@ -277,5 +277,5 @@ class Family:
         return name if name.startswith(known) else self.classes[role].parts[0] + name
 
     def belongs_to(self, name: str, role: str) -> bool:
-        """Say whether the tensor of canonical name `name` is a part of a class."""
+        """Return whether the tensor of canonical name `name` is part of a class."""
         return name.startswith(self.classes[role].parts)

@@ -15,14 +15,14 @@ FAMILIES: Mapping[str, Family] = MappingProxyType({family.model_type: family for
 """By the model_type of config.json."""
 
 DEFAULT = CLIP
-"""Whose reader refuses what belongs to no family, and whose entry points the ids of checks are spelled with."""
+"""The family whose reader refuses unknown model types, and whose entry points are in the ids of checks."""
 
 ENTRY_POINTS = DEFAULT.entry_points
-"""What the checks ask through, whatever family the candidate is of: its own classes fill the roles."""
+"""The entry points of the checks, by role, for candidates of every family."""
 
 
 def family_of(model_type: object) -> Family:
-    """Return the family of a model_type; the default one for an unknown one, whose reader says what is wrong."""
+    """Return the family of a model_type. For an unknown one return the default, whose reader raises."""
     return FAMILIES.get(model_type, DEFAULT) if isinstance(model_type, str) else DEFAULT
 
 
@@ -30,5 +30,5 @@ copyreg.pickle(Family, lambda family: (family_of, (family.model_type,)))  # its 
 
 
 def entry_point(model_class: str, method: str = "forward") -> EntryPoint:
-    """Return the way in by this method of the class of this role."""
+    """Return the entry point of a role's class and method."""
     return next(entry for entry in ENTRY_POINTS if (entry.model_class, entry.method) == (model_class, method))

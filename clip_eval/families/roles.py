@@ -1,7 +1,7 @@
 """The classes of a family and the fields that they return, by role. Imports nothing.
 
-A role has the name of the CLIP class of transformers that fills it: the ids of checks, packs and acceptances are
-spelled with these. `Family.classes` says which class fills the role in a family.
+A role has the name of the transformers CLIP class that fills it: ids of checks, packs and acceptances contain these.
+`Family.classes` says which class fills the role in a family.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MODEL_CLASSES = (WHOLE, TEXT, VISION, TEXT_PROJECTED, VISION_PROJECTED)
 """Both towers and their head, each tower alone, and each tower with its projection."""
 
 CLASSIFIER = "CLIPForImageClassification"
-"""A vision tower with a classifier, which no CLIP's file holds: it is shown on a tiny model alone."""
+"""A vision tower with a classifier. No CLIP checkpoint has one, so it is tested on a tiny model only."""
 
 STATES, POOLED = "last_hidden_state", "pooler_output"
 """Fields of a tower's output."""

@@ -39,12 +39,12 @@ from clip_eval.verdict.run_record import RunRecord, SurfaceChange, load
 __all__ = ["Approval", "build_pack", "record"]
 
 _NAMED_AT_MOST = 3
-_PATIENCE_S = 60.0  # another record writes its few files to the same pack
+_PATIENCE_S = 60.0  # another `record` may be writing its few files to the same pack
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """What became of an attempt to approve a release: the exit code of the command, what it says, and why."""
+    """The outcome of an attempt to approve a release: exit code of the command, message, reasons."""
 
     exit_code: int
     message: str
@@ -68,7 +68,7 @@ def record(
         add_to: an existing pack. Its own checks run too: the weights must be the pack's and the numbers must match.
         speeds: also record how fast the release is on this machine, in the dtype that the checkpoint is stored in.
         reports: directory that keeps the reports of the suite; by default only those of a refusal are kept.
-        say: takes a line on each step, once everything that the user named has been opened.
+        say: called with a line on each step, once everything that the user named has been opened.
 
     Returns:
         Exit code 0 where the release is approved. Else the gate's, 1 or 10: no pack is written then, and the gate's
@@ -120,7 +120,7 @@ def build_pack(session: Session) -> Pack:
 
 @dataclass(frozen=True, slots=True)
 class _Gated:
-    """How the suite is run on what is to be approved: where its reports are kept, and what takes lines of progress."""
+    """How the suite is run: where its reports are kept, and what is called with lines of progress."""
 
     reports: Path | None
     say: Callable[[str], None]
@@ -161,7 +161,7 @@ def _approve(settings: Settings, directory: Path, gated: _Gated) -> Approval:
     environment, surface = environment_of(session.candidate.clip), observe_surface(session.candidate.clip)
     _require_unchanged(watched, settings)
     with owned(directory, patience_s=_PATIENCE_S):
-        pack = open_pack(directory)  # again: others may have approved their environments meanwhile
+        pack = open_pack(directory)  # again: another process may have approved its environment meanwhile
         if environment in pack.environments:
             return _already_approved(pack, environment, surface, directory)
         add_environment(directory, pack, environment, Approved(surface, _provenance(session)))
@@ -172,7 +172,7 @@ def _approve(settings: Settings, directory: Path, gated: _Gated) -> Approval:
 
 
 def _with_speed(approval: Approval, settings: Settings, directory: Path) -> Approval:
-    """Add this machine's speed to the pack, unless it is known: a pack does not change what it has approved."""
+    """Add this machine's speed to the pack, unless it has one: approved entries never change."""
     speed = _speed(settings)
     with owned(directory, patience_s=_PATIENCE_S):
         pack = open_pack(directory)
@@ -223,8 +223,8 @@ def _counted(different: Sequence[SurfaceChange]) -> str:
 
 
 def _gate(settings: Settings, gated: _Gated) -> RunRecord | Approval:
-    """The record of a gate run that allows approval, or the refusal. Reports that nobody asked for outlive a refusal
-    only.
+    """The record of a gate run that allows approval, or the refusal. Without `reports`, the reports are kept after a
+    refusal only.
     """
     reports = gated.reports or Path(tempfile.mkdtemp(prefix="clip-eval-record-"))
     judged = False
@@ -253,7 +253,7 @@ def _gate(settings: Settings, gated: _Gated) -> RunRecord | Approval:
 
 
 def _apart_from_surface(run: RunRecord) -> Decision:
-    """The verdict of a run where differences from other environments' surfaces do not count: they get approved."""
+    """The verdict of a run without its differences from other environments' surfaces, which get approved."""
     changed = bool(run.surface_changes)
     checks = [
         replace(check, outcome="not_applicable", reason="this run approves the surface", measurements=(), detail=None)
@@ -274,7 +274,7 @@ def _apart_from_surface(run: RunRecord) -> Decision:
 
 
 def _gated_session(settings: Settings, run: RunRecord) -> Session:
-    """A session on the checkpoint that was gated, and not on one that has taken its place since."""
+    """A session on the checkpoint that was gated. Raises CheckpointError if it was replaced since."""
     session = Session(settings)
     if asdict(session.candidate.checkpoint.fingerprints()) != dict(run.candidate.fingerprints):
         raise _changed(settings)
@@ -288,7 +288,7 @@ def _require_unchanged(watched: Watched, settings: Settings) -> None:
 
 def _changed(settings: Settings, names: str = "") -> CheckpointError:
     what = f"the checkpoint changed while it was recorded{names}"
-    return CheckpointError(what, where=settings.model, fix="Leave it alone and record it again")
+    return CheckpointError(what, where=settings.model, fix="Record it again once nothing changes it")
 
 
 def _outputs(session: Session) -> dict[str, Recorded]:

@@ -1,10 +1,10 @@
-"""The declared checks, read from the suite's source: what a run must account for, whatever pytest collected.
+"""The declared checks, read from the suite's source: a run must account for all of them, whatever pytest collected.
 
 A check is a test function in `clip_eval/suite/*/test_<chapter>.py`. Its id is `chapter.name`, the first sentence of its
-docstring its promise, the rest says why it matters. A module's `SCOPE` (default "contract") says what its checks
-speak for, `needs` marks of the module and the function what they ask of the runtime. A test of `test_tasks.py` is one
-check of each task: its chapter is the task's name. Reading source instead of importing keeps torch out of listings and
-makes deselection visible.
+docstring its promise, the rest says why it matters. A module's `SCOPE` (default "contract") is the scope of its checks,
+`needs` marks of module and function are what they need of the runtime. A test of `test_tasks.py` is one check of each
+task, with the task's name as chapter. Reading source instead of importing keeps torch out of listings and makes
+deselection visible.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Explained:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One test of the suite: a declared check and, where that is parametrised, the case of it."""
+    """One test of the suite: a declared check and, if parametrised, its case."""
 
     check: DeclaredCheck
     case: str | None = None
@@ -74,7 +74,7 @@ def find_checks(wanted: str) -> tuple[DeclaredCheck, ...]:
             such as test_masks.py::test_padding[left].
 
     Raises:
-        UsageError: nothing is called so; the nearest ids are named.
+        UsageError: nothing has that name; the message has the nearest ids.
     """
     word = _as_id(wanted)
     ids = _by_id()
@@ -85,25 +85,25 @@ def find_checks(wanted: str) -> tuple[DeclaredCheck, ...]:
             return found
     near = nearest_checks(word)
     hint = f"The nearest is {', '.join(near)}" if near else "`clip-eval checks` lists them"
-    raise UsageError("there is no such check", where=wanted, fix=hint)
+    raise UsageError("no check has that name", where=wanted, fix=hint)
 
 
 def explain_check(wanted: str) -> Explained:
     """Return the one check that `wanted` names, as `find_checks` reads it.
 
     Raises:
-        UsageError: there is no such check, or several are meant; ids are named.
+        UsageError: none or several match; the message has ids.
     """
-    found = find_checks(wanted)
-    if len(found) > 1:
-        ids = ", ".join(check.id for check in found[:_NAMED_AT_MOST])
-        more = f" and {len(found) - _NAMED_AT_MOST} more" if len(found) > _NAMED_AT_MOST else ""
-        raise UsageError(f"{len(found)} checks are called so", where=wanted, fix=f"Name one of {ids}{more}")
-    return next(entry for entry in _explained() if entry.check == found[0])
+    matching = find_checks(wanted)
+    if len(matching) > 1:
+        ids = ", ".join(check.id for check in matching[:_NAMED_AT_MOST])
+        more = f" and {len(matching) - _NAMED_AT_MOST} more" if len(matching) > _NAMED_AT_MOST else ""
+        raise UsageError(f"{len(matching)} checks have that name", where=wanted, fix=f"Name one of {ids}{more}")
+    return next(entry for entry in _explained() if entry.check == matching[0])
 
 
 def nearest_checks(word: str) -> tuple[str, ...]:
-    """Return the ids or chapters that a misspelt id, name of a check or chapter is nearest to; few or none."""
+    """Return the few ids or chapters nearest to a misspelt id, check name or chapter; maybe none."""
     checks = declared_checks()
     known = {check.chapter: check.chapter for check in checks}
     known |= {name: check.id for check in checks for name in (check.id.partition(".")[2], check.id)}
@@ -112,7 +112,7 @@ def nearest_checks(word: str) -> tuple[str, ...]:
 
 
 def _as_id(wanted: str) -> str:
-    """What pytest prints of a test as the id of its check; another text as it is, in lower case."""
+    """The check id of a test as pytest prints it; other text in lower case."""
     file, _, test = wanted.strip().lower().rpartition("::")
     if Path(file).name == _FOR_EACH_TASK and "[" in test:
         return test.partition("[")[2].removesuffix("]")
@@ -141,7 +141,7 @@ def task_check_id(function: str, task: str, score: str) -> str:
     """Return the id of the check of one task that test `function` of test_tasks.py is; it is also the test's case.
 
     Args:
-        function: whose name says "score" for the task's primary one.
+        function: its name, in which "score" stands for the primary score.
         task: its name.
         score: name of its primary score.
     """
@@ -150,12 +150,12 @@ def task_check_id(function: str, task: str, score: str) -> str:
 
 @cache
 def is_of_suite(path: Path) -> bool:
-    """Say whether a test file is one of the suite's own, whatever link it is reached by."""
+    """Return whether a test file is one of the suite's own, links resolved."""
     return path.resolve().is_relative_to(SUITE.resolve())
 
 
 def find_case(name: str) -> Case | None:
-    """Return the case that FILE::FUNCTION or FILE::FUNCTION[CASE] names; None where no such check is declared.
+    """Return the case that FILE::FUNCTION or FILE::FUNCTION[CASE] names; None if that check is not declared.
 
     Args:
         name: FILE may have folders in front, which do not count.
@@ -176,8 +176,10 @@ def _by_id() -> dict[str, DeclaredCheck]:
 
 @cache
 def _explained() -> tuple[Explained, ...]:
-    found = [entry for path in SUITE.rglob("test_*.py") for entry in _of_file(path)]
-    return tuple(sorted(found, key=lambda entry: entry.check.chapter))  # stable: checks of a chapter keep their order
+    explained = [entry for path in SUITE.rglob("test_*.py") for entry in _of_file(path)]
+    return tuple(
+        sorted(explained, key=lambda entry: entry.check.chapter)
+    )  # stable: checks of a chapter keep their order
 
 
 def _of_file(path: Path) -> Iterator[Explained]:
@@ -217,14 +219,14 @@ def _module_needs(tree: ast.Module) -> tuple[str, ...]:
 
 
 def _needs(mark: ast.expr) -> list[str]:
-    """The names of `pytest.mark.needs(...)`; none of another expression."""
+    """The names in `pytest.mark.needs(...)`; empty for another expression."""
     if not isinstance(mark, ast.Call) or ast.unparse(mark.func) != "pytest.mark.needs":
         return []
     return [ast.literal_eval(name) for name in mark.args]
 
 
 def _tasks() -> Iterator[dict[str, str]]:
-    """The texts of each `TASK = Task(...)` in the package of tasks, by keyword."""
+    """The string arguments of each `TASK = Task(...)` in the package of tasks, by keyword."""
     for path in sorted(_TASKS.glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "TASK":

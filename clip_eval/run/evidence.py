@@ -1,4 +1,4 @@
-"""What one check leaves behind, as properties of its pytest item: one JSON string each."""
+"""The evidence of one check, as properties of its pytest item: one JSON string each."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["PROPERTY_PREFIX", "Evidence"]
 
 PROPERTY_PREFIX = "clip_eval."
-"""Begins the names of the properties that evidence travels in."""
+"""Prefix of the properties that hold evidence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What one check leaves behind besides passing or failing; `properties` is the pytest item's list."""
+    """The evidence of one check besides passing or failing; `properties` is the pytest item's list."""
 
     properties: list[tuple[str, object]]
 
@@ -42,11 +42,11 @@ class Evidence:
         self._leave("deviation", json.dumps(identity))
 
     def note(self, sentence: str) -> None:
-        """Record what a reader should know and what is no failure."""
+        """Record something that a reader should know and that is not a failure."""
         self._leave("note", json.dumps(sentence))
 
     def reason(self, sentence: str) -> None:
-        """Record why the check fails, where no measurement says it."""
+        """Record why the check fails, if no measurement does."""
         self._leave("reason", json.dumps(sentence))
 
     def surface_change(self, change: SurfaceChange) -> None:
@@ -78,11 +78,11 @@ class Evidence:
         self.properties.append((PROPERTY_PREFIX + kind, text))
 
     def leave_not_run(self, reason: str, *, because: str | None = None) -> None:
-        """As `not_run`, for a hook: the report is the caller's to change."""
+        """As `not_run`, for a hook that changes the report itself."""
         self._leave_skip("not_run", reason, because)
 
     def leave_not_applicable(self, reason: str) -> None:
-        """As `not_applicable`, for a hook: the report is the caller's to change."""
+        """As `not_applicable`, for a hook that changes the report itself."""
         self._leave_skip("not_applicable", reason)
 
     def _leave_skip(self, outcome: CheckOutcome, reason: str, because: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The hermetic gate: pytest in a child process that sees nothing of the user's pytest configuration."""
+"""The hermetic gate: pytest in a child process, isolated from the user's pytest configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clip_eval.checkpoint.changes import identities
 from clip_eval.errors import CheckpointError, OutputError, ProcessError, UsageError
 from clip_eval.files.folder_lock import Lease, clear, owned
 from clip_eval.files.read_write import writable_directory
-from clip_eval.processes import child_environment, memory_file, record_with, run_to_the_end, said
+from clip_eval.processes import child_environment, memory_file, output_of, record_with, run_to_the_end
 from clip_eval.progress import HandedOn, handed_on, say
 from clip_eval.run.declared_checks import SUITE
 from clip_eval.run.session import Session
@@ -50,12 +50,13 @@ def run_gate(
     Args:
         settings: what to gate; `out` defaults to reports/latest under the working directory.
         keyword: run only checks that match this pytest -k expression; the verdict is then inconclusive at best.
-        quiet: print nothing unless the run broke down: for a caller whose verdict is another than the gate's.
-        progress: say on stderr what is being done and how far it is; by default unless `quiet`.
-        opened: is called once everything that the user named has been opened.
+        quiet: print nothing unless the run breaks down, for callers with a verdict of their own.
+        progress: show progress on stderr; by default unless `quiet`.
+        opened: called once everything that the user named has been opened.
 
     Returns:
-        0 pass, 1 fail, 10 inconclusive, else pytest's: 2 interrupted (what there is was written), 3 internal error.
+        0 pass, 1 fail, 10 inconclusive, else pytest's: 2 interrupted (the results so far were written), 3 internal
+        error.
 
     Raises:
         ClipEvalError: something that the user named cannot be read or written; nothing was run.
@@ -72,7 +73,7 @@ def run_gate(
             return _gate(session, lease, keyword, quiet=quiet, progress=not quiet if progress is None else progress)
         finally:
             if not (out / "run.json").exists():
-                clear(out, REPORTS)  # run.json comes last: without it the others are of a run that broke down
+                clear(out, REPORTS)  # run.json is written last: without it the run broke down
 
 
 def _gate(session: Session, lease: Lease, keyword: str | None, *, quiet: bool, progress: bool) -> int:
@@ -87,7 +88,7 @@ def _gate(session: Session, lease: Lease, keyword: str | None, *, quiet: bool, p
                 directory=scratch.empty,
                 descriptors=(*lease.descriptors, *stream.descriptors),
             )
-            errors, output = said(scratch.errors), said(scratch.output)
+            errors, output = output_of(scratch.errors), output_of(scratch.output)
     code = _INTERRUPTED if ended.interrupted and ended.code < 0 else ended.code
     if output and code not in _DECIDED:
         sys.stdout.write(f"{output}\n")
@@ -112,7 +113,7 @@ class _Scratch:
 @contextlib.contextmanager
 def _scratch() -> Iterator[_Scratch]:
     with contextlib.ExitStack() as stack:
-        with _room():
+        with _disk_space():
             name = stack.enter_context(tempfile.TemporaryDirectory(prefix="clip-eval-", ignore_cleanup_errors=True))
             (empty := Path(name) / "empty").mkdir()
             errors, output = (stack.enter_context(memory_file()) for _ in range(2))
@@ -120,7 +121,7 @@ def _scratch() -> Iterator[_Scratch]:
 
 
 @contextlib.contextmanager
-def _room() -> Iterator[None]:
+def _disk_space() -> Iterator[None]:
     """A temporary file that cannot be written is an OutputError."""
     try:
         yield
@@ -130,12 +131,12 @@ def _room() -> Iterator[None]:
 
 
 def _handed_over(session: Session, scratch: _Scratch) -> Path:
-    with _room():
+    with _disk_space():
         return session.hand_over(scratch.directory)
 
 
 def _record_baseline(session: Session, stream: HandedOn) -> None:
-    """If another interpreter is the baseline and no pack is named, let it record one."""
+    """Record a pack with the baseline interpreter, if one is given and no pack is."""
     settings = session.settings
     if settings.baseline_python is None or settings.baseline is not None:
         return
@@ -145,21 +146,21 @@ def _record_baseline(session: Session, stream: HandedOn) -> None:
         shutil.rmtree(pack)
     if stream.descriptors:
         say(f"recording the baseline with {settings.baseline_python}, then judging")
-    words = [
+    arguments = [
         word for name in RecordOptions.__annotations__ for word in OPTIONS[name].words(getattr(settings, name), "--")
     ]
-    record_with(settings.baseline_python, settings.model, pack, *words, stream=stream)
+    record_with(settings.baseline_python, settings.model, pack, *arguments, stream=stream)
     session.compare_with(pack)
 
 
 def _require_record(code: int, session: Session) -> None:
-    """Raise where a child has ended without deciding; a signal such as SIGBUS may come of files that were cut short."""
+    """Raise if a child ended without deciding. A signal such as SIGBUS can mean that a file was truncated."""
     name = signal.Signals(-code).name if code < 0 else ""
     if code < 0 and identities(session.candidate.checkpoint) != session.watched.before:
         raise CheckpointError(
             f"the checkpoint changed while it was judged, and the test process died of {name}",
             where=session.settings.model,
-            fix="Leave it alone and gate it again",
+            fix="Gate it again once nothing changes it",
         )
     if code < 0:
         raise ProcessError(

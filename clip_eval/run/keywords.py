@@ -1,7 +1,7 @@
-"""What `-k` can be given: pytest's words for a check, and its id as reports write it. An expression that matches
-nothing is the user's to mend, before anything is loaded.
+"""The `-k` option: pytest's keywords of a check, and its id. An expression that matches nothing is a usage error before
+anything is loaded.
 
-The module is a plugin of pytest, too: it makes a check's id a keyword of it.
+The module is also a pytest plugin: it makes a check's id one of its keywords.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _NOTHING_SELECTED, _USAGE_ERROR = 5, 4
 
 
 def require_match(keyword: str | None) -> None:
-    """Look whether an expression selects a check.
+    """Raise unless an expression selects a check.
 
-    One word out of the name of a check does, as pytest takes words. Of anything else, cases included, pytest is asked:
-    it collects the suite in a process of its own, for a few seconds.
+    A single word that is part of a check's name does. For anything else, cases included, pytest collects the suite in a
+    process of its own, which takes a few seconds.
 
     Args:
-        keyword: what -k was given; None where it was not.
+        keyword: the value of -k; None if not given.
 
     Raises:
-        UsageError: it selects nothing, and the nearest checks are named, or pytest cannot read it.
+        UsageError: it selects nothing (the message has the nearest checks), or pytest cannot parse it.
     """
     if keyword is None or (_WORD.fullmatch(keyword) and keyword not in _OPERATORS and _is_part_of_a_name(keyword)):
         return
@@ -55,7 +55,7 @@ def require_match(keyword: str | None) -> None:
 
 
 def nothing_matches(keyword: str) -> UsageError:
-    """Return the error of an expression that selects no check, with the checks that it may have meant."""
+    """Return the error of an expression that selects no check, with the nearest checks."""
     words = [word for word in _WORD.findall(keyword) if word not in _OPERATORS and not _is_part_of_a_name(word)]
     near = [name for word in words for name in nearest_checks(word)]
     hint = f"The nearest is {', '.join(dict.fromkeys(near))}" if near else "`clip-eval checks` lists them"
@@ -68,7 +68,7 @@ def _is_part_of_a_name(word: str) -> bool:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """A check answers to its id, with the case where it has one, and to the name of a test that is called so."""
+    """Add a check's id, with its case if it has one, and the name of its test as keywords."""
     if is_of_suite(item.path) and (case := find_case(f"{item.path.name}::{item.name}")):
         item.extra_keyword_matches.add(case.check.id + (f"[{case.case}]" if case.case else ""))
         item.extra_keyword_matches.add(f"test_{case.check.id.partition('.')[2]}")
@@ -76,7 +76,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, None, None]:
-    """Where checks were there and -k leaves nothing at all, say so instead of ending with a run of nothing."""
+    """Raise if checks were collected and -k deselects everything."""
     before = any(is_of_suite(item.path) for item in items)
     result = yield
     alone = not hasattr(config, "workerinput")  # a worker of xdist cannot end the run

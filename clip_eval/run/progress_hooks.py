@@ -1,4 +1,4 @@
-"""Hooks that tell a gate's progress: which chapter is being checked, how far it is, about how long it takes."""
+"""Hooks that show a gate's progress: the current chapter, the checks done, the estimated time left."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DOING = {
 
 
 class Follower:
-    """Follows a pytest run; where pytest's own letters would run into its lines, it keeps them back."""
+    """Shows the progress of a pytest run, and hides pytest's own letters if they would mix with its lines."""
 
     def __init__(self, subject: str) -> None:
         self._subject = subject
@@ -29,23 +29,23 @@ class Follower:
         self._hides_letters = self._loaded = False
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Now it is known how much there is to do."""
+        """The number of checks is known now."""
         self._progress = Progress(f"checks of {self._subject}", len(session.items))
         live = self._progress.is_live and os.isatty(1)
         self._hides_letters = live or self._progress.shares(1)
-        if self._hides_letters:  # nor pytest's percentage, which has no option at this time
+        if self._hides_letters:  # hide pytest's percentage, too, which has no option at this time
             reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
             reporter._show_progress_info = False
         self._progress.doing("loading the model and the reference")
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """The next check's chapter is what is being done."""
+        """Show the next check's chapter."""
         if self._progress is not None and self._loaded:
             chapter = Path(nodeid.partition("::")[0]).stem.removeprefix("test_")
             self._progress.doing(_DOING.get(chapter, f"checking {chapter.replace('_', ' ')}"))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """The first check that was not skipped has loaded the model, which says nothing of how long the others take."""
+        """The first check that was not skipped has loaded the model: its time is left out of the estimate."""
         if self._progress is not None and not self._loaded and report.when == "call" and not report.skipped:
             self._loaded = True
             self._progress.settle()
@@ -57,7 +57,9 @@ class Follower:
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
-        """The last thing that takes time; then, within the reporter's own hook, the line makes room for the verdict."""
+        """Show that reports are being written; then remove the line, within the reporter's own hook, before the
+        verdict.
+        """
         try:
             if self._progress is not None:
                 self._progress.doing("writing the reports")
@@ -68,9 +70,9 @@ class Follower:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_teststatus(self) -> Generator[None, Any, Any]:
-        """No letters where they would be written over."""
-        found = yield
-        if not self._hides_letters or not found:
-            return found
-        category, _, word = found
+        """Hide the letters if they would mix with the line."""
+        status = yield
+        if not self._hides_letters or not status:
+            return status
+        category, _, word = status
         return category, "", word

@@ -1,4 +1,4 @@
-"""The hooks of a run with --clip-model: gather outcomes, decide, write reports, let the exit code say it."""
+"""The hooks of a run with --clip-model: gather outcomes, decide, write reports, set the exit code."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _INCONCLUSIVE = 10
 
 
 class Recorder:
-    """One per process. On xdist workers it only explains mismatches and hands over; the controller owns the record."""
+    """One per process. On xdist workers it only explains mismatches; the controller owns the record."""
 
     def __init__(self, session: Session, config: pytest.Config) -> None:
         self.session = session
@@ -57,7 +57,7 @@ class Recorder:
         self._refused: UsageError | None = None
 
     def prepare(self) -> None:
-        """Own the folders, empty them, and open everything the user named before long work. Raises ClipEvalError."""
+        """Lock the folders, clear them, and open everything the user named, before long work. Raises ClipEvalError."""
         if self._is_worker:
             return  # the controller does it
         try:
@@ -78,7 +78,7 @@ class Recorder:
             remove_bundles(Path(repro))
 
     def pytest_unconfigure(self) -> None:
-        """The folders are others' again."""
+        """Release the folders."""
         self._folders.close()
 
     @property
@@ -89,7 +89,7 @@ class Recorder:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, None, None]:
         """Mark the suite's tests before any other plugin can drop one.
 
-        A node id does not tell them from a user's: outside of the root directory it holds no more than a file's name.
+        A node id does not distinguish them from a user's: outside the root directory it has only the file's name.
         """
         for item in items:
             if is_of_suite(item.path):
@@ -99,7 +99,7 @@ class Recorder:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
-        """Under xdist the workers collect; this is known even of those that do not live to hand over."""
+        """Under xdist the workers collect; their ids are known even if a worker dies later."""
         self._announced += [nodeid for nodeid in ids if self._may_be_of_suite(nodeid)]
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
@@ -108,7 +108,7 @@ class Recorder:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """A check is not applicable where the runtime cannot do what `@pytest.mark.needs` says."""
+        """A check does not apply if the runtime lacks what its `@pytest.mark.needs` names."""
         needed = [name for mark in item.iter_markers("needs") for name in mark.args]
         if not needed:
             return
@@ -123,7 +123,7 @@ class Recorder:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """A mismatch speaks in five lines instead of a traceback, a finding in its paragraph."""
+        """A mismatch is shown in five lines, a finding in a paragraph, instead of a traceback."""
         from clip_eval.verdict.compare import Mismatch
 
         error = None if call.excinfo is None else call.excinfo.value
@@ -149,7 +149,7 @@ class Recorder:
         return report
 
     def _explained(self, item: pytest.Item, report: pytest.TestReport) -> CheckResult:
-        """The result behind a failed check; a user's own test speaks as those of the suite do."""
+        """The result of a failed check; a user's own test is treated as one of the suite's."""
         case = self._case(report)
         if case is not None:
             return self.outcomes.result(report, case)
@@ -157,7 +157,7 @@ class Recorder:
         return replace(self.outcomes.result(report, Case(_own_check(item))), rerun=rerun)
 
     def _bundled(self, error: Mismatch, result: CheckResult) -> list[str]:
-        """Leave what shows the failure without pytest, where that was asked for, and say where it is."""
+        """Write the repro script of the failure, if asked for, and return where it is."""
         from clip_eval.run.repro import bundle_name, write_bundle
 
         if self.session.settings.repro is None:
@@ -169,11 +169,11 @@ class Recorder:
         return [f"{'repro':<10}{line}"]
 
     def _located(self, error: Mismatch) -> str | None:
-        """The cause before the place: a defect of a module is seen in everything after it."""
+        """Add the module that the mismatch comes from: a defect shows in everything after its module."""
         observed = None if error.numbers is None else error.numbers.observed
         try:
             return self.session.candidate.localiser.first_divergence(error.diverges_at, observed)
-        except Exception:  # a subject may be too broken to be asked again; the place where it showed then stands
+        except Exception:  # the subject may be too broken to run again: the module of the mismatch is kept then
             return error.diverges_at
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -184,7 +184,7 @@ class Recorder:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Take over what an xdist worker knows and no report carries; a dead worker hands over nothing."""
+        """Take over what an xdist worker sends besides reports; a dead worker sends nothing."""
         handover = getattr(node, "workeroutput", {})
         self._collected += handover.get("clip_eval.collected", [])
         self._deselected += handover.get("clip_eval.deselected", [])
@@ -193,7 +193,7 @@ class Recorder:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Decide, write the reports, and let the exit code say it."""
+        """Decide, write the reports, set the exit code."""
         from clip_eval.subject.environment import attention_used, provenance
 
         candidate = self.session.candidate
@@ -208,7 +208,7 @@ class Recorder:
             if self._refused is not None:
                 session.exitstatus = self._refused.exit_code
                 return
-            if not self._provenance:  # no worker of xdist has handed it over
+            if not self._provenance:  # no xdist worker has sent it
                 self._provenance, self._attention = provenance(candidate), attention_used(candidate)
             self._finish(session)
 
@@ -225,7 +225,7 @@ class Recorder:
             sys.stderr.write(f"ERROR: {self._unwritten}\n")
 
     def _without_match(self, session: pytest.Session) -> UsageError | None:
-        """Return the error of a -k that matches nothing, which under xdist is known when every worker has ended."""
+        """Return the error of a -k that matches nothing; under xdist it is known once every worker has ended."""
         keyword = str(self.config.option.keyword).strip()
         nothing_left = session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and not self._announced
         return nothing_matches(keyword) if keyword and nothing_left else None
@@ -282,8 +282,8 @@ class Recorder:
         )
 
     def _results(self) -> list[CheckResult]:
-        """Every result, in the order of collection however workers shared the tests, with one for each test that has
-        none.
+        """Every result, in the order of collection whichever worker ran it, with a placeholder for each test without
+        one.
         """
         for case in _cases(self._deselected):
             self.outcomes.not_run(case, "deselected")
@@ -296,18 +296,18 @@ class Recorder:
 
     @property
     def _suite_took_part(self) -> bool:
-        """A run that collects nothing of the suite is a user's own test run: no record, no verdict."""
+        """Whether checks of the suite were collected; else it is a user's own test run, without record and verdict."""
         return bool(self._collected or self.outcomes.checks)
 
     def _case(self, report: pytest.TestReport) -> Case | None:
         """The suite's case that a report is about; None for a user's own test, even one of the same name."""
         name = name_in_suite(report)
         if name is None and str(report.when) == "???" and self._may_be_of_suite(report.nodeid):
-            name = report.nodeid  # an xdist worker died in this test, and its marks with it
+            name = report.nodeid  # an xdist worker died in this test, so its marks are lost
         return None if name is None else find_case(name)
 
     def _may_be_of_suite(self, nodeid: str) -> bool:
-        """Whether a node id alone could be a check's; only good for what can make a run worse."""
+        """Whether a node id may be a check's; used only where a wrong yes makes the verdict no better."""
         path = self.config.rootpath / nodeid.partition("::")[0]
         return is_of_suite(path) or not path.exists()
 
@@ -329,7 +329,7 @@ def _name(item: pytest.Item) -> str:
 
 
 def _own_check(item: pytest.Item) -> DeclaredCheck:
-    """A user's own test as a check: its docstring's first paragraph is the promise, else its name."""
+    """A user's own test as a check: the promise is its docstring's first paragraph, else its name."""
     promise, _, _ = (inspect.getdoc(getattr(item, "obj", None)) or item.name).partition("\n\n")
     return DeclaredCheck(id=item.nodeid, chapter="own", scope="contract", promise=" ".join(promise.split()))
 

@@ -1,5 +1,5 @@
-"""A failure that can be shown without pytest: a directory with inputs, expected and observed values, and a script of a
-few lines that calls the model with transformers alone and says whether it still fails.
+"""Repro scripts of failures: a directory with inputs, expected and observed values, and a short script that calls the
+model with transformers alone and says whether it still fails.
 """
 
 from __future__ import annotations
@@ -66,15 +66,15 @@ def remove_bundles(directory: Path) -> None:
 
 
 def write_bundle(directory: Path, name: str, *, title: str, numbers: Numbers | None, clip: Clip) -> str:
-    """Write the bundle of one failure, whole or not at all, and return one line that says where it is.
+    """Write the bundle of one failure, all or nothing, and return one line that says where it is.
 
-    Where the failure is not about a tensor that one call returned, a note stands in the bundle's place.
+    If no single call returned the tensor that failed, a note is written instead.
 
     Args:
         directory: holds one directory for each failed check.
         name: of this one.
         title: what failed, for the script's head.
-        numbers: what was compared; None where that was no array.
+        numbers: what was compared; None if it was not an array.
         clip: the observations.
     """
     shown = None if numbers is None else _shown(clip, numbers)
@@ -97,7 +97,7 @@ def write_bundle(directory: Path, name: str, *, title: str, numbers: Numbers | N
 
 
 def _write(target: Path, files: Mapping[str, Any]) -> None:
-    shutil.rmtree(target, ignore_errors=True)  # what stays of it, the next line refuses
+    shutil.rmtree(target, ignore_errors=True)  # if anything remains, the next line raises
     with new_directory(target) as directory:
         for name, content in files.items():
             if isinstance(content, str):
@@ -114,7 +114,7 @@ def _expected(numbers: Numbers) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A part of an answer, how its inputs lay in memory, as lines of the script, and whether gradients were on."""
+    """A part of an answer, the lines of the script that give its inputs their layout, and whether gradients were on."""
 
     part: Part
     forms: tuple[str, ...] = ()
@@ -122,17 +122,17 @@ class _Shown:
 
 
 def _shown(clip: Clip, numbers: Numbers) -> _Shown | None:
-    """The call whose answer holds what was observed: one that is kept for all checks, or one that the check made.
+    """The call whose answer holds the observed tensor: one that is kept for all checks, or one that the check made.
 
-    What is compared bit for bit with another call is about both, and one alone shows nothing.
+    None for a comparison of two calls bit for bit: one alone does not show the failure.
     """
     part = clip.part(numbers.observed)
     if part is not None:
         return _Shown(part)
-    found = None if numbers.expected.rule == EXACT_RULE else clip.call_of(numbers.observed)
-    if found is None or found[0].arguments:
+    match = None if numbers.expected.rule == EXACT_RULE else clip.call_of(numbers.observed)
+    if match is None or match[0].arguments:
         return None
-    call, path, tensor = found
+    call, path, tensor = match
     tensors = {name: value for name, value in call.keywords.items() if hasattr(value, "detach")}
     options = {name: value for name, value in call.keywords.items() if name not in tensors}
     question = Question(
@@ -164,7 +164,7 @@ def _forms(name: str, tensor: Any) -> Iterator[str]:
 
 
 def _script(shown: _Shown, numbers: Numbers, title: str, clip: Clip) -> str | None:
-    """The script; None where what was compared is another view of the tensor, or an option cannot be written down."""
+    """The script; None if the compared tensor cannot be derived from the output, or an option has no literal."""
     part = shown.part
     question, subject = part.question, clip.subject
     view = _view(part.tensor, numbers.observed)

@@ -1,7 +1,7 @@
-"""From pytest's reports to check results: the evidence a check leaves, and what became of it.
+"""From pytest's reports to check results: outcome and evidence.
 
-Evidence travels in `user_properties` as one JSON string each, the only form that survives every pytest plugin and
-every process boundary.
+Evidence is in `user_properties` as one JSON string each, the only form that survives every pytest plugin and process
+boundary.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Outcomes:
     notes: list[str] = field(default_factory=list)
 
     def add(self, report: pytest.TestReport, case: Case) -> None:
-        """Take in one phase of one test. The call phase decides, setup and teardown can only make it worse."""
+        """Add one phase of one test. The call phase decides; setup and teardown can only make it worse."""
         if report.when == "call" or report.outcome != "passed":
             self.checks[case] = self.result(report, case)
         if report.when == "call":
@@ -49,7 +49,7 @@ class Outcomes:
             self.throughput += _read(report, "throughput", lambda data: ThroughputResult(**_floats(data)))
 
     def not_run(self, case: Case, reason: str) -> None:
-        """Account for a test that pytest collected and of which no phase has a result."""
+        """Add a test that was collected and has no result."""
         if case not in self.checks:
             self.checks[case] = _not_run(case, reason)
 
@@ -60,7 +60,7 @@ class Outcomes:
         skips = _read(report, "skip", dict)
         deviations = _read(report, "deviation", str)
         diverges = _read(report, "diverges_at", str)
-        told = _read(report, "reason", str) if outcome == "failed" else []
+        reasons = _read(report, "reason", str) if outcome == "failed" else []
         return CheckResult(
             id=check.id,
             chapter=check.chapter,
@@ -68,7 +68,7 @@ class Outcomes:
             case=case.case,
             outcome="deviation" if outcome == "passed" and deviations else outcome,
             scope=check.scope,
-            reason=told[-1] if told else reason,
+            reason=reasons[-1] if reasons else reason,
             measurements=tuple(
                 Measurement.from_json(str(value))
                 for name, value in report.user_properties
@@ -84,7 +84,7 @@ class Outcomes:
 
 
 def name_in_suite(report: pytest.TestReport) -> str | None:
-    """Return FILE::FUNCTION[CASE] of a test of the suite; None for any other test, and where its process died."""
+    """Return FILE::FUNCTION[CASE] of a test of the suite; None for any other test, and if its process died."""
     names = _read(report, "test", str)
     return names[0] if names else None
 
@@ -108,16 +108,16 @@ def _not_run(case: Case, reason: str) -> CheckResult:
 
 
 def _outcome(report: pytest.TestReport) -> tuple[CheckOutcome, str | None]:
-    """A failed call is a failed check; anything that broke around it is an error, a dead xdist worker (`when` is ???)
-    too.
+    """A failed call is a failed check; a failure in setup or teardown, or a dead xdist worker (`when` is ???), an
+    error.
     """
     if report.outcome == "passed":
         return "passed", None
     if report.outcome == "failed":
         return ("failed", None) if report.when == "call" else ("error", _last_line(report))
-    said = _read(report, "skip", dict)
-    if said:
-        return said[-1]["outcome"], said[-1]["reason"]
+    skips = _read(report, "skip", dict)
+    if skips:
+        return skips[-1]["outcome"], skips[-1]["reason"]
     return "not_run", f"skipped from outside: {_last_line(report)}"
 
 

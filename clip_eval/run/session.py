@@ -1,6 +1,4 @@
-"""What the checks of one process share: the checkpoint, the subject, its observations and the oracle, each made when
-first asked for.
-"""
+"""What the checks of one process share: checkpoint, subject, observations and oracle, each created on first use."""
 
 from __future__ import annotations
 
@@ -49,14 +47,14 @@ class Session:
         )
 
     def open_inputs(self) -> None:
-        """Open and look through everything the user named, before long work; what a parent handed over is open already.
+        """Open everything the user named, before long work; what a parent handed over is open already.
 
         Raises:
             ClipEvalError: something cannot be read or used.
         """
         if self._handed_over:
             return
-        self.candidate.checkpoint  # noqa: B018 - reading a cached property opens what it holds
+        self.candidate.checkpoint  # noqa: B018 - reading a cached property opens its file
         if self.dataset is not None:
             self.dataset.require_complete()
         self.pack, self.acceptances, self.policy  # noqa: B018 - as above
@@ -98,7 +96,7 @@ class Session:
         return session
 
     def require_place(self) -> None:
-        """Refuse a device or an attention that cannot be used; loads torch only if one was named that may be missing.
+        """Refuse a device or an attention that cannot be used; imports torch only for one that may be missing.
 
         Raises:
             UsageError: the nearest name is given.
@@ -113,18 +111,18 @@ class Session:
 
     @cached_property
     def dataset(self) -> Dataset | None:
-        """The evaluation set; None if none was named. Raises DatasetError where it is none."""
+        """The evaluation set; None if none was named. Raises DatasetError if it is not one."""
         from clip_eval.dataset import open_dataset
 
         return None if self.settings.dataset is None else open_dataset(self.settings.dataset)
 
     @cached_property
     def embedded(self) -> Embedded:
-        """The subject's embeddings of the dataset, for all tasks. Raises DatasetError where there is none."""
+        """The subject's embeddings of the dataset, for all tasks. Raises DatasetError if none was named."""
         from clip_eval.embedding.embedded import embed_dataset
 
         if self.dataset is None:
-            raise DatasetError("there is no dataset to score", fix="Add --dataset DIR")
+            raise DatasetError("no dataset is given", fix="Add --dataset DIR")
         return embed_dataset(self.candidate.runtime, self.dataset)
 
     def scored(self, task: Task) -> Scored:
@@ -137,7 +135,7 @@ class Session:
 
     @cached_property
     def pack(self) -> Pack | None:
-        """The baseline pack; None if none was named. Raises PackError where it is none, or for another input."""
+        """The baseline pack; None if none was named. Raises PackError if it is not one, or is for other inputs."""
         from clip_eval.baseline import open_pack
 
         if self.settings.baseline is None:
@@ -149,12 +147,12 @@ class Session:
 
     @cached_property
     def baseline(self) -> Baseline:
-        """The candidate against the pack; on equal inputs, what was observed is shared. Raises PackError."""
+        """The candidate against the pack; on equal inputs, observations are shared. Raises PackError."""
         from clip_eval.baseline import Baseline
         from clip_eval.subject.observations import Clip
 
         if self.pack is None:
-            raise PackError("there is no pack to compare with", fix="Add --baseline PACK")
+            raise PackError("no pack is given", fix="Add --baseline PACK")
         same_inputs = self.pack.has_inputs(self.candidate.batch)
         same_question = same_inputs and self.pack.config == self.candidate.checkpoint.config
         return Baseline(
@@ -179,7 +177,7 @@ class Session:
 
     @cached_property
     def policy(self) -> Policy:
-        """What is asked beyond the rules; nothing where no file was named. Raises UsageError."""
+        """What is required beyond the rules; nothing if no file was named. Raises UsageError."""
         return Policy() if self.settings.policy is None else read_policy(self.settings.policy)
 
     @cached_property
@@ -189,7 +187,7 @@ class Session:
 
     @cached_property
     def ruling(self) -> Ruling:
-        """Every difference of the surface from the pack, with what excuses it today (UTC)."""
+        """Every difference of the surface from the pack, with the acceptance that covers it today (UTC)."""
         changes = self.baseline.surface_changes()
         return rule(changes, self.acceptances, today=datetime.now(tz=timezone.utc).date())
 

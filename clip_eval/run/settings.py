@@ -29,15 +29,15 @@ Kind = Literal["input", "output", "name", "dtype", "switch"]
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """How a user gives one setting.
+    """The option of one setting.
 
     Attributes:
         setting: name of the field of `Settings`, and of the argument in Python.
-        kind: what it takes.
-        metavar: what help shows for its value; empty for a switch.
-        help: what it is, one sentence.
+        kind: the type of its value.
+        metavar: of its value in the help; empty for a switch.
+        help: one sentence.
         name: its name on command lines, without dashes.
-        default: the value where it is left out, on the command line and in Python.
+        default: the value if left out, on the command line and in Python.
     """
 
     setting: str
@@ -57,26 +57,26 @@ class Option:
         return prefix + self.name
 
     def from_flag(self, value: Any) -> Any:
-        """Return the setting behind what an option parser read."""
+        """Return the setting for a value from an option parser."""
         return not value if self.turns_off else value
 
     def checked(self, value: object, called: str) -> Any:
-        """Return the setting behind a value that a user gave.
+        """Return the setting for a value that the user gave.
 
         Args:
             value: anything.
-            called: what the user calls the option.
+            called: the option's name for the user.
 
         Raises:
-            UsageError: it is empty, no text or path, or no name that a file system takes.
+            UsageError: it is empty, not text or a path, or not a valid file name.
         """
         if self.kind in ("switch", "dtype") or (value is None and self.default is None):
-            return value  # `Settings` looks at dtypes
+            return value  # `Settings` checks dtypes
         text = named(value, called)
         return Path(text) if self.setting == "out" else text
 
     def words(self, value: Any, prefix: str) -> list[str]:
-        """Return the words of a command line that give the setting its value; none for the default."""
+        """Return the command-line arguments that give the setting its value; empty for the default."""
         if value in (None, self.default):
             return []
         return [self.flag(prefix)] if self.kind == "switch" else [self.flag(prefix), str(value)]
@@ -95,7 +95,7 @@ class Settings:
     """What the user asked for: one value for each option, shared by every process of a run.
 
     Raises:
-        UsageError: the dtype is none of `DTYPES`; the nearest is named. Or a name is not UTF-8.
+        UsageError: the dtype is not one of `DTYPES` (the message has the nearest), or a name is not UTF-8.
     """
 
     model: str = field(
@@ -152,7 +152,7 @@ class Settings:
 
     @classmethod
     def from_python(cls, model: object, options: Mapping[str, object]) -> Settings:
-        """Return the settings behind arguments of a function of Python, called as the options are.
+        """Return the settings for keyword arguments with the options' names.
 
         Raises:
             UsageError: as `Option.checked`, or a setting cannot be used.
@@ -195,7 +195,7 @@ class Settings:
     def absolute(self) -> Settings:
         """Return the same settings for a process that runs in another directory.
 
-        What is read becomes absolute where it exists: a hub id, or a program that is looked up, stays as it is.
+        Paths that are read become absolute if they exist: a hub id, or a program on PATH, stays as it is.
         """
         values = {option.setting: getattr(self, option.setting) for option in OPTIONS.values()}
         paths = {
@@ -225,7 +225,7 @@ class RecordOptions(TypedDict, total=False):
 
 
 class GateOptions(RecordOptions, total=False):
-    """The options of `gate`, for type checkers; a test holds them to the fields of `Settings`."""
+    """The options of `gate`, for type checkers; a test compares them with the fields of `Settings`."""
 
     baseline: str | Path | None
     accepted: str | Path | None

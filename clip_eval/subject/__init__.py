@@ -1,7 +1,7 @@
-"""A checkpoint loaded one way, and what the installed libraries can do with it.
+"""A checkpoint loaded one way, and the installed transformers and torch.
 
 The one package that knows transformers 4 from 5; nothing else imports torch or transformers. Both are imported when a
-model is first loaded, never at import: the plugin is part of every pytest run.
+model is first loaded, since every pytest run loads the plugin.
 """
 
 from __future__ import annotations

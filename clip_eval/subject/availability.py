@@ -16,7 +16,7 @@ from clip_eval.subject.releases import quiet
 __all__ = ["attention_problem", "compiler_problem", "device_problem", "require_attention", "require_device"]
 
 _ALWAYS_THERE = ("eager", "sdpa")
-"""What every supported release computes attention with, on every device: needs no look."""
+"""Attention implementations of every supported release on every device: they need no test."""
 _ATTENTIONS = {"math": "eager", "manual": "eager", "native": "eager", "fa": "flash_attention_2",
                "fa2": "flash_attention_2", "fa3": "flash_attention_3", "scaled_dot_product_attention": "sdpa",
                "torch": "sdpa"}  # fmt: skip
@@ -24,12 +24,12 @@ _KINDS = {"gpu": "cuda", "nvidia": "cuda", "rocm": "cuda", "hip": "cuda", "metal
 
 
 def device_problem(device: str) -> str | None:
-    """Say why `device` cannot be used here, or None if it can: a number is put there and read back."""
+    """Return why `device` cannot be used here, None if it can: a number is put there and read back."""
     import torch
 
     kind = device.partition(":")[0]
     try:
-        torch.zeros(1, device=device).item()  # on `meta` there is a place, and no number
+        torch.zeros(1, device=device).item()  # `meta` takes a tensor and holds no number
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if "device type at start of device string" in reason:
@@ -60,7 +60,7 @@ def _other_device(device: str) -> str:
 def require_attention(attention: str) -> None:
     """Raise UsageError, with the names that transformers knows, unless the attention implementation can be used.
 
-    A kernel of the hub, which has a slash in its name, is none of them: code that is downloaded is not run here.
+    Kernels of the hub, whose names have a slash, are refused: downloaded code is not run.
     """
     if attention in _ALWAYS_THERE:
         return
@@ -71,8 +71,8 @@ def require_attention(attention: str) -> None:
 
 
 def _attention_names() -> list[str]:
-    """Every name that a user can give; those that work everywhere first."""
-    loaded = "transformers.modeling_utils" in sys.modules  # then names may have been added to those of its source
+    """Every name that a user can give; those that always work first."""
+    loaded = "transformers.modeling_utils" in sys.modules  # names may have been added to those of its source
     names = _registered_names() if loaded else _written_names() or _registered_names()
     known = sorted(name for name in names if not name.startswith("paged|"))
     return [*_ALWAYS_THERE, *(name for name in known if name not in _ALWAYS_THERE)]
@@ -85,9 +85,9 @@ def _registered_names() -> list[str]:
 
 
 def _written_names() -> list[str]:
-    """The names in transformers' source, because its import takes seconds and a misspelt name needs none of it.
+    """The names in transformers' source, since its import takes seconds.
 
-    None where its source writes them in another way.
+    None if its source declares them in another way.
     """
     package = importlib.util.find_spec("transformers")
     if package is None or package.origin is None:
@@ -104,9 +104,9 @@ def _written_names() -> list[str]:
 
 
 def compiler_problem(device: str) -> str | None:
-    """Say why torch.compile cannot work on `device` here, or None if it can.
+    """Return why torch.compile cannot work on `device` here; None if it can.
 
-    Its default backend writes C++ for a CPU, which a compiler has to turn into code, and Triton for a GPU.
+    Its default backend generates C++ for a CPU, which needs a compiler, and Triton for a GPU.
     """
     if device.startswith("cuda"):
         return None if importlib.util.find_spec("triton") else "torch.compile needs triton, which is not installed"
@@ -117,7 +117,7 @@ def compiler_problem(device: str) -> str | None:
 
 
 def attention_problem(attention: str) -> str | None:
-    """Say why the installed transformers cannot use an attention implementation here, or None if it can."""
+    """Return why the installed transformers cannot use an attention implementation here; None if it can."""
     import transformers
 
     try:

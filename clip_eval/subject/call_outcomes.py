@@ -1,8 +1,4 @@
-"""How CLIP is called: the documented parameters in order, what became of a call, and whether two answers are the same.
-
-Parameters and their order are those that transformers 4.57 documents
-(https://huggingface.co/docs/transformers/v4.57.6/en/model_doc/clip), and on which callers by position rely.
-"""
+"""The outcome of a call: what it returned, or the exception that it was refused with."""
 
 from __future__ import annotations
 
@@ -14,12 +10,12 @@ __all__ = ["REFUSALS", "Answer", "ask"]
 
 
 REFUSALS: tuple[type[Exception], ...] = (TypeError, ValueError, IndexError, RuntimeError)
-"""What a call is refused with: Python's own kinds for a wrong argument, and torch's for one that does not fit."""
+"""The exceptions that refuse a call: Python's for a wrong argument, torch's for one that does not fit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a call: what it returned, or the exception that it was refused with."""
+    """What a call returned, or the exception that it was refused with."""
 
     value: Any = None
     refusal: Exception | None = None
@@ -33,7 +29,7 @@ class Answer:
 
 
 def ask(call: Callable[[], Any], *more: type[Exception]) -> Answer:
-    """Return what became of a call. Exceptions other than `REFUSALS` and `more` go through; a lack of memory too."""
+    """Return the outcome of a call. Exceptions beyond `REFUSALS` and `more`, and out-of-memory errors, propagate."""
     refusals: tuple[type[Exception], ...] = (*REFUSALS, *more)
     try:
         return Answer(value=call())

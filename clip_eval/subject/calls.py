@@ -1,4 +1,4 @@
-"""Calls of a subject as they were made, kept so that a failure can be shown again by itself."""
+"""Calls of a subject as they were made, kept so that a script can repeat one that failed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["MOST_CALLS", "Call", "kept"]
 
 MOST_CALLS = 16
-"""How many calls are kept, the last ones: those of the check that runs."""
+"""How many of the last calls are kept; enough for the check that runs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +36,7 @@ class Call:
 
 
 def kept(value: Any) -> Any:
-    """Return a tensor's copy with its strides, which a later change in place does not reach; anything else as it is."""
+    """Return a copy of a tensor with its strides, safe from later changes in place; anything else as it is."""
     if not hasattr(value, "detach"):
         return value
     tensor = value.detach()

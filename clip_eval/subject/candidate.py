@@ -30,7 +30,7 @@ class Candidate:
         model: a checkpoint directory, or a hub id with or without @revision.
         asked_dtype: float32, bfloat16 or float16; None for the dtype the checkpoint is stored in.
         device: a torch device.
-        asked_attention: an attention implementation; None for the library's default.
+        asked_attention: an attention implementation; None for transformers' default.
         keep_calls: keep the last calls of the model with their answers, for scripts that show a failure.
         runtime_name: what runs it, one of `clip_eval.subject.runtimes.RUNTIMES`.
     """
@@ -49,9 +49,7 @@ class Candidate:
 
     @property
     def dtype(self) -> str:
-        """The dtype asked for, else the one the checkpoint is stored in; float64 is run as float32, which users load it
-        as.
-        """
+        """The dtype asked for, else the one the checkpoint is stored in; float64 runs as float32, as users load it."""
         stored = self.checkpoint.dtype
         return self.asked_dtype or (stored if stored in ROUNDED_DTYPES else "float32")
 
@@ -107,7 +105,7 @@ class Candidate:
 
     @cached_property
     def localiser(self) -> Localiser:
-        """Who names the module that a wrong number comes from."""
+        """Finds the module that a wrong number comes from."""
         from clip_eval.subject.localise import Localiser
 
         return Localiser(self.clip, self.oracle)

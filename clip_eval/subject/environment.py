@@ -20,7 +20,7 @@ __all__ = ["attention_used", "cores", "cpu_model", "cpu_name", "provenance"]
 def provenance(candidate: Candidate) -> dict[str, Any]:
     """Return versions, machine and settings of a run, as plain values that survive process boundaries.
 
-    torch is asked only where this process has loaded it already: an xdist controller has not.
+    torch's settings are read only if this process has loaded it: an xdist controller has not.
     """
     return {**_versions(), **_machine(sys.modules.get("torch"), candidate)}
 
@@ -90,12 +90,12 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def cpu_name() -> str:
-    """Return the processor's name for people."""
+    """Return the processor's name."""
     return _cpu_info().get("model name") or platform.processor() or platform.machine()
 
 
 def cpu_model() -> str:
-    """Return the processor's name with family, model and stepping: hypervisors give several of them one name."""
+    """Return the processor's name with family, model and stepping: hypervisors give several models one name."""
     info = _cpu_info()
     numbers = "/".join(info.get(key, "?") for key in ("cpu family", "model", "stepping"))
     return f"{cpu_name()} ({numbers})" if info else cpu_name()
@@ -110,7 +110,7 @@ def cores() -> int:
 
 @cache
 def _cpu_info() -> dict[str, str]:
-    """What Linux says of the first core; empty elsewhere."""
+    """/proc/cpuinfo of the first core; empty on other systems than Linux."""
     try:
         first, _, _ = _CPU_INFO.read_text(encoding="utf-8").partition("\n\n")
     except OSError:

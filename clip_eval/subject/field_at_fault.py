@@ -1,4 +1,4 @@
-"""Which field of a checkpoint's files keeps a class from building a processor: the one without which it builds."""
+"""Find the field of a checkpoint's files that keeps a class from building a processor: one without which it does."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class FieldAtFault:
 
 
 def field_at_fault(directory: Path, build: Callable[[Path], object]) -> FieldAtFault | None:
-    """Return the first field that can be left out so that `build` works; None where no single one does it.
+    """Return the first field without which `build` works; None if there is no single such field.
 
     Args:
         directory: a checkpoint from which `build` raises.
@@ -69,7 +69,7 @@ def _builds_without(field: FieldAtFault, copy: Path, build: Callable[[Path], obj
     file.write_text(json.dumps(kept), encoding="utf-8")
     try:
         build(copy)
-    except Exception:  # whatever it raises: this field alone is not what keeps the class from building
+    except Exception:  # whatever it raises: this field is not the only fault
         return False
     finally:
         file.write_bytes(whole)
@@ -77,7 +77,7 @@ def _builds_without(field: FieldAtFault, copy: Path, build: Callable[[Path], obj
 
 
 def _object(file: Path) -> dict[str, Any]:
-    """The JSON object of a file; empty where there is none, or none that can be read."""
+    """The JSON object of a file; empty if it is missing or cannot be read."""
     try:
         content = read_json(file, error=CheckpointError) if file.is_file() else None
     except CheckpointError:

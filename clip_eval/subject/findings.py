@@ -1,6 +1,6 @@
-"""What is wrong where a class does not load a checkpoint: file, field, both values, and what to do.
+"""What is wrong if a class does not load a checkpoint: file, field, both values, and what to do.
 
-The library's own words for it ("size mismatch", "unrecognized image processor") name neither the field nor a remedy.
+transformers' own messages ("size mismatch", "unrecognized image processor") name neither the field nor a remedy.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FIELDS: Mapping[str, tuple[str | None, ...]] = MappingProxyType(
         "mlp.fc2.weight": ("hidden_size", "intermediate_size"),
     }
 )
-"""The field of a tower's section that each axis of a tensor follows, by how the tensor's name ends; else the width."""
+"""By the end of a tensor's name: the field of the tower's section that gives each axis; of other tensors the width."""
 
 
 def loading_finding(
@@ -41,7 +41,7 @@ def loading_finding(
     """Return what keeps a class from loading every weight, for people; None where nothing does.
 
     Args:
-        report: what the library said.
+        report: what transformers reported.
         model_class: the class.
         config: config.json as it is.
         directory: the checkpoint.
@@ -51,15 +51,15 @@ def loading_finding(
     release, file = f"transformers {version('transformers')}", directory / _CONFIG
     fields = dict(_differing(report.shapes))
     if fields:
-        told = [_field(place, sizes, config=config) for place, sizes in fields.items()]
+        differences = [_field(place, sizes, config=config) for place, sizes in fields.items()]
         fix = " and ".join(f"write {size} for {section}.{name}" for (section, name), (size, _, _) in fields.items())
-        what = f"{release} cannot load {model_class}: {'; '.join(told[:_SHOWN])}"
+        what = f"{release} cannot load {model_class}: {'; '.join(differences[:_SHOWN])}"
         return Finding(what, where=file, fix=f"{fix[:1].upper()}{fix[1:]}")
     if report.shapes:
         fix = "Save the tensors in the shapes of the model, or correct the sizes in config.json"
         return Finding(f"{release} cannot load {model_class}: {_unlike(report.shapes)}", where=directory, fix=fix)
     if report.refusal:
-        fix = "Load it in Python to see the whole message, and mend what it names"
+        fix = "Load it in Python to see the whole message, and correct what it names"
         return Finding(f"{release} cannot load {model_class}: {report.refusal}", where=directory, fix=fix)
     what = f"{release} does not load every weight of {model_class}: {report.in_words}"
     fix = "What is missing has random values: compare the names in the file with those of the model's state_dict"
@@ -94,6 +94,8 @@ def _field(place: _Place, sizes: _Sizes, *, config: Mapping[str, object]) -> str
 
 
 def _unlike(shapes: Shapes) -> str:
-    told = [f"{name} has shape {held} in the file and {built} in the model" for name, (held, built) in shapes.items()]
-    more = f"; {len(told) - _SHOWN} more" if len(told) > _SHOWN else ""
-    return "; ".join(told[:_SHOWN]) + more
+    differences = [
+        f"{name} has shape {held} in the file and {built} in the model" for name, (held, built) in shapes.items()
+    ]
+    more = f"; {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+    return "; ".join(differences[:_SHOWN]) + more

@@ -1,9 +1,9 @@
-"""What a teacher-forced pass showed: each value that enters or leaves a module beside what it should be, in the order
-of computation, with the module to name if that value is the first to be wrong.
+"""The result of a teacher-forced pass: each value that enters or leaves a module with its expected value, in the order
+of computation, and the module to blame if that value is the first to be wrong.
 
-It is named by its path in the checkpoint: the leaf whose output is wrong, or, where a value is wrong before it enters a
-leaf and all leaves before are right, the module that holds what lies between them (the attention between `v_proj` and
-`out_proj`, a residual between `out_proj` and `layer_norm2`).
+A module is named by its path in the checkpoint: the leaf whose output is wrong, or, where a value is wrong before it
+enters a leaf and all leaves before are right, the module that holds what lies between them (the attention between
+`v_proj` and `out_proj`, a residual between `out_proj` and `layer_norm2`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["ForcedPass", "ModuleComparison", "ProbeSlice", "forced_pass"]
 
 @dataclass(frozen=True, slots=True)
 class ModuleComparison:
-    """One value of a forced pass, beside what it should be.
+    """One value of a forced pass with its expected value.
 
     Attributes:
         name: what is compared.
@@ -56,7 +56,7 @@ class ForcedPass:
     """A forced pass.
 
     Attributes:
-        comparisons: everything seen, part by part ("vision", "text", "head"), each in the order of computation.
+        comparisons: all values, part by part ("vision", "text", "head"), each in the order of computation.
         unseen: leaves that hold weights of the model and were not called.
     """
 
@@ -67,13 +67,13 @@ class ForcedPass:
 def forced_pass(
     clip: Clip, oracle: Oracle, question: Question, *, parts: Collection[str] = ("vision", "text", "head")
 ) -> ForcedPass | None:
-    """Put a question to the subject again, with every module forced; None for inputs that are not the probe's.
+    """Repeat a question with every module forced; None if its inputs are not the probe's.
 
     Args:
         clip: the subject and its probe.
         oracle: the expected values on the same probe.
-        question: what to ask.
-        parts: the towers that are forced and looked at; for the head alone, both projections are.
+        question: the call to repeat.
+        parts: the towers that are forced and compared; for the head alone, both projections are.
     """
     probe = ProbeSlice.of(question, clip.batch)
     if probe is None:
@@ -98,7 +98,7 @@ def forced_pass(
 
 @dataclass(frozen=True, slots=True)
 class ProbeSlice:
-    """Which part of a batch a question is about: its first images, first texts and their first tokens, and a mask."""
+    """The part of a batch that a question uses: its first images, first texts and their first tokens, and a mask."""
 
     images: int
     texts: int
@@ -107,7 +107,7 @@ class ProbeSlice:
 
     @classmethod
     def of(cls, question: Question, batch: Batch) -> ProbeSlice | None:
-        """Return what a question is about; None where its inputs are not the batch's."""
+        """Return the part that a question uses; None if its inputs are not the batch's."""
         pixels, ids = question.inputs.get("pixel_values"), question.inputs.get("input_ids")
         if set(question.inputs) - {"pixel_values", "input_ids", "attention_mask"}:
             return None
@@ -123,7 +123,7 @@ class ProbeSlice:
         return cls(images, texts, tokens, masks[0]) if same and masks else None
 
     def expected(self, oracle: Oracle, parts: Collection[str]) -> dict[str, ExpectedModules]:
-        """What the modules of each tower that is asked should show, for the head alone those of its projection."""
+        """The expected values of each tower's modules, for the head alone those of its projection."""
         expected = {}
         towers = {"vision", "text"} & set(parts)
         modules_of = oracle.modules if towers else oracle.projection
@@ -141,8 +141,8 @@ class ProbeSlice:
 
 
 def _is_mask(attention_mask: NDArray[Any] | None, mask: NDArray[np.int64]) -> bool:
-    """Whether every token that counts sees the same keys under a mask that was given: in a causal tower, without one
-    and under one that permits all it does as under the padding mask.
+    """Whether every token that counts sees the same keys under the given mask. In a causal tower no mask, a mask of
+    ones and the padding mask are the same to it.
     """
     return attention_mask is None or bool(np.all(attention_mask)) or np.array_equal(attention_mask, mask)
 
@@ -150,10 +150,10 @@ def _is_mask(attention_mask: NDArray[Any] | None, mask: NDArray[np.int64]) -> bo
 def _comparisons(
     family: Family, forced: Forced, expected: ExpectedModules, real: NDArray[np.bool_] | None
 ) -> Iterator[ModuleComparison]:
-    """Everything seen of one tower, in the order of computation; of each call of a module, if there were several."""
+    """All values of one tower, in the order of computation; of each call of a module, if there were several."""
     before: Point | None = None
     unseen: Point | None = None
-    done: set[tuple[int, int]] = set()  # one tensor that is seen at several points is looked at once
+    done: set[tuple[int, int]] = set()  # a tensor that appears at several points is compared once
     for point, value in expected.points.items():
         if point not in forced.seen:
             unseen = unseen or point
@@ -218,7 +218,7 @@ def _common(one: str, other: str) -> str:
 def _head(output: Any, oracle: Oracle, probe: ProbeSlice) -> Iterator[ModuleComparison]:
     expected = oracle.head(images=probe.images, texts=probe.texts, mask=probe.mask)
     for name, module in oracle.family.head.items():
-        blamed = name if name in roles.EMBEDDINGS else module  # no module normalises, so the embedding stands for it
+        blamed = name if name in roles.EMBEDDINGS else module  # no module normalises: the embedding is blamed instead
         yield ModuleComparison(f"{name} of {roles.WHOLE}", blamed, output[name], getattr(expected, name), None)
 
 

@@ -1,4 +1,4 @@
-"""What transformers says about the weights that it loads."""
+"""What transformers reports about the weights that it loads."""
 
 from __future__ import annotations
 
@@ -13,27 +13,26 @@ from clip_eval.errors import CheckpointError
 from clip_eval.families.family import Family
 from clip_eval.subject.releases import load_class, quiet
 
-__all__ = ["LoadingReport", "Shapes", "complete", "report_of", "said", "unlike_shapes"]
+__all__ = ["LoadingReport", "Shapes", "complete", "one_line", "report_of", "unlike_shapes"]
 
 Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
 """Shapes that differ, by canonical name: in the file, and in the model that the class builds."""
 
-_SAID = 300
+_LONGEST = 300
 
 
 @dataclass(frozen=True, slots=True)
 class LoadingReport:
-    """What transformers said about the weights when it loaded a model; nothing for a healthy load.
+    """What transformers reports about the weights when it loaded a model; empty for a healthy load.
 
-    Names are canonical. Tensors that belong to parts which the class does not have (the other tower) are not
-    unexpected.
+    Names are canonical. Tensors of parts that the class does not have (the other tower) do not count as unexpected.
 
     Attributes:
         missing: tensors that the model has and the file has not.
         unexpected: tensors that the file has and the model has not.
         mismatched: tensors of another shape.
         refusal: what from_pretrained raised, in one line; None where it returned a model.
-        shapes: of the mismatched tensors, where the library tells them.
+        shapes: of the mismatched tensors, if transformers reports them.
     """
 
     missing: tuple[str, ...]
@@ -76,7 +75,7 @@ def report_of(info: Mapping[str, Any], family: Family, model_class: str) -> Load
 def unlike_shapes(checkpoint: Checkpoint, model_class: str) -> Shapes:
     """Return the tensors of a checkpoint that have another shape in the model that a class builds from its config.
 
-    Nothing is allocated. Where the class builds none, the mapping is empty: what it raises is told then.
+    Nothing is allocated. If the class cannot be built, the mapping is empty: its error is reported instead.
     """
     import torch
 
@@ -85,17 +84,17 @@ def unlike_shapes(checkpoint: Checkpoint, model_class: str) -> Shapes:
     try:
         with quiet(), torch.device("meta"):
             model = owner(owner.config_class.from_pretrained(str(checkpoint.path), local_files_only=True))
-    except Exception:  # from_pretrained has raised before, and is told of
+    except Exception:  # from_pretrained has raised before, which is reported
         return {}
     built = {family.canonical_name(name, model_class): tuple(value.shape) for name, value in model.state_dict().items()}
     held = {name: tuple(checkpoint.tensors[name].shape) for name in built if name in checkpoint.tensors}
     return {name: (shape, built[name]) for name, shape in held.items() if shape != built[name]}
 
 
-def said(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Return an exception in one line of at most 300 characters: its type and the first lines of its message."""
     text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
-    return text if len(text) <= _SAID else f"{text[: _SAID - 4]} ..."
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
 
 
 def complete(model: Any, report: LoadingReport, where: Path) -> Any:

@@ -1,7 +1,7 @@
-"""Where a subject first leaves the oracle: the module that a wrong number comes from.
+"""The module that a wrong number comes from: the first one at which a subject diverges from the oracle.
 
-A check of an embedding or a logit sees a defect of anything before it. Under teacher forcing each module is judged by
-itself, so the first one that is off, in the order of computation, is the cause.
+A wrong embedding or logit may come from any module before it. Under teacher forcing each module is judged by itself, so
+the first wrong one, in the order of computation, is the cause.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from clip_eval.subject.runtime import Capability
 __all__ = ["Localiser"]
 
 _MOST_VALUES = 2_000_000_000
-"""Values that are compared in one session, about a minute's worth: more than enough for any small model, some twenty
-passes of a model of 151 million parameters. From then on, what was found has to do.
+"""Limit of values compared in one session, about a minute: more than any small model needs, some twenty passes of a
+model of 151 million parameters. After that no further pass is made.
 """
 
 _EAGER = {"attention": "eager"}
@@ -32,7 +32,7 @@ _EAGER = {"attention": "eager"}
 
 @dataclass(slots=True)
 class Localiser:
-    """Names the module that a mismatch comes from. Each question is put again once.
+    """Finds the module that a mismatch comes from. Each question is repeated once.
 
     Args:
         clip: the subject's observations.
@@ -49,11 +49,11 @@ class Localiser:
         """Return the first module, in the order of computation, that diverges before or at `module`.
 
         Args:
-            module: where a difference was seen, in the checkpoint's names; None where nobody said. It is returned as
-                it is where every module is right by itself, where it lies inside of a layer and nobody was asked, and
-                where the runtime shows no modules.
-            observed: what was compared. If it is part of an answer, its question is put again; else some usual
-                questions are.
+            module: where a difference was seen, in the checkpoint's names; None if unknown. It is returned unchanged if
+                every module is right by itself, if it lies inside a layer and `observed` is not part of an answer, and
+                if the runtime has no modules.
+            observed: what was compared. If it is part of an answer, that question is repeated; else some usual
+                ones are.
         """
         if Capability.MODULES not in self.clip.runtime.capabilities:
             return module
@@ -64,13 +64,13 @@ class Localiser:
         for question in questions:
             wrong = self._wrong_modules(question)
             for group in _groups(self.clip.family, module):
-                for found in wrong.get(group, ()):
-                    if group != "head" or _is_before(self.clip.family, found, module):
-                        return found
+                for module_name in wrong.get(group, ()):
+                    if group != "head" or _is_before(self.clip.family, module_name, module):
+                        return module_name
         return module
 
     def _wrong_modules(self, question: Question) -> Mapping[str, tuple[str, ...]]:
-        """The modules that a question shows to be wrong, by part: the first one of a tower, all of the head."""
+        """The wrong modules that a question shows, by part: the first one of a tower, all of the head."""
         probe = ProbeSlice.of(question, self.clip.batch)
         options = tuple(sorted((name, repr(value)) for name, value in question.options.items()))
         key = (question.model_class, question.method, probe, "attention_mask" in question.inputs, options)
@@ -93,14 +93,14 @@ class Localiser:
             yield part, tuple(wrong)
 
     def _found_by_others(self) -> Mapping[str, tuple[str, ...]]:
-        """Of each part, what the first question that showed something showed."""
+        """Of each part, the wrong modules of the first question that showed any."""
         parts = ("vision", "text", "head")
         return {
             part: next((found[part] for found in self._by_question.values() if found.get(part)), ()) for part in parts
         }
 
     def _questions(self) -> tuple[Question, ...]:
-        """What is asked where nothing else is known: the whole model under each mask and attention."""
+        """The usual questions: the whole model under each mask and attention."""
         if self._default_questions is None:
             images, texts = self.clip.images(MOST_ROWS), self.clip.texts(MOST_ROWS, "none")
             inputs = [{**images, **self.clip.texts(MOST_ROWS, mask)} for mask in ("padding", "none", "interior")]
@@ -121,7 +121,7 @@ def _groups(family: Family, module: str | None) -> tuple[str, ...]:
 
 
 def _is_before(family: Family, found: str, module: str | None) -> bool:
-    """Whether what is wrong in the head comes before or at a module: an embedding after its projection, all before the
+    """Whether a wrong part of the head lies before or at a module: an embedding after its projection, all before the
     logits.
     """
     if module is None or module == family.head[LOGITS_PER_TEXT]:

@@ -1,4 +1,4 @@
-"""Observations: everything a subject returned for a probe, made once a session and shared by all checks."""
+"""Observations: what a subject returned for a probe, computed once a session and shared by all checks."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ class Part:
 
 @dataclass(slots=True)
 class Clip:
-    """The subject under test, asked by row counts and options. Each distinct question is put once; the answer is kept.
+    """The subject under test, asked by row counts and options. Each question is asked once; the answer is kept.
 
     Every method takes `attention` (another attention implementation than the subject's) and passes further keywords
-    on to the model. `mask` is "padding", "interior" (two tokens inside each text hidden besides) or "none" (no
+    on to the model. `mask` is "padding", "interior" (two tokens inside each text are hidden, too) or "none" (no
     attention_mask given).
     """
 
@@ -73,9 +73,7 @@ class Clip:
 
     @property
     def subject(self) -> Subject:
-        """The subject as transformers loads it, which nothing else can stand in for. Raises TypeError where another
-        runtime runs it.
-        """
+        """The subject as transformers loads it. Raises TypeError if another runtime runs it."""
         return subject_of(self.runtime)
 
     def on(self, batch: Batch) -> Clip:
@@ -86,10 +84,10 @@ class Clip:
         """Return the batch that the checkpoint's own processor makes of texts and pictures.
 
         Raises:
-            ValueError: there is no text or no picture.
+            ValueError: no text or no image is given.
         """
         if not (texts and images):
-            raise ValueError("a batch needs at least one text and one picture")
+            raise ValueError("a batch needs at least one text and one image")
         processed = self.processors.process(
             self.processors.load(), text=list(texts), images=list(images), padding=True, return_tensors="np"
         )
@@ -122,7 +120,7 @@ class Clip:
 
     @property
     def with_states(self) -> Mapping[str, Any]:
-        """The option that asks for hidden states; none where the runtime takes no options, and last states are all."""
+        """The option that returns hidden states; empty if the runtime takes no options and gives last states only."""
         return {"output_hidden_states": True} if Capability.OPTIONS in self.runtime.capabilities else {}
 
     @property
@@ -159,21 +157,21 @@ class Clip:
         return self._ask(roles.VISION_PROJECTED, "forward", self.images(images), (images,), options)
 
     def text_features(self, *, texts: int, mask: str = "padding", **options: Any) -> Any:
-        """Return whatever CLIPModel.get_text_features gives in this release."""
+        """Return what CLIPModel.get_text_features gives in this release."""
         return self._ask(roles.WHOLE, "get_text_features", self.texts(texts, mask), (texts, mask), options)
 
     def image_features(self, *, images: int, **options: Any) -> Any:
-        """Return whatever CLIPModel.get_image_features gives in this release."""
+        """Return what CLIPModel.get_image_features gives in this release."""
         return self._ask(roles.WHOLE, "get_image_features", self.images(images), (images,), options)
 
     def once(self, question: Hashable, ask: Callable[[], Any]) -> Any:
-        """Return the answer to a question of any kind: what `ask` gives, asked when it is first needed."""
+        """Return what `ask` returns, called on first use and kept under `question`."""
         if (question,) not in self._answers:
             self._answers[question,] = ask()
         return self._answers[question,]
 
     def part(self, observed: Any) -> Part | None:
-        """Return the part of an answer that a tensor is, or is a view of; None for anything else."""
+        """Return the part of an answer that a tensor is or views; None for anything else."""
         if not hasattr(observed, "untyped_storage"):
             return None
         parts = (
@@ -186,8 +184,8 @@ class Clip:
         return max(parts, key=lambda part: (part.tensor is observed, part.tensor.shape == observed.shape), default=None)
 
     def call_of(self, observed: Any) -> tuple[Call, str, Any] | None:
-        """Return the last call that was kept whose answer holds a tensor, or what it is a view of, with the dotted name
-        of it in the answer and itself; None where there is none, or none are kept.
+        """Return the last kept call whose answer holds a tensor or the base of this view, the dotted name of that
+        tensor in the answer, and the tensor; None if there is none.
         """
         if not hasattr(observed, "untyped_storage"):
             return None
@@ -213,7 +211,7 @@ class Clip:
         return {**(self.texts(texts, mask) if entry.texts else {}), **(self.images(images) if entry.images else {})}
 
     def answer(self, entry: EntryPoint, inputs: Mapping[str, NDArray[Any]], **options: Any) -> Any:
-        """Return an entry point's answer to arrays, asked anew each time; see `answer_of`."""
+        """Return an entry point's answer to arrays, not kept; see `answer_of`."""
         return answer_of(self.runtime, entry, inputs, **options)
 
     def features(self, answer: Any) -> Any:
@@ -221,7 +219,7 @@ class Clip:
         return answer.pooler_output if isinstance(answer, Fields) else projected_features(answer, self.release)
 
     def enter(self, entry: EntryPoint, tensors: Mapping[str, Any], **options: Any) -> Any:
-        """Call an entry point with tensors, anew each time; options go on to `Subject.call`."""
+        """Call an entry point with tensors; nothing is kept. Options go to `Subject.call`."""
         return self.subject.call(entry.model_class, method=entry.method, **tensors, **options)
 
     def real(self, count: int, mask: str = "padding") -> NDArray[np.bool_]:
@@ -244,10 +242,10 @@ class Clip:
 
 
 def answer_of(runtime: Runtime, entry: EntryPoint, inputs: Mapping[str, NDArray[Any]], **options: Any) -> Any:
-    """Return what a runtime answers: the library's own output object, which failures are traced by, or `Fields`.
+    """Return a runtime's answer: transformers' own output object, by which failures are traced, or `Fields`.
 
     Args:
-        runtime: what to ask.
+        runtime: what is called.
         entry: the entry point.
         inputs: arrays by keyword.
         options: the other keywords; only transformers takes any.

@@ -11,7 +11,7 @@ __all__ = ["as_tuple", "described", "parts", "present_fields", "same", "structur
 
 
 def parts(output: Any, name: str = "") -> dict[str, Any]:
-    """Return an answer and everything in it by path, in order: tensors as they are, all else as text.
+    """Return an answer and everything in it by path, in order: tensors as they are, everything else as text.
 
     A container is described by its type and keys or length; None is "None".
     """
@@ -29,7 +29,7 @@ def parts(output: Any, name: str = "") -> dict[str, Any]:
 
 
 def same(observed: Any, expected: Any) -> bool:
-    """Say whether two answers have the same types, keys and shapes everywhere, and every bit of every tensor."""
+    """Return whether two answers have the same types, keys and shapes everywhere, and bitwise equal tensors."""
     observed_parts, expected_parts = parts(observed), parts(expected)
     if structure(observed_parts) != structure(expected_parts):
         return False
@@ -38,17 +38,17 @@ def same(observed: Any, expected: Any) -> bool:
 
 
 def as_tuple(value: Any) -> Any:
-    """Return the fields of an output as nested tuples, made without the library's own method."""
+    """Return the fields of an output as nested tuples, without transformers' own `to_tuple`."""
     return tuple(as_tuple(item) for item in value.values()) if hasattr(value, "items") else value
 
 
 def structure(found: Mapping[str, Any]) -> dict[str, str]:
-    """Return path to description for what `parts` found: dtype and shape of a tensor, else its text."""
+    """Return path to description for the result of `parts`: dtype and shape of a tensor, else its text."""
     return {path: described(found, path) for path in found}
 
 
 def described(found: Mapping[str, Any], path: str) -> str:
-    """Return dtype and shape of the tensor at a path, else its text; "nothing" where there is none."""
+    """Return dtype and shape of the tensor at a path, else its text; "nothing" if there is none."""
     part = found.get(path, "nothing")
     return f"{part.dtype} {tuple(part.shape)}" if hasattr(part, "detach") else str(part)
 

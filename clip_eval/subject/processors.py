@@ -1,7 +1,7 @@
-"""The classes by which users load a processor, what each builds from a checkpoint, and why it builds nothing.
+"""The classes that load a processor, what each builds from a checkpoint, and why one builds nothing.
 
-AutoProcessor is made of an image processor and a tokenizer: where one of these cannot be built, all that hold it raise
-the same. The most basic class that raises it is the finding; whatever needs another one was not asked because of it.
+AutoProcessor contains an image processor and a tokenizer: if one of these cannot be built, every class that contains it
+raises the same error. The most basic class that raises it is the finding; checks that need another one are not run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.errors import CheckpointError, ClipEvalError, Finding, NotAskable
 from clip_eval.files.read_write import read_json
 from clip_eval.subject.field_at_fault import field_at_fault
-from clip_eval.subject.loading import said
+from clip_eval.subject.loading import one_line
 from clip_eval.subject.releases import provides, quiet, transformers_module, transformers_release
 
 __all__ = ["BUILDERS", "Processors", "first_cause"]
@@ -30,7 +30,7 @@ _TOKENIZERS = ("AutoTokenizer", "CLIPTokenizer", "CLIPTokenizerFast")
 _BOTH = ("CLIPProcessor", "AutoProcessor")
 
 BUILDERS = (*_IMAGES, *_TOKENIZERS, *_BOTH)
-"""Every class that users load a processor or a part of one by, the parts first."""
+"""Every class that loads a processor or a part of one, the parts first."""
 
 _DECLARED: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = MappingProxyType(
     {
@@ -45,7 +45,7 @@ _DECLARED: Mapping[str, tuple[tuple[str, tuple[str, ...]], ...]] = MappingProxyT
         ),
     }
 )
-"""Where files name a class that is to be built."""
+"""The fields of the files that name a class."""
 
 _PLAIN = {"image": "CLIPImageProcessor", "token": "CLIPTokenizer", "both": "CLIPProcessor"}
 
@@ -76,7 +76,7 @@ class Processors:
             try:
                 self._kept[key] = _built(route, source or self.checkpoint.path, options)
             except Exception as error:
-                if source in (None, self.checkpoint.path) and self._is_told(route, error):
+                if source in (None, self.checkpoint.path) and self._is_reported(route, error):
                     raise self._not_askable(route) from error
                 raise
         return self._kept[key]
@@ -95,17 +95,17 @@ class Processors:
             return (owner if method is None else getattr(owner, method))(*arguments, **settings)
 
     def process(self, processor: Any, *args: object, **options: object) -> Any:
-        """Call a processor and return its result, silencing the library's hints about backends and padding."""
+        """Call a processor and return its result, silencing transformers' warnings about backends and padding."""
         with quiet():
             return processor(*args, **options)
 
     def process_at_once(self, processor: Any, batches: Sequence[Any], **options: Any) -> list[Any]:
-        """Call a processor on each of `batches`, all at the same time, a thread each; results in order."""
+        """Call a processor on all `batches` at the same time, one thread each; results in order."""
         with quiet(), ThreadPoolExecutor(len(batches)) as threads:
             return list(threads.map(lambda images: processor(images=images, **options), batches))
 
     def obstacle(self, route: str) -> str | None:
-        """Say why a class of `BUILDERS` need not build anything here, or None if it has all that it needs."""
+        """Return why a class of `BUILDERS` need not build anything here; None if it has all that it needs."""
         if not provides(route):
             return f"transformers {version('transformers')} has no {route} that can be used here"
         files = self.checkpoint.path
@@ -113,10 +113,10 @@ class Processors:
         if python and not all((files / name).is_file() for name in ("vocab.json", "merges.txt")):
             return "the tokenizer written in Python needs vocab.json and merges.txt"
         refusal = self._refusal(route)
-        return said(refusal) if isinstance(refusal, ImportError) else None
+        return one_line(refusal) if isinstance(refusal, ImportError) else None
 
     def missing(self, route: str) -> str | None:
-        """Say which part the checkpoint lacks that a class of `BUILDERS` reads, or None if it has all."""
+        """Return which part that a class of `BUILDERS` reads is not in the checkpoint; None if all are."""
         if route not in _TOKENIZERS and not self.checkpoint.has_image_processor:
             return "the checkpoint has no image processor (preprocessor_config.json)"
         if route not in _IMAGES and not self.checkpoint.has_tokenizer:
@@ -126,22 +126,22 @@ class Processors:
     def finding(self, route: str) -> ClipEvalError | None:
         """Return what keeps a class of `BUILDERS` from building; None where nothing does.
 
-        It is a Finding, or NotAskable where a more basic class says the same.
+        It is a Finding, or NotAskable if a more basic class raises the same.
         """
         if self._refusal(route) is None:
             return None
         return self._described(route) if self._root(route) == route else self._not_askable(route)
 
-    def _is_told(self, route: str, error: Exception) -> bool:
-        """Whether a check says that this class builds nothing: then it is no outcome of whatever asked for it."""
+    def _is_reported(self, route: str, error: Exception) -> bool:
+        """Whether a check of its own reports that this class builds nothing, so that no other check has to."""
         if isinstance(first_cause(error), (ImportError, MemoryError)) or route not in BUILDERS:
             return False
         return not (self.missing(route) or self.obstacle(route)) and self._refusal(route) is not None
 
     def _not_askable(self, route: str) -> NotAskable:
         root = self._root(route)
-        told, name = self._described(root), f"processor.every_class_builds_one[{root}]"
-        return NotAskable(told.what, finding=name, where=told.where, fix=told.fix)
+        finding, name = self._described(root), f"processor.every_class_builds_one[{root}]"
+        return NotAskable(finding.what, finding=name, where=finding.where, fix=finding.fix)
 
     def _refusal(self, route: str) -> Exception | None:
         if route not in self._tried:
@@ -153,15 +153,15 @@ class Processors:
         return self._tried[route]
 
     def _root(self, route: str) -> str:
-        """The most basic class that raises the same."""
+        """The most basic class that raises the same error."""
         before = (other for other in BUILDERS[: BUILDERS.index(route)] if not self.missing(other))
         judged = (other for other in before if not self.obstacle(other))
-        return next((other for other in judged if self._said(other) == self._said(route)), route)
+        return next((other for other in judged if self._error_text(other) == self._error_text(route)), route)
 
-    def _said(self, route: str) -> str:
-        """What building raises, in one line; nothing where it works."""
+    def _error_text(self, route: str) -> str:
+        """The error of building, in one line; empty if it works."""
         error = self._refusal(route)
-        return "" if error is None else said(error)
+        return "" if error is None else one_line(error)
 
     def _described(self, route: str) -> Finding:
         """Why a class builds nothing. Found once: every check that needs the class refers to it."""
@@ -178,8 +178,8 @@ class Processors:
             works = plain != route and provides(plain) and self._refusal(plain) is None
             fix = f"Write {plain!r} there" + (f": {plain} builds one from the same files" if works else "")
             return Finding(what, where=file, fix=fix)
-        fix = "Mend the file that it names, or save the processor again with save_pretrained"
-        what, where = f"{route} of {release} builds nothing: {self._said(route)}", self.checkpoint.path
+        fix = "Correct the file that it names, or save the processor again with save_pretrained"
+        what, where = f"{route} of {release} builds nothing: {self._error_text(route)}", self.checkpoint.path
         if fault := field_at_fault(where, lambda copy: _built(route, copy, {})):
             what += f"; {fault.name} is {fault.in_words}, and without it {route} builds one"
             where, fix = fault.file, f"Correct {fault.name}, or save the processor again with this release"
@@ -197,7 +197,7 @@ class Processors:
 
 
 def first_cause(error: Exception) -> Exception:
-    """Return what went wrong, where transformers 4 asks for protobuf while it handles another error of the files."""
+    """Return the error itself, or, if transformers 4 requires protobuf while handling another error, that one."""
     cause = error.__context__
     if isinstance(error, ImportError) and isinstance(cause, Exception) and not isinstance(cause, ImportError):
         return cause
@@ -212,7 +212,7 @@ def _built(route: str, source: Path, options: Mapping[str, Any]) -> Any:
 
 
 def _read(file: Path) -> Any:
-    """The JSON of a file; None where there is none, or none that can be read: the library's message tells of it."""
+    """The JSON of a file; None if it is missing or cannot be read: transformers' message says so."""
     try:
         return read_json(file, error=CheckpointError) if file.is_file() else None
     except CheckpointError:

@@ -37,7 +37,7 @@ def transformers_release() -> Version:
 
 
 def features_are_tensors(release: Version) -> bool:
-    """Say whether get_text_features and get_image_features return a bare tensor, as documented up to 4.x.
+    """Return whether get_text_features and get_image_features return a bare tensor, as documented up to 4.x.
 
     From 5.0 they are documented to return `BaseModelOutputWithPooling` with the projected feature in `pooler_output`.
     """
@@ -45,30 +45,30 @@ def features_are_tensors(release: Version) -> bool:
 
 
 def provides(class_name: str) -> bool:
-    """Say whether the installed transformers has a class of that name that can be used here, with all that it needs."""
+    """Return whether the installed transformers has a class of that name and all that it needs is installed."""
     import transformers
 
-    found = getattr(transformers, class_name, None)
-    return found is not None and not any(base.__name__ == "DummyObject" for base in type(found).__mro__)
+    value = getattr(transformers, class_name, None)
+    return value is not None and not any(base.__name__ == "DummyObject" for base in type(value).__mro__)
 
 
 def transformers_module(module: str = "") -> Any:
-    """Return transformers itself, or a module of it by its dotted name below it, to describe what it offers.
+    """Return transformers, or one of its modules by dotted name.
 
     Raises:
-        ImportError: there is no such module.
+        ImportError: the module does not exist.
     """
     with quiet():
         return importlib.import_module(f"transformers.{module}".rstrip("."))
 
 
 def has_torchvision() -> bool:
-    """Say whether torchvision is installed; transformers then resizes pictures with it by default, from 5.0 on."""
+    """Return whether torchvision is installed; from 5.0 on, transformers then resizes images with it by default."""
     return importlib.util.find_spec("torchvision") is not None
 
 
 def resizes_with_torchvision(image_processor: Any) -> bool:
-    """Say whether an image processor resizes with torchvision, which may differ from Pillow by one uint8 level."""
+    """Return whether an image processor resizes with torchvision, which may differ from Pillow by one uint8 level."""
     return any(
         "Torchvision" in base.__name__ or base.__name__.endswith("Fast") for base in type(image_processor).__mro__
     )
@@ -83,7 +83,7 @@ def load_class(family: Family, role: str) -> Any:
     """Return the class that fills a role in a family, imported.
 
     Raises:
-        ImportError: its library is not installed.
+        ImportError: a package that it needs is not installed.
     """
     kind = family.classes[role]
     return getattr(importlib.import_module(kind.module), kind.name)
@@ -98,7 +98,7 @@ def dtype_on_load(family: Family, directory: str) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Let the library print neither hints nor progress, and nothing warn: what matters of it is asserted by checks."""
+    """Silence transformers' hints and progress bars, and all warnings: checks assert what matters."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -41,7 +41,7 @@ class Capability(Enum):
 
     @property
     def in_words(self) -> str:
-        """For people, such as "gradients"."""
+        """For reports, such as "gradients"."""
         return _IN_WORDS[self]
 
 
@@ -125,10 +125,10 @@ class Fields:
     `out.text_model_output.last_hidden_state`.
 
     Attributes:
-        runtime: who answered.
+        runtime: its name.
         entry: what ran.
         arrays: by dotted name.
-        within: the dotted name of the part that this is, with a dot at the end; "" for all.
+        within: the dotted prefix of this part, with a dot at the end; "" for all.
     """
 
     runtime: str
@@ -137,7 +137,7 @@ class Fields:
     within: str = ""
 
     def __getitem__(self, name: str) -> Any:
-        """Return a field. Raises NotApplicable where the runtime gives none of this name."""
+        """Return a field. Raises NotApplicable if the runtime has none of this name."""
         path = f"{self.within}{name}"
         if path in self.arrays:
             return self.arrays[path]
@@ -147,5 +147,5 @@ class Fields:
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
-            raise AttributeError(name)  # Python asks for these itself, such as __array__
+            raise AttributeError(name)  # looked up by Python and NumPy, such as __array__
         return self[name]

@@ -1,8 +1,8 @@
-"""Teacher forcing: one real forward pass of a subject in which every module is given what the oracle computed for it.
+"""Teacher forcing: one real forward pass of a subject in which every module gets the oracle's value as its input.
 
-Hooks replace the hidden state that enters a module and nothing else: masks, positions and keywords stay the library's
-own. They keep what was computed for the module before, and what it made of the oracle's value. Unlike direct calls of
-submodules, whose signatures change with every release, hooks work in all of them.
+Hooks replace only the hidden state that enters a module: masks, positions and keywords stay transformers' own. They
+keep the value that they replace, and the module's output for the oracle's value. Unlike direct calls of submodules,
+whose signatures change with every release, hooks work in all of them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ __all__ = ["Forced", "force"]
 
 @dataclass(frozen=True, slots=True)
 class Forced:
-    """What a forced pass showed.
+    """The result of a forced pass.
 
     Attributes:
-        seen: the values at each point, one a call of the module: tensors in the oracle's layout.
+        seen: the values at each point, one for each call of the module, as tensors in the oracle's layout.
         output: what the model returned.
     """
 
@@ -39,7 +39,7 @@ class Forced:
 def force(
     subject: Subject, model_class: str, expected: Sequence[ExpectedModules], call: Callable[[], object]
 ) -> Forced:
-    """Run `call` with every module forced that `expected` speaks of.
+    """Run `call` with every module forced for which `expected` has a value.
 
     Args:
         subject: the loaded subject.
@@ -74,7 +74,7 @@ class _Pass:
 
     @contextlib.contextmanager
     def hooked(self, name: str, module: Any, expected: ExpectedModules) -> Iterator[None]:
-        """Hooks on one module for a while, none where nothing is expected of it."""
+        """Hook one module in the block, if a value is expected of it."""
         handles = []
         if Point(name, "input") in expected.points:
             before = self._before(name, expected)
@@ -110,7 +110,7 @@ class _Pass:
             if name in (
                 self._text.projection,
                 self._vision.projection,
-            ):  # what follows, the head, is no module that could be given anything
+            ):  # the head, which follows, is not a module and has no input to replace
                 return self._as(observed, expected.output_of(name))
             return None
 
@@ -125,8 +125,8 @@ class _Pass:
         return hook
 
     def _as(self, observed: Any, value: NDArray[np.float32] | None) -> Any:
-        """The oracle's value as a tensor of the dtype, device and layout of the one it replaces; that one itself where
-        the shapes are different, which a comparison will tell.
+        """The oracle's value as a tensor of the dtype, device and layout of the one it replaces. If the shapes differ,
+        the latter is returned, and the comparison fails.
         """
         if value is None or tuple(observed.shape) != value.shape:
             return observed
@@ -150,7 +150,7 @@ class _Pass:
 
 
 def _first_tensor(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> int | str | None:
-    """Where the hidden state is: the first tensor that a module is called with, by position or by keyword."""
+    """The place of the hidden state: the first tensor argument, by position or by keyword."""
     for index, value in enumerate(arguments):
         if hasattr(value, "detach"):
             return index

@@ -1,7 +1,7 @@
 """A tiny CLIP of the candidate's kind: its config.json but for sizes, random weights, loaded as the candidate is.
 
-What depends on the library and the config alone, such as saving, loading and the rule of pooling, is shown on it: it
-costs milliseconds, may be changed at will, and leaves the candidate as it is.
+What depends on transformers and the config alone, such as saving, loading and the pooling rule, is tested on it: it
+takes milliseconds, may be changed, and leaves the candidate as it is.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SMALL_TEXTS = ((5, 1, 3, 4, 6, 6, 6, 6), (5, 2, 6, 6, 6, 6, 6, 6), (5, 7, 3, 6, 
 """Texts of the tiny model."""
 
 _SPREAD = 0.5
-"""Standard deviation of the weights: large enough that no two states of the tiny model are alike."""
+"""Standard deviation of the weights: large enough that no two states of the tiny model are equal."""
 
 
 def small_subject(
@@ -161,7 +161,7 @@ def classifier_of(directory: Path, small: Subject, *, labels: int) -> Subject:
 
 
 def new_model(subject: Subject, class_name: str, config: Any) -> Any:
-    """Return a model made from a config, with the weights that the library draws for it: always the same ones.
+    """Return a model made from a config, with transformers' initial weights under a fixed seed.
 
     Args:
         subject: makes it.
@@ -192,7 +192,7 @@ def _sized(
         inner = raw.get(section)
         raw[section] = {**_stated(inner if isinstance(inner, Mapping) else {}, checkpoint.dtype, stored), **sizes}
     for legacy in ("text_config_dict", "vision_config_dict"):
-        raw.pop(legacy, None)  # copies of the sections in old files, which would bring the sizes back
+        raw.pop(legacy, None)  # copies of the sections in old files, which would restore the sizes
     return raw
 
 

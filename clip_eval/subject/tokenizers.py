@@ -1,7 +1,7 @@
-"""The sources of a tokenizer, and what each reads a text as.
+"""The sources of a tokenizer, and the ids that each gives for a text.
 
-Users load one by five class names, build one by hand from some of the files, save, pickle and copy it. Each has its own
-code in transformers; what one does says nothing about the next.
+Users load one by five class names, build one from some of the files, save, pickle and copy it. Each has its own code in
+transformers, so each is tested.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class TokenizerSource:
 
     Attributes:
         class_name: the transformers class that makes it.
-        files: the files that it is made of; what they say is what the tokenizer must do.
+        files: the files that it is made of, and whose rules it must follow.
         make: given the checkpoint's processors and a directory that holds these files alone, the tokenizer.
         releases: transformers releases that document this.
     """
@@ -84,9 +84,9 @@ class TokenizerSource:
     releases: SpecifierSet = field(default_factory=SpecifierSet)
 
     def obstacle(self, clip: Clip) -> str | None:
-        """Say why this makes no tokenizer of this checkpoint, or None if it does."""
+        """Return why this makes no tokenizer of this checkpoint; None if it does."""
         if not self.releases.contains(clip.release, prereleases=True):
-            return f"transformers {clip.release} documents no such way"
+            return f"transformers {clip.release} does not document this"
         missing = [name for name in self.files if not (clip.checkpoint.path / name).is_file()]
         return f"the checkpoint has no {missing[0]}" if missing else None
 
@@ -150,7 +150,7 @@ PARTS: Mapping[str, TokenizerSource] = MappingProxyType(
         "PreTrainedTokenizerFast-tokenizer_file": _of_tokenizer_file("PreTrainedTokenizerFast"),
     }
 )
-"""Sources that need only some of a checkpoint's files. By position and keyword is how users build one by hand."""
+"""Sources that need only some of a checkpoint's files; users build one by position or by keyword."""
 
 COPIES: Mapping[str, Callable[[Clip, str], Any]] = MappingProxyType(
     {
@@ -165,7 +165,7 @@ COPIES: Mapping[str, Callable[[Clip, str], Any]] = MappingProxyType(
 def all_texts(encoder: BytePairEncoder) -> tuple[str, ...]:
     """Return the hard texts, and each of the tokenizer's own added tokens among others, as it is and in other case.
 
-    A token of which the files say two things is in no other case: releases differ in which of them they heed.
+    A token that the files contradict each other about keeps its case: releases differ in which file they follow.
     """
     settled = [token.content for token in encoder.added if not token.named_twice]
     cased = [text for token in settled for text in (f"a {token.upper()} b", f"x{token.title()}y")]
@@ -174,7 +174,7 @@ def all_texts(encoder: BytePairEncoder) -> tuple[str, ...]:
 
 
 def obstacle(clip: Clip, route: str) -> str | None:
-    """Say why a class of `LOADED` cannot load this checkpoint's tokenizer, or None if it can."""
+    """Return why a class of `LOADED` cannot load this checkpoint's tokenizer; None if it can."""
     checkpoint = clip.checkpoint
     if is_python(route) and not all((checkpoint.path / name).is_file() for name in _VOCABULARY):
         return f"the tokenizer written in Python needs {' and '.join(_VOCABULARY)}"
@@ -184,9 +184,7 @@ def obstacle(clip: Clip, route: str) -> str | None:
 
 
 def files_problem(clip: Clip) -> CheckpointError | None:
-    """Say why the tokenizer's files, all of them or those that a source of `PARTS` reads, cannot be followed; None if
-    they can.
-    """
+    """Return why the tokenizer's files, or those of a source of `PARTS`, cannot be followed; None if they can."""
 
     def look() -> CheckpointError | None:
         present = {name for name in (*_VOCABULARY, *_WHOLE) if (clip.checkpoint.path / name).is_file()}
@@ -213,12 +211,12 @@ def encoder_of(clip: Clip, way: str | None = None) -> BytePairEncoder:
 
 
 def is_processor(route: str) -> bool:
-    """Say whether a class of `LOADED` loads a processor, with a tokenizer in it."""
+    """Return whether a class of `LOADED` loads a processor, with a tokenizer in it."""
     return route.endswith("Processor")
 
 
 def require_whole_texts(clip: Clip, route: str, encoder: BytePairEncoder) -> None:
-    """Raise NotAskable where a processor cuts texts to another length than the model's, whatever a call asks for."""
+    """Raise NotAskable if a processor truncates every text to another length than the model's, whatever the options."""
     length = encoder.saved_length
     if is_processor(route) and length not in (None, clip.config.text.max_position_embeddings):
         raise NotAskable(f"a processor cuts every text to {length} tokens", finding=UNCUT, where="tokenizer.json")
@@ -276,7 +274,7 @@ def tokenizer_of(loaded: Any) -> Any:
 
 
 def ids_by(clip: Clip, route: str, texts: tuple[str, ...]) -> list[list[int]]:
-    """Return what a class of `LOADED`, or a source of `PARTS`, reads each text as: ids, not padded, not truncated."""
+    """Return the ids that a class of `LOADED`, or a source of `PARTS`, gives for each text, unpadded and whole."""
 
     def ask() -> list[list[int]]:
         tokenizer = clip.processors.load(route) if route in LOADED else tokenizer_by(clip, route)
@@ -287,13 +285,13 @@ def ids_by(clip: Clip, route: str, texts: tuple[str, ...]) -> list[list[int]]:
 
 
 def is_python(class_name: str) -> bool:
-    """Say whether a class is the tokenizer written in Python, which transformers 4 has beside that of `tokenizers`."""
+    """Return whether a class is the tokenizer written in Python, which transformers 4 has beside the fast one."""
     return class_name == "CLIPTokenizer" and _has_python_tokenizer()
 
 
 def like_python(encoder: BytePairEncoder) -> BytePairEncoder:
-    """Return the rules as the tokenizer written in Python follows them: texts are repaired with ftfy where that is
-    installed, else cleaned.
+    """Return the rules of the tokenizer written in Python: texts are repaired with ftfy if that is installed, else
+    cleaned.
     """
     if not importlib.util.find_spec("ftfy"):
         return replace(encoder, clean=clean_like_python)

@@ -147,7 +147,7 @@ def pixel_settings(clip: Clip, evidence: Evidence) -> PixelSettings:
     if not clip.checkpoint.has_image_processor:
         evidence.not_run("the checkpoint has no image processor (preprocessor_config.json)")
     if settings_problem(clip.checkpoint):
-        # A file that the library cannot read either is the finding of the check that says so.
+        # If transformers cannot read the file either, another check reports it.
         clip.processors.load("AutoImageProcessor")
     return settings_of(clip.checkpoint)
 

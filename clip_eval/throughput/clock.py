@@ -2,8 +2,8 @@
 
 On a CPU a subject is timed with one torch thread. With more, each parallel region waits for its slowest thread, and one
 busy neighbour makes a small model a hundred times slower; with one, both cores of a loaded machine are as good as one.
-Then the time that the call spent ready to run, in the queue for a core behind other processes, can be told apart, and
-is not counted: it belongs to the neighbours. Time asleep or waiting for anything else is counted.
+Then the time that the call spent ready to run, in the queue for a core behind other processes, can be measured and
+subtracted: it belongs to the neighbours. Time asleep or waiting for anything else is counted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["Call", "Clock", "Stopwatch", "clock_of", "held_to", "hold_heap", "undisturbed"]
+__all__ = ["Call", "Clock", "Stopwatch", "clock_of", "hold_heap", "torch_threads", "undisturbed"]
 
 Call = Callable[[], object]
 Stopwatch = Callable[[Call], float]
@@ -27,7 +27,7 @@ _QUEUE = "/proc/thread-self/schedstat"
 """Nanoseconds on a core, nanoseconds in the queue, turns: since Linux 2.6.24."""
 
 _NO_MMAP, _NO_TRIM = (-4, 0), (-1, 2**31 - 1)  # M_MMAP_MAX, M_TRIM_THRESHOLD
-_OTHERS = 0.01  # of a call's time on other threads of this process: then its queue is partly its own doing
+_OTHERS = 0.01  # share of a call on other threads of this process, above which part of the queue is its own doing
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Clock:
 def clock_of(device: str) -> Clock:
     """Return the clock for calls on `device` by this thread: events of the stream on CUDA, else the wall clock.
 
-    Where Linux says how long the thread stood in the queue for a core, that is taken off.
+    The time that the thread waited in the queue for a core is subtracted, if Linux reports it.
     """
     if device.startswith("cuda"):
         return Clock(_events(device), "CUDA events")
@@ -57,8 +57,8 @@ def clock_of(device: str) -> Clock:
 
 
 @contextlib.contextmanager
-def held_to(threads: int) -> Iterator[None]:
-    """In the block torch computes with so many threads, and the heap is held."""
+def torch_threads(threads: int) -> Iterator[None]:
+    """Set the number of torch's threads in the block, and keep the heap (`hold_heap`)."""
     import torch
 
     hold_heap()
@@ -71,11 +71,10 @@ def held_to(threads: int) -> Iterator[None]:
 
 
 def hold_heap() -> bool:
-    """Let the process keep what memory it once had, for good; say whether the C library can be told to.
+    """Stop malloc from returning memory to the system, for good; return whether the C library supports that.
 
-    glibc gives large pieces back at each free and takes them again at the next call, or does not, depending on what
-    was freed before: by its own history a process spends some thousand page faults a call, or none, which is a tenth of
-    the time of a small model. Where the heap is held, nobody does.
+    Depending on what was freed before, glibc returns large blocks at each free and maps them again at the next call:
+    some thousand page faults a call, or none, which is a tenth of the time of a small model.
 
     Source: mallopt(3).
     """
@@ -87,7 +86,7 @@ def hold_heap() -> bool:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """No garbage collection, tracer or profiler while a call is timed: they would weigh on one side more."""
+    """No garbage collection, tracer or profiler in the block: they would slow one side more than the other."""
     collecting, tracer, profiler = gc.isenabled(), sys.gettrace(), sys.getprofile()
     gc.disable()
     sys.settrace(None)
@@ -108,12 +107,12 @@ def _wall_clock(call: Call) -> float:
 
 
 def _off_the_queue(queued_ns: Callable[[], int]) -> Stopwatch:
-    """Wall clock less the time in the queue; all of it where other threads of this process were at work too."""
+    """Wall clock minus the time in the queue; the whole wall clock if other threads of this process computed too."""
     own = threading.get_ident()
 
     def seconds(call: Call) -> float:
         if threading.get_ident() != own:
-            raise RuntimeError("the clock was made by another thread, and knows that thread's queue only")
+            raise RuntimeError("the clock was made by another thread and reads that thread's queue only")
         others_s = time.process_time() - time.thread_time()
         start = time.perf_counter()
         queue_ns = queued_ns()  # inside of the wall clock: a turn in the queue between the readings would count twice
@@ -127,7 +126,7 @@ def _off_the_queue(queued_ns: Callable[[], int]) -> Stopwatch:
 
 
 def _open_queue() -> Callable[[], int] | None:
-    """What reads this thread's nanoseconds in the queue; None where the system does not say."""
+    """A function that reads this thread's nanoseconds in the queue; None if the system does not report them."""
     try:
         # Held open: opening takes ten times as long as reading, and "self" is the thread that opened.
         descriptor = os.open(_QUEUE, os.O_RDONLY)

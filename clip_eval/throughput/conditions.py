@@ -1,4 +1,4 @@
-"""What a subject's speed was measured under: what must be equal before it may be held against another day's."""
+"""What a subject's speed was measured under: two days' ratios are compared only if all of it is equal."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ THREADS = 1
 """Threads of torch while a gate times a subject; see `clip_eval.throughput.clock`."""
 
 _TRIAL = 1
-"""Raised with every change of the floor, of the clock, or of the batches that are timed: ratios from before then mean
-something else.
+"""Raised with every change of the plain forward, of the clock, or of the batches that are timed: older ratios are not
+comparable then.
 """
 
 

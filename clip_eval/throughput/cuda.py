@@ -18,12 +18,12 @@ _WARM_UPS = 3
 
 
 def is_launch_bound(device: str, operations: float) -> bool:
-    """Say whether a batch is so small that the launches on `device`, and not its products, take the time."""
+    """Return whether a batch is so small that launching its kernels on `device` takes longer than running them."""
     return device.startswith("cuda") and operations < _LAUNCH_BOUND
 
 
 def finish(device: str) -> None:
-    """Wait until `device` has done what it was told: a call on CUDA returns before; on a CPU there is nothing to do."""
+    """Wait until all work queued on `device` is done; on a CPU calls return when it is."""
     if device.startswith("cuda"):
         import torch
 
@@ -31,7 +31,7 @@ def finish(device: str) -> None:
 
 
 def replayed(call: Call, device: str) -> Call:
-    """Return the replay of a call's launches as one CUDA graph: what the framework would take without launching.
+    """Return a function that replays a call as one CUDA graph: its time without that of the launches.
 
     The call has to compute from the same tensors each time, and must not wait for the device.
 
@@ -53,9 +53,9 @@ def replayed(call: Call, device: str) -> Call:
 
 
 def energy_meter(device: str) -> Callable[[], float] | None:
-    """Return what reads the joules that a GPU has taken since its driver was loaded; None where nothing says it.
+    """Return a function that reads the joules that a GPU has used since its driver was loaded; None if unavailable.
 
-    NVML is read through pynvml, which is no dependency of this package.
+    NVML is read through pynvml, which is not a dependency of this package.
     """
     if not device.startswith("cuda"):
         return None

@@ -1,4 +1,4 @@
-"""Memory: what repeated calls keep, and the most that one call needs while it runs."""
+"""Memory: what repeated calls leak, and the most that one call needs while it runs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _PROCESS = Path("/proc/self")
 
 
 def kept_mb(call: Call, device: str) -> float:
-    """Return the MB that each call keeps for good: the least growth of a few blocks of calls, over their number.
+    """Return the MB that each call leaks: the least growth over a few blocks of calls, divided by the calls in a block.
 
-    On a CPU that is the process's memory, of which the largest growth counts: of the pages it has touched, of those it
-    has asked for, or of what malloc has handed out, since a heap with room in it hides the others. On CUDA it is what
-    the allocator has handed out. 0 where memory shrinks.
+    On a CPU it is the largest growth of pages touched, pages mapped and bytes that malloc has handed out, since
+    free room in the heap hides growth from the first two. On CUDA it is what the allocator has handed out. 0 if memory
+    shrinks.
     """
     reading = _reading(device)
     for _ in range(_WARM_UPS):
         call()
     gc.collect()
-    gc.freeze()  # what is there already is not looked at again: collecting after each block is quick then
+    gc.freeze()  # objects that exist already are not scanned again, so collecting after each block is quick
     try:
         grown = [_growth(call, reading) for _ in range(_BLOCKS)]
     finally:
@@ -40,15 +40,15 @@ def kept_mb(call: Call, device: str) -> float:
 
 
 def peak_mb(call: Call, device: str) -> float | None:
-    """Return the most MB that one call needs above what the process holds already; None where no system says it."""
+    """Return the peak MB of one call above what the process holds already; None if the system does not report it."""
     call()
     gc.collect()
     if device.startswith("cuda"):
         return _cuda_peak(call, device) / _MB
     if hasattr(psutil, "heap_trim"):
-        psutil.heap_trim()  # or the call finds room in what the heap holds and does not use
+        psutil.heap_trim()  # else the call uses free room in the heap, which does not show
     try:
-        (_PROCESS / "clear_refs").write_text("5", encoding="ascii")  # "5" sets the peak back to what is held now
+        (_PROCESS / "clear_refs").write_text("5", encoding="ascii")  # "5" resets the peak to what is held now
     except OSError:
         return None
     before, *_ = _held()
@@ -67,7 +67,7 @@ def _growth(call: Call, reading: Callable[[], list[int]]) -> int:
 
 
 def _reading(device: str) -> Callable[[], list[int]]:
-    """What reads the bytes that are held now."""
+    """A function that reads the bytes held now."""
     if device.startswith("cuda"):
         import torch
 
@@ -76,7 +76,7 @@ def _reading(device: str) -> Callable[[], list[int]]:
 
 
 def _held() -> list[int]:
-    """Bytes of the pages touched, of those asked for, and of what malloc has handed out, where the system says them."""
+    """Bytes of the pages touched, of those mapped, and of what malloc has handed out, if the system reports them."""
     pages = psutil.Process().memory_info()
     heap = sum(psutil.heap_info()[:2]) if hasattr(psutil, "heap_info") else 0
     return [pages.rss, getattr(pages, "data", 0), heap]
@@ -85,10 +85,10 @@ def _held() -> list[int]:
 def _largest() -> int:
     """The most bytes that were resident since `clear_refs` was written. psutil does not know it."""
     text = (_PROCESS / "status").read_text(encoding="ascii")
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", text, re.MULTILINE)
-    if found is None:
+    peak = re.search(r"^VmHWM:\s+(\d+) kB$", text, re.MULTILINE)
+    if peak is None:
         raise OSError("/proc/self/status has no VmHWM")
-    return int(found[1]) * 1024
+    return int(peak[1]) * 1024
 
 
 def _cuda_peak(call: Call, device: str) -> int:

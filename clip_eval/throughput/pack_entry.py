@@ -1,11 +1,11 @@
-"""How fast an approved release is here, as packs hold it."""
+"""Measure an approved release's speed here, for its pack."""
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
 
 from clip_eval.subject.observations import Clip
-from clip_eval.throughput.clock import clock_of, held_to
+from clip_eval.throughput.clock import clock_of, torch_threads
 from clip_eval.throughput.conditions import THREADS, conditions_of
 from clip_eval.throughput.paired import Turns, measure, pilot
 from clip_eval.throughput.ratio import Ratio, Speed
@@ -15,7 +15,7 @@ __all__ = ["measured_speed", "timed"]
 
 
 def measured_speed(clip: Clip) -> Speed:
-    """Time every kind of trial in turns with the floor and return the entry for this machine."""
+    """Time every kind of trial in turns with the plain forward and return the entry for this machine."""
     trials = (make_trial(kind, clip.subject, clip.batch) for kind in KINDS)
     return Speed(
         conditions=conditions_of(clip),
@@ -26,11 +26,11 @@ def measured_speed(clip: Clip) -> Speed:
 
 
 def timed(trial: Trial, device: str) -> Ratio:
-    """Return the subject's time over the floor's, as the gate measures it."""
+    """Return the subject's time over the plain forward's, as the gate measures it."""
     clock = clock_of(device)
 
     def turns() -> Turns:
         return Turns(trial.subject, trial.floor, clock.seconds)
 
-    with held_to(THREADS):
+    with torch_threads(THREADS):
         return measure(turns(), pilot(turns())).ratio

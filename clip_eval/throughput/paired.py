@@ -1,17 +1,17 @@
 """Paired timing: subject and reference in turns within one process, each pair one ratio.
 
-Seconds of one machine say nothing on another, and on a shared machine they say little from one minute to the next. Two
-calls that follow each other share the machine's state, so their ratio cancels it.
+Seconds measured on one machine cannot be compared with another's, nor, on a shared machine, with those of a minute ago.
+Two calls in a row share the machine's state, so it cancels in their ratio.
 
-A coin decides who begins each pair. If both sides are equally fast, every pair is then as likely to come out above 1 as
+Which side begins a pair is random. If both sides are equally fast, every pair is then as likely to come out above 1 as
 below, whatever the noise is like and however it drifts: counting them is the sign test, and it is exact. The interval
-of the median ratio is that test turned over, two order statistics (Conover 1999, Practical Nonparametric Statistics,
+of the median ratio is that test inverted, two order statistics (Conover 1999, Practical Nonparametric Statistics,
 section 3.2). A bootstrap of the median holds only in the limit, and with a dozen pairs, which is what a large model
 gets, it is too narrow.
 
-A pilot decides how many pairs are timed, and is thrown away. The number is then fixed: nobody looks at the interval
-and goes on until it suits, which would turn one alarm in a hundred into many. Only time may end a measurement early:
-how long pairs take does not say which side of them was slower.
+A pilot, whose pairs are discarded, decides how many pairs are timed. The number is then fixed: stopping once the
+interval suits would turn one false alarm in a hundred into many. Only a time limit may end a measurement early: how
+long pairs take does not depend on which side is slower.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
     "median_ratio",
     "pairs_needed",
     "pilot",
-    "told",
+    "reported_seconds",
 ]
 
 CONFIDENCE = 0.99
@@ -70,8 +70,8 @@ class Wanted:
 
 
 IN_ONE_RUN = Wanted(0.005, 2.6)
-"""A quarter of the margin in one run: a pilot that was luckier than the measurement does not matter. With warm-up and
-pilot a decision takes less than 5 s.
+"""A quarter of the margin in one run, which leaves room for a pilot with less noise than the measurement. With warm-up
+and pilot a decision takes less than 5 s.
 """
 
 AGAINST_PACK = Wanted(0.01, 1.8)
@@ -80,7 +80,7 @@ AGAINST_PACK = Wanted(0.01, 1.8)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paired:
-    """What the pairs amount to.
+    """The result of a measurement in pairs.
 
     Attributes:
         ratio: subject time over reference time, with the interval of its median.
@@ -101,9 +101,9 @@ class Turns:
 
     Args:
         subject: a call of the subject.
-        reference: a call of what it is held against, on the same inputs.
+        reference: a call of what it is compared with, on the same inputs.
         seconds: returns the seconds that a call of the subject takes.
-        reference_seconds: the same for the reference, where it runs elsewhere.
+        reference_seconds: the same for the reference, if it runs in another process.
         seed: of the order within the pairs.
     """
 
@@ -120,7 +120,7 @@ class Turns:
         self._order = random.Random(self.seed)
 
     def time_reference(self) -> None:
-        """Begin a pair. Where the coin lets the subject begin, the reference is timed right after it."""
+        """Begin a pair. If the subject goes first, the reference is timed right after it."""
         self._settle()
         if self._order.random() < 0.5:
             self._time_reference()
@@ -130,7 +130,7 @@ class Turns:
         self._subject_s.append(_time(self.seconds, self.subject))
 
     def result(self) -> Paired:
-        """Return what the pairs amount to.
+        """Return the result.
 
         Raises:
             ValueError: there is no pair.
@@ -151,7 +151,7 @@ class Turns:
         return [subject / reference for subject, reference in zip(self._subject_s, self._reference_s, strict=False)]
 
     def _settle(self) -> None:
-        """Time the reference call that a pair which began with the subject still owes."""
+        """Time the reference call of a pair that began with the subject."""
         if len(self._reference_s) < len(self._subject_s):
             self._time_reference()
 
@@ -159,18 +159,18 @@ class Turns:
         self._reference_s.append(_time(self.reference_seconds or self.seconds, self.reference))
 
 
-def told(call: Call) -> float:
-    """Return the seconds that a call says it took: the stopwatch for what runs in another process."""
+def reported_seconds(call: Call) -> float:
+    """Return the seconds that a call reports: the stopwatch for what runs in another process."""
     return float(str(call()))
 
 
 def measure(turns: Turns, pairs: int, *, longest_s: float = math.inf, least_pairs: int = LEAST_PAIRS) -> Paired:
-    """Time so many pairs and return what they amount to.
+    """Time `pairs` pairs and return the result.
 
     Args:
         turns: what is timed.
         pairs: how many.
-        longest_s: stop after so many seconds, once there are `least_pairs`.
+        longest_s: stop after that many seconds, once there are `least_pairs`.
         least_pairs: by default enough for an interval.
     """
     start = time.perf_counter()
@@ -186,7 +186,7 @@ def pilot(turns: Turns, wanted: Wanted = IN_ONE_RUN) -> int:
     """Warm both sides up, time a few pairs, and return how many pairs the measurement needs.
 
     Args:
-        turns: to be thrown away afterwards: its pairs decide how many are timed, so they are not among them.
+        turns: discarded afterwards: pairs that decide the number must not be among those measured.
         wanted: how precise the ratio should be.
     """
     _warm_up(turns)
@@ -200,15 +200,15 @@ def pilot(turns: Turns, wanted: Wanted = IN_ONE_RUN) -> int:
 
 
 def pairs_needed(ratios: Sequence[float], pair_s: float, wanted: Wanted = IN_ONE_RUN) -> int:
-    """Return how many pairs the wanted interval takes, as far as there is time for them.
+    """Return how many pairs the wanted interval needs, at most what the time limit allows.
 
     The ends of a 99 % interval of the median lie 2.6 sqrt(n) / 2 ranks from it. Half of n pilot ratios lie within
     their quartiles, so near the median n / 2 ranks cover about as much: the ends are 2.6 / sqrt(n) quartile distances
-    away. Quartiles disregard stray pairs, as the median will.
+    away. Quartiles ignore outliers, as the median does.
 
     Args:
         ratios: of a pilot.
-        pair_s: seconds that a pair takes on average, stray ones included: they will take time again.
+        pair_s: mean seconds of a pair, outliers included.
         wanted: how precise the ratio should be.
     """
     if len(ratios) < 4:
@@ -216,9 +216,9 @@ def pairs_needed(ratios: Sequence[float], pair_s: float, wanted: Wanted = IN_ONE
     else:
         lower, _, upper = statistics.quantiles(map(math.log, ratios), n=4)
         spread = upper - lower
-    asked = (2.6 * spread / wanted.half_width) ** 2
+    needed = (2.6 * spread / wanted.half_width) ** 2
     affordable = int(max(wanted.limit_s / pair_s, min(LEAST_PAIRS, _LONGEST_S / pair_s)))
-    return max(1, min(affordable, max(LEAST_PAIRS, math.ceil(min(asked, 1e9)))))
+    return max(1, min(affordable, max(LEAST_PAIRS, math.ceil(min(needed, 1e9)))))
 
 
 def median_ratio(ratios: Sequence[float]) -> Ratio:
@@ -228,7 +228,7 @@ def median_ratio(ratios: Sequence[float]) -> Ratio:
         ratios: of the pairs, at least one.
     """
     median = statistics.median(ratios)
-    # The interval does not depend on q, the value that the test is for.
+    # The interval does not depend on q, the quantile's value under the null hypothesis.
     interval: Any = quantile_test(ratios, q=median, p=0.5).confidence_interval(CONFIDENCE)
     low, high = float(interval.low), float(interval.high)  # NaN where there are too few pairs
     return Ratio(median, None, None) if math.isnan(low) else Ratio(median, low, high)

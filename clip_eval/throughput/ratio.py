@@ -1,4 +1,4 @@
-"""Speed as plain values: a ratio with its interval, what it was measured under, and what it means.
+"""Speed as plain values: a ratio with its interval, what it was measured under, and how it is judged.
 
 A ratio is the subject's time over that of its reference, measured in turns: above 1 is slower. Seconds are never
 compared. The rules are those of the design: fail where even the interval's lower end exceeds the margin, pass where
@@ -37,7 +37,7 @@ _OUTCOMES: Mapping[SpeedVerdict, SpeedOutcome] = {
     "faster": "passed", "same": "passed", "slower": "failed", "inconclusive": "inconclusive"
 }  # fmt: skip
 _TYPES: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "str | None": (str, type(None))}
-_ABSURD = 1e6  # nothing is a million times as fast as the same computation in plain torch, or as slow
+_ABSURD = 1e6  # no model is a million times as fast, or as slow, as the same computation in plain torch
 _NO_INTERVAL = "too few pairs for an interval in the time allowed"
 
 
@@ -61,24 +61,24 @@ class Ratio:
     def __post_init__(self) -> None:
         numbers = [number for number in (self.low, self.value, self.high) if number is not None]
         if len(numbers) == 2 or not all(math.isfinite(number) and number > 0 for number in numbers):
-            raise ValueError(f"{numbers} is no ratio with an interval")
+            raise ValueError(f"{numbers} is not a ratio with an interval")
         if sorted(numbers) != numbers:
             raise ValueError(f"a ratio of {self.value} outside of its interval, {self.low} to {self.high}")
 
     @property
     def is_absurd(self) -> bool:
-        """Whether a number lies so far from 1 that nobody can have measured it."""
+        """Whether a number is too far from 1 to have been measured."""
         numbers = (self.value, self.low or self.value, self.high or self.value)
         return not all(1 / _ABSURD < number < _ABSURD for number in numbers)
 
     def over(self, other: Ratio) -> Ratio:
-        """Return this ratio relative to another, where both have an interval with the farthest ends they allow."""
+        """Return this ratio over another, with the widest interval that their intervals allow, if both have one."""
         if self.low is None or self.high is None or other.low is None or other.high is None:
             return Ratio(self.value / other.value, None, None)
         return Ratio(self.value / other.value, self.low / other.high, self.high / other.low)
 
     def verdict(self, margin: float) -> SpeedVerdict:
-        """Say what the interval says about a slow-down of more than `margin`, such as 0.02 for 2 %."""
+        """Return the verdict on a slow-down of more than `margin`, such as 0.02 for 2 %."""
         if self.low is None or self.high is None:
             return "inconclusive"
         if self.low > 1 + margin:
@@ -88,7 +88,7 @@ class Ratio:
         return "same" if self.high < 1 + 2 * margin else "inconclusive"
 
     def visible(self, margin: float) -> float | None:
-        """Return the smallest slow-down that an interval of this width would have called slower, such as 0.031."""
+        """Return the smallest slow-down, such as 0.031, that an interval of this width would have shown."""
         return None if self.low is None else (1 + margin) * self.value / self.low - 1
 
     def __str__(self) -> str:
@@ -98,7 +98,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What must be equal before a ratio may be held against one of another day.
+    """What must be equal before ratios of two days are compared.
 
     Attributes:
         cpu: the processor's model.
@@ -107,8 +107,8 @@ class Conditions:
         torch: its release with the build, such as 2.13.0+cpu.
         dtype: of the subject.
         attention: the implementation that the subject really used.
-        threads: that torch was held to.
-        trial: the revision of what is timed and of the floor.
+        threads: of torch.
+        trial: the revision of what is timed and of the plain forward.
     """
 
     cpu: str
@@ -128,13 +128,13 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """What a pack knows of an approved release's speed on one machine.
+    """An approved release's speed on one machine, as its pack records it.
 
     Attributes:
         conditions: what it was measured under.
         transformers: the release that the subject ran in.
         recorded: when, ISO 8601.
-        ratios: name of a timing, such as image_embeddings, to the subject's time over the floor's.
+        ratios: name of a timing, such as image_embeddings, to the subject's time over the plain forward's.
     """
 
     conditions: Conditions
@@ -148,28 +148,28 @@ class Speed:
 
         Raises:
             TypeError: the data has another form.
-            ValueError: it holds what can be no ratio or no release.
+            ValueError: a ratio or the release is not valid.
         """
         _require_types(data)
         plain = Conditions(**data["conditions"]), {name: Ratio(**ratio) for name, ratio in data["ratios"].items()}
         try:
             Version(data["transformers"])
         except InvalidVersion as problem:
-            raise ValueError(f"{data['transformers']!r} is no release") from problem
+            raise ValueError(f"{data['transformers']!r} is not a release") from problem
         if absurd := [ratio for ratio in plain[1].values() if ratio.is_absurd]:
-            raise ValueError(f"{absurd[0].value} is no ratio of two times")
+            raise ValueError(f"{absurd[0].value} cannot be a ratio of two times")
         return cls(**{**data, "conditions": plain[0], "ratios": plain[1]})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What became of one ratio.
+    """The judgement of one ratio.
 
     Attributes:
         outcome: as in the run record.
         verdict: faster, same, slower or inconclusive; None where nothing was asked.
         ratio: what was judged.
-        reference: what the subject was held against.
+        reference: what the subject was compared with.
         reason: one sentence behind the outcome.
         margin: the slow-down that is allowed; None where nothing was asked.
     """
@@ -207,51 +207,51 @@ def in_one_run(ratio: Ratio, reference: str) -> Judgement:
 
 
 def against_pack(ratio: Ratio, approved: Ratio, reference: str) -> Judgement:
-    """Judge a subject's ratio to the floor against that of the approved release on the same kind of machine."""
-    said = f"{ratio} times the plain torch forward, the approved release {approved}; "
-    return _against(ratio, ratio.over(approved), SPEED_MARGIN_AGAINST_PACK, reference, said)
+    """Judge a subject's ratio to the plain forward against the approved release's on the same kind of machine."""
+    compared = f"{ratio} times the plain torch forward, the approved release {approved}; "
+    return _against(ratio, ratio.over(approved), SPEED_MARGIN_AGAINST_PACK, reference, compared)
 
 
 def against_policy(ratio: Ratio, least_efficiency: float) -> Judgement:
-    """Judge a subject's efficiency, which is the floor's time over its own, against the least that a policy allows."""
+    """Judge a subject's efficiency, the plain forward's time over its own, against the least that a policy allows."""
     most = Ratio(1 / least_efficiency, 1 / least_efficiency, 1 / least_efficiency)
-    held = ratio.over(most)
+    relative = ratio.over(most)
     verdict: SpeedVerdict = "inconclusive"
-    if held.low is not None and held.high is not None:
-        verdict = "slower" if held.low > 1 else "same" if held.high <= 1 else "inconclusive"
-    said = f"efficiency {1 / ratio.value:.3f}, and the policy asks for {least_efficiency:.3f}"
+    if relative.low is not None and relative.high is not None:
+        verdict = "slower" if relative.low > 1 else "same" if relative.high <= 1 else "inconclusive"
+    compared = f"efficiency {1 / ratio.value:.3f}, and the policy asks for {least_efficiency:.3f}"
     return Judgement(
         outcome=_OUTCOMES[verdict],
         verdict=verdict,
         ratio=ratio,
         reference="plain torch forward",
-        reason=f"{said}; {_NO_INTERVAL}" if ratio.low is None else said,
+        reason=f"{compared}; {_NO_INTERVAL}" if ratio.low is None else compared,
         margin=0.0,
     )
 
 
 def unjudged(ratio: Ratio, reason: str) -> Judgement:
-    """Return the judgement of a ratio that nothing says how large it may be."""
+    """Return the judgement of a ratio for which there is no limit."""
     return Judgement(
         outcome="not_asked", verdict=None, ratio=ratio, reference="plain torch forward", reason=reason, margin=None
     )
 
 
-def _against(own: Ratio, held: Ratio, margin: float, reference: str, said: str) -> Judgement:
-    verdict = held.verdict(margin)
+def _against(own: Ratio, judged: Ratio, margin: float, reference: str, compared: str) -> Judgement:
+    verdict = judged.verdict(margin)
     return Judgement(
         outcome=_OUTCOMES[verdict],
         verdict=verdict,
-        ratio=held,
+        ratio=judged,
         reference=reference,
-        reason=said + (_explained(held, verdict, margin) if own.low is not None else _NO_INTERVAL),
+        reason=compared + (_explained(judged, verdict, margin) if own.low is not None else _NO_INTERVAL),
         margin=margin,
     )
 
 
-def _explained(held: Ratio, verdict: SpeedVerdict, margin: float) -> str:
-    least = held.visible(margin) or 0.0
+def _explained(judged: Ratio, verdict: SpeedVerdict, margin: float) -> str:
+    least = judged.visible(margin) or 0.0
     limit = f"margin {margin:.0%}"
     if verdict == "inconclusive":
-        return f"the interval {held.low:.3f} to {held.high:.3f} does not decide ({limit})"
+        return f"the interval {judged.low:.3f} to {judged.high:.3f} does not decide ({limit})"
     return f"{verdict} ({limit}); a slow-down of {least:.1%} would have shown"

@@ -1,9 +1,9 @@
-"""What a tower has to compute and to move, counted from its config, and what the machine can do, measured in the run.
+"""A tower's operations and bytes, counted from its config, and the machine's ceilings, measured in the run.
 
 The roofline (Williams, Waterman and Patterson 2009, Communications of the ACM 52(4)): a batch takes at least as long as
 its products take at the machine's rate of products, and as its bytes take at the rate of copies; the longer of both
-binds. Bytes are those that no implementation can save: each weight once a batch, the inputs and the outputs. So a
-share of the ceiling stays below 1, and what a framework moves besides shows as distance from it.
+binds. Bytes are those that every implementation must move: each weight once a batch, the inputs and the outputs. So a
+share of the ceiling stays below 1, and whatever else a framework moves lowers it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Work:
 
     Attributes:
         operations: floating-point operations, 2 for each multiply-add of a product.
-        bytes: that have to be read or written at least.
+        bytes: the least that must be read or written.
     """
 
     operations: int
@@ -60,10 +60,10 @@ class Ceilings:
 
 @dataclass(frozen=True, slots=True)
 class Roof:
-    """How near a batch comes to what the machine can do.
+    """How near a batch comes to the machine's ceilings.
 
     Attributes:
-        least_s: seconds that it takes at least.
+        least_s: the fewest seconds that it can take.
         share: of the ceiling that binds, 1 being all of it.
         binds: which one does.
     """
@@ -103,7 +103,7 @@ def work(family: Family, config: ClipConfig, kind: str, *, rows: int, tokens: in
 
 
 def roof(taken: Work, limits: Ceilings, seconds: float) -> Roof:
-    """Return how near `seconds` for a batch come to the ceiling."""
+    """Return how near a batch that took `seconds` comes to the ceiling."""
     products_s = taken.operations / limits.operations_per_s
     copies_s = taken.bytes / limits.bytes_per_s
     least_s = max(products_s, copies_s)
@@ -135,8 +135,8 @@ def ceilings(dtype: str, device: str, seconds: Seconds) -> Ceilings:
 def product_rate(dtype: str, device: str, seconds: Seconds) -> float:
     """Return the floating-point operations a second of a square matrix product, the best of a few.
 
-    The product is a linear layer's, whose weights lie transposed: in half precision on a CPU that is up to twelve times
-    as fast as the product of the same matrices as they lie.
+    The product is a linear layer's, whose weights are transposed: in half precision on a CPU that is up to twelve times
+    as fast as the product without the transpose.
 
     Args:
         dtype: "float32", "bfloat16" or "float16".
@@ -167,13 +167,13 @@ def copy_rate(device: str, seconds: Seconds) -> float:
 
 
 def _encoder(config: TextConfig | VisionConfig, tokens: int) -> int:
-    """Four projections, the two products of attention and the two of the MLP, a layer."""
+    """Per layer: four projections, the two products of attention, the two of the MLP."""
     width, inner = config.hidden_size, config.intermediate_size
     layer = 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * inner
     return 2 * config.num_hidden_layers * layer
 
 
 def _weights(family: Family, config: ClipConfig, *prefixes: str) -> int:
-    """How many weights have a name with one of these prefixes."""
+    """The number of weights whose name has one of these prefixes."""
     tensors = family.expected_tensors(config).items()
     return sum(prod(axis.size for axis in axes) for name, axes in tensors if name.startswith(prefixes))

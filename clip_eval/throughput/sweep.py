@@ -1,5 +1,5 @@
-"""A subject over batch sizes and text lengths: how fast, how near to the machine's ceiling, and where more rows stop to
-pay.
+"""A subject over batch sizes and text lengths: its speed, its share of the machine's ceiling, and where throughput
+saturates.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from clip_eval.verdict.compare import Expected, agrees
 
 __all__ = ["Point", "batch_sweep", "lengths", "point", "saturated", "stays_within_budget"]
 
-_POINT_S = 0.6  # of pairs; as a rule more than enough to place a point in a curve
+_POINT_S = 0.6  # of pairs; usually more than enough for a point of a curve
 _LEAST_PAIRS = 3
-_LONGEST_CALL_S = 1.5  # a batch beyond it is not doubled
-_GAIN = 1.05  # of throughput: what a doubled batch has to bring
+_LONGEST_CALL_S = 1.5  # a batch whose call takes longer is not doubled
+_GAIN = 1.05  # of throughput: the least that a doubled batch has to bring
 _MOST_ROWS = {"cpu": 256, "cuda": 8192}
 _LENGTHS = (8, 16, 32, 64)
 
@@ -42,11 +42,11 @@ class Point:
         tokens: of a text; None for images.
         per_s: rows a second.
         latency_ms: of the batch, by "p50", "p90" and "p99".
-        ratio: subject time over the floor's.
+        ratio: subject time over the plain forward's.
         share: of the ceiling that binds.
-        binds: which ceiling does.
-        peak_mb: the most memory that a call needs besides what the process holds; None where no system says it.
-        pairs: that were timed.
+        binds: which ceiling that is.
+        peak_mb: of one call, above what the process holds already; None if the system does not report it.
+        pairs: how many were timed.
     """
 
     kind: str
@@ -62,13 +62,13 @@ class Point:
 
 
 def point(trial: Trial, subject: Subject, limits: Ceilings) -> Point:
-    """Time one batch in turns with the floor."""
+    """Time one batch in turns with the plain forward."""
     trial.subject()
     trial.floor()
     seconds = clock_of(subject.device).seconds
     turns = Turns(trial.subject, trial.floor, seconds)
-    found = measure(turns, 10_000, longest_s=_POINT_S, least_pairs=_LEAST_PAIRS)
-    median_s = statistics.median(found.subject_s)
+    measured = measure(turns, 10_000, longest_s=_POINT_S, least_pairs=_LEAST_PAIRS)
+    median_s = statistics.median(measured.subject_s)
     config = subject.checkpoint.config
     taken = work(subject.family, config, trial.kind, rows=trial.rows, tokens=trial.tokens, dtype=subject.dtype)
     reached = roof(taken, limits, median_s)
@@ -77,45 +77,45 @@ def point(trial: Trial, subject: Subject, limits: Ceilings) -> Point:
         rows=trial.rows,
         tokens=None if trial.kind == "images" else trial.tokens,
         per_s=trial.rows / median_s,
-        latency_ms={f"p{level}": float(np.percentile(found.subject_s, level)) * 1000 for level in (50, 90, 99)},
-        ratio=found.ratio,
+        latency_ms={f"p{level}": float(np.percentile(measured.subject_s, level)) * 1000 for level in (50, 90, 99)},
+        ratio=measured.ratio,
         share=reached.share,
         binds=reached.binds,
         peak_mb=peak_mb(trial.subject, subject.device),
-        pairs=found.pairs,
+        pairs=measured.pairs,
     )
 
 
 def batch_sweep(
     kind: str, subject: Subject, batch: Batch, limits: Ceilings, *, most: int | None = None
 ) -> Iterator[Point]:
-    """Yield points of doubled batches, until two doublings in a row bring next to nothing, or a call takes too long.
+    """Yield points of doubled batches, until two doublings in a row gain almost nothing, or a call takes too long.
 
     Args:
         kind: one of `clip_eval.throughput.trial.KINDS`.
         subject: the subject.
         batch: the probe.
         limits: the machine's ceilings.
-        most: rows; by default what the kind of device can be expected to take.
+        most: rows; by default what usually fits the kind of device.
     """
     import torch
 
     rows, best, idle = 1, 0.0, 0
     while rows <= (most or _MOST_ROWS[subject.device.partition(":")[0]]) and idle < 2:
         try:
-            found = point(make_trial(kind, subject, batch, rows=rows), subject, limits)
+            result = point(make_trial(kind, subject, batch, rows=rows), subject, limits)
         except torch.OutOfMemoryError:
             return
-        yield found
-        idle = 0 if found.per_s > _GAIN * best else idle + 1
-        best = max(best, found.per_s)
-        if found.latency_ms["p50"] > 1000 * _LONGEST_CALL_S:
+        yield result
+        idle = 0 if result.per_s > _GAIN * best else idle + 1
+        best = max(best, result.per_s)
+        if result.latency_ms["p50"] > 1000 * _LONGEST_CALL_S:
             return
         rows *= 2
 
 
 def saturated(points: Sequence[Point]) -> Point:
-    """Return the smallest batch whose throughput is within 5 % of the best: more rows add latency and nothing else."""
+    """Return the smallest batch whose throughput is within 5 % of the best: more rows only add latency."""
     best = max(point.per_s for point in points)
     return min((point for point in points if point.per_s * _GAIN >= best), key=lambda point: point.rows)
 
@@ -128,17 +128,15 @@ def lengths(subject: Subject, batch: Batch, limits: Ceilings, rows: int) -> Iter
 
 
 def stays_within_budget(trial: Trial, oracle: Oracle) -> bool:
-    """Say whether each embedding or logit of a trial's batch is what weights and inputs determine, within its own
-    budget.
-    """
+    """Return whether each embedding or logit of a trial's batch is within its budget of the expected value."""
     probes, texts = len(oracle.batch.pixel_values), len(oracle.batch.input_ids)
     images = [row % probes for row in range(trial.rows)]
     full = [int(oracle.batch.attention_mask.all(axis=1).argmax())] * trial.rows
-    found = trial.subject()
+    output = trial.subject()
     if trial.kind == "pairs":
         logits = oracle.forward(images=probes, texts=texts).logits_per_image
-        return agrees(found.logits_per_image, _taken(logits, np.ix_(images, full)))
-    observed = projected_features(found, transformers_release())
+        return agrees(output.logits_per_image, _taken(logits, np.ix_(images, full)))
+    observed = projected_features(output, transformers_release())
     if trial.kind == "images":
         return agrees(observed, _taken(oracle.vision(images=probes).projected, images))
     return agrees(observed, _taken(oracle.text(texts=texts).projected, full))

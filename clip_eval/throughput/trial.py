@@ -1,4 +1,4 @@
-"""What is timed: one batch, by the subject and by the floor, on the very same tensors."""
+"""What is timed: one batch, by the subject and by the plain forward, on the same tensors."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from clip_eval.verdict.run_record import ThroughputResult
 __all__ = ["KINDS", "Trial", "full_texts", "make_trial", "repeated_images", "throughput_result", "untimed"]
 
 KINDS: Mapping[str, str] = {"images": "image_embeddings", "texts": "text_embeddings", "pairs": "logits"}
-"""What is counted, to the name of the timing: either tower, and an image with a text through the whole model."""
+"""What is computed, to the name of the timing: one tower's embeddings, or images and texts through the whole model."""
 
-_WORK = {"cpu": 10e9, "cuda": 2e12}  # operations of a batch: one ViT-B/32 image on a CPU, some 10 ms of a large GPU
+_WORK = {"cpu": 10e9, "cuda": 2e12}  # operations of a batch: one ViT-B/32 image on a CPU, about 10 ms of a large GPU
 _MOST_ROWS = {"cpu": 16, "cuda": 256}
 
 
@@ -41,7 +41,7 @@ class Trial:
         operations: floating-point operations of one row, counted from the config.
         inputs: by keyword, as the subject gets them.
         subject: computes the batch with the subject.
-        floor: computes it with the floor.
+        floor: computes it with the plain forward.
     """
 
     kind: str
@@ -67,18 +67,18 @@ def make_trial(
     tokens: int | None = None,
     through: Callable[[Any], Any] | None = None,
 ) -> Trial:
-    """Return a trial on the probe's images and the text of it that fills every position, repeated.
+    """Return a trial on the probe's images, and its text that fills every position, repeated to the number of rows.
 
-    The subject gets texts with their attention mask, which hides nothing, as a processor would give it. Where a batch
-    is so small that launching its kernels takes the time, the floor is the replay of its launches as one CUDA graph.
+    The subject gets texts with their attention mask, all ones, as from a processor. If a batch is so small that
+    launching its kernels takes most of the time, the plain forward is replayed as one CUDA graph.
 
     Args:
         kind: one of `KINDS`.
-        subject: the subject; the floor computes with its tensors.
+        subject: the subject; the plain forward uses its tensors.
         batch: the probe.
-        rows: of the batch; by default as many as keep the device busy for some time.
+        rows: of the batch; by default enough to keep the device busy.
         tokens: of a text; by default as many as the model has positions.
-        through: what becomes of the model's method before it is called, such as torch.compile.
+        through: wraps the model's method before it is called, such as torch.compile.
     """
     config = subject.checkpoint.config
     tokens = tokens or batch.input_ids.shape[1]
@@ -90,7 +90,7 @@ def make_trial(
     tensors = subject.tensors(inputs)
     family = subject.family
     floor = family.plain_forward(subject.weights(WHOLE), config)
-    # Nothing is hidden, so the floor need not be told what is.
+    # The mask is all ones: the plain forward needs none.
     shown = {name: tensor for name, tensor in tensors.items() if name != "attention_mask"}
     method = {"images": "get_image_features", "texts": "get_text_features", "pairs": "forward"}[kind]
     plain: Mapping[str, Callable[..., Any]] = {
@@ -109,17 +109,17 @@ def make_trial(
 
 
 def repeated_images(batch: Batch, rows: int) -> NDArray[np.float32]:
-    """Return so many images, those of the probe over and over, (rows, channels, height, width)."""
+    """Return the probe's images, repeated to `rows`, (rows, channels, height, width)."""
     return np.resize(batch.pixel_values, (rows, *batch.pixel_values.shape[1:]))
 
 
 def full_texts(batch: Batch, rows: int, tokens: int | None = None) -> dict[str, NDArray[np.int64]]:
-    """Return the probe's text that fills every position, so many times, and the mask that hides none of it.
+    """Return the probe's text that fills every position, repeated to `rows`, and a mask of ones.
 
     Args:
         batch: the probe.
         rows: how many.
-        tokens: keeps the last so many, which end with the end of text; all by default.
+        tokens: keep the last `tokens` of them, end of text included; all by default.
 
     Returns:
         input_ids and attention_mask, both (rows, tokens).
@@ -132,13 +132,13 @@ def full_texts(batch: Batch, rows: int, tokens: int | None = None) -> dict[str, 
 def throughput_result(
     trial: Trial, found: Paired, judgement: Judgement, details: Mapping[str, Json]
 ) -> ThroughputResult:
-    """Return the result that a run record holds.
+    """Return the result for the run record.
 
     Args:
         trial: what was timed.
         found: what came out.
         judgement: what it means.
-        details: what else is known, such as the machine's ceiling.
+        details: further values, such as the machine's ceiling.
     """
     seconds = statistics.median(found.subject_s)
     speeds: dict[str, Json] = {
@@ -169,7 +169,7 @@ def throughput_result(
 
 
 def untimed(name: str, reason: str) -> ThroughputResult:
-    """Return the result of a timing that broke down."""
+    """Return the result of a timing that failed."""
     return ThroughputResult(
         name=name, outcome="inconclusive", ratio=None, interval_low=None, interval_high=None, reference=None, unit=None,
         rounds=None, reason=reason,

@@ -1,8 +1,7 @@
-"""A program for another process: times a checkpoint there, a JSON line a request and a JSON line an answer.
+"""A worker program that times a checkpoint in its own process: one JSON line a request, one a reply.
 
-`worker_client` starts it and says what to do: "load" a checkpoint, make a "trial", "time" one call of
-it, or count the rows of a "rate". Between requests it waits in a read, so that it takes nothing from the side that is
-timed. What libraries print goes to stderr.
+`worker_client` starts it and sends requests: "load" a checkpoint, make a "trial", "time" one call of it, or measure a
+"rate". Between requests it blocks in a read and uses no CPU. What libraries print goes to stderr.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ from clip_eval.version import __version__
 
 __all__ = ["Worker", "inputs_digest", "serve"]
 
-_RATE_S, _WARM_UPS, _LEAST_CALLS = 2.0, 2, 5  # long against the moments at which workers start and stop
+_RATE_S, _WARM_UPS, _LEAST_CALLS = 2.0, 2, 5  # long compared with the differences between the workers' start and stop
 
 
 class Worker:
-    """What the requests do; the names of the public methods are those of the requests."""
+    """The requests: each public method is one, by its name."""
 
     def __init__(self) -> None:
         self._clip: Clip | None = None
@@ -40,7 +39,7 @@ class Worker:
     def load(
         self, *, checkpoint: str, dtype: str, device: str, attention: str | None, threads: int
     ) -> dict[str, object]:
-        """Load a checkpoint, hold torch to so many threads, and say what it runs in."""
+        """Load a checkpoint, set torch's number of threads, and return the versions that it runs with."""
         import torch
 
         torch.set_num_threads(threads)
@@ -57,7 +56,7 @@ class Worker:
         }
 
     def trial(self, *, kind: str, rows: int, tokens: int | None = None) -> dict[str, object]:
-        """Make a trial, call it once, and say which inputs it has."""
+        """Make a trial, call it once, and return the digest of its inputs."""
         if self._clip is None:
             raise ValueError("nothing is loaded")
         self._trial = make_trial(kind, self._clip.subject, self._clip.batch, rows=rows, tokens=tokens)
@@ -73,7 +72,7 @@ class Worker:
             return {"seconds": seconds(self._trial.subject)}
 
     def rate(self) -> dict[str, object]:
-        """Call the trial for some seconds, one call after the other, and say how many rows a second it computes."""
+        """Call the trial repeatedly for some seconds and return the rows a second."""
         if self._clip is None or self._trial is None:
             raise ValueError("there is no trial")
         device, calls = self._clip.subject.device, 0
@@ -100,7 +99,7 @@ def inputs_digest(trial: Trial) -> str:
 
 
 def serve(requests: IO[str], answers: IO[str]) -> None:
-    """Answer requests until there are no more; one that fails is answered with its error, and the next is read."""
+    """Answer requests until there are no more; a request that fails is answered with its error."""
     worker = Worker()
     actions: dict[str, Callable[..., dict[str, object]]] = {
         "load": worker.load, "trial": worker.trial, "time": worker.time, "rate": worker.rate
@@ -109,7 +108,7 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
         request: dict[str, Any] = json.loads(line)
         try:
             answer = actions[request.pop("do")](**request)
-        except Exception as error:  # whatever it is, the other side has to hear of it
+        except Exception as error:  # reported to the other side, whatever it is
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(answer) + "\n")

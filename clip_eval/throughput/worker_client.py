@@ -1,4 +1,4 @@
-"""A worker process: the baseline in another interpreter, timed in turns with this one; or one of several devices."""
+"""The client of a worker process: the baseline in another interpreter, or one of several devices."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from clip_eval.throughput.trial import Trial
 from clip_eval.throughput.worker import inputs_digest
 from clip_eval.version import __version__
 
-__all__ = ["Elsewhere", "rates_at_once"]
+__all__ = ["WorkerClient", "rates_at_once"]
 
-_LOAD_S, _CALL_S = 600.0, 120.0  # patience: a first load reads gigabytes, a call is one batch
+_LOAD_S, _CALL_S = 600.0, 120.0  # timeouts: a first load reads gigabytes, a call is one batch
 
 
-class Elsewhere:
-    """A worker process of another interpreter.
+class WorkerClient:
+    """A worker process under an interpreter.
 
     Use it as a context manager; the worker ends with the block.
 
@@ -39,18 +39,22 @@ class Elsewhere:
     def __init__(self, python: str) -> None:
         self.python = python
         self._loaded: dict[str, dict[str, Any]] = {}
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         command = [python, "-m", "clip_eval.throughput.worker"]
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, env=child_environment(python)
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env=child_environment(python),
             )
         except OSError as problem:
-            self._said.close()
+            self._stderr.close()
             fix = "Name the Python of an environment in which clip-eval is installed"
             raise UsageError(f"the interpreter cannot be started ({problem.strerror})", where=python, fix=fix) from None
 
-    def __enter__(self) -> Elsewhere:
+    def __enter__(self) -> WorkerClient:
         return self
 
     def __exit__(
@@ -67,45 +71,45 @@ class Elsewhere:
         """End the worker."""
         self._process.kill()
         self._process.communicate()
-        self._said.close()
+        self._stderr.close()
 
     def load(self, *, checkpoint: str, dtype: str, device: str, attention: str | None, threads: int) -> dict[str, Any]:
-        """Load a checkpoint over there, once, and return what it runs in.
+        """Load a checkpoint in the worker, once, and return the versions that it runs with.
 
         Raises:
             ProcessError: the worker failed or died, or is another release of clip-eval.
         """
-        asked = {
+        arguments = {
             "checkpoint": checkpoint, "dtype": dtype, "device": device, "attention": attention, "threads": threads
         }  # fmt: skip
-        if (known := self._loaded.get(str(asked))) is not None:
+        if (known := self._loaded.get(str(arguments))) is not None:
             return known
-        found = self._ask("load", _LOAD_S, **asked)
-        if found["clip_eval"] != __version__:
+        reply = self._ask("load", _LOAD_S, **arguments)
+        if reply["clip_eval"] != __version__:
             raise ProcessError(
-                f"the other interpreter has clip-eval {found['clip_eval']}, and this is {__version__}",
+                f"the other interpreter has clip-eval {reply['clip_eval']}, and this is {__version__}",
                 where=self.python,
                 fix="Install the same release in both",
             )
-        self._loaded = {str(asked): found}
-        return found
+        self._loaded = {str(arguments): reply}
+        return reply
 
     def prepare(self, trial: Trial, *, same_inputs: bool = True) -> None:
-        """Make the same trial over there.
+        """Make the same trial in the worker.
 
         Args:
             trial: this side's.
-            same_inputs: refuse other inputs; not where the other side's checkpoint has another architecture.
+            same_inputs: whether the inputs must be equal; false if the worker's checkpoint has another architecture.
 
         Raises:
-            ProcessError: the worker failed or died, or its inputs are others.
+            ProcessError: the worker failed or died, or its inputs differ.
         """
-        found = self._ask("trial", _LOAD_S, kind=trial.kind, rows=trial.rows, tokens=trial.tokens)
-        if same_inputs and found["inputs"] != inputs_digest(trial):
-            raise ProcessError("the other interpreter makes other inputs of the same seed", where=self.python)
+        reply = self._ask("trial", _LOAD_S, kind=trial.kind, rows=trial.rows, tokens=trial.tokens)
+        if same_inputs and reply["inputs"] != inputs_digest(trial):
+            raise ProcessError("the other interpreter makes other inputs from the same seed", where=self.python)
 
     def seconds(self) -> float:
-        """Time one call over there and return its seconds; this side waits in a read meanwhile.
+        """Time one call in the worker and return its seconds; this process blocks in a read meanwhile.
 
         Raises:
             ProcessError: the worker failed or died.
@@ -113,8 +117,8 @@ class Elsewhere:
         return float(self._ask("time", _CALL_S)["seconds"])
 
     def begin_rate(self) -> None:
-        """Let the worker call its trial for some seconds; this side goes on."""
-        self._tell("rate")
+        """Start measuring the worker's rate, without waiting for it."""
+        self._send("rate")
 
     def rate(self) -> float:
         """Wait for the worker and return the rows a second that it computed.
@@ -122,24 +126,24 @@ class Elsewhere:
         Raises:
             ProcessError: the worker failed or died.
         """
-        return float(self._hear(_LOAD_S)["rows_per_s"])
+        return float(self._receive(_LOAD_S)["rows_per_s"])
 
     def _ask(self, action: str, patience_s: float, **arguments: object) -> dict[str, Any]:
-        self._tell(action, **arguments)
-        return self._hear(patience_s)
+        self._send(action, **arguments)
+        return self._receive(patience_s)
 
-    def _tell(self, action: str, **arguments: object) -> None:
-        with contextlib.suppress(BrokenPipeError):  # its end is told when it should answer
+    def _send(self, action: str, **arguments: object) -> None:
+        with contextlib.suppress(BrokenPipeError):  # a dead worker is reported when its reply is read
             self._write((json.dumps({"do": action, **arguments}) + "\n").encode())
 
-    def _hear(self, patience_s: float) -> dict[str, Any]:
+    def _receive(self, patience_s: float) -> dict[str, Any]:
         answer = self._read(patience_s)
         if not answer:
             raise ProcessError(f"the worker process {self._end()}", where=self.python)
-        found: dict[str, Any] = json.loads(answer)
-        if "error" in found:
-            raise ProcessError(f"the worker process failed ({found['error']})", where=self.python)
-        return found
+        reply: dict[str, Any] = json.loads(answer)
+        if "error" in reply:
+            raise ProcessError(f"the worker process failed ({reply['error']})", where=self.python)
+        return reply
 
     def _write(self, line: bytes) -> None:
         pipe = self._process.stdin
@@ -148,7 +152,7 @@ class Elsewhere:
         pipe.flush()
 
     def _read(self, patience_s: float) -> bytes:
-        """One line; there is never more than one on its way. Windows cannot wait for a pipe with a limit."""
+        """One line; only one is ever in flight. Windows has no timeout for pipes."""
         pipe = self._process.stdout
         assert pipe is not None
         if os.name == "posix" and not select.select([pipe], [], [], patience_s)[0]:
@@ -156,16 +160,16 @@ class Elsewhere:
         return pipe.readline()
 
     def _end(self) -> str:
-        """How the worker ended, with the last line that it said."""
+        """How the worker ended, with its last line on stderr."""
         code = self._process.wait()
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         how = f"died of signal {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return f"{how}{f' ({lines[-1].strip()[:200]})' if lines else ''}"
 
 
-def rates_at_once(workers: Sequence[Elsewhere]) -> tuple[float, ...]:
-    """Let all workers compute at the same time and return the rows a second of each.
+def rates_at_once(workers: Sequence[WorkerClient]) -> tuple[float, ...]:
+    """Measure all workers at the same time and return the rows a second of each.
 
     Raises:
         ProcessError: a worker failed or died.

@@ -211,7 +211,7 @@ def test_a_pack_of_another_architecture_is_refused(
 
 def test_a_bad_pack_stops_the_gate_before_anything_runs(model: Path, tmp_path: Path) -> None:
     """`gate --baseline` opens the pack first: no child is started, no report is written."""
-    with pytest.raises(PackError, match="there is no such pack"):
+    with pytest.raises(PackError, match="the pack does not exist"):
         run_gate(Settings(model=str(model), baseline=str(tmp_path / "none"), out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 

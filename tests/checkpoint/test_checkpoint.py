@@ -158,7 +158,7 @@ class TestPlaces:
     def test_missing_path_names_the_nearest(self, model: Path) -> None:
         """A typing error is answered with the name that was meant."""
         message = refusal(model.parent / "cilp")
-        assert "there is no such checkpoint" in message
+        assert "the checkpoint does not exist" in message
         assert f"The nearest name is {model}" in message
 
     def test_missing_path_without_neighbours(self, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ class TestPlaces:
 
     def test_a_name_longer_than_any_files_is_missing(self, tmp_path: Path) -> None:
         """A path that no file system takes is a path where nothing lies."""
-        assert "there is no such checkpoint" in refusal(tmp_path / ("x" * 5000))
+        assert "the checkpoint does not exist" in refusal(tmp_path / ("x" * 5000))
 
 
 class TestConfig:

@@ -93,7 +93,7 @@ def broken_config(checkpoint: Path) -> Path:
 
 
 BAD_CHECKPOINTS: dict[Callable[[Path], Path], tuple[str, ...]] = {
-    no_such_path: ("no such checkpoint", "my-clib", "my-clip"),
+    no_such_path: ("the checkpoint does not exist", "my-clib", "my-clip"),
     empty_directory: ("empty",),
     a_file: ("directory",),
     another_architecture: ("bert", "not a CLIP"),

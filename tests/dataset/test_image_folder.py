@@ -156,7 +156,7 @@ def test_folders_without_images_are_no_dataset(tmp_path: Path) -> None:
     """A directory of directories that hold no image, such as a checkpoint, is refused."""
     (tmp_path / "onnx").mkdir()
     (tmp_path / "onnx" / "model.json").touch()
-    with pytest.raises(DatasetError, match="no dataset in this directory"):
+    with pytest.raises(DatasetError, match="the directory holds no dataset"):
         open_dataset(tmp_path)
 
 

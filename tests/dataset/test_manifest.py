@@ -122,14 +122,14 @@ def test_a_manifest_that_vanished_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
     """No such directory, a file, and a directory without either file: each is said in one paragraph."""
-    with pytest.raises(DatasetError, match="no such dataset"):
+    with pytest.raises(DatasetError, match="the dataset does not exist"):
         open_dataset(tmp_path / "nowhere")
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(DatasetError, match="this is a file"):
         open_dataset(file)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="no dataset in this directory"):
+    with pytest.raises(DatasetError, match="the directory holds no dataset"):
         open_dataset(tmp_path / "empty")
     (tmp_path / "manifest.jsonl").touch()
     with pytest.raises(DatasetError, match=r"has no dataset\.toml"):

@@ -53,7 +53,7 @@ def test_a_way_without_its_files_has_an_obstacle(clip: Clip) -> None:
     assert alone.obstacle(clip) == "the checkpoint has no tokenizer.json"
     (clip.subject.checkpoint.path / "away").rename(clip.subject.checkpoint.path / "tokenizer.json")
     tables = PARTS["CLIPTokenizer-of-tables"].obstacle(clip)
-    assert is_python("CLIPTokenizer") == ("documents no such way" in str(tables))
+    assert is_python("CLIPTokenizer") == ("does not document this" in str(tables))
 
 
 def test_every_class_of_the_library_is_there(clip: Clip) -> None:

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from clip_eval.throughput import clock
-from clip_eval.throughput.clock import clock_of, held_to, hold_heap, undisturbed
+from clip_eval.throughput.clock import clock_of, hold_heap, torch_threads, undisturbed
 
 
 class Machine:
@@ -112,7 +112,7 @@ def test_threads_are_held_and_given_back(monkeypatch: pytest.MonkeyPatch) -> Non
     seen = []
 
     def broken() -> None:
-        with held_to(before + 1):
+        with torch_threads(before + 1):
             seen.append(torch.get_num_threads())
             raise KeyError
 

@@ -61,14 +61,14 @@ def test_a_pair_is_an_image_and_a_text_and_all_logits() -> None:
 @every_shape
 def test_counts_agree_with_torch(config: ClipConfig) -> None:
     """Torch's counter sees the same operations in the floor, to the last one, on tensors without data."""
-    from clip_eval.families.clip.plain_forward import Floor
+    from clip_eval.families.clip.plain_forward import ClipPlainForward
     from clip_eval.families.clip.tensors import expected_tensors
 
     weights = {
         name: torch.empty([axis.size for axis in axes], device="meta")
         for name, axes in expected_tensors(config).items()
     }
-    floor = Floor(weights, config)
+    floor = ClipPlainForward(weights, config)
     pixels, ids = torch.empty(2, 3, 224, 224, device="meta"), torch.zeros(2, 77, dtype=torch.int64, device="meta")
     calls = {
         "images": lambda: floor.image_features(pixels),

@@ -21,7 +21,7 @@ from clip_eval.subject import Subject
 from clip_eval.throughput import worker
 from clip_eval.throughput.trial import Trial, make_trial
 from clip_eval.throughput.worker import inputs_digest, serve
-from clip_eval.throughput.worker_client import Elsewhere
+from clip_eval.throughput.worker_client import WorkerClient
 
 LOAD: dict[str, Any] = {"dtype": "float32", "device": "cpu", "attention": None, "threads": 1}
 
@@ -81,7 +81,7 @@ def test_inputs_are_told_apart(model: Path, trial: Trial) -> None:
 
 def test_this_very_interpreter_serves(model: Path, trial: Trial) -> None:
     """A real worker is loaded, prepared and timed; killed, it is an error that says how it ended."""
-    with Elsewhere(sys.executable) as other:
+    with WorkerClient(sys.executable) as other:
         found = other.load(checkpoint=str(model), **LOAD)
         assert found["clip_eval"] == __version__
         assert other.load(checkpoint=str(model), **LOAD) is found
@@ -117,14 +117,14 @@ def fake(tmp_path: Path) -> Callable[[str], str]:
 )
 def test_a_worker_that_is_no_help_says_why(fake: Callable[[str], str], body: str, said: str) -> None:
     """A worker that dies, fails, or is another release of this package ends the comparison with the reason."""
-    with Elsewhere(fake(body)) as other, pytest.raises(ProcessError, match=said):
+    with WorkerClient(fake(body)) as other, pytest.raises(ProcessError, match=said):
         other.load(checkpoint="x", **LOAD)
 
 
 def test_other_inputs_are_refused(fake: Callable[[str], str], trial: Trial) -> None:
     """A worker whose inputs differ is refused, unless the other side's architecture makes them differ."""
     answer = f"print(json.dumps({{'clip_eval': '{__version__}', 'inputs': 'others'}}), flush=True)"
-    with Elsewhere(fake(answer)) as other:
+    with WorkerClient(fake(answer)) as other:
         other.load(checkpoint="x", **LOAD)
         other.prepare(trial, same_inputs=False)
         with pytest.raises(ProcessError, match="other inputs"):
@@ -135,11 +135,11 @@ def test_other_inputs_are_refused(fake: Callable[[str], str], trial: Trial) -> N
 def test_patience_has_an_end(fake: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that never answers is given up."""
     monkeypatch.setattr("clip_eval.throughput.worker_client._LOAD_S", 0.2)
-    with Elsewhere(fake("pass")) as other, pytest.raises(ProcessError, match=r"no answer in 0\.2 s"):
+    with WorkerClient(fake("pass")) as other, pytest.raises(ProcessError, match=r"no answer in 0\.2 s"):
         other.load(checkpoint="x", **LOAD)
 
 
 def test_an_interpreter_that_is_none_is_a_usage_error(tmp_path: Path) -> None:
     """A path at which nothing can be started is the user's to mend."""
     with pytest.raises(UsageError, match="cannot be started"):
-        Elsewhere(str(tmp_path / "no-python"))
+        WorkerClient(str(tmp_path / "no-python"))

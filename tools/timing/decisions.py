@@ -25,7 +25,7 @@ from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.probes.batches import make_batch
 from clip_eval.subject import Subject
 from clip_eval.subject.environment import cores, cpu_model
-from clip_eval.throughput.clock import clock_of, held_to
+from clip_eval.throughput.clock import clock_of, torch_threads
 from clip_eval.throughput.paired import Turns, measure, pilot
 from clip_eval.throughput.ratio import in_one_run
 from clip_eval.throughput.trial import make_trial
@@ -128,7 +128,7 @@ def load(loaded: bool) -> Iterator[None]:
 def decisions(checkpoint: Path, kind: str, count: int, tools: Sequence[str] = TOOLS) -> Iterator[Decided]:
     """Yield the decisions of every cell, tool by tool; the two copies of the model are loaded once."""
     subject, reference = (_call(checkpoint, kind) for _ in range(2))
-    with held_to(1):
+    with torch_threads(1):
         for tool, cell in product(tools, CELLS):
             one = partial(decide, cell) if tool == "paired" else _saved(cell, reference)
             with load(cell.loaded):

@@ -43,8 +43,8 @@ _VALUES: dict[str, dict[str, object]] = {
     "return_dict": {"False": False, "0": 0, "None": None, "1": 1},
 }
 
-_TOLD = MODEL_CLASSES[:3]
-"""Whose odd inputs are told; the other ways in hand theirs on to these towers."""
+_RECORDED_MALFORMED = MODEL_CLASSES[:3]
+"""Malformed inputs are recorded for these classes only; the other entry points delegate to them."""
 
 _OPTIONS = ("output", "return_loss", "interpolate")
 
@@ -52,7 +52,7 @@ Call = Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
+class _EntryCalls:
     """One entry point of the tiny model, with its plain inputs."""
 
     subject: Subject
@@ -73,7 +73,7 @@ class _Way:
 
     def loaded(self, **options: Any) -> Any:
         attention = self.subject.model(self.entry.model_class).config._attn_implementation
-        # By name: what the library does with its own default must not depend on how the run was asked for.
+        # By name, so that the record does not depend on the attention option of the run.
         return self.subject.load_again(self.entry.model_class, attn_implementation=attention, **options)(**self.inputs)
 
     @property
@@ -93,14 +93,14 @@ def observe_calls(clip: Clip) -> dict[str, Json]:
     """Return the signature of every entry point of a CLIP, and the outcomes of unusual calls."""
     with TemporaryDirectory(prefix="clip-eval-") as directory:
         subject = _tiny(Path(directory), clip.subject)
-        ways = [_Way(subject, entry, _inputs(subject, entry)) for entry in subject.family.entry_points]
+        ways = [_EntryCalls(subject, entry, _inputs(subject, entry)) for entry in subject.family.entry_points]
         classes = subject.family.classifier
         labelled = classifier_of(Path(directory) / "labelled", subject, labels=3)
-        ways.append(_Way(labelled, classes, _inputs(labelled, classes)))
+        ways.append(_EntryCalls(labelled, classes, _inputs(labelled, classes)))
         return {identity: text for way in ways for identity, text in _way(way)}
 
 
-def _way(way: _Way) -> Iterator[tuple[str, Json]]:
+def _way(way: _EntryCalls) -> Iterator[tuple[str, Json]]:
     owner = way.subject.model(way.entry.model_class)
     called = f"{way.entry.model_class}.{way.entry.method}"
     yield f"signature of {called}", signature(getattr(type(owner), way.entry.method))
@@ -124,7 +124,7 @@ def _way(way: _Way) -> Iterator[tuple[str, Json]]:
             yield from ((f"{way.entry}{what}", _outcome(call, given)) for what, call in part(way))
 
 
-def _by_position(way: _Way) -> Iterator[tuple[str, Call]]:
+def _by_position(way: _EntryCalls) -> Iterator[tuple[str, Call]]:
     names = way.entry.parameters[: way.entry.inputs]
     given = [way.inputs.get(name) for name in names]
     for more in range(1, 5):
@@ -133,7 +133,7 @@ def _by_position(way: _Way) -> Iterator[tuple[str, Call]]:
     yield "(a dict of inputs) by position", lambda: way.enter(dict(way.inputs))
 
 
-def _by_value(way: _Way) -> Iterator[tuple[str, Call]]:
+def _by_value(way: _EntryCalls) -> Iterator[tuple[str, Call]]:
     for option, values in _VALUES.items():
         for shown, value in values.items():
             known = option in way.entry.parameters or option == "return_dict" or way.entry.method != "forward"
@@ -144,7 +144,7 @@ def _by_value(way: _Way) -> Iterator[tuple[str, Call]]:
                 )
 
 
-def _by_config(way: _Way) -> Iterator[tuple[str, Call]]:
+def _by_config(way: _EntryCalls) -> Iterator[tuple[str, Call]]:
     if way.entry.method != "forward":
         yield " with config.return_dict=False", lambda: way.configured({"return_dict": False})
         return
@@ -158,7 +158,7 @@ def _by_config(way: _Way) -> Iterator[tuple[str, Call]]:
     yield " with config.use_return_dict=False", lambda: way.configured({"use_return_dict": False})
 
 
-def _as_batches(way: _Way) -> dict[str, Call]:
+def _as_batches(way: _EntryCalls) -> dict[str, Call]:
     if not _has_odd_texts(way):
         return {}
     return {
@@ -167,29 +167,29 @@ def _as_batches(way: _Way) -> dict[str, Call]:
     }
 
 
-def _has_odd_texts(way: _Way) -> bool:
-    return str(way.entry) in _TOLD and way.entry.texts
+def _has_odd_texts(way: _EntryCalls) -> bool:
+    return str(way.entry) in _RECORDED_MALFORMED and way.entry.texts
 
 
-def _of_texts(way: _Way) -> Iterator[tuple[str, Call]]:
+def _of_texts(way: _EntryCalls) -> Iterator[tuple[str, Call]]:
     if not _has_odd_texts(way):
         return
     for what, ids in {**odd_ids(), **(out_of_range() if _on_cpu(way) else {})}.items():
         yield f"(input_ids={what})", partial(_without_mask(way).changed, input_ids=ids)
 
 
-def _on_cpu(way: _Way) -> bool:
+def _on_cpu(way: _EntryCalls) -> bool:
     """Whether the model is on the CPU; an accelerator does not survive an index out of range."""
     return way.subject.device.startswith("cpu")
 
 
-def _without_mask(way: _Way) -> _Way:
+def _without_mask(way: _EntryCalls) -> _EntryCalls:
     inputs = {name: value for name, value in way.inputs.items() if name != "attention_mask"}
-    return _Way(way.subject, way.entry, inputs)
+    return _EntryCalls(way.subject, way.entry, inputs)
 
 
-def _of_images(way: _Way) -> Iterator[tuple[str, Call]]:
-    if str(way.entry) not in _TOLD or not way.entry.images:
+def _of_images(way: _EntryCalls) -> Iterator[tuple[str, Call]]:
+    if str(way.entry) not in _RECORDED_MALFORMED or not way.entry.images:
         return
     pixels = way.inputs["pixel_values"]  # (images, channels, side, side)
     for what, images in odd_pixels(pixels).items():
@@ -200,7 +200,7 @@ def _of_images(way: _Way) -> Iterator[tuple[str, Call]]:
     )
 
 
-def _of_keywords(way: _Way) -> Iterator[tuple[str, Call]]:
+def _of_keywords(way: _EntryCalls) -> Iterator[tuple[str, Call]]:
     more: dict[str, object] = {
         "no_such_keyword": True,
         "inputs_embeds": None,
@@ -220,7 +220,7 @@ def _of_keywords(way: _Way) -> Iterator[tuple[str, Call]]:
         )
 
 
-def _as_masked(way: _Way) -> dict[str, Call]:
+def _as_masked(way: _EntryCalls) -> dict[str, Call]:
     if not _has_odd_texts(way):
         return {}
     return {
@@ -231,7 +231,7 @@ def _as_masked(way: _Way) -> dict[str, Call]:
     }
 
 
-def _of_masks(way: _Way) -> Iterator[tuple[str, Call]]:
+def _of_masks(way: _EntryCalls) -> Iterator[tuple[str, Call]]:
     if _has_odd_texts(way) and _on_cpu(way):
         for what, mask in odd_masks().items():
             yield f"(attention_mask={what})", partial(way.changed, attention_mask=mask)

@@ -25,10 +25,10 @@ def observe_classifier(clip: Clip) -> dict[str, Json]:
         write_stand_in(place, like.checkpoint, "float32")
         small = Subject(open_checkpoint(place), like.dtype, like.device, like.attention)
         model = classifier_of(place / "three", small, labels=3).model(CLASSIFIER)
-        tower = f"{clip.family.vision.module}."  # which has classes of its own
-        told = attributes_of({CLASSIFIER: model}) | facts_of(clip, {CLASSIFIER: model})
+        tower = f"{clip.family.vision.module}."  # recorded with the tower's own classes
+        attributes = attributes_of({CLASSIFIER: model}) | facts_of(clip, {CLASSIFIER: model})
         return {
-            f"{CLASSIFIER}.*": {name: told[name] for name in sorted(told)},
+            f"{CLASSIFIER}.*": {name: attributes[name] for name in sorted(attributes)},
             f"{CLASSIFIER}.parameters()": [name for name, _ in model.named_parameters() if not name.startswith(tower)],
             f"{CLASSIFIER}.named_modules()[*]": {
                 path or "itself": type(module).__name__
@@ -43,6 +43,6 @@ def observe_classifier(clip: Clip) -> dict[str, Json]:
 
 def _head(small: Subject, place: Path, labels: int) -> str:
     path = classifier_of(place, small, labels=labels).checkpoint.path
-    # The class itself, so that what a release raises is told in its own words.
+    # The class itself, so that a release's own error is recorded.
     model: Any = small.processors.construct(CLASSIFIER, str(path), method="from_pretrained", local_files_only=True)
     return f"{type(model.classifier).__name__}, num_labels {spelled(model.num_labels)}"

@@ -106,6 +106,6 @@ def _ancestors(owner: type) -> str:
 
 
 def _own_bases(name: str, base: type) -> str:
-    """The bases of a model class that are CLIP's own; those of all models are told once."""
+    """The bases of a model class that are CLIP's own; those of all models are recorded once."""
     owner = getattr(transformers_module(), name)
     return ", ".join(known.__name__ for known in owner.__mro__[1:] if known not in base.__mro__[1:])

@@ -110,7 +110,7 @@ def _modules(clip: Clip, model_class: str, model: Any) -> dict[str, Json]:
         path or "itself": kind
         for kind, held in sorted(paths.items())
         for path in _collapsed(clip, model_class, held)
-        # The config names the activation, and one class shows what the library makes of that.
+        # The config names the activation, so its class is recorded for one model only.
         if model_class == WHOLE or not path.endswith(_ACTIVATION)
     }
 

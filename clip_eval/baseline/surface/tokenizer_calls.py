@@ -120,7 +120,7 @@ def listed(values: Iterable[Any]) -> str:
 
 
 def _asked(clip: Clip, options: Mapping[str, Any]) -> str:
-    """What a call gives by each of `CALLED`, told once where they agree."""
+    """The result of a call by each of `CALLED`, recorded once if they agree."""
     process = clip.processors.process
     with _silence():
         return by_route(

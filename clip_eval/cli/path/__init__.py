@@ -1,6 +1,6 @@
-"""`clip-eval path`: render, parse and lint. Records and paths go through as a stream, one line at a time.
+"""`clip-eval path`: render, parse and lint. Records and paths are streamed, one line at a time.
 
-For a program JSON Lines go in and out; for a person at a terminal there is a table.
+Input and output are JSON Lines; at a terminal the output is a table.
 """
 
 from __future__ import annotations

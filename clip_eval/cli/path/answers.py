@@ -1,4 +1,4 @@
-"""Paths that are asked for, and what can be said of each."""
+"""Parse paths back into records, and report those that have none or several."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["Answer", "Asked", "answer", "asked_lines", "given_values"]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A path that is asked for.
+    """A path to parse.
 
     Attributes:
         path: None where the line holds none.
-        given: values that are known of its record.
+        given: known values of its record.
     """
 
     path: str | None
@@ -30,12 +30,12 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a path says. One of `record`, `id` and `error` is not None.
+    """The result of parsing a path. One of `record`, `id` and `error` is not None.
 
     Attributes:
-        path: as it was asked for.
+        path: as given.
         record: values by field name.
-        id: where only that was wanted.
+        id: if only that was wanted.
         error: "no path", "mismatch" or "ambiguous".
         what: the error, a clause.
         candidates: of an ambiguous path, the first records or ids.
@@ -80,9 +80,9 @@ def _shown(value: object) -> str:
 
 
 def asked_lines(stream: BinaryIO) -> Iterator[Asked]:
-    """Yield what each line asks for: a path as it is, or a JSON object with `path` and, where known, `given`.
+    """Yield each line's path: the line itself, or a JSON object with `path` and, if known, `given`.
 
-    No rendered path holds a double quote, so that no path is taken for an object.
+    Rendered paths hold no double quotes, so none looks like an object.
     """
     for line in lines_of(stream):
         text = line.decode(errors="surrogateescape").rstrip("\r\n")
@@ -94,10 +94,10 @@ def _asked(text: str) -> Asked:
     if not (text.startswith("{") and '"' in text):
         return Asked(text)
     try:
-        found = parse_json(text)
+        parsed = parse_json(text)
     except ValueError:
         return Asked(text)
-    path, given = found.get("path"), found.get("given", {})
+    path, given = parsed.get("path"), parsed.get("given", {})
     return Asked(path if isinstance(path, str) else None, given if isinstance(given, dict) else {})
 
 
@@ -124,13 +124,13 @@ def given_values(template: PathTemplate, entries: Iterable[str]) -> dict[str, ob
 def answer(
     template: PathTemplate, asked: Asked, *, only_id: bool = False, usual: bool = False, folder: bool = False
 ) -> Answer:
-    """Return what a path says of its record, or why it does not say it.
+    """Parse a path into its record, or say why that fails.
 
     Args:
         template: the naming rule.
         asked: the path.
         only_id: whether the id is enough.
-        usual: whether the record is one as most of pixiv datasets are.
+        usual: whether to assume what holds in most pixiv datasets.
         folder: whether the path has no extension.
     """
     if asked.path is None:

@@ -59,23 +59,23 @@ def lint(
             raise UsageError("--dataset stands for TEMPLATE, --records and --root", fix="Leave these out")
         rule, records, root = _parts(dataset)
     elif template is None:
-        raise UsageError("there is no TEMPLATE", fix="Give TEMPLATE and --records, or --dataset")
+        raise UsageError("TEMPLATE is missing", fix="Give TEMPLATE and --records, or --dataset")
     else:
         rule = compiled(template)
     if root is not None and not os.path.isdir(root):  # noqa: PTH112 - a Path raises for a name that is too long
         fix = beside(root, "Name the directory that the files are below")
-        raise DatasetError("there is no such directory", where=root, fix=fix)
+        raise DatasetError("the directory does not exist", where=root, fix=fix)
     linter = DatasetLinter(rule, root=root, extension=allowed(extension))
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for flaw in _flaws(linter, records):
         if flaw.kind not in ignore:
-            if printer.table and not found:
+            if printer.table and not counts:
                 printer.row("  line  finding            ", "path, and what is wrong")
-            found[flaw.kind] += 1
+            counts[flaw.kind] += 1
             _print(printer, flaw)
     if printer.table:
-        printer.row("", _summary(linter, found, root is not None))
-    return 1 if found else 0
+        printer.row("", _summary(linter, counts, root is not None))
+    return 1 if counts else 0
 
 
 def _check_kinds(kinds: tuple[str, ...]) -> None:
@@ -83,7 +83,7 @@ def _check_kinds(kinds: tuple[str, ...]) -> None:
 
     for kind in kinds:
         if kind not in KINDS:
-            raise UsageError(f"--ignore: there is no kind {kind!r}", fix=f"The kinds are {', '.join(KINDS)}")
+            raise UsageError(f"--ignore: unknown kind {kind!r}", fix=f"The kinds are {', '.join(KINDS)}")
 
 
 def _parts(dataset: Path) -> tuple[PathTemplate, str, Path]:
@@ -92,7 +92,7 @@ def _parts(dataset: Path) -> tuple[PathTemplate, str, Path]:
 
     if not dataset.is_dir():
         fix = beside(dataset, f"Name a directory with {SETTINGS} and {MANIFEST}")
-        raise DatasetError("there is no such dataset", where=dataset, fix=fix)
+        raise DatasetError("the dataset does not exist", where=dataset, fix=fix)
     return read_settings(dataset / SETTINGS).template, str(dataset / MANIFEST), dataset
 
 
@@ -103,7 +103,7 @@ def _flaws(linter: DatasetLinter, records: str | None) -> Iterator[Flaw]:
         for line in counted(read_lines(stream), "records"):
             yield from linter.check(line)
     if not linter.records:
-        raise DatasetError("there is no record", where=records or "-", fix="Bring one JSON object a line")
+        raise DatasetError("there are no records", where=records or "-", fix="Write one JSON object a line")
     yield from linter.check_files(apart=[Path(records)] if records not in (None, "-") else [])
 
 

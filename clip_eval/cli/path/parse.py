@@ -20,8 +20,8 @@ __all__ = ["parse"]
 @click.command()
 @click.argument("template")
 @click.argument("paths", metavar="[PATH]...", nargs=-1)
-@click.option("--given", metavar="NAME=TEXT", multiple=True, help="A value that is known, as it stands in a path.")
-@click.option("--usual", is_flag=True, help="Take for granted what holds in most pixiv datasets.")
+@click.option("--given", metavar="NAME=TEXT", multiple=True, help="A known value, as it stands in a path.")
+@click.option("--usual", is_flag=True, help="Assume what holds in most pixiv datasets.")
 @click.option("--id", "only_id", is_flag=True, help="Read the id only.")
 @click.option("--folder", is_flag=True, help="The paths have no extension.")
 @printing
@@ -54,20 +54,20 @@ def parse(
     with _asked(paths) as questions:
         for question in printer.counted(questions, "paths"):
             asked = Asked(question.path, {**values, **question.given})
-            found = answer(rule, asked, only_id=only_id, usual=usual, folder=folder)
+            result = answer(rule, asked, only_id=only_id, usual=usual, folder=folder)
             count += 1
-            failed += found.error is not None
+            failed += result.error is not None
             if printer.table:
-                for head, text in found.rows():
+                for head, text in result.rows():
                     printer.row(head, text)
             else:
-                printer.entry(**{part.name: getattr(found, part.name) for part in fields(Answer)})
+                printer.entry(**{part.name: getattr(result, part.name) for part in fields(Answer)})
     return ended(printer, failed, count, "paths have no single record")
 
 
 @contextmanager
 def _asked(paths: tuple[str, ...]) -> Iterator[Iterator[Asked]]:
-    """The paths that were named, or those of standard input."""
+    """The paths given as arguments, or those on standard input."""
     from clip_eval.cli.path.answers import Asked, asked_lines
 
     if paths and paths != ("-",):

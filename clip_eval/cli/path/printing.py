@@ -1,4 +1,4 @@
-"""What the path commands share: where results go, where lines come from, and a template from a user's hands."""
+"""What the path commands share: output, input lines, and options."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _Item = TypeVar("_Item")
 
 _FOUND, _BROKEN_PIPE = 1, 141  # 128 + SIGPIPE, as a shell reports it
 
-# What a shell writes for <(...): the other end is there, so that to open it is not to wait for ever.
+# What a shell writes for <(...): a pipe with a writer, so opening it does not block.
 _PIPED = re.compile(r"/dev/stdin|(?:/dev|/proc/self)/fd/[0-9]+")
 
 RECORDS = click.option(
     "--records",
     callback=a_name,
     metavar="FILE",
-    help="Records, one JSON object a line. Default: what is piped in, as for -.",
+    help="Records, one JSON object a line. Default: standard input, as for -.",
 )
 EXTENSION = click.option("--extension", metavar="EXT", help="Of records without a field `extension`, such as jpg.")
 
 
 class Printer:
-    """Where results go: a table for a person, JSON Lines for a program.
+    """Prints results: a table at a terminal, else JSON Lines.
 
     Attributes:
         table: which of them.
@@ -62,7 +62,7 @@ class Printer:
         known = {name: value for name, value in fields.items() if value is not None}
         try:
             line = json.dumps(known, ensure_ascii=False).encode()
-        except UnicodeEncodeError:  # a name on disk may hold bytes that are no UTF-8
+        except UnicodeEncodeError:  # a name on disk may hold bytes that are not UTF-8
             line = json.dumps(known).encode()
         self._stream.write(line + b"\n")
 
@@ -74,16 +74,16 @@ class Printer:
             self._stream.flush()
 
     def counted(self, items: Iterable[_Item], what: str) -> Iterable[_Item]:
-        """Return the items, with their number on stderr now and then; not where a person sees the results come."""
+        """Return the items, with their number on stderr now and then, unless results are shown at a terminal."""
         return items if self._shown else counted(items, what)
 
     def flush(self) -> None:
-        """Hand on what was written."""
+        """Flush the output."""
         self._stream.flush()
 
 
 def printing(function: Callable[..., int]) -> Callable[..., int]:
-    """Give a command its printer, and the option that shapes it. A reader that leaves, as `head` does, is no error."""
+    """Give a command its printer and the option for its form. A closed pipe, as after `head`, is not an error."""
     form = click.option(
         "--format", "form", type=click.Choice(["table", "jsonl"]), help="Default: table at a terminal, else jsonl."
     )
@@ -114,7 +114,7 @@ def compiled(text: str) -> PathTemplate:
 
 
 def allowed(extension: str | None) -> str | None:
-    """Return the extension. Raises UsageError with the nearest one where it is none that files may have."""
+    """Return the extension. Raises UsageError with the nearest one if it is not allowed."""
     from clip_eval.paths import EXTENSIONS, ExtensionError, PathTemplate
 
     try:
@@ -125,7 +125,7 @@ def allowed(extension: str | None) -> str | None:
 
 
 def extension_of(fields: Mapping[str, object], default: str | None) -> str | None:
-    """Return the extension that a record names, else `default`. Raises RecordError where it is no text."""
+    """Return the extension that a record names, else `default`. Raises RecordError if it is not text."""
     from clip_eval.paths import RecordError
 
     own = fields.get("extension")
@@ -136,10 +136,10 @@ def extension_of(fields: Mapping[str, object], default: str | None) -> str | Non
 
 @contextmanager
 def lines_of(source: str | None, what: str) -> Iterator[BinaryIO]:
-    """Open a file of lines; "-", or no name where something is piped in, is standard input.
+    """Open a file of lines; "-", or no name if standard input is a pipe, is standard input.
 
     Raises:
-        UsageError: there is no name, and nothing is piped in.
+        UsageError: there is no name, and standard input is a terminal.
         DatasetError: the file cannot be read.
     """
     if source == "-" or (source is None and not sys.stdin.isatty()):
@@ -158,7 +158,7 @@ def lines_of(source: str | None, what: str) -> Iterator[BinaryIO]:
 
 
 def ended(printer: Printer, failed: int, count: int, what: str) -> int:
-    """Say on stderr how many lines failed, if any; return the exit code."""
+    """Print on stderr how many lines failed, if any; return the exit code."""
     if not failed:
         return 0
     printer.flush()

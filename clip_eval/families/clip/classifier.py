@@ -19,8 +19,8 @@ def class_logits(weights: Mapping[str, Array], last_hidden_state: Array, *, arit
     """The logits of each image: the patches' states, averaged without the class token, through `classifier`.
 
     Args:
-        weights: `classifier.weight` (labels, width) and `classifier.bias` (labels,), both float64; where there are
-            none, the averages themselves are returned, as with no labels at all.
+        weights: `classifier.weight` (labels, width) and `classifier.bias` (labels,), both float64; without them,
+            as with no labels, the averages themselves are returned.
         last_hidden_state: (images, patches + 1, width) float64, the class token first.
         arithmetic: the leaf operations.
 
@@ -40,15 +40,13 @@ def squared_error(logits: Array, labels: Array, *, arithmetic: Arithmetic = EXAC
 
 
 def cross_entropy(logits: Array, labels: Ids, *, arithmetic: Arithmetic = EXACT) -> Array:
-    """The mean cross entropy in nats, the loss where one label is right. (images, labels), (images,) int64; returns
-    ().
-    """
+    """The mean cross entropy in nats, the loss of single labels. (images, labels), (images,) int64; returns ()."""
     chosen = np.take_along_axis(arithmetic.log_softmax(logits), labels[:, None], axis=-1)  # (images, 1)
     return -arithmetic.mean(chosen)
 
 
 def multi_label_loss(logits: Array, labels: Array, *, arithmetic: Arithmetic = EXACT) -> Array:
-    """The mean binary cross entropy in nats, the loss where each label is right or wrong by itself.
+    """The mean binary cross entropy in nats, the loss of multiple labels.
 
     It is (1 - y) x - log sigmoid(x); the sigmoid is a softmax of x and 0.
 

@@ -1,12 +1,12 @@
-"""The values that a CLIP runs with, from its config.json, checked and complete.
+"""Read a CLIP's config.json into a checked and complete config.
 
 Field names, meanings and defaults are those of the documented `CLIPConfig`, `CLIPTextConfig` and `CLIPVisionConfig`
-(https://huggingface.co/docs/transformers/model_doc/clip). Which value counts is decided by the loading rules, the same
-in transformers 4.57 to 5.23. `CLIPModel` lays `text_config_dict`, where a file has it, over `text_config`, with the
-defaults of what it leaves out; a class of one tower reads `text_config` alone. So it is with the vision tower.
+(https://huggingface.co/docs/transformers/model_doc/clip). Values are taken by the loading rules of transformers,
+the same from 4.57 to 5.23. In `CLIPModel`, `text_config_dict`, if present, with the defaults of what it leaves out,
+overrides `text_config`; a class of one tower reads `text_config` alone. The same holds for the vision tower.
 
-A default is taken only where a wrong one would be noticed: sizes are compared with the tensors by
-`clip_eval.checkpoint.checkpoint`; attention heads, which no tensor's shape can tell, must be stated.
+A default is used only if a wrong one would be noticed: `clip_eval.checkpoint.checkpoint` compares sizes with the
+tensors; attention heads, which no tensor's shape shows, must be stated.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CLASSES = {
     _VISION: "CLIPVisionModel and CLIPVisionModelWithProjection",
 }
 
-# No tensor has a longer axis, and products of such sizes are still printed in a moment.
+# No tensor has a longer axis, and products of such sizes still print fast.
 _LARGEST = 2**40
 
 
@@ -104,20 +104,20 @@ def absent_fields(raw: Mapping[str, object]) -> frozenset[str]:
 
 
 def reading_notes(raw: Mapping[str, object], *, where: str) -> tuple[str, ...]:
-    """What a reader should know of the values that count where the file seems to say others, a sentence each.
+    """Sentences for reports on values in effect that differ from what the file seems to say.
 
     Args:
         raw: a mapping that `parse_config` accepts.
         where: the file's name, for the sentences.
     """
     config = parse_config(raw, where=where)
-    found = [*_tower_notes(raw, _TEXT, config.text, where), *_tower_notes(raw, _VISION, config.vision, where)]
+    notes = [*_tower_notes(raw, _TEXT, config.text, where), *_tower_notes(raw, _VISION, config.vision, where)]
     if "eos_token_id" not in _nested(raw, _TEXT, where) and config.text.vocab_size != TextConfig().vocab_size:
-        found.append(
+        notes.append(
             f"{where}: text_config has no eos_token_id, so texts are pooled at its default, "
             f"{config.text.eos_token_id}, in a vocabulary of {config.text.vocab_size} tokens."
         )
-    return tuple(found)
+    return tuple(notes)
 
 
 def _tower_notes(
@@ -156,7 +156,7 @@ def _require_clip(raw: Mapping[str, object], where: str) -> None:
         return
     if model_type is None:
         fix = 'Add "model_type": "clip" to it if it is one'
-        _refuse("the config has no model_type, so nothing says that this is a CLIP", where, fix=fix)
+        _refuse("the config has no model_type, so it is not known to be a CLIP", where, fix=fix)
     kind = model_type if isinstance(model_type, str) and model_type.replace("-", "_").isidentifier() else None
     name = kind if kind and len(kind) <= 40 else shown(model_type)
     if model_type in _MODEL_TYPES.values():
@@ -167,8 +167,8 @@ def _require_clip(raw: Mapping[str, object], where: str) -> None:
 def _nested(raw: Mapping[str, object], section: str, where: str) -> Mapping[str, object]:
     """The tower's stated fields as `CLIPModel` takes them; a field that is not among them has its default.
 
-    What is laid over the section is a whole config of the tower's class, so that none of the fields known here is taken
-    from below. Without either every field has its default.
+    `{section}_dict` is a whole config of the tower's class, so it overrides every field known here. Without it and the
+    section every field has its default.
     """
     below, above = _fields(raw, section, where), _fields(raw, f"{section}_dict", where)
     return (below or {}) if above is None else above
@@ -222,7 +222,7 @@ def _token(value: object, name: str, where: str) -> int:
 
 
 def _unread_token(value: object, name: str, where: str) -> int | None:
-    """An id that no model reads: any integer does, such as the -1 of other libraries."""
+    """An id that no model reads: any integer is valid, such as the -1 of other libraries."""
     token = _integer(value)
     if value is not None and (token is None or abs(token) > _LARGEST):
         _refuse(f"{name} is {shown(value)}, not a token id{_digits(token)}", where)
@@ -252,7 +252,7 @@ def _epsilon(value: object, name: str, where: str) -> float:
 
 def _activation(value: object, name: str, where: str) -> str:
     if not isinstance(value, str) or value not in ACTIVATIONS:
-        _refuse(f"{name} is {shown(value)}, which is none of {', '.join(ACTIVATIONS)}", where)
+        _refuse(f"{name} is {shown(value)}, not one of {', '.join(ACTIVATIONS)}", where)
     return value
 
 
@@ -286,7 +286,7 @@ def _value(name: str, tower: TextConfig | VisionConfig, stated: Mapping[str, obj
 def _check_eos(text: TextConfig, stated: Mapping[str, object], where: str) -> None:
     if text.eos_token_id >= text.vocab_size:
         _refuse(
-            f"text_config.eos_token_id {_value('eos_token_id', text, stated)} is no token of a vocabulary of "
+            f"text_config.eos_token_id {_value('eos_token_id', text, stated)} is not in a vocabulary of "
             f"vocab_size {_value('vocab_size', text, stated)}",
             where,
             fix="State the tokenizer's end-of-text id: texts are pooled where it stands",

@@ -1,4 +1,4 @@
-"""The classes of transformers that load a CLIP, and the public ways into it with their documented parameters."""
+"""The classes of transformers that load a CLIP, and its public entry points with their documented parameters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CLASSES: Mapping[str, ModelClass] = MappingProxyType(
         }.items()
     }
 )
-"""By role; the roles are called as CLIP's classes."""
+"""By role; roles have the names of CLIP's classes."""
 
 _TEXT_PARAMETERS = ("input_ids", "attention_mask", "position_ids", "output_attentions", "output_hidden_states")
 _IMAGE_PARAMETERS = ("pixel_values", "output_attentions", "output_hidden_states", "interpolate_pos_encoding")
@@ -100,4 +100,4 @@ CLASSIFIER = EntryPoint(
     inputs=2,
     fields=("logits",),
 )
-"""The way into an image classifier."""
+"""The entry point of the image classifier."""

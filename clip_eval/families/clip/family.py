@@ -1,4 +1,4 @@
-"""CLIP as a family: everything that is said of it, in one object."""
+"""The `Family` object of CLIP."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def _last_read(input_ids: Ids, text: TextConfig) -> Ids:
 
 
 def _plain_forward(weights: Mapping[str, Any], sizes: ClipConfig) -> PlainForward:
-    from clip_eval.families.clip.plain_forward import Floor
+    from clip_eval.families.clip.plain_forward import ClipPlainForward
 
-    return Floor(weights, sizes)
+    return ClipPlainForward(weights, sizes)
 
 
 CLIP = Family(

@@ -1,7 +1,7 @@
-"""The floor: CLIP's embeddings in plain torch operations, what the framework can do on this machine today.
+"""CLIP's embeddings in plain torch operations: the reference for speed on this machine.
 
-Fused attention, no module tree, no wrappers, no outputs that nobody asked for; the tensors are the subject's own. The
-steps are those of `clip_eval.oracle` (Radford et al. 2021, section 2.4), where each has its source.
+Fused attention, no modules, no wrappers, no unused outputs; the tensors are the subject's own. The steps are those of
+`clip_eval.oracle` (Radford et al. 2021, section 2.4), where each has its source.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from clip_eval.families.config import LEGACY_EOS_TOKEN_ID, ClipConfig, TextConfig, VisionConfig
 
-__all__ = ["Floor"]
+__all__ = ["ClipPlainForward"]
 
 _ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
@@ -29,7 +29,7 @@ _ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
+class ClipPlainForward:
     """CLIP as functions of its tensors.
 
     Attributes:
@@ -64,8 +64,8 @@ class Floor:
 
         Args:
             input_ids: (texts, tokens) int64.
-            attention_mask: (texts, tokens) int64, 0 for hidden tokens. None where it would hide padding on the right
-                only, which no earlier position sees anyway.
+            attention_mask: (texts, tokens) int64, 0 for hidden tokens. None if it would hide padding on the right
+                only, which no earlier position attends to.
         """
         name, config = "text_model.embeddings", self.config.text
         words = functional.embedding(input_ids, self.weights[f"{name}.token_embedding.weight"])
@@ -83,11 +83,11 @@ class Floor:
         return self._logits(images @ texts.t())
 
     def _image_state(self, x: Tensor) -> Tensor:
-        """What stands for each image: (images, patches + 1, width) to (images, width)."""
+        """The pooled state of each image: (images, patches + 1, width) to (images, width)."""
         return x[:, 0]
 
     def _text_state(self, x: Tensor, input_ids: Tensor) -> Tensor:
-        """What stands for each text, normalised: (texts, tokens, width) to (texts, width)."""
+        """The pooled state of each text, normalised: (texts, tokens, width) to (texts, width)."""
         ends = _end_positions(input_ids, self.config.text.eos_token_id)  # (texts,)
         pooled = x[torch.arange(len(x), device=x.device), ends]  # (texts, width)
         return self._layer_norm("text_model.final_layer_norm", pooled, self.config.text)

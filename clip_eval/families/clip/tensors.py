@@ -1,4 +1,4 @@
-"""The tensors that a CLIP's config promises."""
+"""The tensors that a CLIP's config implies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clip_eval.families.family import Dimension
 
 __all__ = ["expected_tensors"]
 
-# Names and shapes of this many are made in a tenth of a second.
+# Names and shapes of this many layers take a tenth of a second.
 _MOST_LAYERS = 2000
 
 
@@ -20,7 +20,7 @@ def expected_tensors(config: ClipConfig) -> dict[str, tuple[Dimension, ...]]:
     Source: Radford et al. 2021 (arXiv 2103.00020), section 2.4; names as CLIPModel stores them.
 
     Raises:
-        CheckpointError: the config asks for more layers than any file could hold tensors of.
+        CheckpointError: the config has more layers than any file could hold.
     """
     for section, tower in (("text_config", config.text), ("vision_config", config.vision)):
         if tower.num_hidden_layers > _MOST_LAYERS:

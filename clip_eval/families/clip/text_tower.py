@@ -44,8 +44,8 @@ def text_tower(
         attention_mask: (texts, tokens) int64, 0 where a token may not be attended to; None permits all. States of
             masked tokens are computed too, but no state of another token depends on them.
         arithmetic: the leaf operations.
-        observer: who watches the modules at work.
-        pool: last_hidden_state, ids, the config and the operations to what stands for each text, (texts, width).
+        observer: called before and after each module.
+        pool: from last_hidden_state, ids, config and operations to the pooled state of each text, (texts, width).
 
     Raises:
         CheckpointError: a tensor is missing or has another shape, the activation is unknown, or the tokens do not fit.

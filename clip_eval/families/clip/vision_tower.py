@@ -45,8 +45,8 @@ def vision_tower(
             the image processor; other float dtypes are widened to float64.
         arithmetic: the leaf operations.
         observer: called before and after each module.
-        interpolate: images may have any size of at least one patch; the position embeddings are interpolated to it.
-        pool: last_hidden_state and the operations to what `post_layernorm` is given for each image, (images, width).
+        interpolate: allow images of any size of at least one patch; the position embeddings are interpolated to it.
+        pool: from last_hidden_state and operations to the input of `post_layernorm` for each image, (images, width).
 
     Raises:
         CheckpointError: a tensor is missing or has another shape, the activation is unknown, or the images do not fit.

@@ -1,7 +1,7 @@
 """The leaf operations of CLIP in float64: everything that rounds, and nothing else.
 
-The towers and the contrastive head compute with these methods only. A subclass that overrides them sees every
-floating-point operation of the model with all its operands; `clip_eval.oracle.rounding` injects errors that way.
+The towers and the contrastive head compute with these methods only. A subclass that overrides them intercepts every
+floating-point operation of the model; `clip_eval.oracle.rounding` injects errors that way.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class Arithmetic:
     def normalize(self, x: Array) -> Array:
         """Each x divided by its Euclidean length over the last axis; NaN for a zero vector, which has no direction."""
         length: Array = np.sqrt(np.square(x).sum(axis=-1, keepdims=True))  # (..., 1)
-        with np.errstate(invalid="ignore"):  # the NaN is the result, so no warning
+        with np.errstate(invalid="ignore"):  # the NaN is wanted: no warning
             return x / length
 
     def exp(self, x: Array) -> Array:

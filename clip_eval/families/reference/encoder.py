@@ -49,7 +49,7 @@ class Encoded:
 class Observer(Protocol):
     """Called for the modules of a tower, in the order of computation, by their canonical names.
 
-    For leaves (linear layers, norms, embeddings, the activation) and the modules that hold them alike.
+    Both for leaves (linear layers, norms, embeddings, the activation) and for the modules that contain them.
     """
 
     def enters(self, module: str, x: Array) -> Array:
@@ -86,10 +86,10 @@ class Modules:
         return y
 
     def tensor(self, name: str, shape: tuple[int | None, ...]) -> Array:
-        """The tensor `name`, not a copy. `shape` is what the config demands; None allows any length.
+        """The tensor `name`, not a copy. `shape` is what the config requires; None allows any length.
 
         Raises:
-            CheckpointError: there is no such tensor, or it has another shape, which broadcasting might hide.
+            CheckpointError: the tensor is missing, or has another shape, which broadcasting might hide.
             TypeError: it is not float64.
         """
         if name not in self.weights:
@@ -130,7 +130,7 @@ class Modules:
     def projection(self, name: str, pooled: Array) -> Array | None:
         """The projection `name` without bias: pooled (batch, width) to (batch, projection); None where it is absent.
 
-        Its output width is the file's own: the towers' configs often hold a stale `projection_dim`.
+        Its output width is the tensor's: the towers' configs often hold a stale `projection_dim`.
         """
         tensor = f"{name}.weight"
         if tensor not in self.weights:

@@ -18,11 +18,12 @@ from clip_eval.families.roles import MODEL_CLASSES, WHOLE
 from clip_eval.oracle.precision import Precision
 from clip_eval.subject.calls import Call, kept
 from clip_eval.subject.findings import loading_finding
-from clip_eval.subject.loading import LoadingReport, complete, report_of, said, unlike_shapes
+from clip_eval.subject.loading import LoadingReport, complete, one_line, report_of, unlike_shapes
 from clip_eval.subject.output_tree import tensors_of
 from clip_eval.subject.processors import Processors
 from clip_eval.subject.releases import load_class, quiet, transformers_release
 from clip_eval.subject.runtime import Capability, Runtime
+from clip_eval.subject.runtimes._config import attending, configured
 from clip_eval.subject.tensors import array_of, precision_of
 
 __all__ = ["Subject", "subject_of"]
@@ -36,10 +37,10 @@ class Subject:
         checkpoint: what lies on disk.
         dtype: "float32", "bfloat16" or "float16"; always passed on explicitly.
         device: a torch device, "cpu" or "cuda:0".
-        attention: "eager", "sdpa" or another implementation, None for the library's default.
-        like: the candidate, where this is a tiny model of its kind: a class that loads neither is the candidate's
-            finding, told once.
-        calls: takes each call, with its answer; None where nobody wants them.
+        attention: "eager", "sdpa" or another implementation, None for transformers' default.
+        like: the candidate, if this is a tiny model of its kind: a class that loads neither is reported once, as the
+            candidate's finding.
+        calls: collects each call with its answer; None to keep none.
     """
 
     checkpoint: Checkpoint
@@ -54,7 +55,7 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """The library and its release."""
+        """The runtime and its release."""
         return f"transformers {transformers_release()}"
 
     @property
@@ -79,7 +80,7 @@ class Subject:
 
     @property
     def processors(self) -> Processors:
-        """What the classes build that users load a processor by."""
+        """The processors, image processors and tokenizers of the checkpoint."""
         if self._processors is None:
             self._processors = Processors(self.checkpoint)
         return self._processors
@@ -98,7 +99,7 @@ class Subject:
 
         Raises:
             NotAskable: the class does not load every weight; check weights.every_weight_is_loaded says why.
-            CheckpointError: the same of a tiny model, where the candidate's own is loaded, and of a class whose loading
+            CheckpointError: the same for a tiny model whose candidate loads completely, and for a class whose loading
                 no check judges.
         """
         finding = self.loading_finding(model_class)
@@ -113,14 +114,14 @@ class Subject:
         return loading_finding(report, model_class, config=checkpoint.raw_config, directory=checkpoint.path)
 
     def loading_report(self, model_class: str) -> LoadingReport:
-        """Load the model if that has not happened yet and return what the library reported."""
+        """Load the model if that has not happened yet and return what transformers reported."""
         if model_class not in self._reports:
             self._reports[model_class] = self._first_load(model_class)
         return self._reports[model_class]
 
     def _refuse(self, model_class: str, finding: Finding) -> NoReturn:
-        judged_elsewhere = self.like is None or not self.like.loading_report(model_class).complete
-        if model_class not in MODEL_CLASSES or not judged_elsewhere:
+        has_own_check = self.like is None or not self.like.loading_report(model_class).complete
+        if model_class not in MODEL_CLASSES or not has_own_check:
             raise CheckpointError(finding.what, where=finding.where, fix=finding.fix)
         name = f"weights.every_weight_is_loaded[{model_class}]"
         raise NotAskable(finding.what, finding=name, where=finding.where, fix=finding.fix)
@@ -132,7 +133,7 @@ class Subject:
             if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
                 raise
             shapes = unlike_shapes(self.checkpoint, model_class)
-            return LoadingReport((), (), tuple(shapes), refusal=said(error), shapes=shapes)
+            return LoadingReport((), (), tuple(shapes), refusal=one_line(error), shapes=shapes)
         return report_of(info, self.family, model_class)
 
     def run(self, entry: EntryPoint, arrays: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
@@ -156,7 +157,7 @@ class Subject:
         attention: str | None = None,
         **options: Any,
     ) -> Any:
-        """Call a model, or one of its methods, without gradients and return whatever it returned.
+        """Call a model, or one of its methods, without gradients and return its result.
 
         Args:
             model_class: one of `MODEL_CLASSES`.
@@ -176,14 +177,14 @@ class Subject:
         gradients: bool = False,
         **keywords: object,
     ) -> Any:
-        """Call a model, or one of its methods, with exactly these arguments and return whatever it returned.
+        """Call a model, or one of its methods, with exactly these arguments and return its result.
 
         Args:
             model_class: one of `MODEL_CLASSES`.
-            arguments: by position, tensors too; nothing is copied, so a change in place can be seen.
+            arguments: by position; nothing is copied, so changes in place are visible.
             method: "forward" calls the model itself; otherwise the name of a method.
             attention: an attention implementation other than the subject's.
-            gradients: whether the call is recorded for differentiation.
+            gradients: whether autograd records the call.
             keywords: by name.
         """
         import torch
@@ -192,7 +193,7 @@ class Subject:
         as_given: dict[str, Any] = {}
         if self.calls is not None:
             as_given = {name: kept(value) for name, value in keywords.items()}
-        with _attending(model, attention), torch.set_grad_enabled(gradients):
+        with attending(model, attention), torch.set_grad_enabled(gradients):
             answer = (model if method == "forward" else getattr(model, method))(*arguments, **keywords)
         if self.calls is not None:
             self.calls.append(Call(model_class, method, arguments, as_given, attention, gradients, answer))
@@ -201,11 +202,11 @@ class Subject:
     def gradients(self, model_class: str, scalar: Any) -> Iterator[tuple[str, Any]]:
         """Yield (canonical name, gradient) for every parameter: a tensor, or None where none reaches it.
 
-        Nothing is left in the model; gradients are freed as they are passed by.
+        No `.grad` is set; each gradient is freed once it was yielded.
 
         Args:
             model_class: one of `MODEL_CLASSES`.
-            scalar: what a call of that model with gradients=True led to, a tensor of shape ().
+            scalar: computed from a call of that model with gradients=True, a tensor of shape ().
         """
         import torch
 
@@ -217,7 +218,7 @@ class Subject:
             yield self.family.canonical_name(name, model_class), gradient
 
     def load_again(self, model_class: str, directory: Path | None = None, **options: object) -> Any:
-        """Load one more model as this subject loads its own; it is not kept.
+        """Load another model as this subject loads its own; it is not kept.
 
         Args:
             model_class: one of `MODEL_CLASSES`.
@@ -237,7 +238,7 @@ class Subject:
     def configured(
         self, model_class: str, values: Mapping[str, object], *, attention: str | None = None
     ) -> Iterator[None]:
-        """In the block, fields of the loaded model's config have other values; what it held is put back.
+        """Set fields of the loaded model's config in the block.
 
         Args:
             model_class: one of `MODEL_CLASSES`.
@@ -245,12 +246,7 @@ class Subject:
             attention: an attention implementation for the block other than the subject's.
         """
         model = self.model(model_class)
-        with _attending(model, attention), contextlib.ExitStack() as stack:
-            for name, value in values.items():
-                path, _, field_name = name.rpartition(".")
-                config = getattr(model.config, path) if path else model.config
-                stack.callback(_put_back, config, dict(vars(config)))
-                setattr(config, field_name, value)
+        with attending(model, attention), configured(model.config, values):
             yield
 
     def compiled(self, model_class: str) -> Callable[..., Any]:
@@ -270,7 +266,7 @@ class Subject:
         return without_gradients
 
     def save(self, model_class: str, directory: Path) -> None:
-        """Let the model write itself and its config into a directory."""
+        """Save the model with its config to a directory."""
         with quiet():
             self.model(model_class).save_pretrained(directory)
 
@@ -283,13 +279,13 @@ class Subject:
         through: Callable[[Any], Any] | None = None,
         **options: object,
     ) -> Callable[[], Any]:
-        """Return a call of a model, or of one of its methods, without gradients: that and nothing else, fit for timing.
+        """Return a call of a model, or of one of its methods, without gradients: nothing else, for timing.
 
         Args:
             model_class: one of `MODEL_CLASSES`.
             tensors: by keyword, on the subject's device; see `tensors`.
             method: "forward" calls the model itself; otherwise the name of a method.
-            through: what becomes of the model or its method before it is called, such as torch.compile.
+            through: wraps the model or its method before it is called, such as torch.compile.
             options: passed on as they are.
         """
         import torch
@@ -310,7 +306,7 @@ class Subject:
 
     @contextlib.contextmanager
     def paused_at_layer(self, model_class: str, wait: Callable[[], None]) -> Iterator[None]:
-        """In the block, each call of a model runs `wait` before and after its second encoder layer, or its only one."""
+        """Call `wait` before and after the model's second encoder layer, or its only one, in the block."""
         layers = [
             module for module in self.model(model_class).modules() if type(module).__name__.endswith("EncoderLayer")
         ]
@@ -333,13 +329,13 @@ class Subject:
     def state(self, model_class: str) -> Iterator[tuple[str, NDArray[Any]]]:
         """Yield (canonical name, values) for every tensor of the loaded model's state_dict.
 
-        Values of fewer than 64 bits come as float32, which holds them.
+        Values of fewer than 64 bits come as float32, which holds them exactly.
         """
         for name, tensor in self.model(model_class).state_dict().items():
             yield self.family.canonical_name(name, model_class), array_of(tensor)
 
     def modules(self, model_class: str) -> dict[str, Any]:
-        """Return the loaded model's own modules by canonical name, the tower itself too where the model is one."""
+        """Return the loaded model's own modules by canonical name, with the tower itself if the model is one."""
         modules = dict(self.model(model_class).named_modules())
         named = self.family.canonical_name
         by_name = {named(f"{name}.", model_class)[:-1]: module for name, module in modules.items() if name}
@@ -374,34 +370,14 @@ class Subject:
     def _tensor(self, value: NDArray[Any]) -> Any:
         import torch
 
-        return torch.tensor(value, device=self.device)  # a copy: the probe itself can never be changed in place
-
-
-@contextlib.contextmanager
-def _attending(model: Any, implementation: str | None) -> Iterator[None]:
-    """Give a loaded model another attention implementation for a while; a second copy would double the memory."""
-    own = model.config._attn_implementation
-    if implementation in (None, own):
-        yield
-        return
-    model.set_attn_implementation(implementation)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(own)
-
-
-def _put_back(owner: object, attributes: Mapping[str, object]) -> None:
-    """Restore an object's attributes, past every setter, and remove those that came."""
-    vars(owner).clear()
-    vars(owner).update(attributes)
+        return torch.tensor(value, device=self.device)  # a copy, so that the probe cannot be changed in place
 
 
 def subject_of(runtime: Runtime) -> Subject:
-    """Return a runtime as transformers', for what nothing else can do.
+    """Return a runtime as `Subject`, for what only transformers can do.
 
     Raises:
-        TypeError: it is another runtime; whatever asks for this has not said what it needs.
+        TypeError: it is another runtime: the check lacks a `needs` mark.
     """
     if not isinstance(runtime, Subject):
         raise TypeError(f'{runtime.name} is not transformers: mark the check with @pytest.mark.needs("...")')

@@ -153,8 +153,8 @@ def test_return_dict_in_the_config(compare: Compare, deviations: Deviations, tin
     """return_dict=False in the config gives tuples by default; return_dict in a call overrides the config."""
     expected = tiny.enter(entry, output_hidden_states=True)
     broken = _breaks(deviations, entry)
-    for said, result in ((None, as_tuple(expected)), (False, as_tuple(expected)), (True, expected)):
-        options: dict[str, Any] = {} if said is None else {"return_dict": said}
+    for return_dict, result in ((None, as_tuple(expected)), (False, as_tuple(expected)), (True, expected)):
+        options: dict[str, Any] = {} if return_dict is None else {"return_dict": return_dict}
         answer = ask(
             partial(tiny.configured, entry, {"return_dict": False}, output_hidden_states=True, **options),
             AttributeError,

@@ -43,7 +43,7 @@ def test_settings_can_be_followed(clip: Clip, compare: Compare, evidence: Eviden
         evidence.not_run("the checkpoint has no image processor (preprocessor_config.json)")
     problem = settings_problem(clip.checkpoint)
     if problem is not None:
-        clip.processors.load("AutoImageProcessor")  # where the library cannot build one either, that is the finding
+        clip.processors.load("AutoImageProcessor")  # if transformers cannot build one either, that is the finding
         compare.fail(
             problem.what,
             (problem.fix or "settings that can be followed").rstrip("."),

@@ -28,7 +28,7 @@ from clip_eval.verdict.budgets import kept_memory
 from clip_eval.verdict.compare import Compare
 
 if TYPE_CHECKING:
-    from clip_eval.throughput.worker_client import Elsewhere
+    from clip_eval.throughput.worker_client import WorkerClient
 
 pytestmark = pytest.mark.needs("timing")
 
@@ -118,7 +118,7 @@ def test_forward_is_timed(
 
     Without an entry of the same hardware, torch, dtype, attention and threads the ratio is recorded and not judged.
     """
-    from clip_eval.throughput.clock import clock_of, held_to
+    from clip_eval.throughput.clock import clock_of, torch_threads
     from clip_eval.throughput.conditions import THREADS
     from clip_eval.throughput.paired import AGAINST_PACK, Turns, pilot
     from clip_eval.throughput.trial import make_trial, throughput_result
@@ -126,7 +126,7 @@ def test_forward_is_timed(
     _refuse_leak(clip, kind, evidence)
     trial, clock = make_trial(kind, clip.subject, clip.batch), clock_of(clip.subject.device)
     turns = Turns(trial.subject, trial.floor, clock.seconds)
-    with held_to(THREADS):
+    with torch_threads(THREADS):
         pairs = pilot(Turns(trial.subject, trial.floor, clock.seconds), AGAINST_PACK)
         benchmark.group = SCOPE
         benchmark.pedantic(turns.time_subject, setup=turns.time_reference, rounds=pairs)
@@ -140,20 +140,20 @@ def test_forward_is_timed(
 
 
 @pytest.fixture(scope="module")
-def worker(clip_session: Session) -> Iterator[Elsewhere | None]:
+def worker(clip_session: Session) -> Iterator[WorkerClient | None]:
     """The worker in the interpreter of --baseline-python; it ends with the last check that needs it."""
-    from clip_eval.throughput.worker_client import Elsewhere
+    from clip_eval.throughput.worker_client import WorkerClient
 
     python = clip_session.settings.baseline_python
     if python is None or not clip_session.settings.throughput:
         yield None
         return
-    with Elsewhere(python) as started:
+    with WorkerClient(python) as started:
         yield started
 
 
 @pytest.fixture
-def other(asked: None, worker: Elsewhere | None, evidence: Evidence) -> Elsewhere:
+def other(asked: None, worker: WorkerClient | None, evidence: Evidence) -> WorkerClient:
     """The worker; skip the check without --baseline-python."""
     if worker is None:
         evidence.not_applicable("no --baseline-python was given")
@@ -162,15 +162,21 @@ def other(asked: None, worker: Elsewhere | None, evidence: Evidence) -> Elsewher
 
 @every_kind
 def test_no_slower_than_the_other_interpreter(
-    other: Elsewhere, benchmark: Any, clip: Clip, clip_session: Session, evidence: Evidence, compare: Compare, kind: str
+    other: WorkerClient,
+    benchmark: Any,
+    clip: Clip,
+    clip_session: Session,
+    evidence: Evidence,
+    compare: Compare,
+    kind: str,
 ) -> None:
     """A batch takes no more than 2 % longer than in the other interpreter, timed in turns on the same inputs.
 
     This is the cost, or gain, of an upgrade of transformers, torch or an attention kernel.
     """
-    from clip_eval.throughput.clock import clock_of, held_to
+    from clip_eval.throughput.clock import clock_of, torch_threads
     from clip_eval.throughput.conditions import THREADS
-    from clip_eval.throughput.paired import Turns, pilot, told
+    from clip_eval.throughput.paired import Turns, pilot, reported_seconds
     from clip_eval.throughput.trial import make_trial, throughput_result, untimed
 
     _refuse_leak(clip, kind, evidence)
@@ -182,8 +188,8 @@ def test_no_slower_than_the_other_interpreter(
             attention=clip_session.settings.attention, threads=THREADS,
         )  # fmt: skip
         other.prepare(trial)
-        turns = [Turns(trial.subject, other.seconds, clock.seconds, told) for _ in range(2)]
-        with held_to(THREADS):
+        turns = [Turns(trial.subject, other.seconds, clock.seconds, reported_seconds) for _ in range(2)]
+        with torch_threads(THREADS):
             pairs = pilot(turns[0])
             benchmark.group = SCOPE
             benchmark.pedantic(turns[1].time_subject, setup=turns[1].time_reference, rounds=pairs)
@@ -239,13 +245,13 @@ def _report(benchmark: Any, judgement: Judgement, compare: Compare, name: str) -
 
 def _kept_mb(clip: Clip, kind: str) -> float:
     """The MB that a call keeps, measured once a session."""
-    from clip_eval.throughput.clock import held_to
+    from clip_eval.throughput.clock import torch_threads
     from clip_eval.throughput.conditions import THREADS
     from clip_eval.throughput.memory import kept_mb
     from clip_eval.throughput.trial import make_trial
 
     def measured() -> float:
-        with held_to(THREADS):
+        with torch_threads(THREADS):
             return kept_mb(make_trial(kind, clip.subject, clip.batch).subject, clip.subject.device)
 
     return float(clip.once(("kept_mb", kind), measured))

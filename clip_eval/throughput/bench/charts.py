@@ -1,4 +1,4 @@
-"""Throughput over batch size and over text length, as positions in a drawing of 640 by 260. The template draws them."""
+"""Charts of throughput by batch size and by text length, as positions in a drawing of 640 by 260 for the template."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["Chart", "Line", "charts"]
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 624.0, 16.0, 216.0
 _TICKS = 4
-_DASHES = ("", "7 4", "2 4", "9 4 2 4")  # lines are told apart without colour too
+_DASHES = ("", "7 4", "2 4", "9 4 2 4")  # lines can be distinguished without colour
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A mark on an axis: where, and what it says."""
+    """A mark on an axis: its position and its label."""
 
     at: float
     label: str
@@ -27,7 +27,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One configuration: the points of its line in SVG's form, the points one by one, and how it is dashed."""
+    """One configuration: its line's points as SVG text, the single points, and its dash pattern."""
 
     name: str
     points: str
@@ -38,7 +38,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One drawing: a title, what the axis below means, both axes, and the lines."""
+    """One chart: title, label of the x axis, both axes, lines."""
 
     title: str
     below: str
@@ -48,8 +48,8 @@ class Chart:
 
 
 def charts(bench: Bench) -> tuple[Chart, ...]:
-    """Return the drawings: images, texts and pairs by batch size, texts by their length where lengths were tried."""
-    found = [
+    """Return the charts: images, texts and pairs by batch size; texts by length, if lengths were tried."""
+    drawn = [
         _chart(
             f"{kind.title()} a second", "rows of a batch",
             {one.name: [(point.rows, point) for point in one.points(kind)] for one in bench.configurations},
@@ -61,7 +61,7 @@ def charts(bench: Bench) -> tuple[Chart, ...]:
         for one in bench.configurations
         if one.lengths
     }
-    return (*found, *((_chart("Texts a second", "tokens of a text", by_length),) if by_length else ()))
+    return (*drawn, *((_chart("Texts a second", "tokens of a text", by_length),) if by_length else ()))
 
 
 def _chart(title: str, below: str, series: dict[str, list[tuple[int, Point]]]) -> Chart:

@@ -12,10 +12,10 @@ from clip_eval.subject.candidate import Candidate
 from clip_eval.throughput.bench.options import Options
 from clip_eval.throughput.bench.results import Comparison, Configuration
 from clip_eval.throughput.clock import Call, Stopwatch, clock_of
-from clip_eval.throughput.paired import Turns, measure, pilot, told
+from clip_eval.throughput.paired import Turns, measure, pilot, reported_seconds
 from clip_eval.throughput.ratio import in_one_run
 from clip_eval.throughput.trial import KINDS, make_trial
-from clip_eval.throughput.worker_client import Elsewhere
+from clip_eval.throughput.worker_client import WorkerClient
 
 __all__ = ["compare_sides"]
 
@@ -24,7 +24,7 @@ Side = tuple[Candidate, Configuration]
 
 @dataclass(frozen=True, slots=True)
 class _Other:
-    """The other side's call, and its own stopwatch where it runs elsewhere."""
+    """The other side's call, and its own stopwatch if it runs in another process."""
 
     call: Call
     seconds: Stopwatch | None
@@ -37,24 +37,24 @@ def compare_sides(
     """Time each configuration in turns with the other side, at the batch where its throughput saturates.
 
     Returns:
-        What the other side is, None where nobody asked; and the comparisons.
+        What the other side is, None if none was asked for; and the comparisons.
     """
     if options.against is None and options.against_python is None:
         return None, ()
     against = options.against or options.model
     where = f" under {options.against_python}" if options.against_python else ""
-    found = []
+    comparisons = []
     with ExitStack() as stack:
-        worker = stack.enter_context(Elsewhere(options.against_python)) if options.against_python else None
+        worker = stack.enter_context(WorkerClient(options.against_python)) if options.against_python else None
         for candidate, configuration in sides:
             for kind in KINDS:
                 say(f"{configuration.name}: {kind} against {against}{where}")
-                found.append(_comparison(options, candidate, configuration, kind, worker))
-    return f"{against}{where}", tuple(found)
+                comparisons.append(_comparison(options, candidate, configuration, kind, worker))
+    return f"{against}{where}", tuple(comparisons)
 
 
 def _comparison(
-    options: Options, candidate: Candidate, configuration: Configuration, kind: str, worker: Elsewhere | None
+    options: Options, candidate: Candidate, configuration: Configuration, kind: str, worker: WorkerClient | None
 ) -> Comparison:
     rows = configuration.best(kind).rows
     plain = Comparison(kind=kind, configuration=configuration.name, rows=rows, judgement=None, reason="")
@@ -63,10 +63,10 @@ def _comparison(
     try:
         other = _other(options, candidate, configuration, kind, rows, worker)
         pairs = pilot(Turns(own.subject, other.call, seconds, other.seconds))
-        found = measure(Turns(own.subject, other.call, seconds, other.seconds), pairs)
+        measured = measure(Turns(own.subject, other.call, seconds, other.seconds), pairs)
     except ProcessError as problem:
         return replace(plain, reason=str(problem))
-    return replace(plain, judgement=in_one_run(found.ratio, other.reference))
+    return replace(plain, judgement=in_one_run(measured.ratio, other.reference))
 
 
 def _other(
@@ -75,7 +75,7 @@ def _other(
     configuration: Configuration,
     kind: str,
     rows: int,
-    worker: Elsewhere | None,
+    worker: WorkerClient | None,
 ) -> _Other:
     against = options.against or str(candidate.checkpoint.path)
     if worker is None:
@@ -91,4 +91,6 @@ def _other(
     )
     trial = make_trial(kind, candidate.subject, candidate.batch, rows=rows)
     worker.prepare(trial, same_inputs=opened.config == candidate.checkpoint.config)
-    return _Other(worker.seconds, told, f"{against}, transformers {ran['transformers']}, torch {ran['torch']}")
+    return _Other(
+        worker.seconds, reported_seconds, f"{against}, transformers {ran['transformers']}, torch {ran['torch']}"
+    )

@@ -12,7 +12,7 @@ from clip_eval.subject.candidate import Candidate
 from clip_eval.throughput.bench.options import Options
 from clip_eval.throughput.bench.results import AtOnce, Recommendation
 from clip_eval.throughput.trial import make_trial
-from clip_eval.throughput.worker_client import Elsewhere, rates_at_once
+from clip_eval.throughput.worker_client import WorkerClient, rates_at_once
 
 __all__ = ["compute_at_once"]
 
@@ -22,27 +22,27 @@ def compute_at_once(
 ) -> Iterator[AtOnce]:
     """Yield how many rows a second all devices compute at once, of each kind as it is recommended.
 
-    Where a worker fails or dies, that is the last one yielded.
+    If a worker fails or dies, that is reported in the last one yielded.
 
     Args:
         options: what the user asked for.
         advice: the recommendations.
         candidates: name of a configuration to the candidate that it was measured in.
-        say: is told what is being done.
+        say: called with a line on each step.
     """
     if len(options.devices) < 2:
         return
     with ExitStack() as stack:
-        workers = [stack.enter_context(Elsewhere(sys.executable)) for _ in options.devices]
+        workers = [stack.enter_context(WorkerClient(sys.executable)) for _ in options.devices]
         for one in advice:
             say(f"{one.configuration}: {one.kind} on {len(workers)} devices at once")
-            found = _at_once(options, one, candidates[one.configuration], workers)
-            yield found
-            if found.reason:  # the other workers may still have to answer
+            result = _at_once(options, one, candidates[one.configuration], workers)
+            yield result
+            if result.reason:  # the other workers may still have to answer
                 return
 
 
-def _at_once(options: Options, one: Recommendation, candidate: Candidate, workers: Sequence[Elsewhere]) -> AtOnce:
+def _at_once(options: Options, one: Recommendation, candidate: Candidate, workers: Sequence[WorkerClient]) -> AtOnce:
     plain = AtOnce(
         kind=one.kind, configuration=one.configuration, rows=one.rows, devices=options.devices, alone_per_s=(),
         per_s=(), reason="",

@@ -60,7 +60,7 @@ def outcome_words(one: Comparison) -> str:
 
 
 def compiled_words(one: Compiled) -> str:
-    """Return one sentence on what torch.compile brings."""
+    """Return one sentence on the effect of torch.compile."""
     pays = (
         "does not pay" if one.break_even is None else f"pays after {one.break_even:,} {one.kind}"
     )  # fmt: skip

@@ -21,10 +21,10 @@ class Options:
         against_python: the interpreter in whose environment the other side runs; None for this one.
         devices: torch devices. The first is measured; several compute at once as well, a worker process each.
         dtypes: to be tried; by default the dtype the checkpoint is stored in, and bfloat16.
-        attentions: to be tried; by default the library's own choice and eager.
+        attentions: to be tried; by default transformers' own choice and eager.
         compiled: try torch.compile on the fastest configuration.
         threads: of torch.
-        most_rows: the largest batch; None for what the device can be expected to take.
+        most_rows: the largest batch; None for what usually fits the device.
 
     Raises:
         UsageError: an option is out of range.
@@ -47,9 +47,9 @@ class Options:
         if not self.devices:
             raise UsageError("no device is named", fix="Name one, such as cpu")
         if self.most_rows is not None and self.most_rows < 1:
-            raise UsageError(f"--most-rows {self.most_rows} is no size of a batch", fix="Give 1 or more")
+            raise UsageError(f"--most-rows {self.most_rows} is not a batch size", fix="Give 1 or more")
         if self.threads < 1:
-            raise UsageError(f"--threads {self.threads} is no number of threads", fix="Give 1 or more")
+            raise UsageError(f"--threads {self.threads} is not a number of threads", fix="Give 1 or more")
 
     @property
     def device(self) -> str:

@@ -1,4 +1,4 @@
-"""Which configuration to run, with reasons. A guess from the curves is settled in turns with the default."""
+"""Which configuration to run, and why: the fastest by its curve, once timed in turns with the default."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def recommend(
     default = configurations[0]
     sound = [one for one in configurations if one.within_budget[kind]]
     reasons = [
-        f"{one.name} is out of the question: its outputs leave the budget of {one.dtype}."
+        f"{one.name} is excluded: its outputs leave the budget of {one.dtype}."
         for one in configurations
         if not one.within_budget[kind]
     ]
@@ -42,10 +42,10 @@ def recommend(
         return _advice(kind, default, [f"The default, {default.name}, is the fastest that was tried.", *reasons])
     rows = fastest.best(kind).rows
     ratio = _in_turns(trials[fastest.name](kind, rows), trials[default.name](kind, rows), device)
-    said = f"{fastest.name} takes {ratio} times as long as the default, {default.name}, in turns at {rows} rows"
+    compared = f"{fastest.name} takes {ratio} times as long as the default, {default.name}, in turns at {rows} rows"
     if default in sound and ratio.verdict(SPEED_MARGIN_IN_RUN) != "faster":
-        return _advice(kind, default, [f"{said}: not a difference to change anything for.", *reasons])
-    return _advice(kind, fastest, [f"{said}; its outputs stay within the budget of {fastest.dtype}.", *reasons])
+        return _advice(kind, default, [f"{compared}: too small a difference to change anything.", *reasons])
+    return _advice(kind, fastest, [f"{compared}; its outputs stay within the budget of {fastest.dtype}.", *reasons])
 
 
 def _in_turns(one: Trial, other: Trial, device: str) -> Ratio:

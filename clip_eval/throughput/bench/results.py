@@ -1,4 +1,4 @@
-"""What a bench run found, as plain values: what bench.json holds, and what the renderers read."""
+"""The results of a bench run as plain values, for bench.json and the renderers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled:
-    """What torch.compile brings to one batch.
+    """The effect of torch.compile on one batch.
 
     Attributes:
         kind: one of `clip_eval.throughput.trial.KINDS`.
@@ -47,7 +47,7 @@ class Configuration:
         batches: points of images, texts and pairs by batch size.
         lengths: points of texts by their length, at its saturated batch.
         ceilings: the machine's, in this dtype.
-        joules_per_row: kind to energy at its saturated batch; empty where nothing says it.
+        joules_per_row: kind to energy at its saturated batch; empty if it cannot be read.
     """
 
     dtype: str
@@ -99,8 +99,8 @@ class AtOnce:
         rows: of the batch of each.
         devices: one a worker.
         alone_per_s: rows a second of each while the others wait.
-        per_s: rows a second of each while all compute; both empty where it broke down.
-        reason: why it broke down; empty where it did not.
+        per_s: rows a second of each while all compute; both empty if it failed.
+        reason: why it failed; empty if it did not.
     """
 
     kind: str
@@ -120,8 +120,8 @@ class Comparison:
         kind: one of `clip_eval.throughput.trial.KINDS`.
         configuration: of both sides.
         rows: of the batch.
-        judgement: of the ratio; None where it broke down.
-        reason: why it broke down; empty where it did not.
+        judgement: of the ratio; None if it failed.
+        reason: why it failed; empty if it did not.
     """
 
     kind: str
@@ -142,7 +142,7 @@ class Bench:
         provenance: versions, machine, threads, clock.
         source: the checkpoint.
         configurations: all that were tried.
-        compiled: what torch.compile brings to the recommended configuration; empty where nobody asked.
+        compiled: what torch.compile brings to the recommended configuration; empty if not asked for.
         recommendations: one a kind.
         against: the other side and what it runs in; None where there is none.
         comparisons: with the other side.

@@ -1,4 +1,4 @@
-"""The bench itself: every configuration over batch sizes and text lengths, then what to run, then against whom."""
+"""The bench itself: each configuration over batch sizes and text lengths, advice, comparison with the other side."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from clip_eval.throughput.bench.many_devices import compute_at_once
 from clip_eval.throughput.bench.options import Options
 from clip_eval.throughput.bench.recommend import recommend
 from clip_eval.throughput.bench.results import Bench, Compiled, Configuration
-from clip_eval.throughput.clock import clock_of, held_to
+from clip_eval.throughput.clock import clock_of, torch_threads
 from clip_eval.throughput.cuda import energy_meter, finish
 from clip_eval.throughput.paired import IN_ONE_RUN, Turns, measure, pilot
 from clip_eval.throughput.roofline import ceilings
@@ -52,14 +52,14 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
 
     Args:
         options: what the user asked for.
-        say: is told what is being done, a line each.
+        say: called with a line on each step.
 
     Raises:
         ClipEvalError: something that the user named cannot be read, or the device cannot be used.
     """
     started, start = datetime.now(tz=timezone.utc), time.perf_counter()
-    _look(options)
-    with held_to(options.threads):
+    _open_inputs(options)
+    with torch_threads(options.threads):
         tried = list(_tried(options, say))
         first = tried[0].candidate
         trials = {one.configuration.name: one.trial for one in tried}
@@ -88,8 +88,8 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
     )
 
 
-def _look(options: Options) -> None:
-    """Look at everything the user named, before anything is measured. Raises ClipEvalError."""
+def _open_inputs(options: Options) -> None:
+    """Open everything the user named, before anything is measured. Raises ClipEvalError."""
     for name in {options.model, options.against or options.model}:
         open_checkpoint(name)
     if options.against_python is not None:
@@ -101,7 +101,7 @@ def _look(options: Options) -> None:
 
 
 def _tried(options: Options, say: Callable[[str], None]) -> Iterator[Tried]:
-    """Every configuration, the default first; one that differs in name only is left out."""
+    """Every configuration, the default first, without those that differ in name only."""
     stored = Candidate(options.model, device=options.device).dtype
     dtypes = options.dtypes or tuple(dict.fromkeys((stored, "bfloat16")))
     attentions = options.attentions or (None, "eager")
@@ -128,7 +128,7 @@ def _configuration(candidate: Candidate, oracle: Oracle, options: Options, say: 
         for point in batch_sweep(kind, subject, candidate.batch, limits, most=options.most_rows):
             say(f"{name}: {kind} by {point.rows}: {point.per_s:,.0f}/s")
             batches.append(point)
-    found = Configuration(
+    configuration = Configuration(
         dtype=clip.dtype,
         attention=clip.attention,
         within_budget={
@@ -143,14 +143,14 @@ def _configuration(candidate: Candidate, oracle: Oracle, options: Options, say: 
         joules_per_row={},
     )
     return replace(
-        found,
-        lengths=tuple(lengths(subject, candidate.batch, limits, found.best("texts").rows)),
-        joules_per_row=dict(_energy(candidate, found)),
+        configuration,
+        lengths=tuple(lengths(subject, candidate.batch, limits, configuration.best("texts").rows)),
+        joules_per_row=dict(_energy(candidate, configuration)),
     )
 
 
 def _energy(candidate: Candidate, configuration: Configuration) -> Iterator[tuple[str, float]]:
-    """The joules that a row of each kind takes, at its saturated batch."""
+    """The joules of a row of each kind, at its saturated batch."""
     meter = energy_meter(candidate.device)
     if meter is None:
         return
@@ -169,13 +169,13 @@ def _energy(candidate: Candidate, configuration: Configuration) -> Iterator[tupl
 def _compiled(
     options: Options, tried: list[Tried], chosen: dict[str, str], say: Callable[[str], None], notes: list[str]
 ) -> Iterator[Compiled]:
-    """What torch.compile brings to each kind in the configuration that was chosen for it."""
+    """The effect of torch.compile on each kind, in the configuration recommended for it."""
     for kind, name in chosen.items() if options.compiled else ():
         one = next(one for one in tried if one.configuration.name == name)
         say(f"{name}: compiling {kind}")
         try:
             yield _compile(one, kind, options.device)
-        except RuntimeError as problem:  # torch's compiler fails with kinds of it, also where there is no C++ compiler
+        except RuntimeError as problem:  # torch's compiler raises subclasses of it, also if there is no C++ compiler
             notes.append(f"{kind} could not be compiled: {str(problem).strip().splitlines()[0]}")
 
 
@@ -190,14 +190,14 @@ def _compile(one: Tried, kind: str, device: str) -> Compiled:
     compile_s = time.perf_counter() - start
     seconds = clock_of(device).seconds
     pairs = pilot(Turns(compiled.subject, plain.subject, seconds), IN_ONE_RUN)
-    found = measure(Turns(compiled.subject, plain.subject, seconds), pairs)
-    saved_s = statistics.median(found.reference_s) - statistics.median(found.subject_s)
-    pays = found.ratio.verdict(0.0) == "faster" and saved_s > 0
+    measured = measure(Turns(compiled.subject, plain.subject, seconds), pairs)
+    saved_s = statistics.median(measured.reference_s) - statistics.median(measured.subject_s)
+    pays = measured.ratio.verdict(0.0) == "faster" and saved_s > 0
     return Compiled(
         kind=kind,
         rows=rows,
         compile_s=compile_s,
-        ratio=found.ratio,
+        ratio=measured.ratio,
         break_even=round(compile_s / saved_s * rows) if pays else None,
         within_budget=stays_within_budget(compiled, one.candidate.oracle),
     )

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from clip_eval.families.clip.plain_forward import Floor
+from clip_eval.families.clip.plain_forward import ClipPlainForward
 from clip_eval.families.config import ACTIVATIONS, LEGACY_EOS_TOKEN_ID, ClipConfig
 from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.oracle import text_tower, vision_tower
@@ -32,10 +32,10 @@ def batch(checkpoint: Checkpoint) -> Batch:
     return make_batch(checkpoint.config)
 
 
-def exact_floor(checkpoint: Checkpoint, config: ClipConfig) -> Floor:
+def exact_floor(checkpoint: Checkpoint, config: ClipConfig) -> ClipPlainForward:
     """Return a floor in float64, in which only a wrong step can differ from the oracle."""
     weights = checkpoint.weights("float32")
-    return Floor({name: torch.from_numpy(np.array(weights[name])) for name in weights}, config)
+    return ClipPlainForward({name: torch.from_numpy(np.array(weights[name])) for name in weights}, config)
 
 
 def assert_same(observed: torch.Tensor, expected: NDArray[np.float64] | None) -> None:
@@ -82,14 +82,16 @@ def test_a_dropped_mask_would_show(checkpoint: Checkpoint, batch: Batch) -> None
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_tensors_are_the_subjects_own(checkpoint: Checkpoint, batch: Batch, dtype: str) -> None:
-    """Floor and subject share storage, dtype and device, under canonical names; results come in the subject's dtype."""
+    """ClipPlainForward and subject share storage, dtype and device, under canonical names; results come in the
+    subject's dtype.
+    """
     subject = Subject(checkpoint, dtype)
     weights = subject.weights("CLIPModel")
     assert set(weights) >= set(checkpoint.tensors)
     parameters = {tensor.data_ptr() for tensor in subject.model("CLIPModel").parameters()}
     assert {weights[name].data_ptr() for name in checkpoint.tensors} == parameters
     inputs = subject.tensors({"pixel_values": batch.pixel_values})
-    features = Floor(weights, checkpoint.config).image_features(**inputs)
+    features = ClipPlainForward(weights, checkpoint.config).image_features(**inputs)
     assert features.dtype is getattr(torch, dtype)
     assert not features.requires_grad
     assert set(subject.weights(MODEL_CLASSES[1])) <= set(weights)

@@ -173,7 +173,7 @@ def test_a_leak_fails_as_memory(session: Session, ratios: dict[str, float]) -> N
         timed(leaking, Benchmark(), "images")
 
 
-class Elsewhere:
+class WorkerClient:
     """The worker in the other interpreter, as far as the check uses it; `dies` is what it raises when it is timed."""
 
     def __init__(self, dies: str = "") -> None:
@@ -193,7 +193,7 @@ class Elsewhere:
         return 1.0
 
 
-def compared(session: Session, other: Elsewhere, evidence: Evidence) -> None:
+def compared(session: Session, other: WorkerClient, evidence: Evidence) -> None:
     """Run the check of two interpreters on images."""
     chapter.test_no_slower_than_the_other_interpreter(
         cast("Any", other),
@@ -213,9 +213,9 @@ def test_the_other_interpreter_judges(session: Session, ratios: dict[str, float]
     evidence = Evidence([])
     if outcome == "failed":
         with pytest.raises(Mismatch, match=r"at most 1\.02 times as long"):
-            compared(session, Elsewhere(), evidence)
+            compared(session, WorkerClient(), evidence)
     else:
-        compared(session, Elsewhere(), evidence)
+        compared(session, WorkerClient(), evidence)
     (result,) = [json.loads(str(text)) for name, text in evidence.properties if name == "clip_eval.throughput"]
     assert (result["name"], result["outcome"]) == ("image_embeddings_against_baseline", outcome)
     assert result["reference"] == "transformers 4.57.6 with torch 2.6.0"
@@ -227,7 +227,7 @@ def test_a_worker_that_dies_is_inconclusive(session: Session, monkeypatch: pytes
     monkeypatch.setattr(paired, "pilot", lambda turns: turns.reference())
     evidence = Evidence([])
     with pytest.raises(pytest.skip.Exception, match="died of signal SIGKILL"):
-        compared(session, Elsewhere("the worker died of signal SIGKILL"), evidence)
+        compared(session, WorkerClient("the worker died of signal SIGKILL"), evidence)
     (result,) = [json.loads(str(text)) for name, text in evidence.properties if name == "clip_eval.throughput"]
     assert (result["outcome"], result["reason"]) == ("inconclusive", "the worker died of signal SIGKILL.")
 
