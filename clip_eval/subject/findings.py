@@ -5,10 +5,13 @@ transformers' own messages ("size mismatch", "unrecognized image processor") nam
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
+
+from safetensors import safe_open
 
 from clip_eval.errors import Finding
 from clip_eval.subject.loading import LoadingReport, Shapes
@@ -58,6 +61,9 @@ def loading_finding(
     if report.shapes:
         fix = "Save the tensors in the shapes of the model, or correct the sizes in config.json"
         return Finding(f"{release} cannot load {model_class}: {_unlike(report.shapes)}", where=directory, fix=fix)
+    if report.refusal and (unnamed := _without_format(directory)) is not None:
+        what = f"{release} cannot load {model_class}, as the metadata of the file has no format: {report.refusal}"
+        return Finding(what, where=unnamed, fix=_save_with_format(unnamed))
     if report.refusal:
         fix = "Load it in Python to see the whole message, and correct what it names"
         return Finding(f"{release} cannot load {model_class}: {report.refusal}", where=directory, fix=fix)
@@ -99,3 +105,21 @@ def _unlike(shapes: Shapes) -> str:
     ]
     more = f"; {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
     return "; ".join(differences[:_SHOWN]) + more
+
+
+def _without_format(directory: Path) -> Path | None:
+    """The first safetensors file whose metadata does not name its format, without which transformers 4 refuses it."""
+    for file in sorted(directory.glob("*.safetensors")):
+        with safe_open(file, "numpy") as opened:
+            metadata = opened.metadata()
+        if metadata and "format" not in metadata:
+            return file
+    return None
+
+
+def _save_with_format(file: Path) -> str:
+    code = (
+        "import os; from safetensors.torch import load_file, save_file; "
+        f'f = "{file.name}"; save_file(load_file(f), f + ".new", {{"format": "pt"}}); os.replace(f + ".new", f)'
+    )
+    return f"Save it again with one: python -c {shlex.quote(code)} in its directory does"

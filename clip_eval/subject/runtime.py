@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from numpy.typing import NDArray
 
 from clip_eval.checkpoint.checkpoint import Checkpoint
-from clip_eval.errors import Finding, NotApplicable
+from clip_eval.errors import ClipEvalError, NotApplicable
 from clip_eval.families.family import EntryPoint
 from clip_eval.oracle.precision import Precision
 from clip_eval.subject.loading import LoadingReport
@@ -97,7 +97,7 @@ class Runtime(Protocol):
     def loading_report(self, model_class: str) -> LoadingReport:
         """Load a model if that has not happened yet and return what went wrong with its weights."""
 
-    def loading_finding(self, model_class: str) -> Finding | None:
+    def loading_finding(self, model_class: str) -> ClipEvalError | None:
         """Return what keeps a model from holding every weight of the checkpoint; None where nothing does."""
 
     def run(self, entry: EntryPoint, arrays: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:

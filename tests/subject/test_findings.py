@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from packaging.version import Version
+from safetensors.numpy import load_file, save_file
 
 from clip_eval.baseline.surface.formatting import attempt
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.errors import CheckpointError, Finding, NotAskable
+from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.subject import BUILDERS, Subject, transformers_release
 from clip_eval.subject.field_at_fault import FieldAtFault
 from clip_eval.subject.processors import first_cause
@@ -91,6 +93,32 @@ def test_a_tower_of_another_size_names_field_and_both_values(
     with pytest.raises(NotAskable) as caught:
         subject.model(TEXT)
     assert caught.value.finding == FINDING
+
+
+def test_what_all_classes_raise_is_one_finding(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As transformers 4 does for metadata without a format: the first class says it, with file and remedy."""
+    import transformers
+
+    def load(cls: type, *arguments: object, **options: object) -> None:
+        raise ValueError(f"{cls.__name__}: metadata is not ['pt', 'tf'] but None")
+
+    for name in MODEL_CLASSES[:3]:
+        monkeypatch.setattr(getattr(transformers, name), "from_pretrained", classmethod(load))
+    path = Path(shutil.copytree(base, tmp_path / "clip"))
+    weights = load_file(path / "model.safetensors")
+    save_file(weights, path / "model.safetensors", {"made_by": "hand"})
+    subject = subject_of(path)
+    first, *rest = [subject.loading_finding(name) for name in MODEL_CLASSES[:3]]
+    assert isinstance(first, Finding)
+    assert "the metadata of the file has no format" in str(first)
+    assert 'save_file(load_file(f), f + ".new", {"format": "pt"})' in str(first)
+    assert first.where == str(path / "model.safetensors")
+    for finding in rest:
+        assert isinstance(finding, NotAskable)
+        assert finding.finding == "weights.every_weight_is_loaded[CLIPModel]"
+    with pytest.raises(NotAskable, match="CLIPModel") as caught:
+        subject.model("CLIPTextModel")
+    assert caught.value.finding == "weights.every_weight_is_loaded[CLIPModel]"
 
 
 def test_what_loading_raises_is_told_in_one_line(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

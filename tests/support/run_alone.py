@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from clip_eval.checkpoint.checkpoint import Checkpoint
-from clip_eval.errors import Finding, NotApplicable
+from clip_eval.errors import ClipEvalError, NotApplicable
 from clip_eval.families.family import EntryPoint
 from clip_eval.oracle.precision import Precision
 from clip_eval.subject import LoadingReport, Subject
@@ -63,7 +63,7 @@ class RunAlone:
         """The subject's."""
         return self._subject.loading_report(model_class)
 
-    def loading_finding(self, model_class: str) -> Finding | None:
+    def loading_finding(self, model_class: str) -> ClipEvalError | None:
         """The subject's."""
         return self._subject.loading_finding(model_class)
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from numpy.typing import NDArray
 
 from clip_eval.checkpoint.checkpoint import Checkpoint
-from clip_eval.errors import CheckpointError, Finding, NotAskable
+from clip_eval.errors import CheckpointError, ClipEvalError, NotAskable
 from clip_eval.families.family import EntryPoint, Family
 from clip_eval.families.roles import MODEL_CLASSES, WHOLE
 from clip_eval.oracle.precision import Precision
@@ -107,11 +107,28 @@ class Subject:
             self._refuse(model_class, finding)
         return self._models[model_class]
 
-    def loading_finding(self, model_class: str) -> Finding | None:
-        """Return what keeps a class from loading every weight of the checkpoint; None where nothing does."""
-        checkpoint = self.checkpoint
-        report = self.loading_report(model_class)
-        return loading_finding(report, model_class, config=checkpoint.raw_config, directory=checkpoint.path)
+    def loading_finding(self, model_class: str) -> ClipEvalError | None:
+        """Return what keeps a class from loading every weight of the checkpoint; None where nothing does.
+
+        It is a Finding, or NotAskable where an earlier one of `MODEL_CLASSES` raises the same.
+        """
+        checkpoint, first = self.checkpoint, self._first_refused_so(model_class)
+        report = self.loading_report(first)
+        finding = loading_finding(report, first, config=checkpoint.raw_config, directory=checkpoint.path)
+        return finding if finding is None or first == model_class else _not_askable(first, finding)
+
+    def _first_refused_so(self, model_class: str) -> str:
+        """The first class whose loading raises what this one's does, the class's own name aside; else this one."""
+        refusal = self.loading_report(model_class).refusal
+        if refusal is None or model_class not in MODEL_CLASSES:
+            return model_class
+        reports = {name: self.loading_report(name) for name in MODEL_CLASSES[: MODEL_CLASSES.index(model_class)]}
+        same = (
+            name
+            for name, report in reports.items()
+            if (report.refusal or "").replace(name, "") == refusal.replace(model_class, "") and not report.shapes
+        )
+        return next(same, model_class)
 
     def loading_report(self, model_class: str) -> LoadingReport:
         """Load the model if that has not happened yet and return what transformers reported."""
@@ -119,12 +136,11 @@ class Subject:
             self._reports[model_class] = self._first_load(model_class)
         return self._reports[model_class]
 
-    def _refuse(self, model_class: str, finding: Finding) -> NoReturn:
+    def _refuse(self, model_class: str, finding: ClipEvalError) -> NoReturn:
         has_own_check = self.like is None or not self.like.loading_report(model_class).complete
         if model_class not in MODEL_CLASSES or not has_own_check:
             raise CheckpointError(finding.what, where=finding.where, fix=finding.fix)
-        name = f"weights.every_weight_is_loaded[{model_class}]"
-        raise NotAskable(finding.what, finding=name, where=finding.where, fix=finding.fix)
+        raise finding if isinstance(finding, NotAskable) else _not_askable(model_class, finding)
 
     def _first_load(self, model_class: str) -> LoadingReport:
         try:
@@ -382,3 +398,8 @@ def subject_of(runtime: Runtime) -> Subject:
     if not isinstance(runtime, Subject):
         raise TypeError(f'{runtime.name} is not transformers: mark the check with @pytest.mark.needs("...")')
     return runtime
+
+
+def _not_askable(model_class: str, finding: ClipEvalError) -> NotAskable:
+    name = f"weights.every_weight_is_loaded[{model_class}]"
+    return NotAskable(finding.what, finding=name, where=finding.where, fix=finding.fix)
