@@ -18,7 +18,7 @@ from clip_eval.families.roles import MODEL_CLASSES, WHOLE
 from clip_eval.oracle.precision import Precision
 from clip_eval.subject.calls import Call, kept
 from clip_eval.subject.findings import loading_finding
-from clip_eval.subject.loading import LoadingReport, complete, one_line, report_of, unlike_shapes
+from clip_eval.subject.loading import LoadingReport, complete, first_refused_so, one_line, report_of, unlike_shapes
 from clip_eval.subject.output_tree import tensors_of
 from clip_eval.subject.processors import Processors
 from clip_eval.subject.releases import load_class, quiet, transformers_release
@@ -112,23 +112,10 @@ class Subject:
 
         It is a Finding, or NotAskable where an earlier one of `MODEL_CLASSES` raises the same.
         """
-        checkpoint, first = self.checkpoint, self._first_refused_so(model_class)
+        checkpoint, first = self.checkpoint, first_refused_so(model_class, self.loading_report)
         report = self.loading_report(first)
         finding = loading_finding(report, first, config=checkpoint.raw_config, directory=checkpoint.path)
         return finding if finding is None or first == model_class else _not_askable(first, finding)
-
-    def _first_refused_so(self, model_class: str) -> str:
-        """The first class whose loading raises what this one's does, the class's own name aside; else this one."""
-        refusal = self.loading_report(model_class).refusal
-        if refusal is None or model_class not in MODEL_CLASSES:
-            return model_class
-        reports = {name: self.loading_report(name) for name in MODEL_CLASSES[: MODEL_CLASSES.index(model_class)]}
-        same = (
-            name
-            for name, report in reports.items()
-            if (report.refusal or "").replace(name, "") == refusal.replace(model_class, "") and not report.shapes
-        )
-        return next(same, model_class)
 
     def loading_report(self, model_class: str) -> LoadingReport:
         """Load the model if that has not happened yet and return what transformers reported."""
