@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,3 +159,11 @@ def test_links_lead_somewhere() -> None:
             if heading:
                 titles = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.M)
                 assert heading in [title.lower().replace(" ", "-") for title in titles], target
+
+
+def test_the_suite_runs_in_a_clone_without_what_tests_need() -> None:
+    """Pytest reads this folder's conftest.py for the suite's line, too, and `pip install .` brings no Hypothesis."""
+    code = "import runpy, sys; sys.modules['hypothesis'] = None; runpy.run_path(sys.argv[1])"
+    folder = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, sys.path)])}
+    subprocess.run([sys.executable, "-c", code, str(folder / "conftest.py")], env=environment, check=True)
