@@ -167,7 +167,7 @@ READERS: Mapping[str, Reader] = {
         share=0.1,
     ),
     "policy": Reader({"policy.toml": toml_text}, lambda root: read_policy(root / "policy.toml")),
-    "run sample": Reader(
+    "run record": Reader(
         {"run.json": json_text}, lambda root: load(read_text(root / "run.json", error=UsageError)), share=0.05
     ),
     "shards of images": Reader(
