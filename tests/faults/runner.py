@@ -120,4 +120,5 @@ class _Keeper:
 def _reference(candidate: Candidate) -> tuple[str, ...]:
     """What the reference depends on."""
     prints = candidate.checkpoint.fingerprints()
-    return (prints.weights, prints.config, candidate.dtype, candidate.device)
+    alone = candidate.checkpoint.standalone_config  # the fingerprint is that of the whole model's config
+    return (prints.weights, prints.config, str(alone), candidate.dtype, candidate.device)
