@@ -6,7 +6,7 @@ transformers' own messages ("size mismatch", "unrecognized image processor") nam
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
@@ -14,9 +14,10 @@ from types import MappingProxyType
 from safetensors import safe_open
 
 from clip_eval.errors import Finding
+from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.subject.loading import LoadingReport, Shapes
 
-__all__ = ["loading_finding"]
+__all__ = ["classes_refused_alike", "loading_finding"]
 
 _CONFIG = "config.json"
 _SHOWN = 3
@@ -38,25 +39,52 @@ _FIELDS: Mapping[str, tuple[str | None, ...]] = MappingProxyType(
 """By the end of a tensor's name: the field of the tower's section that gives each axis; of other tensors the width."""
 
 
-def loading_finding(
-    report: LoadingReport, model_class: str, *, config: Mapping[str, object], directory: Path
-) -> Finding | None:
-    """Return what keeps a class from loading every weight, for people; None where nothing does.
+_ReportOf = Callable[[str], LoadingReport]
+
+
+def classes_refused_alike(model_class: str, report_of: _ReportOf) -> tuple[str, ...]:
+    """Return those of `MODEL_CLASSES` that one cause keeps from loading, in their order; itself where it loads.
+
+    That is so if they raise the same, their own names aside, or if the same field with the same two values is wrong in
+    the sections of several towers.
 
     Args:
-        report: what transformers reported.
         model_class: the class.
+        report_of: loads a class if that has not happened yet.
+    """
+    cause = _cause(model_class, report_of)
+    if cause is None or model_class not in MODEL_CLASSES:
+        return (model_class,)
+    return tuple(name for name in MODEL_CLASSES if _cause(name, report_of) == cause)
+
+
+def _cause(model_class: str, report_of: _ReportOf) -> object:
+    report = report_of(model_class)
+    if sizes := frozenset((field, size, made) for (_, field), (size, made, _) in _differing(report.shapes)):
+        return sizes
+    return None if report.shapes or report.refusal is None else report.refusal.replace(model_class, "")
+
+
+def loading_finding(
+    classes: Sequence[str], report_of: _ReportOf, *, config: Mapping[str, object], directory: Path
+) -> Finding | None:
+    """Return what keeps classes from loading every weight, for people; None where nothing does.
+
+    Args:
+        classes: those that one cause keeps from it.
+        report_of: what transformers reported of a class.
         config: config.json as it is.
         directory: the checkpoint.
     """
+    report, model_class = report_of(classes[0]), classes[0]
     if report.complete:
         return None
     release, file = f"transformers {version('transformers')}", directory / _CONFIG
-    fields = dict(_differing(report.shapes))
+    fields = {place: sizes for name in classes for place, sizes in _differing(report_of(name).shapes)}
     if fields:
         differences = [_field(place, sizes, config=config) for place, sizes in fields.items()]
         fix = " and ".join(f"write {size} for {section}.{name}" for (section, name), (size, _, _) in fields.items())
-        what = f"{release} cannot load {model_class}: {'; '.join(differences[:_SHOWN])}"
+        what = f"{release} cannot load {' and '.join(classes)}: {'; '.join(differences[:_SHOWN])}"
         return Finding(what, where=file, fix=f"{fix[:1].upper()}{fix[1:]}")
     if report.shapes:
         fix = "Save the tensors in the shapes of the model, or correct the sizes in config.json"

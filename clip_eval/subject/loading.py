@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -11,10 +11,9 @@ from typing import Any
 from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.errors import CheckpointError
 from clip_eval.families.family import Family
-from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.subject.releases import load_class, quiet
 
-__all__ = ["LoadingReport", "Shapes", "complete", "first_refused_so", "one_line", "report_of", "unlike_shapes"]
+__all__ = ["LoadingReport", "Shapes", "complete", "one_line", "report_of", "unlike_shapes"]
 
 Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
 """Shapes that differ, by canonical name: in the file, and in the model that the class builds."""
@@ -96,24 +95,6 @@ def one_line(error: BaseException) -> str:
     """Return an exception in one line of at most 300 characters: its type and the first lines of its message."""
     text = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
-
-
-def first_refused_so(model_class: str, report_of: Callable[[str], LoadingReport]) -> str:
-    """Return the first of `MODEL_CLASSES` whose loading raises the same, its own name aside; this class if none does.
-
-    Args:
-        model_class: the class.
-        report_of: loads a class if that has not happened yet.
-    """
-    refusal = report_of(model_class).refusal
-    if refusal is None or model_class not in MODEL_CLASSES:
-        return model_class
-    for name in MODEL_CLASSES[: MODEL_CLASSES.index(model_class)]:
-        report = report_of(name)
-        same = (report.refusal or "").replace(name, "") == refusal.replace(model_class, "")
-        if same and not report.shapes:
-            return name
-    return model_class
 
 
 def complete(model: Any, report: LoadingReport, where: Path) -> Any:

@@ -95,6 +95,25 @@ def test_a_tower_of_another_size_names_field_and_both_values(
     assert caught.value.finding == FINDING
 
 
+def test_both_towers_of_another_size_are_one_finding(edited: Edited) -> None:
+    """As in laion/CLIP-ViT-H-14-laion2B-s32B-b79K: one value is wrong in two sections, and one check says so."""
+
+    def change(data: dict[str, Any]) -> None:
+        for section in ("text_config", "vision_config"):
+            data[section]["projection_dim"] = 512
+
+    subject = subject_of(edited("config.json", change))
+    size = subject.checkpoint.config.projection_dim
+    first, second = subject.loading_finding(TEXT), subject.loading_finding("CLIPVisionModelWithProjection")
+    assert isinstance(first, Finding)
+    assert f"cannot load {TEXT} and CLIPVisionModelWithProjection: text_config.projection_dim is 512" in str(first)
+    assert str(first).endswith(
+        f"Write {size} for text_config.projection_dim and write {size} for vision_config.projection_dim."
+    )
+    assert isinstance(second, NotAskable)
+    assert second.finding == FINDING
+
+
 def test_what_all_classes_raise_is_one_finding(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As transformers 4 does for metadata without a format: the first class says it, with file and remedy."""
     import transformers

@@ -17,8 +17,8 @@ from clip_eval.families.family import EntryPoint, Family
 from clip_eval.families.roles import MODEL_CLASSES, WHOLE
 from clip_eval.oracle.precision import Precision
 from clip_eval.subject.calls import Call, kept
-from clip_eval.subject.findings import loading_finding
-from clip_eval.subject.loading import LoadingReport, complete, first_refused_so, one_line, report_of, unlike_shapes
+from clip_eval.subject.findings import classes_refused_alike, loading_finding
+from clip_eval.subject.loading import LoadingReport, complete, one_line, report_of, unlike_shapes
 from clip_eval.subject.output_tree import tensors_of
 from clip_eval.subject.processors import Processors
 from clip_eval.subject.releases import load_class, quiet, transformers_release
@@ -112,10 +112,9 @@ class Subject:
 
         It is a Finding, or NotAskable where an earlier one of `MODEL_CLASSES` raises the same.
         """
-        checkpoint, first = self.checkpoint, first_refused_so(model_class, self.loading_report)
-        report = self.loading_report(first)
-        finding = loading_finding(report, first, config=checkpoint.raw_config, directory=checkpoint.path)
-        return finding if finding is None or first == model_class else _not_askable(first, finding)
+        checkpoint, alike = self.checkpoint, classes_refused_alike(model_class, self.loading_report)
+        finding = loading_finding(alike, self.loading_report, config=checkpoint.raw_config, directory=checkpoint.path)
+        return finding if finding is None or alike[0] == model_class else _not_askable(alike[0], finding)
 
     def loading_report(self, model_class: str) -> LoadingReport:
         """Load the model if that has not happened yet and return what transformers reported."""
