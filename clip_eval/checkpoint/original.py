@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -108,7 +109,7 @@ def original_beside(checkpoint: Checkpoint) -> Path | None:
 
 
 def _as_file(path: Path, named: str, libraries: str) -> Path:
-    if not is_file(path):
+    if not os.path.lexists(path):
         fix = f"Name a directory with the files of {libraries}, or its safetensors file"
         if parse_hub_id(named) is not None:
             fix = f"Name a directory, after: hf download {named.replace('@', ' --revision ')} --local-dir DIR"

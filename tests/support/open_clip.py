@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
 __all__ = ["original_config", "original_tensors", "write_original"]
 
 _LAYER = (
@@ -26,19 +29,18 @@ def write_original(
     """Write open_clip_model.safetensors and open_clip_config.json, and return their directory.
 
     Args:
-        conversion: a checkpoint of a CLIPModel in one file.
+        conversion: a checkpoint of a CLIPModel in one file, in float32.
         directory: made if it is missing.
         text: the prefix of the text tower's names, "text." in open_clip's CustomTextCLIP.
         tensors: changes the tensors by open_clip's names.
         config: changes the config.
     """
-    from safetensors.torch import load_file, save_file
-
     directory.mkdir(parents=True, exist_ok=True)
     found, stated = original_tensors(load_file(conversion / "model.safetensors"), text), original_config(conversion)
     tensors(found)
     config(stated)
-    save_file({name: tensor.contiguous() for name, tensor in found.items()}, directory / "open_clip_model.safetensors")
+    whole = {name: np.array(tensor, order="C") for name, tensor in found.items()}  # each of its tensor's shape
+    save_file(whole, directory / "open_clip_model.safetensors")
     (directory / "open_clip_config.json").write_text(json.dumps(stated), encoding="utf-8")
     return directory
 
@@ -68,8 +70,6 @@ def _affine(tensors: dict[str, Any], there: str, here: str) -> dict[str, Any]:
 
 
 def _layers(tensors: dict[str, Any], there: str, here: str) -> dict[str, Any]:
-    import torch
-
     found: dict[str, Any] = {}
     for number in range(sum(name.startswith(here) and name.endswith("mlp.fc1.bias") for name in tensors)):
         block, layer = f"{there}.resblocks.{number}", f"{here}.encoder.layers.{number}"
@@ -77,7 +77,7 @@ def _layers(tensors: dict[str, Any], there: str, here: str) -> dict[str, Any]:
             found |= _affine(tensors, f"{block}.{one}", f"{layer}.{other}")
         for kind in ("weight", "bias"):
             parts = [tensors[f"{layer}.self_attn.{part}_proj.{kind}"] for part in "qkv"]
-            found[f"{block}.attn.in_proj_{kind}"] = torch.cat(parts)
+            found[f"{block}.attn.in_proj_{kind}"] = np.concatenate(parts)  # (3 width, ...)
     return found
 
 

@@ -38,11 +38,9 @@ def checkpoint(clip_session: Session) -> Checkpoint:
 
 
 @pytest.fixture
-def original(clip_session: Session, checkpoint: Checkpoint, evidence: Evidence) -> Original:
+def original(clip_session: Session, evidence: Evidence) -> Original:
     """What it was converted from."""
     if clip_session.original is None:
-        if beside := original_beside(checkpoint):
-            evidence.note(f"{beside.name} is in the directory, too: --converted-from {beside.parent} holds to it.")
         evidence.not_applicable("no --converted-from was given")
     return clip_session.original
 
@@ -55,13 +53,21 @@ def settings(original: Original, evidence: Evidence) -> SourceSettings:
     return original.settings
 
 
-def test_every_weight_is_the_original(checkpoint: Checkpoint, original: Original, compare: Compare) -> None:
+def test_every_weight_is_the_original(
+    clip_session: Session, checkpoint: Checkpoint, evidence: Evidence, compare: Compare
+) -> None:
     """Every tensor is the original's, bit for bit after rounding to the dtype that it is stored in, and none is missing
     or left over.
 
     A projection that was not transposed, or queries and keys that changed places, have the right shapes: the model
     loads, and computes something else.
     """
+    original = clip_session.original
+    if original is None:
+        if beside := original_beside(checkpoint):
+            what = f"{beside.name} lies beside the weights: --converted-from {beside.parent} compares them with it."
+            evidence.note(what)
+        evidence.not_applicable("no --converted-from was given")
     network = network_of(checkpoint, original.settings)
     found = tuple(tensor_differences(checkpoint, original))
     if unexplained := [difference for difference in found if not network.explains(difference)]:
