@@ -52,9 +52,7 @@ _PIXELS = {
 
 
 def write_originals(root: Path) -> None:
-    """Write `clip`, `original` of which it is a conversion, `shards` (with an index), `pack`, two datasets, `folders`, and
-    the single files.
-    """
+    """Write `clip` (whole), its `original`, `shards` (with an index), `pack`, two datasets, `folders`, single files."""
     raw = _config()
     tensors = _tensors(raw)
     for name in ("clip", "shards"):
