@@ -124,19 +124,20 @@ def _in_directory(path: Path, formats: tuple[SourceFormat, ...]) -> Path:
     if found := [path / name for name in wanted if is_file(path / name)]:
         return found[0]
     names = names_in(path)
+    if "config.json" in names:  # its other files are those of a conversion
+        names = [name for name in names if name.startswith(tuple(source.library for source in formats))]
     if pickles := [name for name in names if name.endswith(_PICKLES)]:
-        _refuse_pickle(path / min(pickles, key=lambda name: not name.startswith(formats[0].library)))
+        _refuse_pickle(path / pickles[0])
     others = [name for name in names if name.endswith(".safetensors")]
     fix = f"Name one of its files: {', '.join(others[:3])}" if others else "Name the directory or file of the original"
     raise CheckpointError(f"the directory has no {wanted[0]}", where=path, fix=fix)
 
 
 def _refuse_pickle(file: Path) -> NoReturn:
-    target = file.with_name("open_clip_model.safetensors").name
     code = (
         "import torch; from safetensors.torch import save_file; "
         f'w = torch.load("{file.name}", map_location="cpu", weights_only=True); w = w.get("state_dict", w); '
-        f'save_file({{n: t.clone() for n, t in w.items()}}, "{target}")'
+        f'save_file({{n: t.clone() for n, t in w.items()}}, "{file.stem}.safetensors")'
     )
     raise CheckpointError(
         "the original's weights are a pickle, a format that can run code when it is read",

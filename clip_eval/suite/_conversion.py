@@ -24,6 +24,7 @@ __all__ = [
     "Network",
     "config_finding",
     "network_of",
+    "network_to_write",
     "pixel_differences",
     "pixel_file",
     "pixels_to_write",
@@ -86,7 +87,7 @@ _KINDS: Mapping[Kind, tuple[str, str]] = {
         "{names}: the original's by way of {detail}, which took digits off",
         "Convert the original without that cast, or store the conversion in that dtype",
     ),
-    "missing": ("{names}: the original has nothing for it", "Name the original that this was converted from"),
+    "missing": ("the original has nothing for {names}", "Name the original that this was converted from"),
     "left over": (
         "the original's {names} went nowhere",
         "Name the original that this was converted from; what CLIPModel has no tensor for cannot be converted",
@@ -143,6 +144,17 @@ def to_write(differences: Iterable[ConfigDifference], checkpoint: Checkpoint) ->
     return ", ".join(
         f"{place} {_shown(found.original.value)}" for found in differences for place in _places(found.field, checkpoint)
     )
+
+
+def network_to_write(network: Network, checkpoint: Checkpoint) -> str:
+    """What to do about another network: weights of another shape must be converted again."""
+    values = to_write(network.differences, checkpoint)
+    tensors = checkpoint.family.expected_tensors(checkpoint.config).values()
+    shown = {field for axes in tensors for axis in axes for field in axis.fields}.union(_DEPTHS)
+    if not values:
+        return "Use the original in its own library"
+    again = any(found.field in shown for found in network.differences)
+    return f"Convert the original again, with a config of {values}" if again else f"Write {values}"
 
 
 def _places(field: str, checkpoint: Checkpoint) -> list[str]:

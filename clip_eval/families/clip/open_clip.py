@@ -20,6 +20,7 @@ from clip_eval.families.family import Origin, SourceFormat, SourceSettings, Stat
 __all__ = ["OPEN_CLIP"]
 
 _CONFIG = "open_clip_config.json"
+_OWN_CONFIG = f"Use the {_CONFIG} that belongs to the original"
 _WRAPPER = "module."  # of DistributedDataParallel; open_clip takes it off when it loads
 _TEXT_TOWER = "text."  # before the names of the text tower in CustomTextCLIP
 _LAYER = re.compile(r"(text|vision)_model\.encoder\.layers\.(\d+)\.(.+)\.(weight|bias)", re.ASCII)
@@ -182,6 +183,8 @@ def _pooling(text: _Section, foreign: list[str]) -> dict[str, Stated]:
 
 def _heads(vision: _Section) -> Stated:
     width, head = vision.size("width", 768), vision.size("head_width", 64)
+    if width.value < head.value:
+        raise CheckpointError(f"{width.says}, and {head.says}: no head fits", where=vision.where, fix=_OWN_CONFIG)
     return Stated(width.value // head.value, f"{width.says} and {head.says}")
 
 
@@ -281,7 +284,7 @@ class _Section:
 
     def _refuse(self, name: str, value: object, expected: str) -> NoReturn:
         what = f"{name} is missing" if value is None else f"{name} is {shown(value)}, not {expected}"
-        raise CheckpointError(what, where=self.where, fix=f"Use the {_CONFIG} that belongs to the original")
+        raise CheckpointError(what, where=self.where, fix=_OWN_CONFIG)
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

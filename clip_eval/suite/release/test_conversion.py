@@ -22,6 +22,7 @@ from clip_eval.suite._conversion import (
     END,
     config_finding,
     network_of,
+    network_to_write,
     pixel_differences,
     pixel_file,
     pixels_to_write,
@@ -88,9 +89,7 @@ def test_network_is_the_original(
     """
     network = network_of(checkpoint, settings)
     if network.differences or network.foreign:
-        values = to_write(network.differences, checkpoint)
-        fix = f"Convert the original again, with a config of {values}" if values else "Use the original in its library"
-        file = str(checkpoint.path / "config.json")
+        file, fix = str(checkpoint.path / "config.json"), network_to_write(network, checkpoint)
         raise config_finding(network.differences, original, file, fix, network.foreign)
     compare.equal(len(network.differences), 0, name="sizes that are not the original's")
 

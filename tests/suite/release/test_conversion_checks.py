@@ -181,7 +181,7 @@ WRONG = {
     "a tensor of the original is missing": Wrong(
         check=WEIGHTS,
         stored=lambda tensors: tensors.pop("visual.ln_pre.weight"),
-        says=("1 tensor (vision_model.pre_layrnorm.weight): the original has nothing for it",),
+        says=("the original has nothing for 1 tensor (vision_model.pre_layrnorm.weight)",),
     ),
     "a tensor of the original is left over": Wrong(
         check=WEIGHTS,
@@ -207,14 +207,14 @@ WRONG = {
         config=_text(num_attention_heads=2),
         says=(
             "text_config.num_attention_heads is 2, and the original's is 4 (model_cfg.text_cfg.heads is 4)",
-            "with a config of text_config.num_attention_heads 4",
+            "Write text_config.num_attention_heads 4.",
         ),
     ),
     "context length": Wrong(
         check=NETWORK,
         tensors=_set("text_model.embeddings.position_embedding.weight", lambda weight: weight[:12]),
         config=_text(max_position_embeddings=12),
-        says=("text_config.max_position_embeddings is 12, and the original's is 16",),
+        says=("text_config.max_position_embeddings is 12, and the original's is 16", "Convert the original again"),
         left=(WEIGHTS,),
     ),
     "resolution": Wrong(
