@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
+from clip_eval.checkpoint.changes import Identity, identity_of
 from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.checkpoint.hub import parse_hub_id
 from clip_eval.checkpoint.locate import is_directory, is_file, names_in
@@ -35,6 +36,7 @@ class Original:
         origins: canonical name of each of the conversion's tensors to where it must lie.
         tensors: every tensor of the file by its name there, without buffers.
         settings: what the config says; None without one.
+        seen: the file of the weights as it was when it was opened.
     """
 
     library: str
@@ -43,6 +45,12 @@ class Original:
     origins: Mapping[str, Origin]
     tensors: Mapping[str, TensorEntry]
     settings: SourceSettings | None
+    seen: Identity | None
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The path of the weights if the file is another than the one that was opened, or gone."""
+        return () if identity_of(self.file) == self.seen else (str(self.file),)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -86,6 +94,7 @@ def open_original(named: str, checkpoint: Checkpoint) -> Original:
         raise CheckpointError(what, where=named, fix="Leave --converted-from out")
     path = Path(named)
     file = _in_directory(path.absolute(), formats) if is_directory(path) else _as_file(path, named, libraries)
+    seen = identity_of(file)
     entries = read_header(file)
     source = next((each for each in formats if _is_of(each, entries, checkpoint)), None)
     if source is None:
@@ -99,6 +108,7 @@ def open_original(named: str, checkpoint: Checkpoint) -> Original:
         source.origins(tensors, checkpoint.tensors),
         tensors,
         _read_settings(config, source) if is_file(config) else None,
+        seen,
     )
 
 

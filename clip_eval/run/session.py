@@ -192,6 +192,10 @@ class Session:
         """The checkpoint as it was before it is judged; reads every tensor once. Raises CheckpointError."""
         return watch(self.candidate.checkpoint)
 
+    def changed(self) -> tuple[str, ...]:
+        """The files of the checkpoint, and of its original, that are others than before the run."""
+        return (*self.watched.changed(), *(() if self.original is None else self.original.changed))
+
     @cached_property
     def ruling(self) -> Ruling:
         """Every difference of the surface from the pack, with the acceptance that covers it today (UTC)."""

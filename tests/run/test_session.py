@@ -71,3 +71,13 @@ def test_a_change_before_the_child_starts_is_seen(settings: Settings, tmp_path: 
     content[-1] ^= 1
     weights.write_bytes(bytes(content))
     assert Session.handed_over(file).watched.changed() == ("model.safetensors",)
+
+
+def test_a_change_of_the_original_is_seen(settings: Settings, tmp_path: Path) -> None:
+    """The original is compared with what was opened, too."""
+    session = Session(replace(settings, baseline=None, accepted=None, dataset=None))
+    session.open_inputs()
+    assert session.changed() == ()
+    weights = tmp_path / "original" / "open_clip_model.safetensors"
+    weights.write_bytes(weights.read_bytes() + b" ")
+    assert session.changed() == (str(weights),)
