@@ -108,7 +108,7 @@ def _compared(name: str, stored: TensorEntry, source: TensorEntry, original: Ori
     if math.prod(shape) == 1 == math.prod(stored.shape):
         shape = stored.shape  # logit_scale may be a number or a list of one
     if source.dtype not in NUMPY_DTYPES or shape != stored.shape:
-        what = f"shape {stored.shape}, and the original's is {shape} of {source.dtype}"
+        what = f"{name} is {stored.shape}, and the original's is {shape} of {source.dtype}"
         return TensorDifference(name, "shape", what)
     if _equal(stored, source, transposed=transposed):
         return None
@@ -146,19 +146,19 @@ def _explained(name: str, stored: TensorEntry, source: TensorEntry, original: Or
     for dtype in ROUNDED_DTYPES:
         if dtype != stored.dtype and _equal(stored, source, transposed=origin.transposed, through=dtype):
             return TensorDifference(name, "rounded", dtype)
-    return TensorDifference(name, "values", _first(stored, source, transposed=origin.transposed))
+    return TensorDifference(name, "values", _first(name, stored, source, transposed=origin.transposed))
 
 
 def _part_name(name: str) -> str:
     return name.split(".")[-2]
 
 
-def _first(stored: TensorEntry, source: TensorEntry, *, transposed: bool) -> str:
-    values = read_values(source, "float64")  # the source's shape
-    expected = _rounded(values.T if transposed else values, stored.dtype).reshape(stored.shape)  # the tensor's shape
+def _first(name: str, stored: TensorEntry, source: TensorEntry, *, transposed: bool) -> str:
+    there = read_values(source, "float64")  # the source's shape
+    expected = _rounded(there.T if transposed else there, stored.dtype).reshape(stored.shape)  # the tensor's shape
     observed = read_values(stored, "float64")  # the tensor's shape
     differs = (observed != expected) & ~(np.isnan(observed) & np.isnan(expected))  # the tensor's shape
     index = np.unravel_index(int(np.argmax(differs)), stored.shape) if stored.shape else ()
     place = f"[{', '.join(map(str, index))}]" if index else ""
-    count = f"{int(differs.sum())} of {differs.size} elements"
-    return f"{count}, the first {place} is {observed[index]:.9g}, and the original's {expected[index]:.9g}"
+    values = f"{name}{place} is {observed[index]:.9g}, and the original's is {expected[index]:.9g}"
+    return f"{values} ({int(differs.sum())} of its {differs.size} elements)"

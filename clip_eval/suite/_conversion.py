@@ -75,16 +75,16 @@ def network_of(checkpoint: Checkpoint, settings: SourceSettings | None) -> Netwo
 
 _KINDS: Mapping[Kind, tuple[str, str]] = {
     "transposed": (
-        "{names}: the original's, with rows and columns exchanged",
+        "in {names} rows and columns of the original's are exchanged",
         "Exchange the axes of text_projection and visual.proj, which open_clip stores as (width, projection), and of "
         "no other tensor",
     ),
     "another part": (
-        "{names}: the original's {detail}",
+        "in {names} is the original's {detail}",
         "Divide in_proj_weight and in_proj_bias along the first axis into q, k and v, in this order",
     ),
     "rounded": (
-        "{names}: the original's by way of {detail}, which took digits off",
+        "{names} went through {detail}, which took digits off",
         "Convert the original without that cast, or store the conversion in that dtype",
     ),
     "missing": ("the original has nothing for {names}", "Name the original that this was converted from"),
@@ -92,8 +92,11 @@ _KINDS: Mapping[Kind, tuple[str, str]] = {
         "the original's {names} went nowhere",
         "Name the original that this was converted from; what CLIPModel has no tensor for cannot be converted",
     ),
-    "shape": ("{names}: {detail}", "Convert the original with a config of its own sizes"),
-    "values": ("{names}: {detail}", "Convert the original again, or name the one that this was converted from"),
+    "shape": ("shapes differ in {names}: {detail}", "Convert the original with a config of its own sizes"),
+    "values": (
+        "values differ in {names}: {detail}",
+        "Convert the original again, or name the one that this was converted from",
+    ),
 }
 """What is said of the tensors that differ alike, and what to do."""
 

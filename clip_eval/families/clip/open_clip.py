@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NoReturn, TypeGuard
 
 from clip_eval.errors import CheckpointError
-from clip_eval.families.config import LEGACY_EOS_TOKEN_ID, shown
+from clip_eval.families.config import LEGACY_EOS_TOKEN_ID, TextConfig, shown
 from clip_eval.families.family import Origin, SourceFormat, SourceSettings, Stated
 
 __all__ = ["OPEN_CLIP"]
@@ -94,6 +94,7 @@ _ONLY: Mapping[str, Mapping[str, object]] = {
 """The only value with which `CLIPModel` computes the same, which is open_clip's default."""
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+_EPSILON = TextConfig().layer_norm_eps  # the default of torch.nn.LayerNorm, too
 _FILTERS: Mapping[str, int] = {"bicubic": 3, "bilinear": 2, "random": 3}
 """Pillow's number of each filter. "random" is for training; what is evaluated is bicubic."""
 
@@ -162,7 +163,7 @@ def _epsilon(section: _Section, foreign: list[str]) -> Stated | None:
     if set(options) - {"eps"}:
         foreign.append(f"{section.name}.norm_kwargs is {shown(dict(options))}")
         return None
-    return _Section(f"{section.name}.norm_kwargs", options, section.where).number("eps", 1e-5)
+    return _Section(f"{section.name}.norm_kwargs", options, section.where).number("eps", _EPSILON)
 
 
 def _pooling(text: _Section, foreign: list[str]) -> dict[str, Stated]:

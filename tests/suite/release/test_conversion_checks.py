@@ -161,22 +161,22 @@ WRONG = {
     "projection not transposed": Wrong(
         check=WEIGHTS,
         tensors=_set("text_projection.weight", lambda weight: weight.T),
-        says=("(text_projection.weight): the original's, with rows and columns exchanged", "Exchange the axes of"),
+        says=("in 1 tensor (text_projection.weight) rows and columns of the original's are exchanged", "Exchange the"),
     ),
     "queries and keys exchanged": Wrong(
         check=WEIGHTS,
         tensors=_swapped,
-        says=("self_attn.q_proj.weight): the original's k_proj", "the original's q_proj", "into q, k and v"),
+        says=("self_attn.q_proj.weight) is the original's k_proj", "is the original's q_proj", "into q, k and v"),
     ),
     "one element": Wrong(
         check=WEIGHTS,
         tensors=_set("text_model.final_layer_norm.bias", _one_element),
-        says=("1 tensor (text_model.final_layer_norm.bias): 1 of 32 elements, the first [3] is",),
+        says=("in 1 tensor (text_model.final_layer_norm.bias): text_model.final_layer_norm.bias[3] is", "1 of its 32"),
     ),
     "by way of bfloat16": Wrong(
         check=WEIGHTS,
         tensors=lambda tensors: tensors.update({name: t.bfloat16().float() for name, t in tensors.items()}),
-        says=("the original's by way of bfloat16",),
+        says=("went through bfloat16, which took digits off",),
     ),
     "a tensor of the original is missing": Wrong(
         check=WEIGHTS,
@@ -294,6 +294,17 @@ def _processor_file(directory: Path) -> Path:
         (directory / "processor_config.json").unlink()
         file.write_text(json.dumps(nested), encoding="utf-8")
     return file
+
+
+def test_each_of_several_errors_is_told(runner: Runner, conversion: Path, tmp_path: Path) -> None:
+    """The verdict has a reason for each, with its remedy."""
+    copy = Path(shutil.copytree(conversion, tmp_path / "clip"))
+    original = write_original(conversion, tmp_path / "original")
+    edit_json(copy / "config.json", lambda config: config["text_config"].update(hidden_act="gelu", eos_token_id=2))
+    edit_tensors(copy, _swapped)
+    told = judged(runner, copy, original).record.reasons
+    for check, remedy in ((WEIGHTS, "into q, k and v"), (ACTIVATION, "Write text"), (POOLING, "Write text")):
+        assert [reason for reason in told if reason.startswith(f"{check} failed") and remedy in reason]
 
 
 def test_without_its_config_the_original_says_less(runner: Runner, conversion: Path, tmp_path: Path) -> None:
