@@ -16,6 +16,8 @@ from PIL import Image
 
 from clip_eval.baseline import open_pack
 from clip_eval.dataset import open_dataset
+from clip_eval.families.clip.family import CLIP
+from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.paths import PathTemplate
 from clip_eval.verdict.acceptances import draft, read_acceptances
 from clip_eval.verdict.policy import read_policy
@@ -71,6 +73,7 @@ def test_every_example_is_used() -> None:
     assert set(BLOCKS) == {
         "policy", "acceptances", "records", "dataset.toml", "manifest.jsonl", "classnames.txt",
         "zeroshot_classification_templates.txt", "tree manifest", "tree folders", "tree shards", "tree pack",
+        "original",
     }  # fmt: skip
 
 
@@ -130,6 +133,18 @@ def test_records_of_paths() -> None:
     stated = re.search(r"With the template `([^`]+)` that is `([^`]+)`", PAGE)
     assert stated is not None
     assert PathTemplate(stated[1]).render(record, extension=record["extension"]) == stated[2]
+
+
+def test_the_original_of_a_conversion() -> None:
+    """The config of the original is read by its names: it is that of CLIP's ViT-B/32."""
+    (source,) = CLIP.sources
+    settings = source.settings(json.loads(BLOCKS["original"]), where="open_clip_config.json")
+    default = ClipConfig(TextConfig(), VisionConfig())
+    sections = {"": default, "text_config": default.text, "vision_config": default.vision}
+    for field, stated in settings.config.items():
+        section, _, name = field.rpartition(".")
+        assert stated.value == (None if name == "eos_token_id" else getattr(sections[section], name)), field
+    assert not settings.foreign
 
 
 def test_the_pack() -> None:

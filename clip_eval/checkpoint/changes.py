@@ -16,7 +16,7 @@ from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from clip_eval.checkpoint.hub import ALLOWED_FILES, TEXT_FILES
 from clip_eval.errors import ClipEvalError
 
-__all__ = ["Identity", "Watched", "identities", "watch"]
+__all__ = ["Identity", "Watched", "identities", "identity_of", "watch"]
 
 _TEXT_BYTES = 1 << 26
 
@@ -82,11 +82,12 @@ def identities(checkpoint: Checkpoint) -> dict[str, Identity]:
     """Return the identity of each existing file of a checkpoint that a loader reads."""
     names = {file.name for pattern in ALLOWED_FILES for file in checkpoint.path.glob(pattern)}
     names |= {entry.file.name for entry in checkpoint.tensors.values()}
-    by_name = {name: _identity(checkpoint.path / name) for name in sorted(names)}
+    by_name = {name: identity_of(checkpoint.path / name) for name in sorted(names)}
     return {name: identity for name, identity in by_name.items() if identity is not None}
 
 
-def _identity(file: Path) -> Identity | None:
+def identity_of(file: Path) -> Identity | None:
+    """Return the identity of a regular file; None if it is not there."""
     try:
         seen = file.stat()
     except OSError:

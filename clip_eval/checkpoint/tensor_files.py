@@ -103,7 +103,8 @@ def read_values(entry: TensorEntry, dtype: str) -> NDArray[np.float64]:
     start = 0
     for chunk in value_chunks(entry):
         rounded = chunk if dtype == "float64" else round_values(chunk, dtype)  # (chunk,)
-        flat[start : start + len(chunk)] = rounded
+        with np.errstate(invalid="ignore"):  # as in `value_chunks`
+            flat[start : start + len(chunk)] = rounded
         start += len(chunk)
     values = flat.reshape(entry.shape)  # the tensor's shape
     values.flags.writeable = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -20,7 +20,11 @@ __all__ = [
     "Family",
     "ModelClass",
     "Network",
+    "Origin",
     "PlainForward",
+    "SourceFormat",
+    "SourceSettings",
+    "Stated",
     "Tower",
 ]
 
@@ -231,6 +235,74 @@ class PlainForward(Protocol):
         """Return the logits per image, (images, texts)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a tensor lies in a checkpoint of another format.
+
+    Attributes:
+        name: of the tensor there.
+        part: the index of the part that it is, of `parts` equal ones along the first axis.
+        parts: 1 if it is the whole tensor.
+        transposed: whether its two axes are exchanged there.
+    """
+
+    name: str
+    part: int = 0
+    parts: int = 1
+    transposed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """A value that the config of another format states.
+
+    Attributes:
+        value: in the family's terms.
+        says: the field there and what it says, a clause.
+    """
+
+    value: Any
+    says: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings:
+    """What the config of another format says, in the family's terms.
+
+    Attributes:
+        config: dotted field of config.json to its value; `eos_token_id` is the id at whose first place a text is
+            pooled, None for the place of its largest id.
+        pixels: field of the image processor to its value; `size` is an integer for the shortest edge, (height, width),
+            or None for what the processor cannot do; `crop_size` is the (height, width) of the centre, None for all.
+        foreign: clauses on what the family's network does not have.
+    """
+
+    config: Mapping[str, Stated]
+    pixels: Mapping[str, Stated]
+    foreign: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFormat:
+    """A format of another library, whose checkpoints are converted into the family's.
+
+    Attributes:
+        library: its name.
+        weights: file names of its weights, the preferred one first.
+        config: file name of its config.
+        origins: where each canonical name lies, from the names in the file and the canonical names.
+        ignored: the ends of names of buffers, which a conversion leaves out.
+        settings: reads its config, of which `where` is the name for messages; raises CheckpointError.
+    """
+
+    library: str
+    weights: tuple[str, ...]
+    config: str
+    origins: Callable[[Collection[str], Iterable[str]], dict[str, Origin]]
+    ignored: tuple[str, ...]
+    settings: _Reader[SourceSettings]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """A family of models with a text tower, a vision tower and a contrastive head.
@@ -249,6 +321,7 @@ class Family:
         network: the reference.
         plain_forward: tensors by canonical name, in one dtype and on one device, and a config, to the plain forward;
             imports torch when it is called.
+        sources: the formats of other libraries that are converted into it.
     """
 
     model_type: str
@@ -263,6 +336,7 @@ class Family:
     head: Mapping[str, str]
     network: Network
     plain_forward: Callable[[Mapping[str, Any], ClipConfig], PlainForward]
+    sources: tuple[SourceFormat, ...] = ()
 
     def entry_point(self, name: str) -> EntryPoint:
         """Return the entry point of a name in reports."""

@@ -261,7 +261,7 @@ class Recorder:
             ),
             new_weights=settings.new_weights,
             required=self.session.policy.require,
-            changed=self.session.watched.changed(),
+            changed=self.session.changed(),
         )
         return RunRecord(
             started=datetime.fromtimestamp(self._started, tz=timezone.utc).isoformat(timespec="seconds"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clip_eval.checkpoint.changes import Watched, watch
+from clip_eval.checkpoint.original import Original, open_original
 from clip_eval.errors import DatasetError, PackError, UsageError
 from clip_eval.processes import require_clip_eval
 from clip_eval.run.settings import Settings
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-_INPUTS = ("dataset", "pack", "acceptances", "policy", "watched")
+_INPUTS = ("dataset", "pack", "acceptances", "policy", "original", "watched")
 _SETTINGS_FILE, _INPUTS_FILE = "settings.json", "inputs.pickle"
 
 
@@ -57,7 +58,7 @@ class Session:
         self.candidate.checkpoint  # noqa: B018 - reading a cached property opens its file
         if self.dataset is not None:
             self.dataset.require_complete()
-        self.pack, self.acceptances, self.policy  # noqa: B018 - as above
+        self.pack, self.acceptances, self.policy, self.original  # noqa: B018 - as above
         if self.settings.baseline_python is not None:
             require_clip_eval(self.settings.baseline_python)
         self.require_place()
@@ -181,9 +182,19 @@ class Session:
         return Policy() if self.settings.policy is None else read_policy(self.settings.policy)
 
     @cached_property
+    def original(self) -> Original | None:
+        """What the checkpoint was converted from; None if nothing was named. Raises CheckpointError."""
+        named = self.settings.converted_from
+        return None if named is None else open_original(named, self.candidate.checkpoint)
+
+    @cached_property
     def watched(self) -> Watched:
         """The checkpoint as it was before it is judged; reads every tensor once. Raises CheckpointError."""
         return watch(self.candidate.checkpoint)
+
+    def changed(self) -> tuple[str, ...]:
+        """The files of the checkpoint, and of its original, that are others than before the run."""
+        return (*self.watched.changed(), *(() if self.original is None else self.original.changed))
 
     @cached_property
     def ruling(self) -> Ruling:

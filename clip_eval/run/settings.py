@@ -140,6 +140,13 @@ class Settings:
             "is the baseline, where no pack is named, and the model is timed in turns with it.",
         ),
     )  # fmt: skip
+    converted_from: str | None = field(
+        default=None,
+        metadata=_option(
+            "input", "ORIGINAL", "The open_clip checkpoint that this one was converted from, a directory or a "
+            "safetensors file: weights, config and image processor are held to it.",
+        ),
+    )  # fmt: skip
     repro: str | None = field(
         default=None,
         metadata=_option("output", "DIR", "Write a standalone script for each failed check to this directory."),
@@ -236,4 +243,5 @@ class GateOptions(RecordOptions, total=False):
     compile: bool
     policy: str | Path | None
     baseline_python: str | Path | None
+    converted_from: str | Path | None
     repro: str | Path | None

@@ -149,14 +149,17 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _failed_checks(checks: Sequence[CheckResult]) -> list[str]:
-    """A sentence for each cause; checks without a diverging module or followers share one by chapter."""
+    """A sentence for each cause; checks without a diverging module, followers or a reason of their own share one by
+    chapter.
+    """
     failed = sorted((check for check in checks if check.outcome == "failed"), key=_rank)
     names = failed_names(failed)
     caused = _groups((check for check in checks if check.because in names), key=lambda check: check.because)
     groups: dict[tuple[bool, str], list[CheckResult]] = {}
     for check in failed:
         if check.because not in names:
-            place = check.diverges_at or (check.name if check.name in caused else check.chapter)
+            is_cause = check.name in caused or (check.reason is not None and not check.measurements)
+            place = check.diverges_at or (check.name if is_cause else check.chapter)
             groups.setdefault((check.diverges_at is not None, place), []).append(check)
     sentences = []
     for (diverges, place), roots in groups.items():

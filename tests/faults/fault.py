@@ -36,6 +36,7 @@ class Fault:
         options: pytest options of the run, such as --clip-dtype.
         releases: transformers releases in which the defect can exist.
         baseline: only the comparison with a baseline pack can see it.
+        converted: only the comparison with the original that the checkpoint was converted from can see it.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Fault:
     options: tuple[str, ...] = ()
     releases: SpecifierSet = field(default_factory=SpecifierSet)
     baseline: bool = False
+    converted: bool = False
 
     @property
     def kind(self) -> str:

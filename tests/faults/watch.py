@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from support.open_clip import write_original
+
 from clip_eval.baseline.write_pack import write_pack
 from clip_eval.run.approval import build_pack
 from clip_eval.run.session import Session
@@ -99,7 +101,11 @@ class Watch:
     def _sighted(self, fault: Fault, parts: frozenset[str]) -> Sighting:
         key = (fault.id, parts)
         if key not in self._sightings:
-            options = (*fault.options, *(("--clip-baseline", str(self.pack())) if fault.baseline else ()))
+            options = (
+                *fault.options,
+                *(("--clip-baseline", str(self.pack())) if fault.baseline else ()),
+                *(("--clip-converted-from", str(self.original())) if fault.converted else ()),
+            )
             run = self.runner.run(self.checkpoint(fault), *options, parts=parts, during=fault.patch)
             self._sightings[key] = Sighting(fault, run.record, run.exit_code, parts)
         return self._sightings[key]
@@ -120,6 +126,11 @@ class Watch:
         if not path.exists():
             write_pack(path, build_pack(Session(Settings(model=str(CHECKPOINT), dtype="float32"))))
         return path
+
+    def original(self) -> Path:
+        """A checkpoint of open_clip of which the shipped one is the conversion."""
+        path = self.directory / "original"
+        return path if path.exists() else write_original(CHECKPOINT, path)
 
 
 def largest_ratios(records: Iterable[RunRecord]) -> dict[str, tuple[float, str]]:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 from support.datasets import write_dataset
+from support.open_clip import write_original
 from support.sample_records import failing_record
 from support.shards import write_shards
 from support.small_clip import MERGES, small_config, tokenizer_vocabulary
@@ -51,12 +52,13 @@ _PIXELS = {
 
 
 def write_originals(root: Path) -> None:
-    """Write `clip` (whole) and `shards` (with an index), `pack`, two datasets, `folders`, and the single files."""
+    """Write `clip` (whole), its `original`, `shards` (with an index), `pack`, two datasets, `folders`, single files."""
     raw = _config()
     tensors = _tensors(raw)
     for name in ("clip", "shards"):
         _write_clip(root / name, raw)
     save_file(tensors, root / "clip/model.safetensors")
+    write_original(root / "clip", root / "original")
     _write_shards(root / "shards", tensors)
     _write_pack(root / "pack", raw)
     write_dataset(root / "manifest")

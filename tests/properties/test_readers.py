@@ -19,12 +19,14 @@ from hypothesis import settings
 from clip_eval.baseline.open_pack import open_pack
 from clip_eval.baseline.surface.diff import changes
 from clip_eval.checkpoint.checkpoint import open_checkpoint, read_config
+from clip_eval.checkpoint.conversion import config_differences, tensor_differences
 from clip_eval.checkpoint.fingerprints import (
     image_processor_fields,
     image_processor_fingerprint,
     tokenizer_fields,
     tokenizer_fingerprint,
 )
+from clip_eval.checkpoint.original import open_original
 from clip_eval.checkpoint.tensor_files import read_header, value_chunks
 from clip_eval.cli.path.answers import asked_lines
 from clip_eval.dataset import decoded, open_dataset
@@ -86,6 +88,14 @@ def _answer(read: Callable[[Path], object], directory: Path) -> None:
         read(directory)
     except ClipEvalError as problem:
         _check_sentence(problem)
+
+
+def _original(root: Path) -> None:
+    checkpoint = open_checkpoint(root / "clip")
+    original = open_original(str(root / "original"), checkpoint)
+    list(tensor_differences(checkpoint, original))
+    if original.settings is not None:
+        config_differences(checkpoint, original.settings.config)
 
 
 def _dataset(directory: Path) -> None:
@@ -153,6 +163,11 @@ READERS: Mapping[str, Reader] = {
     "manifest": Reader(
         {"manifest/dataset.toml": toml_text, "manifest/manifest.jsonl": lines_of_json},
         lambda root: _dataset(root / "manifest"),
+        share=0.2,
+    ),
+    "original of a conversion": Reader(
+        {"original/open_clip_config.json": json_text, "original/open_clip_model.safetensors": safetensors_file},
+        _original,
         share=0.2,
     ),
     "pack": Reader(

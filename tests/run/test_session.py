@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.open_clip import write_original
 from support.packs import record_small
 from support.small_clip import write_small_clip
 
@@ -19,7 +20,7 @@ DATASET = Path(__file__).parents[2] / "fixtures" / "shapes-dataset"
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """A checkpoint, a pack, a dataset, acceptances and a policy of this test's own."""
+    """A checkpoint, its original, a pack, a dataset, acceptances and a policy of this test's own."""
     model = write_small_clip(tmp_path / "clip", processor=False)
     record_small(model, tmp_path / "pack")
     shutil.copytree(DATASET, tmp_path / "dataset")
@@ -27,7 +28,9 @@ def settings(tmp_path: Path) -> Settings:
     (tmp_path / "accepted.toml").write_text(
         '[[accepted]]\nid = "x"\nbefore = "a"\nafter = "b"\nreason = "wanted"\nexpires = 2030-01-31\n', encoding="utf-8"
     )
+    write_original(model, tmp_path / "original")
     names = {"baseline": "pack", "dataset": "dataset", "accepted": "accepted.toml", "policy": "policy.toml"}
+    names["converted_from"] = "original"
     return Settings(model=str(model), **{name: str(tmp_path / file) for name, file in names.items()})
 
 
@@ -37,7 +40,7 @@ def test_a_child_opens_nothing_again(settings: Settings, tmp_path: Path) -> None
     parent.open_inputs()
     (tmp_path / "handed").mkdir()
     file = parent.hand_over(tmp_path / "handed")
-    for name in ("clip", "pack", "dataset"):
+    for name in ("clip", "pack", "dataset", "original"):
         shutil.rmtree(tmp_path / name)
     for name in ("policy.toml", "accepted.toml"):
         (tmp_path / name).unlink()
@@ -50,6 +53,8 @@ def test_a_child_opens_nothing_again(settings: Settings, tmp_path: Path) -> None
     assert parent.pack is not None
     assert child.pack.digest == parent.pack.digest
     assert (child.dataset, child.policy, child.acceptances) == (parent.dataset, parent.policy, parent.acceptances)
+    assert child.original is not None
+    assert child.original == parent.original
     with pytest.raises(CheckpointError):
         Session(settings).open_inputs()
 
@@ -66,3 +71,13 @@ def test_a_change_before_the_child_starts_is_seen(settings: Settings, tmp_path: 
     content[-1] ^= 1
     weights.write_bytes(bytes(content))
     assert Session.handed_over(file).watched.changed() == ("model.safetensors",)
+
+
+def test_a_change_of_the_original_is_seen(settings: Settings, tmp_path: Path) -> None:
+    """The original is compared with what was opened, too."""
+    session = Session(replace(settings, baseline=None, accepted=None, dataset=None))
+    session.open_inputs()
+    assert session.changed() == ()
+    weights = tmp_path / "original" / "open_clip_model.safetensors"
+    weights.write_bytes(weights.read_bytes() + b" ")
+    assert session.changed() == (str(weights),)

@@ -28,6 +28,7 @@ FULL = Settings(
     repro="shown",
     policy="policy.toml",
     baseline_python="python4",
+    converted_from="original",
     out=Path("reports"),
 )
 
@@ -42,7 +43,7 @@ def test_every_setting_becomes_an_option() -> None:
     assert FULL.options("--clip-") == [
         "--clip-baseline", "pack", "--clip-accepted", "accepted.toml", "--clip-dataset", "images", "--clip-dtype",
         "float16", "--clip-attn", "eager", "--clip-device", "cuda:0", "--clip-policy", "policy.toml",
-        "--clip-baseline-python", "python4", "--clip-repro", "shown",
+        "--clip-baseline-python", "python4", "--clip-converted-from", "original", "--clip-repro", "shown",
         "--clip-new-weights", "--clip-no-throughput", "--clip-compile",
     ]  # fmt: skip
     changed = [

@@ -9,6 +9,7 @@ from typing import Any
 from clip_eval.families import roles
 from clip_eval.families.clip import config
 from clip_eval.families.clip.entry_points import CLASSES, CLASSIFIER, ENTRY_POINTS
+from clip_eval.families.clip.open_clip import OPEN_CLIP
 from clip_eval.families.clip.tensors import expected_tensors
 from clip_eval.families.clip.text_tower import pooled_positions, text_tower
 from clip_eval.families.clip.vision_tower import vision_tower
@@ -82,4 +83,5 @@ CLIP = Family(
         pools_one_token=True,
     ),
     plain_forward=_plain_forward,
+    sources=(OPEN_CLIP,),
 )
