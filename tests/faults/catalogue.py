@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clip_eval.run.declared_checks import declared_checks
 from faults import (
+    attention,
     calling,
     classes,
     config,
@@ -18,12 +19,14 @@ from faults import (
     outputs,
     patterns,
     persistence,
+    picture_modes,
     pixel_inputs,
     pixels,
     processor,
     refused,
     rows,
     surface,
+    token_batches,
     token_files,
     tokens,
     towers,
@@ -35,6 +38,7 @@ __all__ = ["ESSENTIAL", "FAULTS", "KINDS", "by_id", "reach"]
 
 _MODULES = (
     towers,
+    attention,
     heads,
     outputs,
     options,
@@ -43,6 +47,7 @@ _MODULES = (
     conversions,
     processor,
     tokens,
+    token_batches,
     token_files,
     patterns,
     rows,
@@ -50,6 +55,7 @@ _MODULES = (
     localisation,
     persistence,
     pixels,
+    picture_modes,
     pixel_inputs,
     surface,
     calling,
@@ -70,12 +76,12 @@ FAULTS: tuple[Fault, ...] = tuple(
 _PROCESSING = frozenset({"pixels", "pixel_inputs", "pixel_options", "processor", "tokenizer", "token_batches"})
 """The chapters on image processors and tokenizers, which no fault of the models reaches."""
 
-_OF_PROCESSING = (processor, tokens, token_files, patterns, pixels, pixel_inputs)
+_OF_PROCESSING = (processor, tokens, token_batches, token_files, patterns, pixels, picture_modes, pixel_inputs)
 """The modules whose faults reach nothing else: the other chapters make their inputs without transformers."""
 
 _OF_MODELS = (
-    towers, heads, outputs, options, rows, invariants, localisation, persistence, calling, refused, interpolating,
-    handling, classes,
+    towers, attention, heads, outputs, options, rows, invariants, localisation, persistence, calling, refused,
+    interpolating, handling, classes,
 )  # fmt: skip
 """The modules whose faults lie in the models' own code. What else there is can be seen anywhere."""
 

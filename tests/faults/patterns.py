@@ -8,7 +8,8 @@ from pytest import MonkeyPatch  # noqa: PT013 - the type, in signatures
 
 from faults.fault import in_transformers
 from faults.patching import wrap
-from faults.tokens import IDS, PARTS, PATTERN, divide, spoil_backends
+from faults.tokenizer_patching import divide, spoil_backends
+from faults.tokens import IDS, PARTS, PATTERN
 
 
 @in_transformers(IDS)

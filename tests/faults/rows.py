@@ -6,6 +6,7 @@ from typing import Any
 
 from pytest import MonkeyPatch  # noqa: PT013 - the type, in signatures
 
+from faults.attention import change_mask, drop_causality
 from faults.fault import in_module, in_transformers
 from faults.patching import change_output, change_tower, replace, text_tower, vision_tower, wrap
 
@@ -119,27 +120,25 @@ def masked_tokens_count_a_little(patch: MonkeyPatch) -> None:
 @in_transformers(ONES, diverges_at=("text_model",))
 def a_mask_of_ones_drops_causality(patch: MonkeyPatch) -> None:
     """A mask of ones is taken for no mask at all: the causal mask goes with it."""
-    from faults.towers import _drop_causality
-
-    _drop_causality(patch, lambda mask: mask is not None and bool((mask == 1).all()))
+    drop_causality(patch, lambda mask: mask is not None and bool((mask == 1).all()))
 
 
 @in_transformers(DTYPES)
 def boolean_masks_are_inverted(patch: MonkeyPatch) -> None:
     """A boolean mask is read as in torch's attention modules, where True hides a token."""
-    _change_mask(patch, lambda mask: ~mask if str(mask.dtype) == "torch.bool" else mask)
+    change_mask(patch, lambda mask: ~mask if str(mask.dtype) == "torch.bool" else mask)
 
 
 @in_transformers(DTYPES)
 def masks_of_bytes_are_ignored(patch: MonkeyPatch) -> None:
     """A mask of uint8 underflows where it is inverted, and hides nothing."""
-    _change_mask(patch, lambda mask: mask.new_ones(mask.shape) if str(mask.dtype) == "torch.uint8" else mask)
+    change_mask(patch, lambda mask: mask.new_ones(mask.shape) if str(mask.dtype) == "torch.uint8" else mask)
 
 
 @in_transformers(DTYPES)
 def masks_of_floats_hide_nothing(patch: MonkeyPatch) -> None:
     """A mask of floating-point numbers is added to the scores as it is, as if it were additive."""
-    _change_mask(patch, lambda mask: mask.new_ones(mask.shape) if mask.is_floating_point() else mask)
+    change_mask(patch, lambda mask: mask.new_ones(mask.shape) if mask.is_floating_point() else mask)
 
 
 @in_transformers(LEFT, diverges_at=("text_model",))
@@ -220,14 +219,6 @@ def _in_chunks(patch: MonkeyPatch, tower: Any, size: int) -> None:
                 setattr(output, name, rows[where])
 
     change_tower(patch, tower, repeat)
-
-
-def _change_mask(patch: MonkeyPatch, change: Any) -> None:
-    def forward(original: Any, self: Any, *args: Any, attention_mask: Any = None, **kwargs: Any) -> Any:
-        mask = None if attention_mask is None else change(attention_mask)
-        return original(self, *args, attention_mask=mask, **kwargs)
-
-    wrap(patch, text_tower(), "forward", forward)
 
 
 def _change_positions(patch: MonkeyPatch, change: Any) -> None:

@@ -16,7 +16,7 @@ from faults.catalogue import by_id
 from faults.watch import Watch
 
 SAMPLE = (
-    "towers.attention_scale_off_by_a_thousandth",
+    "attention.attention_scale_off_by_a_thousandth",
     "outputs.hidden_states_are_one_short",
     "config.end_token_is_off_by_one",
 )
