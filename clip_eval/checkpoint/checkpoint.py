@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from clip_eval.checkpoint import fingerprints, hub
 from clip_eval.checkpoint.dtypes import NUMPY_DTYPES
 from clip_eval.checkpoint.fingerprints import Fingerprints
-from clip_eval.checkpoint.inventory import check_inventory
+from clip_eval.checkpoint.inventory import check_inventory, config_held, held_by
 from clip_eval.checkpoint.locate import (
     Place,
     is_directory,
@@ -30,8 +30,10 @@ from clip_eval.checkpoint.processor_files import look_at_processor_files
 from clip_eval.checkpoint.tensor_files import TensorEntry, Weights, read_header
 from clip_eval.checkpoint.tensor_names import listed, shown_name
 from clip_eval.errors import CheckpointError
+from clip_eval.families import roles
 from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig, shown
 from clip_eval.families.family import Family
+from clip_eval.families.holding import HOLDINGS, Holding
 from clip_eval.families.registry import family_of
 from clip_eval.files.read_write import read_json
 
@@ -66,16 +68,17 @@ class ConfigFile:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """A full CLIP on disk whose config and tensors agree.
+    """A CLIP, or a part of one, on disk whose config and tensors agree.
 
     Attributes:
         path: the directory, absolute.
         source: the user's path or hub id.
         revision: commit of the hub's repository; None for a local directory outside of the hub's cache.
-        config: the effective config of `CLIPModel`, complete.
+        config: the effective config of `CLIPModel`, complete; of a tower alone that tower's, beside a stand-in.
         raw_config: config.json unchanged.
         tensors: canonical name to place on disk.
         notes: facts about the files for the report that are not failures, a sentence each.
+        holds: which part of a model it is.
     """
 
     path: Path
@@ -85,6 +88,7 @@ class Checkpoint:
     raw_config: Mapping[str, object]
     tensors: Mapping[str, TensorEntry]
     notes: tuple[str, ...] = ()
+    holds: Holding = HOLDINGS[roles.WHOLE]
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -105,6 +109,8 @@ class Checkpoint:
     @property
     def standalone_config(self) -> ClipConfig:
         """What the classes of one tower compute with; that of `CLIPModel` where the file says nothing else."""
+        if self.holds.role not in (roles.WHOLE, roles.CLASSIFIER):
+            return self.config
         return self.family.config.standalone(self.raw_config, where=str(self.path / "config.json"))
 
     @property
@@ -181,7 +187,7 @@ class Checkpoint:
 
 
 def open_checkpoint(source: str | Path) -> Checkpoint:
-    """Find a checkpoint and check that it is a full CLIP with intact files. Values are not read.
+    """Find a checkpoint and check that it is a CLIP, or a part of one, with intact files. Values are not read.
 
     Args:
         source: a directory, or a hub id `org/name` or `org/name@revision`, which is downloaded. An existing path wins,
@@ -194,13 +200,15 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
     """
     place = _located(source)
     path = place.path
-    config = read_config(path)
-    family, reader = config.family, config.family.config
+    raw = (file := read_config(path)).raw
+    family, reader = file.family, file.family.config
     tensors, scale_note = _scalar_scale(_tensors(path, ignored=family.ignored_tensors))
-    check_inventory(tensors, config.parsed, family=family, absent=reader.absent(config.raw), where=path)
-    notes = (place.note, *reader.notes(config.raw, where="config.json"), scale_note, *look_at_processor_files(path))
+    holding = held_by(tensors, raw, family=family, where=path)
+    config = config_held(raw, holding, family=family, where=path)
+    check_inventory(tensors, config, raw, holding, family=family, where=path)
+    notes = (place.note, *reader.notes(raw, where="config.json"), scale_note, *look_at_processor_files(path))
     present = tuple(note for note in notes if note is not None)
-    return Checkpoint(path, str(source), place.revision, config.parsed, config.raw, tensors, present)
+    return Checkpoint(path, str(source), place.revision, config, raw, tensors, present, holding)
 
 
 def read_config(directory: Path) -> ConfigFile:

@@ -124,6 +124,7 @@ class Candidate:
             precision,
             batch,
             standalone=checkpoint.standalone_config,
+            holds=checkpoint.holds,
         )
 
     def info(self, attention: str | None = None) -> SubjectInfo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.errors import CheckpointError
 from clip_eval.families.family import Family
-from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.subject.releases import load_class, quiet
 
 __all__ = ["LoadingReport", "Shapes", "complete", "first_refused_so", "one_line", "report_of", "unlike_shapes"]
@@ -98,17 +97,18 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 4]} ..."
 
 
-def first_refused_so(model_class: str, report_of: Callable[[str], LoadingReport]) -> str:
-    """Return the first of `MODEL_CLASSES` whose loading raises the same, its own name aside; this class if none does.
+def first_refused_so(model_class: str, report_of: Callable[[str], LoadingReport], classes: Sequence[str]) -> str:
+    """Return the first class whose loading raises the same, its own name aside; this class if none before it does.
 
     Args:
         model_class: the class.
         report_of: loads a class if that has not happened yet.
+        classes: those that load this checkpoint, in order.
     """
     refusal = report_of(model_class).refusal
-    if refusal is None or model_class not in MODEL_CLASSES:
+    if refusal is None or model_class not in classes:
         return model_class
-    for name in MODEL_CLASSES[: MODEL_CLASSES.index(model_class)]:
+    for name in classes[: classes.index(model_class)]:
         report = report_of(name)
         same = (report.refusal or "").replace(name, "") == refusal.replace(model_class, "")
         if same and not report.shapes:

@@ -130,8 +130,8 @@ class Clip:
 
     @property
     def attention(self) -> str:
-        """The attention implementation that the full model really uses."""
-        return str(self.subject.model(roles.WHOLE).config._attn_implementation)
+        """The attention implementation that the model really uses, of a tower alone the tower."""
+        return str(self.subject.model(self.checkpoint.holds.plain_class).config._attn_implementation)
 
     def forward(self, *, images: int, texts: int, mask: str = "padding", **options: Any) -> Any:
         """Return CLIPModel's output for the first `images` and `texts` of the probe."""
@@ -249,7 +249,11 @@ def answer_of(runtime: Runtime, entry: EntryPoint, inputs: Mapping[str, NDArray[
         entry: the entry point.
         inputs: arrays by keyword.
         options: the other keywords; only transformers takes any.
+
+    Raises:
+        NotApplicable: the checkpoint holds a part of a model that has no such entry point.
     """
+    runtime.checkpoint.holds.require(entry.model_class)
     if isinstance(runtime, Subject):
         return runtime.answer(entry.model_class, inputs, method=entry.method, **options)
     if any(value is not None for value in options.values()):
