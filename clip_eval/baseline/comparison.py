@@ -154,8 +154,10 @@ def checkpoint_settings(checkpoint: Checkpoint) -> dict[str, Json]:
     """Return the settings in the files beside the weights, by the id of a change of each."""
     parts = {
         "config.output_options": output_options(checkpoint.raw_config),
-        "checkpoint.tokenizer": tokenizer_fields(checkpoint.path),
-        "checkpoint.image_processor": image_processor_fields(checkpoint.path),
+        "checkpoint.tokenizer": tokenizer_fields(checkpoint.processor_path) if checkpoint.holds.texts else {},
+        "checkpoint.image_processor": image_processor_fields(checkpoint.processor_path)
+        if checkpoint.holds.images
+        else {},
     }
     # as read back from a pack: JSON has lists only
     return {

@@ -13,6 +13,9 @@ from clip_eval.families.family import EntryPoint
 __all__ = ["HOLDINGS", "Holding"]
 
 
+_CLASSES = {"text": (roles.TEXT, roles.TEXT_PROJECTED), "vision": (roles.VISION, roles.VISION_PROJECTED)}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
     """The part of a model that a checkpoint holds.
@@ -46,6 +49,16 @@ class Holding:
         """The class of `roles.MODEL_CLASSES` that has most of it: the whole model, or the tower with its projection."""
         return self.role if self.role in roles.MODEL_CLASSES else self.plain_class
 
+    def tower_class(self, tower: str) -> str:
+        """The class of one tower, "text" or "vision", with its projection if that is there.
+
+        Raises:
+            NotApplicable: the tower is not there.
+        """
+        self.require_tower(tower)
+        plain, projected = _CLASSES[tower]
+        return projected if self.has(projected) else plain
+
     @property
     def towers(self) -> tuple[str, ...]:
         """Those of "text" and "vision" that are there."""
@@ -68,6 +81,10 @@ class Holding:
         """Raise NotApplicable unless a tower, "text" or "vision", is there."""
         if tower not in self.towers:
             raise self.lacking
+
+    def lacks_part(self, part: str) -> bool:
+        """Whether a part of a processor, "tokenizer" or "image processor", is for a tower that is not there."""
+        return not (self.texts if part == "tokenizer" else self.images)
 
     @property
     def lacking(self) -> NotApplicable:

@@ -43,8 +43,9 @@ class Session:
         """The checkpoint under test and how it is loaded."""
         settings = self.settings
         return Candidate(
-            settings.model, settings.dtype, settings.device, settings.attention, keep_calls=settings.repro is not None
-        )
+            settings.model, settings.dtype, settings.device, settings.attention, keep_calls=settings.repro is not None,
+            variant=settings.variant, processor=settings.processor,
+        )  # fmt: skip
 
     def open_inputs(self) -> None:
         """Open everything the user named, before long work; what a parent handed over is open already.

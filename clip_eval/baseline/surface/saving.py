@@ -60,13 +60,13 @@ def _presence(clip: Clip) -> tuple[bool, ...]:
 def _saved_processor(clip: Clip, route: str) -> dict[str, Json]:
     call = f"{route}.save_pretrained()"
     try:
-        processor = clip.processors.load(route, source=clip.subject.checkpoint.path)
+        processor = clip.processors.load(route, source=clip.subject.checkpoint.processor_path)
     except NotAskable:
         raise
     except Exception:  # the exception is recorded with its route
         return {}
     with _directory() as directory:
-        entries = _files(call, processor, directory, source=clip.subject.checkpoint.path)
+        entries = _files(call, processor, directory, source=clip.subject.checkpoint.processor_path)
     if route == "AutoProcessor":
         return entries
     # a part writes the same content as the whole

@@ -378,6 +378,7 @@ class Subject:
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
+                variant=None if directory else self.checkpoint.variant,
                 **{"attn_implementation": self.attention, **options},
             )
         return model.to(self.device), info
