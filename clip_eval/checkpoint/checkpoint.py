@@ -155,6 +155,13 @@ class Checkpoint:
         return self.family.config.vision_alone(self.raw_config, where=str(self.path / "config.json"))
 
     @property
+    def labels(self) -> int | None:
+        """How many labels an image classifier has; None for another checkpoint."""
+        if self.holds.role != roles.CLASSIFIER:
+            return None
+        return self.family.config.labels(self.raw_config, where=str(self.path / "config.json"))
+
+    @property
     def processor_path(self) -> Path:
         """The directory of the tokenizer's and the image processor's files."""
         return self.processor_directory or self.path

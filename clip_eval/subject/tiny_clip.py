@@ -153,7 +153,8 @@ def classifier_of(directory: Path, small: Subject, *, labels: int) -> Subject:
     directory.mkdir(parents=True)
     raw = {key: value for key, value in small.checkpoint.raw_config.items() if key not in _LABEL_FIELDS}
     write_json(directory / "config.json", {**raw, "num_labels": labels})
-    tensors = load_file(small.checkpoint.path / "model.safetensors")
+    stored = load_file(small.checkpoint.path / "model.safetensors")
+    tensors = {name: values for name, values in stored.items() if not name.startswith("classifier.")}
     width = small.checkpoint.config.vision.hidden_size
     write_bytes(
         directory / "model.safetensors",
