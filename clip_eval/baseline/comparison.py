@@ -85,7 +85,7 @@ class Baseline:
         candidate's budget plus the actual error of the pack's value, so that no candidate within its budget exceeds it.
 
         Args:
-            name: one of `clip_eval.baseline.recorded_outputs.OUTPUT_NAMES`.
+            name: one that the pack records.
         """
         recorded, reference = self.pack.outputs[name], BY_NAME[name].expect(self.oracle)
         error = recorded.error.astype(np.float64)  # the output's shape

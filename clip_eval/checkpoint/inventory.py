@@ -17,7 +17,7 @@ from clip_eval.families.config import ClipConfig
 from clip_eval.families.family import Dimension, Family
 from clip_eval.families.holding import HOLDINGS, Holding
 
-__all__ = ["check_inventory", "config_held", "held_by", "held_tensors"]
+__all__ = ["check_inventory", "config_held", "held_by", "held_tensors", "holding_of"]
 
 _LAYER = r"{tower}\.encoder\.layers\.(\d+)\."
 
@@ -35,7 +35,7 @@ def held_by(entries: Mapping[str, TensorEntry], raw: Mapping[str, object], *, fa
         CheckpointError: the names are not a CLIP's, or config.json is that of another part.
     """
     refuse_foreign_names({name: entry.file for name, entry in entries.items()}, family=family, where=where)
-    found, promised = HOLDINGS[_role(entries, family)], _promised(raw, family)
+    found, promised = holding_of(entries, family), _promised(raw, family)
     whole_beside_tower = found.whole and raw.get("model_type") in family.tower_types
     if promised is not None and (not found.has(promised) or whole_beside_tower):
         only = "" if found.whole else " only"
@@ -56,14 +56,17 @@ def config_held(raw: Mapping[str, object], holding: Holding, *, family: Family, 
 
 
 def held_tensors(
-    config: ClipConfig, raw: Mapping[str, object], holding: Holding, *, family: Family
+    config: ClipConfig, holding: Holding, *, family: Family, labels: int = 0
 ) -> dict[str, tuple[Dimension, ...]]:
-    """The axes of every tensor of a part of a model, by canonical name. Raises CheckpointError."""
+    """The axes of every tensor of a part of a model, by canonical name; `labels` are an image classifier's.
+
+    Raises:
+        CheckpointError: the config has more layers than any file could hold.
+    """
     expected = family.expected_tensors(config)
     if holding.role == roles.CLASSIFIER:
-        labels = Dimension(family.config.labels(raw, where="config.json"), {})
-        width = expected[f"{family.vision.projection}.weight"][1]
-        expected |= {"classifier.weight": (labels, width), "classifier.bias": (labels,)}
+        rows, width = Dimension(labels, {}), expected[f"{family.vision.projection}.weight"][1]
+        expected |= {"classifier.weight": (rows, width), "classifier.bias": (rows,)}
     return {name: axes for name, axes in expected.items() if family.belongs_to(name, holding.role)}
 
 
@@ -94,7 +97,8 @@ def check_inventory(
     """
     fields = _Fields(family.config.absent(raw), alone=raw.get("model_type") in family.tower_types)
     _check_layers(entries, config, holding, family, fields, where)
-    expected = held_tensors(config, raw, holding, family=family)
+    labels = family.config.labels(raw, where=str(where)) if holding.role == roles.CLASSIFIER else 0
+    expected = held_tensors(config, holding, family=family, labels=labels)
     _check_names(entries, expected, _called(family, holding.role), where)
     for name, dimensions in expected.items():
         _check_tensor(name, entries[name], dimensions, fields)
@@ -112,8 +116,12 @@ class _Fields:
         return f"{name} is absent and defaults to {value}" if name in self.absent else f"{name} is {value}"
 
 
+def holding_of(names: Collection[str], family: Family) -> Holding:
+    """What part of a model tensors of these canonical names are: the whole, unless all are of one tower."""
+    return HOLDINGS[_role(names, family)]
+
+
 def _role(names: Collection[str], family: Family) -> str:
-    """The class that has a place for every tensor: the whole model unless all are of one tower."""
     held = {part for tower in (family.text, family.vision) for part in tower.parts if _any(names, part)}
     text, vision = (any(part in held for part in tower.parts) for tower in (family.text, family.vision))
     if text == vision or "logit_scale" in names:

@@ -142,6 +142,7 @@ class Session:
         if self.settings.baseline is None:
             return None
         pack = open_pack(self.settings.baseline)
+        pack.require_same_part(self.candidate.checkpoint.holds, where=self.settings.baseline)
         if not self.settings.new_weights:
             pack.require_inputs_fit(self.candidate.checkpoint.config, where=self.settings.baseline)
         return pack

@@ -79,7 +79,7 @@ class Processors:
                 processor.every_class_builds_one says why.
         """
         route = route or self.usual
-        if self._is_foreign(route):
+        if not self.serves(route):
             raise self.checkpoint.holds.lacking
         key = (route, source, tuple(sorted(options.items())))
         if key not in self._kept:
@@ -127,7 +127,7 @@ class Processors:
 
     def absence(self, route: str) -> Absence | None:
         """Return which part that a class of `BUILDERS` reads is not in the checkpoint; None if all are."""
-        if self._is_foreign(route):
+        if not self.serves(route):
             return Absence(str(self.checkpoint.holds.lacking), missed=False)
         image = None if route in _TOKENIZERS else self.checkpoint.image_processor_absence
         return image or (None if route in _IMAGES else self.checkpoint.tokenizer_absence)
@@ -141,11 +141,11 @@ class Processors:
             return None
         return self._described(route) if self._root(route) == route else self._not_askable(route)
 
-    def _is_foreign(self, route: str) -> bool:
-        """Whether a class is for a tower, or for both, where the checkpoint holds another one alone."""
+    def serves(self, route: str) -> bool:
+        """Whether a class is not for a tower that the checkpoint does not hold; a full processor is for both."""
         holds = self.checkpoint.holds
-        reads_images, reads_texts = route not in _TOKENIZERS, route not in _IMAGES
-        return route in BUILDERS and not ((holds.images or not reads_images) and (holds.texts or not reads_texts))
+        for_images, for_texts = route in (*_IMAGES, *_BOTH), route in (*_TOKENIZERS, *_BOTH)
+        return (holds.images or not for_images) and (holds.texts or not for_texts)
 
     def _is_reported(self, route: str, error: Exception) -> bool:
         """Whether a check of its own reports that this class builds nothing, so that no other check has to."""

@@ -21,6 +21,7 @@ from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from clip_eval.checkpoint.dtypes import CODES, NUMPY_DTYPES, ROUNDED_DTYPES
 from clip_eval.checkpoint.inventory import config_held, held_tensors
 from clip_eval.families.family import EntryPoint
+from clip_eval.families.roles import CLASSIFIER
 from clip_eval.files.read_write import write_bytes, write_json
 from clip_eval.subject import Subject
 
@@ -136,7 +137,8 @@ def write_stand_in(
     raw = _sized(checkpoint, stored, {**_TEXT, **(text or {})}, {**_VISION, **(vision or {})})
     family, holding = checkpoint.family, checkpoint.holds
     config = config_held(raw, holding, family=family, where=Path(directory))
-    held = held_tensors(config, raw, holding, family=family)
+    labels = family.config.labels(raw, where="the stand-in") if holding.role == CLASSIFIER else 0
+    held = held_tensors(config, holding, family=family, labels=labels)
     shapes = {name: tuple(axis.size for axis in axes) for name, axes in held.items()}
     write_json(Path(directory) / "config.json", raw)
     (Path(directory) / "model.safetensors").write_bytes(_zeros(shapes, stored))

@@ -36,7 +36,7 @@ def observe_texts(clip: Clip) -> dict[str, Json]:
     if not clip.subject.checkpoint.has_tokenizer:
         return {}
     base = _ids_of_loaded(clip, _OWN)
-    others = (route for route in LOADED if route != _OWN)
+    others = (route for route in LOADED if route != _OWN and clip.processors.serves(route))
     return {
         f"{_OWN}(text).input_ids[*]": dict(base),
         **{f"{route}(text).input_ids": _against(base, _ids_of_loaded(clip, route)) for route in others},
