@@ -230,10 +230,14 @@ class PlainForward(Protocol):
     """The same network in plain torch operations, without gradients: the reference for speed."""
 
     def image_features(self, pixel_values: Any) -> Any:
-        """Return the projected embeddings of images, not normalised, (images, projection)."""
+        """Return the projected embeddings of images, not normalised, (images, projection); without a projection the
+        pooled states, (images, width).
+        """
 
     def text_features(self, input_ids: Any, attention_mask: Any = None) -> Any:
-        """Return the projected embeddings of texts, not normalised, (texts, projection)."""
+        """Return the projected embeddings of texts, not normalised, (texts, projection); without a projection the
+        pooled states, (texts, width).
+        """
 
     def logits(self, input_ids: Any, pixel_values: Any, attention_mask: Any = None) -> Any:
         """Return the logits per image, (images, texts)."""
