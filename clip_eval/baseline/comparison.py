@@ -85,7 +85,7 @@ class Baseline:
         candidate's budget plus the actual error of the pack's value, so that no candidate within its budget exceeds it.
 
         Args:
-            name: one of `clip_eval.baseline.recorded_outputs.OUTPUT_NAMES`.
+            name: one that the pack records.
         """
         recorded, reference = self.pack.outputs[name], BY_NAME[name].expect(self.oracle)
         error = recorded.error.astype(np.float64)  # the output's shape
@@ -154,8 +154,10 @@ def checkpoint_settings(checkpoint: Checkpoint) -> dict[str, Json]:
     """Return the settings in the files beside the weights, by the id of a change of each."""
     parts = {
         "config.output_options": output_options(checkpoint.raw_config),
-        "checkpoint.tokenizer": tokenizer_fields(checkpoint.path),
-        "checkpoint.image_processor": image_processor_fields(checkpoint.path),
+        "checkpoint.tokenizer": tokenizer_fields(checkpoint.processor_path) if checkpoint.holds.texts else {},
+        "checkpoint.image_processor": image_processor_fields(checkpoint.processor_path)
+        if checkpoint.holds.images
+        else {},
     }
     # as read back from a pack: JSON has lists only
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import fields
@@ -25,13 +26,15 @@ from clip_eval.baseline.pack import (
     Recorded,
     Surface,
 )
-from clip_eval.baseline.recorded_outputs import OUTPUT_NAMES
+from clip_eval.baseline.recorded_outputs import output_names
 from clip_eval.baseline.soundness import array_fault, config_fault, input_fault, output_fault
 from clip_eval.baseline.write_pack import MANIFEST, SPEEDS, TASK_KEYS, TASKS
 from clip_eval.checkpoint.dtypes import ROUNDED_DTYPES
 from clip_eval.checkpoint.fingerprints import Fingerprints
+from clip_eval.checkpoint.inventory import held_tensors, holding_of
 from clip_eval.errors import PackError
 from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig
+from clip_eval.families.holding import Holding
 from clip_eval.families.registry import DEFAULT
 from clip_eval.files.untrusted import complaint, parse_json, read_bytes
 from clip_eval.nearest import beside
@@ -60,8 +63,9 @@ def open_pack(path: str | Path) -> Pack:
     contents = {name: _content(directory / name, sealed) for name, sealed in manifest["files"].items()}
     checkpoint = manifest["checkpoint"]
     tensors = {name: _tensor(entry) for name, entry in manifest["tensors"].items()}
-    config = _config(checkpoint["config"], tensors, directory)
-    arrays = _arrays(directory / manifest["record"]["file"], contents, config)
+    holding = holding_of(tensors, DEFAULT)
+    config, names = _config(checkpoint["config"], tensors, holding, directory), output_names(holding)
+    arrays = _arrays(directory / manifest["record"]["file"], contents, config, names)
     pack = Pack(
         source=checkpoint["source"],
         revision=checkpoint["revision"],
@@ -74,7 +78,7 @@ def open_pack(path: str | Path) -> Pack:
         },
         recorded_in=_environment(manifest["record"], directory),
         inputs=Batch(**{name: arrays[f"inputs.{name}"] for name in _INPUT_NAMES}),
-        outputs={name: Recorded(arrays[f"outputs.{name}"], arrays[f"errors.{name}"]) for name in OUTPUT_NAMES},
+        outputs={name: Recorded(arrays[f"outputs.{name}"], arrays[f"errors.{name}"]) for name in names},
         tasks=_tasks(directory, contents),
         speeds=_speeds(directory, contents),
         digest=hashlib.sha256(sealing).hexdigest(),
@@ -175,24 +179,28 @@ def _sealed(name: str, contents: Mapping[str, bytes], directory: Path) -> bytes:
     return contents[name]
 
 
-def _arrays(file: Path, contents: Mapping[str, bytes], config: ClipConfig) -> dict[str, NDArray[Any]]:
-    """The numeric record, with every compared array, in the shapes of a model of this config."""
+def _arrays(
+    file: Path, contents: Mapping[str, bytes], config: ClipConfig, names: tuple[str, ...]
+) -> dict[str, NDArray[Any]]:
+    """The numeric record, with every compared array, in the shapes of a model of this config; `names` of outputs."""
     try:
         arrays = load(_sealed(file.name, contents, file.parent))
     except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as problem:
         _damaged(f"it is not a safetensors file ({problem})", file)
     wanted = [f"inputs.{name}" for name in _INPUT_NAMES]
-    wanted += [f"{kind}.{name}" for name in OUTPUT_NAMES for kind in ("outputs", "errors")]
+    wanted += [f"{kind}.{name}" for name in names for kind in ("outputs", "errors")]
     if missing := [name for name in wanted if name not in arrays]:
         raise PackError(f"the numeric record lacks {', '.join(missing[:3])}", where=file, fix=_RECORD_AGAIN)
     faults = (array_fault(name, arrays[name]) for name in wanted)
     wrong = next(filter(None, faults), None) or input_fault(arrays, config)
-    if wrong := wrong or output_fault(arrays, OUTPUT_NAMES, config):
+    if wrong := wrong or output_fault(arrays, names, config):
         raise PackError(f"the numeric record cannot be compared, {wrong}", where=file, fix=_RECORD_AGAIN)
     return cast("dict[str, NDArray[Any]]", arrays)
 
 
-def _config(stated: Mapping[str, Any], tensors: Mapping[str, PackedTensor], directory: Path) -> ClipConfig:
+def _config(
+    stated: Mapping[str, Any], tensors: Mapping[str, PackedTensor], holding: Holding, directory: Path
+) -> ClipConfig:
     """The config, which must belong to the tensors. Its sizes are checked before arrays of such sizes are made."""
     try:
         config = ClipConfig(
@@ -204,7 +212,9 @@ def _config(stated: Mapping[str, Any], tensors: Mapping[str, PackedTensor], dire
         raise PackError(
             f"the pack's config has another form ({problem})", where=directory / MANIFEST, fix=_RESTORE
         ) from problem
-    expected = {name: tuple(axis.size for axis in axes) for name, axes in DEFAULT.expected_tensors(config).items()}
+    labels = tensors["classifier.bias"].shape if "classifier.bias" in tensors else ()
+    held = held_tensors(config, holding, family=DEFAULT, labels=math.prod(labels))
+    expected = {name: tuple(axis.size for axis in axes) for name, axes in held.items()}
     if {name: tensor.shape for name, tensor in tensors.items()} != expected:
         raise PackError("the pack's tensors are not those of its config", where=directory / MANIFEST, fix=_RESTORE)
     return config

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from packaging.version import Version
 
 from clip_eval.checkpoint.fingerprints import Fingerprints
+from clip_eval.checkpoint.inventory import holding_of
 from clip_eval.errors import PackError
 from clip_eval.families.config import ClipConfig
+from clip_eval.families.holding import Holding
+from clip_eval.families.registry import DEFAULT
 from clip_eval.probes.batches import Batch
 from clip_eval.throughput.ratio import Speed
 from clip_eval.verdict.plain_values import Json
@@ -132,6 +135,11 @@ class Pack:
     digest: str = ""
 
     @property
+    def holds(self) -> Holding:
+        """Which part of a model was approved."""
+        return holding_of(self.tensors, DEFAULT)
+
+    @property
     def device(self) -> str:
         """The device that the numeric record was made on."""
         return str(self.environments[self.recorded_in].provenance["device"])
@@ -146,6 +154,16 @@ class Pack:
         if environment in self.environments:
             return environment
         return max(self.environments, key=lambda known: (known.version, known.attention == environment.attention))
+
+    def require_same_part(self, holding: Holding, *, where: object) -> None:
+        """Refuse a candidate that holds another part of a model.
+
+        Raises:
+            PackError: the message says which part each is.
+        """
+        if holding.role != self.holds.role:
+            what = f"the pack was recorded from {self.holds.in_words}, and the checkpoint holds {holding.in_words}"
+            raise PackError(what, where=where, fix="Name the pack of a checkpoint of the same class")
 
     def require_inputs_fit(self, config: ClipConfig, *, where: object) -> None:
         """Refuse a candidate that cannot take the pack's inputs.

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from clip_eval.families import roles
 from clip_eval.families.family import Family
+from clip_eval.families.holding import Holding
 from clip_eval.oracle.expected.exact import Reference
 from clip_eval.subject import projected_features
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.compare import to_array
 
-__all__ = ["BY_NAME", "OUTPUTS", "OUTPUT_NAMES", "Output", "record_value"]
+__all__ = ["BY_NAME", "OUTPUTS", "Output", "output_names", "outputs_of", "record_value"]
 
 IMAGES, TEXTS, PAIRS = 3, 5, 4
 
@@ -37,6 +38,7 @@ class Output:
         expect: its right value: an array of the exact reference, one with the bound of every element of the oracle.
         module: the module of a family that a difference points at.
         where: elements that count, broadcast to the output's shape; all where it is None.
+        of: the classes, any of which gives it; the whole model gives all.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Output:
     expect: Callable[[Reference], Any]
     module: Callable[[Family], str] | None = None
     where: Callable[[Clip], NDArray[np.bool_]] | None = None
+    of: str = roles.WHOLE
 
 
 def record_value(value: Any) -> NDArray[np.float32]:
@@ -58,6 +61,7 @@ def _text(mask: str) -> tuple[Output, ...]:
     options = {} if mask == "padding" else {"output_hidden_states": True}
     pooled = Output(
         name=f"text_pooler_output{suffix}",
+        of=roles.TEXT,
         observe=lambda clip: clip.text_model(texts=TEXTS, mask=mask, **options).pooler_output,
         expect=lambda reference: reference.text(texts=TEXTS, mask=mask).pooler_output,
         module=lambda family: family.text.pooled,
@@ -66,6 +70,7 @@ def _text(mask: str) -> tuple[Output, ...]:
         return (pooled,)
     state = Output(
         name="text_last_hidden_state",
+        of=roles.TEXT,
         observe=lambda clip: clip.text_model(texts=TEXTS).last_hidden_state,
         expect=lambda reference: reference.text(texts=TEXTS).last_hidden_state,
         module=lambda family: family.text.pooled,
@@ -90,12 +95,14 @@ def _head_output(name: str, mask: str) -> Output:
 _VISION = (
     Output(
         name="image_last_hidden_state",
+        of=roles.VISION,
         observe=lambda clip: clip.vision_model(images=IMAGES).last_hidden_state,
         expect=lambda reference: reference.vision(images=IMAGES).last_hidden_state,
         module=lambda family: family.vision.module,
     ),
     Output(
         name="image_pooler_output",
+        of=roles.VISION,
         observe=lambda clip: clip.vision_model(images=IMAGES).pooler_output,
         expect=lambda reference: reference.vision(images=IMAGES).pooler_output,
         module=lambda family: family.vision.pooled,
@@ -105,13 +112,23 @@ _VISION = (
 _FEATURES = (
     Output(
         name="text_features",
-        observe=lambda clip: projected_features(clip.text_features(texts=TEXTS), clip.release),
+        of=roles.TEXT_PROJECTED,
+        observe=lambda clip: (
+            projected_features(clip.text_features(texts=TEXTS), clip.release)
+            if clip.holds.whole
+            else clip.text_model_with_projection(texts=TEXTS).text_embeds
+        ),
         expect=lambda reference: reference.text(texts=TEXTS).projected,
         module=lambda family: family.text.projection,
     ),
     Output(
         name="image_features",
-        observe=lambda clip: projected_features(clip.image_features(images=IMAGES), clip.release),
+        of=roles.VISION_PROJECTED,
+        observe=lambda clip: (
+            projected_features(clip.image_features(images=IMAGES), clip.release)
+            if clip.holds.whole
+            else clip.vision_model_with_projection(images=IMAGES).image_embeds
+        ),
         expect=lambda reference: reference.vision(images=IMAGES).projected,
         module=lambda family: family.vision.projection,
     ),
@@ -141,4 +158,13 @@ OUTPUTS: Mapping[str, tuple[Output, ...]] = MappingProxyType(
 
 BY_NAME: Mapping[str, Output] = MappingProxyType({output.name: output for part in OUTPUTS.values() for output in part})
 
-OUTPUT_NAMES = tuple(BY_NAME)
+
+def outputs_of(holding: Holding) -> Mapping[str, tuple[Output, ...]]:
+    """Return the part of a model to its recorded outputs, of what a checkpoint holds."""
+    held = {part: tuple(output for output in outputs if holding.has(output.of)) for part, outputs in OUTPUTS.items()}
+    return {part: outputs for part, outputs in held.items() if outputs}
+
+
+def output_names(holding: Holding) -> tuple[str, ...]:
+    """Return the names of the recorded outputs of what a checkpoint holds, along the network."""
+    return tuple(output.name for outputs in outputs_of(holding).values() for output in outputs)

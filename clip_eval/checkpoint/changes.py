@@ -50,7 +50,7 @@ class Watched:
         """Return the names of the files with other content than before, or that are missing or new."""
         now = identities(self.checkpoint)
         suspects = sorted(name for name in {*self.before, *now} if self.before.get(name) != now.get(name))
-        weights = [name for name in suspects if name not in TEXT_FILES]
+        weights = [name for name in suspects if Path(name).name not in TEXT_FILES]
         same_weights = not weights or self._same_weights()
         return tuple(
             name
@@ -61,7 +61,8 @@ class Watched:
 
     def _same_weights(self) -> bool:
         try:
-            return open_checkpoint(self.checkpoint.path).digests() == self.checkpoint.digests()
+            again = open_checkpoint(self.checkpoint.path, variant=self.checkpoint.variant)
+            return again.digests() == self.checkpoint.digests()
         except (ClipEvalError, OSError):
             return False
 
@@ -73,15 +74,20 @@ def watch(checkpoint: Checkpoint) -> Watched:
         CheckpointError: a file of it cannot be read, or is damaged.
     """
     before = identities(checkpoint)
-    texts = {name: _digest(checkpoint.path / name) for name in before if name in TEXT_FILES}
+    texts = {name: _digest(checkpoint.path / name) for name in before if Path(name).name in TEXT_FILES}
     checkpoint.fingerprints()
     return Watched(checkpoint, before, texts)
 
 
 def identities(checkpoint: Checkpoint) -> dict[str, Identity]:
-    """Return the identity of each existing file of a checkpoint that a loader reads."""
+    """Return the identity of each existing file of a checkpoint that a loader reads.
+
+    By name, or by path where the processor's files are elsewhere.
+    """
     names = {file.name for pattern in ALLOWED_FILES for file in checkpoint.path.glob(pattern)}
     names |= {entry.file.name for entry in checkpoint.tensors.values()}
+    if (elsewhere := checkpoint.processor_directory) is not None:
+        names |= {str(elsewhere / name) for name in TEXT_FILES}
     by_name = {name: identity_of(checkpoint.path / name) for name in sorted(names)}
     return {name: identity for name, identity in by_name.items() if identity is not None}
 

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from clip_eval.checkpoint import fingerprints, hub
 from clip_eval.checkpoint.dtypes import NUMPY_DTYPES
 from clip_eval.checkpoint.fingerprints import Fingerprints
-from clip_eval.checkpoint.inventory import check_inventory
+from clip_eval.checkpoint.inventory import check_inventory, config_held, held_by
 from clip_eval.checkpoint.locate import (
     Place,
     is_directory,
@@ -26,16 +26,20 @@ from clip_eval.checkpoint.locate import (
     names_in,
     refuse_other_kinds,
 )
-from clip_eval.checkpoint.processor_files import look_at_processor_files
+from clip_eval.checkpoint.processor_files import find_processor, look_at_processor_files
 from clip_eval.checkpoint.tensor_files import TensorEntry, Weights, read_header
 from clip_eval.checkpoint.tensor_names import listed, shown_name
+from clip_eval.checkpoint.variants import beside_note, refuse_unknown_variant, weight_files
 from clip_eval.errors import CheckpointError
+from clip_eval.families import roles
 from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig, shown
 from clip_eval.families.family import Family
+from clip_eval.families.holding import HOLDINGS, Holding
 from clip_eval.families.registry import family_of
 from clip_eval.files.read_write import read_json
 
 __all__ = [
+    "Absence",
     "Checkpoint",
     "ConfigFile",
     "local_directory",
@@ -64,18 +68,34 @@ class ConfigFile:
         return family_of(self.raw.get("model_type"))
 
 
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Why a part of the processor is not there.
+
+    Attributes:
+        reason: a sentence for reports.
+        missed: whether a checkpoint of this kind should have it; else what it does is not the checkpoint's to say.
+    """
+
+    reason: str
+    missed: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """A full CLIP on disk whose config and tensors agree.
+    """A CLIP, or a part of one, on disk whose config and tensors agree.
 
     Attributes:
         path: the directory, absolute.
         source: the user's path or hub id.
         revision: commit of the hub's repository; None for a local directory outside of the hub's cache.
-        config: the effective config of `CLIPModel`, complete.
+        config: the effective config of `CLIPModel`, complete; of a tower alone that tower's, beside a stand-in.
         raw_config: config.json unchanged.
         tensors: canonical name to place on disk.
         notes: facts about the files for the report that are not failures, a sentence each.
+        holds: which part of a model it is.
+        variant: of the weights' file name, such as "fp16" in model.fp16.safetensors; None for model.safetensors.
+        processor_directory: of the tokenizer's and image processor's files, if they are elsewhere.
     """
 
     path: Path
@@ -85,6 +105,9 @@ class Checkpoint:
     raw_config: Mapping[str, object]
     tensors: Mapping[str, TensorEntry]
     notes: tuple[str, ...] = ()
+    holds: Holding = HOLDINGS[roles.WHOLE]
+    variant: str | None = None
+    processor_directory: Path | None = None
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -105,6 +128,8 @@ class Checkpoint:
     @property
     def standalone_config(self) -> ClipConfig:
         """What the classes of one tower compute with; that of `CLIPModel` where the file says nothing else."""
+        if self.holds.role not in (roles.WHOLE, roles.CLASSIFIER):
+            return self.config
         return self.family.config.standalone(self.raw_config, where=str(self.path / "config.json"))
 
     @property
@@ -113,7 +138,9 @@ class Checkpoint:
 
         Raises:
             CheckpointError: they cannot read it.
+            NotApplicable: there is no text tower.
         """
+        self.holds.require_tower("text")
         return self.family.config.text_alone(self.raw_config, where=str(self.path / "config.json"))
 
     @property
@@ -122,18 +149,52 @@ class Checkpoint:
 
         Raises:
             CheckpointError: they cannot read it.
+            NotApplicable: there is no vision tower.
         """
+        self.holds.require_tower("vision")
         return self.family.config.vision_alone(self.raw_config, where=str(self.path / "config.json"))
 
     @property
+    def labels(self) -> int | None:
+        """How many labels an image classifier has; None for another checkpoint."""
+        if self.holds.role != roles.CLASSIFIER:
+            return None
+        return self.family.config.labels(self.raw_config, where=str(self.path / "config.json"))
+
+    @property
+    def processor_path(self) -> Path:
+        """The directory of the tokenizer's and the image processor's files."""
+        return self.processor_directory or self.path
+
+    @property
     def has_tokenizer(self) -> bool:
-        """Whether the checkpoint has tokenizer files."""
-        return fingerprints.has_tokenizer(self.path)
+        """Whether there are tokenizer files, and a text tower for them."""
+        return self.holds.texts and fingerprints.has_tokenizer(self.processor_path)
 
     @property
     def has_image_processor(self) -> bool:
-        """Whether the checkpoint has image processor settings."""
-        return fingerprints.has_image_processor(self.path)
+        """Whether there are image processor settings, and a vision tower for them."""
+        return self.holds.images and fingerprints.has_image_processor(self.processor_path)
+
+    @property
+    def tokenizer_absence(self) -> Absence | None:
+        """Why there is no tokenizer to judge; None where there is one."""
+        if not self.holds.texts:
+            return Absence(str(self.holds.lacking), missed=False)
+        what = "the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)"
+        return None if self.has_tokenizer else Absence(what, missed=True)
+
+    @property
+    def image_processor_absence(self) -> Absence | None:
+        """Why there is no image processor to judge; None where there is one. A vision tower alone needs none."""
+        if not self.holds.images:
+            return Absence(str(self.holds.lacking), missed=False)
+        if self.has_image_processor:
+            return None
+        if self.holds.whole:
+            return Absence("the checkpoint has no image processor (preprocessor_config.json)", missed=True)
+        what = f"the checkpoint holds {self.holds.in_words} only, and no image processor (preprocessor_config.json)"
+        return Absence(what, missed=False)
 
     def weights(self, dtype: str) -> Weights:
         """All tensors by canonical name: values rounded to `dtype` (to nearest, ties to even), as float64.
@@ -173,34 +234,50 @@ class Checkpoint:
             self._cache["fingerprints"] = Fingerprints(
                 weights=fingerprints.weights_fingerprint(self.tensors, self.digests()),
                 config=fingerprints.config_fingerprint(self.config, self.raw_config),
-                tokenizer=fingerprints.tokenizer_fingerprint(self.path),
-                image_processor=fingerprints.image_processor_fingerprint(self.path),
+                tokenizer=fingerprints.tokenizer_fingerprint(self.processor_path) if self.holds.texts else None,
+                image_processor=fingerprints.image_processor_fingerprint(self.processor_path)
+                if self.holds.images
+                else None,
             )
         found: Fingerprints = self._cache["fingerprints"]
         return found
 
 
-def open_checkpoint(source: str | Path) -> Checkpoint:
-    """Find a checkpoint and check that it is a full CLIP with intact files. Values are not read.
+def open_checkpoint(
+    source: str | Path, *, variant: str | None = None, processor: str | Path | None = None
+) -> Checkpoint:
+    """Find a checkpoint and check that it is a CLIP, or a part of one, with intact files. Values are not read.
 
     Args:
         source: a directory, or a hub id `org/name` or `org/name@revision`, which is downloaded. An existing path wins,
             and a text of that form is a path, too, where a directory `org` exists. A directory that says by its own
             files where in it a CLIP lies stands for that one.
+        variant: of the weights' file, such as "fp16" for model.fp16.safetensors; model.safetensors by default.
+        processor: a directory with the tokenizer's or image processor's files; by default the checkpoint's own, or
+            of a pipeline's encoder the one beside it.
 
     Raises:
         CheckpointError: nothing there, another architecture, damaged files, or config and tensors that disagree.
-        UsageError: several checkpoints there; they are named.
+        UsageError: several checkpoints there, which are named; no such variant; or no processor in the directory named.
     """
     place = _located(source)
     path = place.path
-    config = read_config(path)
-    family, reader = config.family, config.family.config
-    tensors, scale_note = _scalar_scale(_tensors(path, ignored=family.ignored_tensors))
-    check_inventory(tensors, config.parsed, family=family, absent=reader.absent(config.raw), where=path)
-    notes = (place.note, *reader.notes(config.raw, where="config.json"), scale_note, *look_at_processor_files(path))
+    raw = (file := read_config(path)).raw
+    family, reader = file.family, file.family.config
+    stored = _tensors(path, variant)
+    own = {name: entry for name, entry in stored.items() if name not in family.ignored_tensors}
+    tensors, scale_note = _scalar_scale(own)
+    holding = held_by(tensors, raw, family=family, where=path)
+    config = config_held(raw, holding, family=family, where=path)
+    check_inventory(tensors, config, raw, holding, family=family, where=path)
+    files = find_processor(path, holding, named=None if processor is None else Path(processor))
+    notes = (
+        place.note, files.note, beside_note(path, variant), *reader.notes(raw, where="config.json"), scale_note,
+        *look_at_processor_files(files.path),
+    )  # fmt: skip
     present = tuple(note for note in notes if note is not None)
-    return Checkpoint(path, str(source), place.revision, config.parsed, config.raw, tensors, present)
+    elsewhere = None if files.path == path else files.path
+    return Checkpoint(path, str(source), place.revision, config, raw, tensors, present, holding, variant, elsewhere)
 
 
 def read_config(directory: Path) -> ConfigFile:
@@ -289,22 +366,22 @@ def _scalar_scale(tensors: dict[str, TensorEntry]) -> tuple[dict[str, TensorEntr
     return {**tensors, "logit_scale": replace(scale, shape=())}, note
 
 
-def _tensors(path: Path, *, ignored: Collection[str]) -> dict[str, TensorEntry]:
-    """Every tensor by canonical name, from model.safetensors or, where that is missing, from the index's shards."""
-    if os.path.lexists(path / "model.safetensors"):  # anything but a regular file is refused when it is opened
-        entries = read_header(path / "model.safetensors")
-    elif (path / "model.safetensors.index.json").is_file():
-        entries = _sharded(path / "model.safetensors.index.json")
-    else:
-        _refuse_without_weights(path)
-    return {name: entry for name, entry in entries.items() if name not in ignored}
+def _tensors(path: Path, variant: str | None) -> dict[str, TensorEntry]:
+    """Every tensor by name, from model.safetensors or, where that is missing, from the index's shards."""
+    file, index = weight_files(variant)
+    if os.path.lexists(path / file):  # anything but a regular file is refused when it is opened
+        return read_header(path / file)
+    if (path / index).is_file():
+        return _sharded(path / index)
+    refuse_unknown_variant(path, variant)
+    raise _without_weights(path)
 
 
-def _refuse_without_weights(path: Path) -> NoReturn:
+def _without_weights(path: Path) -> CheckpointError:
     names = names_in(path)
     for pickle in _PICKLES:
         if pickle in names:
-            raise CheckpointError(
+            return CheckpointError(
                 f"the checkpoint has its weights only in {pickle}, a format that can run code when it is read",
                 where=path,
                 fix=f"Convert it first: clip-eval convert {shlex.quote(str(path))} --out DIR",
@@ -312,7 +389,7 @@ def _refuse_without_weights(path: Path) -> NoReturn:
     refuse_other_kinds(path)
     others = [name for name in names if name.endswith((".safetensors", ".h5", ".msgpack", ".bin", ".pt", ".ckpt"))]
     instead = f", only {', '.join(others[:3])}" if others else ""
-    raise CheckpointError(
+    return CheckpointError(
         f"the checkpoint has no model.safetensors{instead}", where=path, fix="Save it with CLIPModel.save_pretrained"
     )
 

@@ -23,7 +23,7 @@ from clip_eval.checkpoint.checkpoint import (
     shard_places,
 )
 from clip_eval.checkpoint.hub import TEXT_FILES
-from clip_eval.checkpoint.inventory import check_inventory
+from clip_eval.checkpoint.inventory import check_inventory, config_held, held_by
 from clip_eval.checkpoint.tensor_files import read_header
 from clip_eval.errors import CheckpointError, OutputError
 from clip_eval.files.read_write import new_directory
@@ -59,8 +59,10 @@ def convert(source: Path, out: Path) -> Checkpoint:
         _unpickle(pickles, weights)
         stored = read_header(weights)
         named = {name: dataclasses.replace(entry, file=pickles[0]) for name, entry in stored.items()}
-        family = config.family
-        check_inventory(named, config.parsed, family=family, absent=family.config.absent(config.raw), where=source)
+        raw, family = config.raw, config.family
+        holding = held_by(named, raw, family=family, where=source)
+        held = config_held(raw, holding, family=family, where=source)
+        check_inventory(named, held, raw, holding, family=family, where=source)
         for name in TEXT_FILES:
             if (source / name).is_file():
                 _copy(source / name, temporary / name)

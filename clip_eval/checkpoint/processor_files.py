@@ -7,12 +7,19 @@ end. The checks judge the meaning of the files.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from clip_eval.errors import CheckpointError
+from clip_eval.checkpoint.fingerprints import has_image_processor, has_tokenizer
+from clip_eval.checkpoint.locate import local_directory
+from clip_eval.errors import CheckpointError, UsageError
+from clip_eval.families.holding import Holding
 from clip_eval.files.read_write import read_json, read_text
 
-__all__ = ["LARGEST_ID", "LARGEST_SIDE_PX", "look_at_processor_files"]
+__all__ = ["LARGEST_ID", "LARGEST_SIDE_PX", "ProcessorFiles", "find_processor", "look_at_processor_files"]
+
+_PIPELINE = {"text_encoder": "tokenizer", "image_encoder": "feature_extractor"}
+"""Folders of a diffusers pipeline: an encoder, and what prepares its inputs. A second one ends in _2."""
 
 LARGEST_SIDE_PX = 4096
 """Largest side in pixels for resize and crop, four times that of the largest CLIP."""
@@ -22,6 +29,55 @@ _READ_ALWAYS = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "chat_t
 _OVERRULED = ("special_tokens_map.json", "added_tokens.json")
 _DEEPEST = 64  # nesting depth; real tokenizers have seven
 _COPY_AGAIN = "Copy it again from its source"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessorFiles:
+    """Where the tokenizer's and the image processor's files are, and what the report says if that is elsewhere."""
+
+    path: Path
+    note: str | None = None
+
+
+def find_processor(directory: Path, holding: Holding, *, named: Path | None) -> ProcessorFiles:
+    """The directory with a checkpoint's tokenizer and image processor: the one that is named, its own, or beside it.
+
+    Beside it, only the folders of a diffusers pipeline are looked at: tokenizer beside text_encoder, tokenizer_2 beside
+    text_encoder_2, feature_extractor beside image_encoder.
+
+    Args:
+        directory: of the checkpoint.
+        holding: which part of a model it holds.
+        named: what the user names; None for what is found.
+
+    Raises:
+        CheckpointError: the directory that is named does not exist.
+        UsageError: it has no files for a tower of the checkpoint.
+    """
+    if named is not None:
+        return ProcessorFiles(_named(named, holding), f"The processor is read from {named}, as --processor says.")
+    if holding.whole or _serves(directory, holding):
+        return ProcessorFiles(directory)
+    for encoder, part in _PIPELINE.items():
+        beside = directory.with_name(directory.name.replace(encoder, part))
+        if directory.name.startswith(encoder) and _serves(beside, holding):
+            return ProcessorFiles(beside, f"The {part} is read from {beside}, beside it in the pipeline.")
+    return ProcessorFiles(directory)
+
+
+def _named(directory: Path, holding: Holding) -> Path:
+    directory = local_directory(directory)
+    if not _serves(directory, holding):
+        wanted = [name for name in ("tokenizer", "image processor") if not holding.lacks_part(name)]
+        what = (
+            f"--processor names a directory without {' and '.join(wanted)}, and the checkpoint holds {holding.in_words}"
+        )
+        raise UsageError(what, where=directory, fix="Name the directory that save_pretrained of the processor wrote")
+    return directory
+
+
+def _serves(directory: Path, holding: Holding) -> bool:
+    return (holding.texts and has_tokenizer(directory)) or (holding.images and has_image_processor(directory))
 
 
 def look_at_processor_files(directory: Path) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Recognise weights with other names than a full CLIP's: a wrapped model, an adapter, a tower.
+"""Recognise weights with other names than a CLIP's: a wrapped model, an adapter, another library's.
 
 This runs before the config is compared, as its messages say more than a list of missing tensors.
 """
@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clip_eval.errors import CheckpointError
-from clip_eval.families import roles
 from clip_eval.families.family import Family
 
 __all__ = ["listed", "refuse_foreign_names", "shown_name"]
@@ -64,9 +63,9 @@ _FORMS: tuple[tuple[str, str, str], ...] = (
 
 
 def refuse_foreign_names(files: Mapping[str, Path], *, family: Family, where: Path) -> None:
-    """Refuse weights whose names are not those of a full CLIPModel, and say what they belong to.
+    """Refuse weights whose names are not those of a CLIP or a part of one, and say what they belong to.
 
-    `inventory` checks missing and unexpected names of a full CLIP.
+    `inventory` checks missing and unexpected names.
 
     Args:
         files: the tensors' names, each with its file.
@@ -81,7 +80,6 @@ def refuse_foreign_names(files: Mapping[str, Path], *, family: Family, where: Pa
         if matching:
             raise CheckpointError(f"the checkpoint holds {what}: {listed(matching)}", where=where, fix=fix)
     _refuse_wrapped(files, family, where)
-    _refuse_towers(files, family, where)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -150,26 +148,3 @@ def _root(family: Family) -> re.Pattern[str]:
     towers = "|".join(re.escape(tower.module) for tower in (family.text, family.vision))
     projections = "|".join(re.escape(tower.projection) for tower in (family.text, family.vision))
     return re.compile(rf"(?:^|(.*?)\.)(?:(?:{towers})\..+|(?:{projections})\.weight|logit_scale)", re.DOTALL)
-
-
-def _refuse_towers(files: Mapping[str, Path], family: Family, where: Path) -> None:
-    """One tower, with or without its projection, or with a classifier on it."""
-    text, vision = _some(files, family.text.parts), _some(files, family.vision.parts)
-    if text == vision or "logit_scale" in files:
-        return
-    kind, tower = ("text", family.text) if text else ("vision", family.vision)
-    whole = family.classes[roles.WHOLE].name
-    if "classifier.weight" in files:
-        name = family.classes[roles.CLASSIFIER].name
-        what = f"this is a {name}: a vision tower and a classifier, without text tower"
-        fix = f"Image classifiers are not judged: name the full {whole} that it was made from"
-    else:
-        alone, projected = (roles.TEXT, roles.TEXT_PROJECTED) if text else (roles.VISION, roles.VISION_PROJECTED)
-        name = family.classes[projected if f"{tower.projection}.weight" in files else alone].name
-        what = f"this is a {name}: the {kind} tower of a CLIP alone"
-        fix = f"Name the full {whole} that it is part of"
-    raise CheckpointError(what, where=where, fix=fix)
-
-
-def _some(files: Collection[str], prefixes: tuple[str, ...]) -> bool:
-    return any(name.startswith(prefixes) for name in files)

@@ -10,6 +10,8 @@ import reprlib
 from dataclasses import dataclass
 
 __all__ = [
+    "ABSENT_TEXT",
+    "ABSENT_VISION",
     "ACTIVATIONS",
     "LEGACY_BOS_TOKEN_ID",
     "LEGACY_EOS_TOKEN_ID",
@@ -75,6 +77,19 @@ class ClipConfig:
     vision: VisionConfig
     projection_dim: int = 512
     logit_scale_init_value: float = 2.6592
+
+
+ABSENT_TEXT = TextConfig(
+    hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, max_position_embeddings=8,
+    vocab_size=8, bos_token_id=5, eos_token_id=6, pad_token_id=6, projection_dim=8,
+)  # fmt: skip
+"""Stands in the config of a vision tower alone, where nothing reads it."""
+
+ABSENT_VISION = VisionConfig(
+    hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=8, patch_size=8,
+    projection_dim=8,
+)  # fmt: skip
+"""The same of a text tower alone."""
 
 
 def shown(value: object) -> str:

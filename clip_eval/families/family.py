@@ -48,6 +48,10 @@ class _Reader(Protocol[_Read]):
     def __call__(self, raw: Mapping[str, object], *, where: str) -> _Read: ...
 
 
+class _TowerReader(Protocol):
+    def __call__(self, raw: Mapping[str, object], *, texts: bool, where: str) -> ClipConfig: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigReader:
     """How config.json is read. Each takes the parsed file; `where` is its name for messages. All raise CheckpointError.
@@ -56,6 +60,8 @@ class ConfigReader:
         parse: the config that the whole model runs with.
         text_alone: the text tower's config as the classes of one tower read it.
         vision_alone: the same of the vision tower.
+        parse_tower: the same of one tower, where the checkpoint holds no more; the other is a stand-in.
+        labels: how many labels an image classifier has.
         absent: the fields that the file leaves to their defaults, as dotted names.
         notes: sentences for reports on values in effect that differ from what the file seems to say.
     """
@@ -63,6 +69,8 @@ class ConfigReader:
     parse: _Reader[ClipConfig]
     text_alone: _Reader[TextConfig]
     vision_alone: _Reader[VisionConfig]
+    parse_tower: _TowerReader
+    labels: _Reader[int]
     absent: Callable[[Mapping[str, object]], frozenset[str]]
     notes: _Reader[tuple[str, ...]]
 
@@ -226,10 +234,14 @@ class PlainForward(Protocol):
     """The same network in plain torch operations, without gradients: the reference for speed."""
 
     def image_features(self, pixel_values: Any) -> Any:
-        """Return the projected embeddings of images, not normalised, (images, projection)."""
+        """Return the projected embeddings of images, not normalised, (images, projection); without a projection the
+        pooled states, (images, width).
+        """
 
     def text_features(self, input_ids: Any, attention_mask: Any = None) -> Any:
-        """Return the projected embeddings of texts, not normalised, (texts, projection)."""
+        """Return the projected embeddings of texts, not normalised, (texts, projection); without a projection the
+        pooled states, (texts, width).
+        """
 
     def logits(self, input_ids: Any, pixel_values: Any, attention_mask: Any = None) -> Any:
         """Return the logits per image, (images, texts)."""
@@ -309,6 +321,7 @@ class Family:
 
     Attributes:
         model_type: its name in config.json.
+        tower_types: the names in config.json of the text tower and of the vision tower alone.
         config: reads that file.
         expected_tensors: the axes of every tensor of a whole model, by canonical name; raises CheckpointError.
         ignored_tensors: tensors in files that no release reads.
@@ -325,6 +338,7 @@ class Family:
     """
 
     model_type: str
+    tower_types: tuple[str, ...]
     config: ConfigReader
     expected_tensors: Callable[[ClipConfig], dict[str, tuple[Dimension, ...]]]
     ignored_tensors: tuple[str, ...]

@@ -11,8 +11,12 @@ from clip_eval.families.family import EntryPoint, Family
 
 __all__ = ["DEFAULT", "ENTRY_POINTS", "FAMILIES", "entry_point", "family_of"]
 
-FAMILIES: Mapping[str, Family] = MappingProxyType({family.model_type: family for family in (CLIP,)})
+_KNOWN = (CLIP,)
+
+FAMILIES: Mapping[str, Family] = MappingProxyType({family.model_type: family for family in _KNOWN})
 """By the model_type of config.json."""
+
+_BY_TOWER = {kind: family for family in _KNOWN for kind in family.tower_types}
 
 DEFAULT = CLIP
 """The family whose reader refuses unknown model types, and whose entry points are in the ids of checks."""
@@ -22,8 +26,8 @@ ENTRY_POINTS = DEFAULT.entry_points
 
 
 def family_of(model_type: object) -> Family:
-    """Return the family of a model_type. For an unknown one return the default, whose reader raises."""
-    return FAMILIES.get(model_type, DEFAULT) if isinstance(model_type, str) else DEFAULT
+    """Return the family of a model_type, a tower's too. For an unknown one return the default, whose reader raises."""
+    return {**_BY_TOWER, **FAMILIES}.get(model_type, DEFAULT) if isinstance(model_type, str) else DEFAULT
 
 
 copyreg.pickle(Family, lambda family: (family_of, (family.model_type,)))  # its functions do not travel, its name does

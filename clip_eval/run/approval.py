@@ -14,7 +14,7 @@ import numpy as np
 from clip_eval.baseline import Environment, Pack, open_pack
 from clip_eval.baseline.comparison import checkpoint_changes, checkpoint_settings, environment_of, pack_tensors
 from clip_eval.baseline.pack import Approved, PackedTask, Recorded, Surface
-from clip_eval.baseline.recorded_outputs import OUTPUTS, record_value
+from clip_eval.baseline.recorded_outputs import outputs_of, record_value
 from clip_eval.baseline.surface.diff import SURFACE_CHECK, changes
 from clip_eval.baseline.surface.snapshot import observe_surface
 from clip_eval.baseline.write_pack import MANIFEST, add_environment, add_speed, write_pack
@@ -296,7 +296,7 @@ def _outputs(session: Session) -> dict[str, Recorded]:
     weights = checkpoint.weights("float32")
     reference = ExactReference(checkpoint.family.network, weights, checkpoint.config, session.candidate.batch)
     recorded = {}
-    for output in (output for outputs in OUTPUTS.values() for output in outputs):
+    for output in (output for outputs in outputs_of(checkpoint.holds).values() for output in outputs):
         observed = output.observe(session.candidate.clip)
         error = to_array(observed) - output.expect(reference)  # the output's shape
         recorded[output.name] = Recorded(record_value(observed), np.asarray(error, dtype=np.float32))

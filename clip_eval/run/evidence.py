@@ -11,7 +11,7 @@ from clip_eval.verdict.plain_values import plain
 from clip_eval.verdict.run_record import CheckOutcome, SurfaceChange, TaskResult, ThroughputResult
 
 if TYPE_CHECKING:
-    pass
+    from clip_eval.checkpoint.checkpoint import Absence
 
 __all__ = ["PROPERTY_PREFIX", "Evidence"]
 
@@ -73,6 +73,12 @@ class Evidence:
     def not_applicable(self, reason: str) -> NoReturn:
         """Say that the promise does not concern this subject; nothing is missing."""
         self._skip("not_applicable", reason)
+
+    def absent(self, absence: Absence) -> NoReturn:
+        """Leave the check without a part of the processor: not run where a checkpoint of its kind should have it."""
+        if absence.missed:
+            self.not_run(absence.reason)
+        self.not_applicable(absence.reason)
 
     def _leave(self, kind: str, text: str) -> None:
         self.properties.append((PROPERTY_PREFIX + kind, text))

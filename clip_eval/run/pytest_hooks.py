@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from clip_eval.errors import ClipEvalError, NotApplicable, NotAskable, OutputError, UsageError
+from clip_eval.families.family import EntryPoint
+from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.files.folder_lock import clear, owned
 from clip_eval.files.read_write import lacks_room, write_text
 from clip_eval.report import render_html, render_junit, render_markdown, terminal_failure
@@ -108,7 +110,10 @@ class Recorder:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """A check does not apply if the runtime lacks what its `@pytest.mark.needs` names."""
+        """A check does not apply if the runtime lacks what its `@pytest.mark.needs` names, and a case of it if the
+        checkpoint holds a part of a model that has not its class.
+        """
+        self._require_class(item)
         needed = [name for mark in item.iter_markers("needs") for name in mark.args]
         if not needed:
             return
@@ -118,6 +123,14 @@ class Recorder:
         lacking = sorted(capability.in_words for capability in set(map(Capability, needed)) - runtime.capabilities)
         if lacking:
             Evidence(item.user_properties).not_applicable(f"{runtime.name} does not offer {', '.join(lacking)}")
+
+    def _require_class(self, item: pytest.Item) -> None:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        entry, model_class = parameters.get("entry"), parameters.get("model_class")
+        named = entry.model_class if isinstance(entry, EntryPoint) else model_class
+        holding = self.session.candidate.checkpoint.holds
+        if isinstance(named, str) and named in MODEL_CLASSES and not holding.has(named):
+            Evidence(item.user_properties).not_applicable(str(holding.lacking))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

@@ -174,6 +174,8 @@ def _script(shown: _Shown, numbers: Numbers, title: str, clip: Clip) -> str | No
     attention = question.options.get("attention") or subject.attention
     loading = [repr(str(subject.checkpoint.path)), f"dtype=torch.{subject.dtype}"]
     loading += [] if attention is None else [f"attn_implementation={attention!r}"]
+    variant = subject.checkpoint.variant
+    loading += [] if variant is None else [f"variant={variant!r}"]
     return _TEMPLATE.format(
         title=title.replace('"""', "'''").replace("\\", "/"),
         device=subject.device,

@@ -44,8 +44,9 @@ class Session:
         """The checkpoint under test and how it is loaded."""
         settings = self.settings
         return Candidate(
-            settings.model, settings.dtype, settings.device, settings.attention, keep_calls=settings.repro is not None
-        )
+            settings.model, settings.dtype, settings.device, settings.attention, keep_calls=settings.repro is not None,
+            variant=settings.variant, processor=settings.processor,
+        )  # fmt: skip
 
     def open_inputs(self) -> None:
         """Open everything the user named, before long work; what a parent handed over is open already.
@@ -142,6 +143,7 @@ class Session:
         if self.settings.baseline is None:
             return None
         pack = open_pack(self.settings.baseline)
+        pack.require_same_part(self.candidate.checkpoint.holds, where=self.settings.baseline)
         if not self.settings.new_weights:
             pack.require_inputs_fit(self.candidate.checkpoint.config, where=self.settings.baseline)
         return pack

@@ -101,6 +101,14 @@ class Settings:
     model: str = field(
         metadata=_option("input", "CHECKPOINT", "A checkpoint directory, or a hub id with or without @revision.")
     )
+    variant: str | None = field(
+        default=None,
+        metadata=_option("name", "NAME", "The variant of the weights, such as fp16 for model.fp16.safetensors."),
+    )
+    processor: str | None = field(
+        default=None,
+        metadata=_option("input", "DIR", "Tokenizer or image processor, if they are not beside the weights."),
+    )
     baseline: str | None = field(
         default=None, metadata=_option("input", "PACK", "The pack of the last approved release, to compare with.")
     )
@@ -226,6 +234,8 @@ OPTIONS: Mapping[str, Option] = {
 class RecordOptions(TypedDict, total=False):
     """The options that `record` shares with `gate`, for type checkers."""
 
+    variant: str | None
+    processor: str | Path | None
     dataset: str | Path | None
     attention: str | None
     device: str

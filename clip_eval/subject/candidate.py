@@ -33,6 +33,8 @@ class Candidate:
         asked_attention: an attention implementation; None for transformers' default.
         keep_calls: keep the last calls of the model with their answers, for scripts that show a failure.
         runtime_name: what runs it, one of `clip_eval.subject.runtimes.RUNTIMES`.
+        variant: of the weights' file, such as "fp16"; None for model.safetensors.
+        processor: a directory with the processor's files, if they are elsewhere.
     """
 
     model: str
@@ -41,11 +43,13 @@ class Candidate:
     asked_attention: str | None = None
     keep_calls: bool = False
     runtime_name: str = "transformers"
+    variant: str | None = None
+    processor: str | None = None
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
         """The candidate on disk. Raises CheckpointError where there is none."""
-        return open_checkpoint(self.model)
+        return open_checkpoint(self.model, variant=self.variant, processor=self.processor)
 
     @property
     def dtype(self) -> str:
@@ -124,6 +128,7 @@ class Candidate:
             precision,
             batch,
             standalone=checkpoint.standalone_config,
+            holds=checkpoint.holds,
         )
 
     def info(self, attention: str | None = None) -> SubjectInfo:

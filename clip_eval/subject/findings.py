@@ -14,7 +14,6 @@ from types import MappingProxyType
 from safetensors import safe_open
 
 from clip_eval.errors import Finding
-from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.subject.loading import LoadingReport, Shapes
 
 __all__ = ["classes_refused_alike", "loading_finding"]
@@ -42,8 +41,8 @@ _FIELDS: Mapping[str, tuple[str | None, ...]] = MappingProxyType(
 _ReportOf = Callable[[str], LoadingReport]
 
 
-def classes_refused_alike(model_class: str, report_of: _ReportOf) -> tuple[str, ...]:
-    """Return those of `MODEL_CLASSES` that one cause keeps from loading, in their order; itself where it loads.
+def classes_refused_alike(model_class: str, report_of: _ReportOf, classes: Sequence[str]) -> tuple[str, ...]:
+    """Return the classes that one cause keeps from loading, in order; the class itself where it loads.
 
     That is so if they raise the same, their own names aside, or if the same field with the same two values is wrong in
     the sections of several towers.
@@ -51,11 +50,12 @@ def classes_refused_alike(model_class: str, report_of: _ReportOf) -> tuple[str, 
     Args:
         model_class: the class.
         report_of: loads a class if that has not happened yet.
+        classes: those that load this checkpoint, in order.
     """
     cause = _cause(model_class, report_of)
-    if cause is None or model_class not in MODEL_CLASSES:
+    if cause is None or model_class not in classes:
         return (model_class,)
-    return tuple(name for name in MODEL_CLASSES if _cause(name, report_of) == cause)
+    return tuple(name for name in classes if _cause(name, report_of) == cause)
 
 
 def _cause(model_class: str, report_of: _ReportOf) -> object:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from clip_eval.families.family import Family
-from clip_eval.families.roles import LOGITS_PER_TEXT, WHOLE
+from clip_eval.families.registry import entry_point
+from clip_eval.families.roles import LOGITS_PER_TEXT
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.probes.batches import MOST_ROWS
 from clip_eval.subject.forced_pass import ForcedPass, ProbeSlice, forced_pass
@@ -100,14 +101,17 @@ class Localiser:
         }
 
     def _questions(self) -> tuple[Question, ...]:
-        """The usual questions: the whole model under each mask and attention."""
+        """The usual questions: the whole model, or the tower that is there, under each mask and attention."""
         if self._default_questions is None:
-            images, texts = self.clip.images(MOST_ROWS), self.clip.texts(MOST_ROWS, "none")
-            inputs = [{**images, **self.clip.texts(MOST_ROWS, mask)} for mask in ("padding", "none", "interior")]
-            inputs.append({**images, **texts, "attention_mask": np.ones_like(texts["input_ids"])})
+            entry = entry_point(self.clip.checkpoint.holds.main_class)
+            masks = ("padding", "none", "interior") if entry.texts else ("none",)
+            inputs = [self.clip.inputs(entry, images=MOST_ROWS, texts=MOST_ROWS, mask=mask) for mask in masks]
+            if entry.texts:
+                plain = self.clip.inputs(entry, images=MOST_ROWS, texts=MOST_ROWS, mask="none")
+                inputs.append({**plain, "attention_mask": np.ones_like(plain["input_ids"])})
             attentions: tuple[dict[str, Any], ...] = ({},) if self.clip.attention == "eager" else ({}, _EAGER)
             self._default_questions = tuple(
-                Question(WHOLE, "forward", one, options) for one in inputs for options in attentions
+                Question(entry.model_class, "forward", one, options) for one in inputs for options in attentions
             )
         return self._default_questions
 

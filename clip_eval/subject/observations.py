@@ -14,6 +14,7 @@ from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.families import roles
 from clip_eval.families.config import ClipConfig
 from clip_eval.families.family import EntryPoint, Family
+from clip_eval.families.holding import Holding
 from clip_eval.families.registry import entry_point
 from clip_eval.probes.batches import Batch, batch_of
 from clip_eval.subject import Call, Subject, projected_features, transformers_release
@@ -84,8 +85,10 @@ class Clip:
         """Return the batch that the checkpoint's own processor makes of texts and pictures.
 
         Raises:
+            NotApplicable: the checkpoint holds a part of a model, which takes no such batch.
             ValueError: no text or no image is given.
         """
+        self.checkpoint.holds.require(roles.WHOLE)
         if not (texts and images):
             raise ValueError("a batch needs at least one text and one image")
         processed = self.processors.process(
@@ -102,6 +105,11 @@ class Clip:
     def family(self) -> Family:
         """The family of the checkpoint."""
         return self.checkpoint.family
+
+    @property
+    def holds(self) -> Holding:
+        """Which part of a model the checkpoint holds."""
+        return self.checkpoint.holds
 
     @property
     def config(self) -> ClipConfig:
@@ -130,8 +138,8 @@ class Clip:
 
     @property
     def attention(self) -> str:
-        """The attention implementation that the full model really uses."""
-        return str(self.subject.model(roles.WHOLE).config._attn_implementation)
+        """The attention implementation that the model really uses, of a tower alone the tower."""
+        return str(self.subject.model(self.checkpoint.holds.plain_class).config._attn_implementation)
 
     def forward(self, *, images: int, texts: int, mask: str = "padding", **options: Any) -> Any:
         """Return CLIPModel's output for the first `images` and `texts` of the probe."""
@@ -198,11 +206,13 @@ class Clip:
         return next(matches, None)
 
     def images(self, count: int) -> Mapping[str, NDArray[Any]]:
-        """Return the keywords of the first `count` images."""
+        """Return the keywords of the first `count` images. Raises NotApplicable if there is no vision tower."""
+        self.holds.require_tower("vision")
         return {"pixel_values": self.batch.pixel_values[:count]}
 
     def texts(self, count: int, mask: str = "padding") -> Mapping[str, NDArray[Any]]:
-        """Return the keywords of the first `count` texts."""
+        """Return the keywords of the first `count` texts. Raises NotApplicable if there is no text tower."""
+        self.holds.require_tower("text")
         ids = {"input_ids": self.batch.input_ids[:count]}
         return ids if mask == "none" else {**ids, "attention_mask": self.batch.mask(mask)[:count]}
 
@@ -249,7 +259,11 @@ def answer_of(runtime: Runtime, entry: EntryPoint, inputs: Mapping[str, NDArray[
         entry: the entry point.
         inputs: arrays by keyword.
         options: the other keywords; only transformers takes any.
+
+    Raises:
+        NotApplicable: the checkpoint holds a part of a model that has no such entry point.
     """
+    runtime.checkpoint.holds.require(entry.model_class)
     if isinstance(runtime, Subject):
         return runtime.answer(entry.model_class, inputs, method=entry.method, **options)
     if any(value is not None for value in options.values()):

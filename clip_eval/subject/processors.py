@@ -16,7 +16,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from clip_eval.checkpoint.checkpoint import Checkpoint
+from clip_eval.checkpoint.checkpoint import Absence, Checkpoint
 from clip_eval.errors import CheckpointError, ClipEvalError, Finding, NotAskable
 from clip_eval.files.read_write import read_json
 from clip_eval.subject.field_at_fault import field_at_fault
@@ -59,24 +59,34 @@ class Processors:
     _tried: dict[str, Exception | None] = field(default_factory=dict, repr=False)
     _findings: dict[str, Finding] = field(default_factory=dict, repr=False)
 
-    def load(self, route: str = "AutoProcessor", *, source: Path | None = None, **options: Any) -> Any:
+    @property
+    def usual(self) -> str:
+        """The class that users load all of them by: AutoProcessor, or for a tower alone the one that it needs."""
+        holds = self.checkpoint.holds
+        return "AutoProcessor" if holds.whole else "AutoTokenizer" if holds.texts else "AutoImageProcessor"
+
+    def load(self, route: str | None = None, *, source: Path | None = None, **options: Any) -> Any:
         """Load a processor, image processor or tokenizer through the transformers class named `route`; it is kept.
 
         Args:
-            route: the name of a class with from_pretrained.
+            route: the name of a class with from_pretrained; by default the usual one.
             source: a directory other than the checkpoint's.
             options: passed on to from_pretrained, such as use_fast.
 
         Raises:
+            NotApplicable: the class is for a tower that the checkpoint does not hold.
             NotAskable: the class should build one of the checkpoint's files and does not; check
                 processor.every_class_builds_one says why.
         """
+        route = route or self.usual
+        if not self.serves(route):
+            raise self.checkpoint.holds.lacking
         key = (route, source, tuple(sorted(options.items())))
         if key not in self._kept:
             try:
-                self._kept[key] = _built(route, source or self.checkpoint.path, options)
+                self._kept[key] = _built(route, source or self.checkpoint.processor_path, options)
             except Exception as error:
-                if source in (None, self.checkpoint.path) and self._is_reported(route, error):
+                if source in (None, self.checkpoint.processor_path) and self._is_reported(route, error):
                     raise self._not_askable(route) from error
                 raise
         return self._kept[key]
@@ -108,20 +118,19 @@ class Processors:
         """Return why a class of `BUILDERS` need not build anything here; None if it has all that it needs."""
         if not provides(route):
             return f"transformers {version('transformers')} has no {route} that can be used here"
-        files = self.checkpoint.path
+        files = self.checkpoint.processor_path
         python = route == "CLIPTokenizer" and transformers_release() < Version("5.0.0.dev0")
         if python and not all((files / name).is_file() for name in ("vocab.json", "merges.txt")):
             return "the tokenizer written in Python needs vocab.json and merges.txt"
         refusal = self._refusal(route)
         return one_line(refusal) if isinstance(refusal, ImportError) else None
 
-    def missing(self, route: str) -> str | None:
+    def absence(self, route: str) -> Absence | None:
         """Return which part that a class of `BUILDERS` reads is not in the checkpoint; None if all are."""
-        if route not in _TOKENIZERS and not self.checkpoint.has_image_processor:
-            return "the checkpoint has no image processor (preprocessor_config.json)"
-        if route not in _IMAGES and not self.checkpoint.has_tokenizer:
-            return "the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)"
-        return None
+        if not self.serves(route):
+            return Absence(str(self.checkpoint.holds.lacking), missed=False)
+        image = None if route in _TOKENIZERS else self.checkpoint.image_processor_absence
+        return image or (None if route in _IMAGES else self.checkpoint.tokenizer_absence)
 
     def finding(self, route: str) -> ClipEvalError | None:
         """Return what keeps a class of `BUILDERS` from building; None where nothing does.
@@ -132,11 +141,17 @@ class Processors:
             return None
         return self._described(route) if self._root(route) == route else self._not_askable(route)
 
+    def serves(self, route: str) -> bool:
+        """Whether a class is not for a tower that the checkpoint does not hold; a full processor is for both."""
+        holds = self.checkpoint.holds
+        for_images, for_texts = route in (*_IMAGES, *_BOTH), route in (*_TOKENIZERS, *_BOTH)
+        return (holds.images or not for_images) and (holds.texts or not for_texts)
+
     def _is_reported(self, route: str, error: Exception) -> bool:
         """Whether a check of its own reports that this class builds nothing, so that no other check has to."""
         if isinstance(first_cause(error), (ImportError, MemoryError)) or route not in BUILDERS:
             return False
-        return not (self.missing(route) or self.obstacle(route)) and self._refusal(route) is not None
+        return not (self.absence(route) or self.obstacle(route)) and self._refusal(route) is not None
 
     def _not_askable(self, route: str) -> NotAskable:
         root = self._root(route)
@@ -146,7 +161,7 @@ class Processors:
     def _refusal(self, route: str) -> Exception | None:
         if route not in self._tried:
             try:
-                self._kept[route, None, ()] = _built(route, self.checkpoint.path, {})
+                self._kept[route, None, ()] = _built(route, self.checkpoint.processor_path, {})
                 self._tried[route] = None
             except Exception as error:  # whatever from_pretrained raises keeps users from the class
                 self._tried[route] = first_cause(error)
@@ -154,7 +169,7 @@ class Processors:
 
     def _root(self, route: str) -> str:
         """The most basic class that raises the same error."""
-        before = (other for other in BUILDERS[: BUILDERS.index(route)] if not self.missing(other))
+        before = (other for other in BUILDERS[: BUILDERS.index(route)] if not self.absence(other))
         judged = (other for other in before if not self.obstacle(other))
         return next((other for other in judged if self._error_text(other) == self._error_text(route)), route)
 
@@ -179,7 +194,7 @@ class Processors:
             fix = f"Write {plain!r} there" + (f": {plain} builds one from the same files" if works else "")
             return Finding(what, where=file, fix=fix)
         fix = "Correct the file that it names, or save the processor again with save_pretrained"
-        what, where = f"{route} of {release} builds nothing: {self._error_text(route)}", self.checkpoint.path
+        what, where = f"{route} of {release} builds nothing: {self._error_text(route)}", self.checkpoint.processor_path
         if fault := field_at_fault(where, lambda copy: _built(route, copy, {})):
             what += f"; {fault.name} is {fault.in_words}, and without it {route} builds one"
             where, fix = fault.file, f"Correct {fault.name}, or save the processor again with this release"
@@ -188,7 +203,7 @@ class Processors:
     def _unknown(self, kind: str) -> Iterator[tuple[Path, tuple[str, ...], str]]:
         """File, field and value of each class name that this release does not know."""
         for name, place in _DECLARED[kind]:
-            file = self.checkpoint.path / name
+            file = self.checkpoint.processor_path / name
             value = _read(file)
             for key in place:
                 value = value.get(key) if isinstance(value, dict) else None

@@ -89,10 +89,10 @@ def load_class(family: Family, role: str) -> Any:
     return getattr(importlib.import_module(kind.module), kind.name)
 
 
-def dtype_on_load(family: Family, directory: str) -> str:
-    """Return the dtype that a whole model has when `directory` is loaded and no dtype is asked for."""
+def dtype_on_load(family: Family, directory: str, role: str = roles.WHOLE) -> str:
+    """Return the dtype that a model has when `directory` is loaded by a class and no dtype is asked for."""
     with quiet():
-        model = load_class(family, roles.WHOLE).from_pretrained(directory, local_files_only=True, use_safetensors=True)
+        model = load_class(family, role).from_pretrained(directory, local_files_only=True, use_safetensors=True)
     return str(model.dtype).removeprefix("torch.")
 
 

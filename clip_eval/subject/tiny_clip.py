@@ -19,7 +19,9 @@ from safetensors.numpy import load_file, save
 
 from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from clip_eval.checkpoint.dtypes import CODES, NUMPY_DTYPES, ROUNDED_DTYPES
+from clip_eval.checkpoint.inventory import config_held, held_tensors
 from clip_eval.families.family import EntryPoint
+from clip_eval.families.roles import CLASSIFIER
 from clip_eval.files.read_write import write_bytes, write_json
 from clip_eval.subject import Subject
 
@@ -133,9 +135,11 @@ def write_stand_in(
         vision: the same for vision_config.
     """
     raw = _sized(checkpoint, stored, {**_TEXT, **(text or {})}, {**_VISION, **(vision or {})})
-    family = checkpoint.family
-    config = family.config.parse(raw, where="the stand-in")
-    shapes = {name: tuple(axis.size for axis in axes) for name, axes in family.expected_tensors(config).items()}
+    family, holding = checkpoint.family, checkpoint.holds
+    config = config_held(raw, holding, family=family, where=Path(directory))
+    labels = family.config.labels(raw, where="the stand-in") if holding.role == CLASSIFIER else 0
+    held = held_tensors(config, holding, family=family, labels=labels)
+    shapes = {name: tuple(axis.size for axis in axes) for name, axes in held.items()}
     write_json(Path(directory) / "config.json", raw)
     (Path(directory) / "model.safetensors").write_bytes(_zeros(shapes, stored))
 
@@ -151,7 +155,8 @@ def classifier_of(directory: Path, small: Subject, *, labels: int) -> Subject:
     directory.mkdir(parents=True)
     raw = {key: value for key, value in small.checkpoint.raw_config.items() if key not in _LABEL_FIELDS}
     write_json(directory / "config.json", {**raw, "num_labels": labels})
-    tensors = load_file(small.checkpoint.path / "model.safetensors")
+    stored = load_file(small.checkpoint.path / "model.safetensors")
+    tensors = {name: values for name, values in stored.items() if not name.startswith("classifier.")}
     width = small.checkpoint.config.vision.hidden_size
     write_bytes(
         directory / "model.safetensors",
@@ -188,6 +193,8 @@ def _sized(
     checkpoint: Checkpoint, stored: str, text: Mapping[str, object], vision: Mapping[str, object]
 ) -> dict[str, object]:
     raw = {**_stated(checkpoint.raw_config, checkpoint.dtype, stored), "projection_dim": _WIDTHS["projection_dim"]}
+    if raw.get("model_type") in checkpoint.family.tower_types:
+        return {**raw, **(text if checkpoint.holds.texts else vision)}
     for section, sizes in (("text_config", text), ("vision_config", vision)):
         inner = raw.get(section)
         raw[section] = {**_stated(inner if isinstance(inner, Mapping) else {}, checkpoint.dtype, stored), **sizes}

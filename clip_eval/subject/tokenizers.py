@@ -65,6 +65,7 @@ UNCUT = "tokenizer.processors_cut_no_text_unasked"
 _FIVE = SpecifierSet(">=5.0.0.dev0")
 _VOCABULARY = ("vocab.json", "merges.txt")
 _WHOLE = ("tokenizer.json",)
+_CONFIG = "config.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +88,12 @@ class TokenizerSource:
         """Return why this makes no tokenizer of this checkpoint; None if it does."""
         if not self.releases.contains(clip.release, prereleases=True):
             return f"transformers {clip.release} does not document this"
-        missing = [name for name in self.files if not (clip.checkpoint.path / name).is_file()]
-        return f"the checkpoint has no {missing[0]}" if missing else None
+        missing = [name for name in self.files if not (clip.checkpoint.processor_path / name).is_file()]
+        if missing:
+            return f"the checkpoint has no {missing[0]}"
+        if _CONFIG in self.files and clip.checkpoint.raw_config.get("model_type") in clip.family.tower_types:
+            return "AutoTokenizer knows no tokenizer by the model_type of a tower"
+        return None
 
 
 def _loaded(class_name: str, *files: str, releases: SpecifierSet | None = None) -> TokenizerSource:
@@ -145,8 +150,8 @@ PARTS: Mapping[str, TokenizerSource] = MappingProxyType(
         "CLIPTokenizerFast-tokenizer_file": _of_tokenizer_file("CLIPTokenizerFast"),
         "CLIPTokenizerFast-of-vocab-and-merges": _loaded("CLIPTokenizerFast", *_VOCABULARY),
         "CLIPTokenizerFast-of-tokenizer.json": _loaded("CLIPTokenizerFast", *_WHOLE),
-        "AutoTokenizer-of-vocab-and-merges": _loaded("AutoTokenizer", *_VOCABULARY, "config.json"),
-        "AutoTokenizer-of-tokenizer.json": _loaded("AutoTokenizer", *_WHOLE, "config.json"),
+        "AutoTokenizer-of-vocab-and-merges": _loaded("AutoTokenizer", *_VOCABULARY, _CONFIG),
+        "AutoTokenizer-of-tokenizer.json": _loaded("AutoTokenizer", *_WHOLE, _CONFIG),
         "PreTrainedTokenizerFast-tokenizer_file": _of_tokenizer_file("PreTrainedTokenizerFast"),
     }
 )
@@ -176,9 +181,11 @@ def all_texts(encoder: BytePairEncoder) -> tuple[str, ...]:
 def obstacle(clip: Clip, route: str) -> str | None:
     """Return why a class of `LOADED` cannot load this checkpoint's tokenizer; None if it can."""
     checkpoint = clip.checkpoint
-    if is_python(route) and not all((checkpoint.path / name).is_file() for name in _VOCABULARY):
+    if is_python(route) and not all((checkpoint.processor_path / name).is_file() for name in _VOCABULARY):
         return f"the tokenizer written in Python needs {' and '.join(_VOCABULARY)}"
-    if route.endswith("Processor") and not checkpoint.has_image_processor:
+    if is_processor(route) and not checkpoint.holds.whole:
+        return str(checkpoint.holds.lacking)
+    if is_processor(route) and not checkpoint.has_image_processor:
         return "a processor needs an image processor too (preprocessor_config.json)"
     return None
 
@@ -187,7 +194,7 @@ def files_problem(clip: Clip) -> CheckpointError | None:
     """Return why the tokenizer's files, or those of a source of `PARTS`, cannot be followed; None if they can."""
 
     def look() -> CheckpointError | None:
-        present = {name for name in (*_VOCABULARY, *_WHOLE) if (clip.checkpoint.path / name).is_file()}
+        present = {name for name in (*_VOCABULARY, *_WHOLE) if (clip.checkpoint.processor_path / name).is_file()}
         try:
             for files in (None, *(files for files in (_VOCABULARY, _WHOLE) if present >= {*files})):
                 _read_rules(clip, files)
@@ -308,7 +315,7 @@ def with_special_tokens_in_any_case(encoder: BytePairEncoder) -> BytePairEncoder
 def _read_rules(clip: Clip, files: tuple[str, ...] | None) -> BytePairEncoder:
     def read() -> BytePairEncoder:
         if files is None:
-            return BytePairEncoder.from_directory(clip.checkpoint.path)
+            return BytePairEncoder.from_directory(clip.checkpoint.processor_path)
         encoder: BytePairEncoder = _with_files(clip, files, BytePairEncoder.from_directory)
         return encoder
 
@@ -331,7 +338,7 @@ def _has_python_tokenizer() -> bool:
 def _with_files(clip: Clip, files: tuple[str, ...], use: Callable[[Path], Any]) -> Any:
     with TemporaryDirectory(prefix="clip-eval-") as directory:
         for name in files:
-            shutil.copyfile(clip.checkpoint.path / name, Path(directory) / name)
+            shutil.copyfile(clip.checkpoint.processor_path / name, Path(directory) / name)
         return use(Path(directory))
 
 

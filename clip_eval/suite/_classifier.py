@@ -1,4 +1,6 @@
-"""Shared by the checks of CLIPForImageClassification: a tiny classifier, its inputs and labels."""
+"""Shared by the checks of CLIPForImageClassification: a tiny classifier, or the candidate if it is one; its inputs and
+labels.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from clip_eval.checkpoint.dtypes import round_values
 from clip_eval.families.roles import CLASSIFIER
-from clip_eval.oracle.expected.classifier import expected_classes
+from clip_eval.oracle.expected.classifier import expected_classes, joined
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.probes.batches import Batch, make_batch
 from clip_eval.subject import Subject
@@ -30,10 +32,10 @@ _SIZES = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 2, "i
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """A tiny CLIPForImageClassification of the candidate's kind.
+    """A CLIPForImageClassification: a tiny one of the candidate's kind, or the candidate itself.
 
     Attributes:
-        small: the tiny CLIP that it is loaded from.
+        small: the tiny CLIP that it is loaded from; the candidate, if that is a classifier.
         subject: loads the classifier.
         labels: how many it has.
         batch: its images.
@@ -58,6 +60,11 @@ class Classifier:
         with self.subject.configured(CLASSIFIER, {"problem_type": problem}):
             return self.subject.call(CLASSIFIER, *given, *arguments, **pixels, **options)
 
+    @property
+    def is_candidate(self) -> bool:
+        """Whether its weights are the candidate's own."""
+        return self.small is self.subject
+
     def labels_of(self, kind: str) -> tuple[Any, NDArray[Any]]:
         """Return labels as a tensor and as an array: "numbers", "choices" or "flags", all exact in any dtype."""
         images = len(self.batch.pixel_values)
@@ -78,16 +85,23 @@ class Classifier:
     def expected_logits(self) -> Expected:
         """Return its expected logits, (images, labels)."""
         precision, checkpoint = self.subject.precision, self.small.checkpoint
-        head = classifier_weights(self.labels, checkpoint.config.vision.hidden_size)
+        weights, network, config = checkpoint.weights(precision.dtype), checkpoint.family.network, checkpoint.config
+        if self.is_candidate:  # copies of a whole batch of large images would not fit into memory
+            rows = [self.batch.pixel_values[row : row + 1] for row in range(len(self.batch.pixel_values))]
+            return joined([expected_classes(network, weights, config.vision, row, precision) for row in rows])
+        head = classifier_weights(self.labels, config.vision.hidden_size)
         rounded = {name: round_values(values, precision.dtype).astype(np.float64) for name, values in head.items()}
-        weights = {**checkpoint.weights(precision.dtype), **rounded}
-        return expected_classes(
-            checkpoint.family.network, weights, checkpoint.config.vision, self.batch.pixel_values, precision
-        )
+        return expected_classes(network, {**weights, **rounded}, config.vision, self.batch.pixel_values, precision)
 
 
 def classifier(clip: Clip, directories: pytest.TempPathFactory, labels: int = CLASSES) -> Classifier:
-    """Return the classifier with this many labels, made once a session."""
+    """Return the classifier with this many labels, made once a session.
+
+    A candidate that is a classifier stands for the one with the default number, or with one label if it has one.
+    """
+    own = clip.checkpoint.labels
+    if own is not None and labels == (1 if own == 1 else CLASSES):
+        return Classifier(clip.subject, clip.subject, own, clip.batch)
 
     def make() -> Classifier:
         directory = directories.mktemp("classifier")

@@ -58,8 +58,11 @@ class Pixels:
     compare: Compare
     settings: PixelSettings
 
-    def processor(self, route: str = "AutoProcessor") -> Any:
-        """Return what a route of `ROUTES` loads: a full processor or an image processor."""
+    def processor(self, route: str | None = None) -> Any:
+        """Return what a route of `ROUTES` loads, a full processor or an image processor; by default the full one, or
+        the image processor of a tower alone.
+        """
+        route = route or self.clip.processors.usual
         return self.clip.processors.load(ROUTES[route].class_name, **ROUTES[route].options)
 
     def part(self) -> Any:
@@ -138,14 +141,14 @@ def _image_part(processor: Any) -> Any:
 
 
 def pixels_of(clip: Clip, compare: Compare, evidence: Evidence) -> Pixels:
-    """Return a check's access to the image processor; without one the check is not run."""
+    """Return a check's access to the image processor; without one nothing is judged."""
     return Pixels(clip, compare, pixel_settings(clip, evidence))
 
 
 def pixel_settings(clip: Clip, evidence: Evidence) -> PixelSettings:
-    """Return what the checkpoint's files tell the image processor to do; the check is not run where there are none."""
-    if not clip.checkpoint.has_image_processor:
-        evidence.not_run("the checkpoint has no image processor (preprocessor_config.json)")
+    """Return what the checkpoint's files tell the image processor to do; where there are none, nothing is judged."""
+    if absence := clip.checkpoint.image_processor_absence:
+        evidence.absent(absence)
     if settings_problem(clip.checkpoint):
         # If transformers cannot read the file either, another check reports it.
         clip.processors.load("AutoImageProcessor")

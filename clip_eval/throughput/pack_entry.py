@@ -9,14 +9,14 @@ from clip_eval.throughput.clock import clock_of, torch_threads
 from clip_eval.throughput.conditions import THREADS, conditions_of
 from clip_eval.throughput.paired import Turns, measure, pilot
 from clip_eval.throughput.ratio import Ratio, Speed
-from clip_eval.throughput.trial import KINDS, Trial, make_trial
+from clip_eval.throughput.trial import Trial, kinds_of, make_trial
 
 __all__ = ["measured_speed", "timed"]
 
 
 def measured_speed(clip: Clip) -> Speed:
-    """Time every kind of trial in turns with the plain forward and return the entry for this machine."""
-    trials = (make_trial(kind, clip.subject, clip.batch) for kind in KINDS)
+    """Time every kind of trial that there is in turns with the plain forward and return the entry for this machine."""
+    trials = (make_trial(kind, clip.subject, clip.batch) for kind in kinds_of(clip.holds))
     return Speed(
         conditions=conditions_of(clip),
         transformers=str(clip.release),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from clip_eval.families.roles import IMAGE_EMBEDS, TEXT_EMBEDS
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.probes.batches import Batch
 from clip_eval.subject import Subject, projected_features, transformers_release
@@ -136,10 +137,14 @@ def stays_within_budget(trial: Trial, oracle: Oracle) -> bool:
     if trial.kind == "pairs":
         logits = oracle.forward(images=probes, texts=texts).logits_per_image
         return agrees(output.logits_per_image, _taken(logits, np.ix_(images, full)))
-    observed = projected_features(output, transformers_release())
-    if trial.kind == "images":
-        return agrees(observed, _taken(oracle.vision(images=probes).projected, images))
-    return agrees(observed, _taken(oracle.text(texts=texts).projected, full))
+    tower = oracle.vision(images=probes) if trial.kind == "images" else oracle.text(texts=texts)
+    rows = images if trial.kind == "images" else full
+    if oracle.holds.whole:
+        return agrees(projected_features(output, transformers_release()), _taken(tower.projected, rows))
+    embeds = output.get(IMAGE_EMBEDS if trial.kind == "images" else TEXT_EMBEDS)
+    if embeds is None:
+        return agrees(output.pooler_output, _taken(tower.pooler_output, rows))
+    return agrees(embeds, _taken(tower.projected, rows))
 
 
 def _taken(expected: Expected, rows: Any) -> Expected:

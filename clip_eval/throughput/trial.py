@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.families.roles import WHOLE
+from clip_eval.families.holding import Holding
 from clip_eval.probes.batches import Batch
 from clip_eval.subject import Subject
 from clip_eval.throughput.cuda import is_launch_bound, replayed
@@ -21,13 +21,31 @@ from clip_eval.throughput.roofline import work
 from clip_eval.verdict.plain_values import Json
 from clip_eval.verdict.run_record import ThroughputResult
 
-__all__ = ["KINDS", "Trial", "full_texts", "make_trial", "repeated_images", "throughput_result", "untimed"]
+__all__ = [
+    "KINDS",
+    "Trial",
+    "full_texts",
+    "kinds_of",
+    "make_trial",
+    "repeated_images",
+    "throughput_result",
+    "untimed",
+]
 
 KINDS: Mapping[str, str] = {"images": "image_embeddings", "texts": "text_embeddings", "pairs": "logits"}
-"""What is computed, to the name of the timing: one tower's embeddings, or images and texts through the whole model."""
+"""What is computed, to the name of the timing: one tower's embeddings, or images and texts through the whole model.
+
+A tower without its projection computes pooled states instead.
+"""
 
 _WORK = {"cpu": 10e9, "cuda": 2e12}  # operations of a batch: one ViT-B/32 image on a CPU, about 10 ms of a large GPU
 _MOST_ROWS = {"cpu": 16, "cuda": 256}
+
+
+def kinds_of(holding: Holding) -> tuple[str, ...]:
+    """Return those of `KINDS` that what a checkpoint holds can compute."""
+    alone = (*(("images",) if holding.images else ()), *(("texts",) if holding.texts else ()))
+    return tuple(KINDS) if holding.whole else alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +97,13 @@ def make_trial(
         rows: of the batch; by default enough to keep the device busy.
         tokens: of a text; by default as many as the model has positions.
         through: wraps the model's method before it is called, such as torch.compile.
+
+    Raises:
+        NotApplicable: the checkpoint holds no tower for it.
     """
-    config = subject.checkpoint.config
+    config, holding = subject.checkpoint.config, subject.checkpoint.holds
+    if kind not in kinds_of(holding):
+        raise holding.lacking
     tokens = tokens or batch.input_ids.shape[1]
     operations = work(subject.family, config, kind, rows=1, tokens=tokens, dtype=subject.dtype).operations
     rows = rows or _rows(subject.device, operations)
@@ -89,10 +112,11 @@ def make_trial(
     inputs: dict[str, NDArray[Any]] = {**words, **images}
     tensors = subject.tensors(inputs)
     family = subject.family
-    floor = family.plain_forward(subject.weights(WHOLE), config)
+    model_class = holding.main_class
+    floor = family.plain_forward(subject.weights(model_class), config)
     # The mask is all ones: the plain forward needs none.
     shown = {name: tensor for name, tensor in tensors.items() if name != "attention_mask"}
-    method = {"images": "get_image_features", "texts": "get_text_features", "pairs": "forward"}[kind]
+    methods = {"images": "get_image_features", "texts": "get_text_features"} if holding.whole else {}
     plain: Mapping[str, Callable[..., Any]] = {
         "images": floor.image_features, "texts": floor.text_features, "pairs": floor.logits
     }  # fmt: skip
@@ -103,7 +127,7 @@ def make_trial(
         tokens=tokens,
         operations=operations,
         inputs=inputs,
-        subject=subject.prepared(WHOLE, tensors, method=method, through=through),
+        subject=subject.prepared(model_class, tensors, method=methods.get(kind, "forward"), through=through),
         floor=replayed(bare, subject.device) if is_launch_bound(subject.device, operations * rows) else bare,
     )
 

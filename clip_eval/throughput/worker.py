@@ -37,14 +37,21 @@ class Worker:
         self._trial: Trial | None = None
 
     def load(
-        self, *, checkpoint: str, dtype: str, device: str, attention: str | None, threads: int
+        self,
+        *,
+        checkpoint: str,
+        dtype: str,
+        device: str,
+        attention: str | None,
+        threads: int,
+        variant: str | None = None,
     ) -> dict[str, object]:
         """Load a checkpoint, set torch's number of threads, and return the versions that it runs with."""
         import torch
 
         torch.set_num_threads(threads)
         hold_heap()
-        opened = open_checkpoint(checkpoint)
+        opened = open_checkpoint(checkpoint, variant=variant)
         self._clip = Clip(Subject(opened, dtype, device, attention), make_batch(opened.config))
         return {
             "clip_eval": __version__,

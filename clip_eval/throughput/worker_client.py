@@ -73,14 +73,24 @@ class WorkerClient:
         self._process.communicate()
         self._stderr.close()
 
-    def load(self, *, checkpoint: str, dtype: str, device: str, attention: str | None, threads: int) -> dict[str, Any]:
+    def load(
+        self,
+        *,
+        checkpoint: str,
+        dtype: str,
+        device: str,
+        attention: str | None,
+        threads: int,
+        variant: str | None = None,
+    ) -> dict[str, Any]:
         """Load a checkpoint in the worker, once, and return the versions that it runs with.
 
         Raises:
             ProcessError: the worker failed or died, or is another release of clip-eval.
         """
         arguments = {
-            "checkpoint": checkpoint, "dtype": dtype, "device": device, "attention": attention, "threads": threads
+            "checkpoint": checkpoint, "dtype": dtype, "device": device, "attention": attention, "threads": threads,
+            "variant": variant,
         }  # fmt: skip
         if (known := self._loaded.get(str(arguments))) is not None:
             return known

@@ -26,7 +26,7 @@ from support.small_clip import write_small_clip
 
 from clip_eval.baseline import open_pack
 from clip_eval.baseline.comparison import checkpoint_changes, weight_differences
-from clip_eval.baseline.recorded_outputs import OUTPUT_NAMES, OUTPUTS
+from clip_eval.baseline.recorded_outputs import BY_NAME, OUTPUTS
 from clip_eval.baseline.write_pack import write_pack
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.errors import PackError
@@ -111,7 +111,7 @@ def test_new_weights_are_not_judged_by_numbers(model: Path, pack_path: Path, tmp
 def test_every_output_is_recorded_with_its_error(session: Session) -> None:
     """The record holds the declared outputs; value less error is the reference, closer than float32 computes."""
     pack, part = session.baseline.pack, OUTPUTS["head"][0]
-    assert set(pack.outputs) == set(OUTPUT_NAMES)
+    assert set(pack.outputs) == set(BY_NAME)
     recorded = pack.outputs[part.name]
     reference = part.expect(session.candidate.oracle).value  # (texts, projection)
     np.testing.assert_allclose(recorded.value - recorded.error.astype(np.float64), reference, rtol=0, atol=1e-12)

@@ -16,7 +16,7 @@ from support.shards import write_shards
 from support.small_clip import MERGES, small_config, tokenizer_vocabulary
 
 from clip_eval.baseline.pack import Approved, Environment, Pack, PackedTask, PackedTensor, Recorded
-from clip_eval.baseline.recorded_outputs import OUTPUT_NAMES
+from clip_eval.baseline.recorded_outputs import BY_NAME
 from clip_eval.baseline.soundness import output_shapes
 from clip_eval.baseline.write_pack import write_pack
 from clip_eval.checkpoint.fingerprints import Fingerprints
@@ -127,7 +127,7 @@ def _write_pack(directory: Path, raw: dict[str, Any]) -> None:
     environment = Environment("5.23.0", "eager")
     inputs = make_batch(config)
     shapes = output_shapes(config, inputs.input_ids.shape[1])
-    zeros = {name: np.zeros(shapes[name.removesuffix("_interior_mask")], np.float32) for name in OUTPUT_NAMES}
+    zeros = {name: np.zeros(shapes[name.removesuffix("_interior_mask")], np.float32) for name in BY_NAME}
     digest = "0" * 64
     provenance = {"device": "cpu", "recorded": "2026-11-23T20:52:28+00:00", "transformers": "5.23.0"}
     surface = {"CLIPModel.forward": {"fields": ["loss", "logits"], "type": "CLIPOutput"}, "config.a": 3, "b": None}

@@ -255,8 +255,10 @@ def test_a_part_that_is_not_there_is_no_finding(base: Path, tmp_path: Path) -> N
     copy = Path(shutil.copytree(base, tmp_path / "clip"))
     (copy / "preprocessor_config.json").unlink()
     subject = subject_of(copy)
-    assert "no image processor" in (subject.processors.missing("AutoProcessor") or "")
-    assert subject.processors.missing("AutoTokenizer") is None
+    absence = subject.processors.absence("AutoProcessor")
+    assert absence is not None
+    assert "no image processor" in absence.reason
+    assert subject.processors.absence("AutoTokenizer") is None
     with pytest.raises(Exception) as caught:
         subject.processors.load("AutoImageProcessor")
     assert not isinstance(caught.value, NotAskable)

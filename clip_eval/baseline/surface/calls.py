@@ -93,10 +93,12 @@ def observe_calls(clip: Clip) -> dict[str, Json]:
     """Return the signature of every entry point of a CLIP, and the outcomes of unusual calls."""
     with TemporaryDirectory(prefix="clip-eval-") as directory:
         subject = _tiny(Path(directory), clip.subject)
-        ways = [_EntryCalls(subject, entry, _inputs(subject, entry)) for entry in subject.family.entry_points]
+        entries = clip.holds.entries(subject.family.entry_points)
+        ways = [_EntryCalls(subject, entry, _inputs(subject, entry)) for entry in entries]
         classes = subject.family.classifier
-        labelled = classifier_of(Path(directory) / "labelled", subject, labels=3)
-        ways.append(_EntryCalls(labelled, classes, _inputs(labelled, classes)))
+        if clip.holds.has(classes.model_class):
+            labelled = classifier_of(Path(directory) / "labelled", subject, labels=3)
+            ways.append(_EntryCalls(labelled, classes, _inputs(labelled, classes)))
         return {identity: text for way in ways for identity, text in _way(way)}
 
 
@@ -284,6 +286,6 @@ def _tiny(directory: Path, like: Subject) -> Subject:
     weights = {name: generator.normal(0.0, 0.5, zero.shape).astype(np.float32) for name, zero in zeros.items()}
     write_bytes(path, save(weights, metadata={"format": "pt"}))
     subject = Subject(open_checkpoint(directory), like.dtype, like.device, like.attention, like)
-    for model_class in MODEL_CLASSES:
+    for model_class in filter(like.checkpoint.holds.has, MODEL_CLASSES):
         subject.model(model_class)
     return subject

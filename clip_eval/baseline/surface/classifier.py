@@ -19,7 +19,9 @@ __all__ = ["observe_classifier"]
 
 
 def observe_classifier(clip: Clip) -> dict[str, Json]:
-    """Return the class's attributes and its parts beside the tower, on a tiny model."""
+    """Return the class's attributes and its parts beside the tower, on a tiny model; nothing of a tower alone."""
+    if not clip.holds.has(CLASSIFIER):
+        return {}
     with TemporaryDirectory(prefix="clip-eval-") as directory:
         place, like = Path(directory), clip.subject
         write_stand_in(place, like.checkpoint, "float32")

@@ -158,7 +158,7 @@ def observe_pictures(clip: Clip) -> dict[str, Json]:
     """
     if not clip.subject.checkpoint.has_image_processor:
         return {}
-    path = clip.subject.checkpoint.path
+    path = clip.subject.checkpoint.processor_path
     try:
         processor = clip.processors.load(_ROUTE, source=path)
     except NotAskable:
@@ -217,7 +217,7 @@ def _files(reader: _Reader) -> dict[str, _Spelled]:
 
 def _full(reader: _Reader) -> dict[str, _Spelled]:
     """Calls of the full processor that its image processor does not see."""
-    processor = reader.clip.processors.load("AutoProcessor", source=reader.clip.subject.checkpoint.path)
+    processor = reader.clip.processors.load("AutoProcessor", source=reader.clip.subject.checkpoint.processor_path)
     picture = flat_image(90, 41)
     ways = {
         "images=": Call({"images": picture}),

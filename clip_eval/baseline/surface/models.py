@@ -10,7 +10,7 @@ from typing import Any
 from clip_eval.baseline.surface.diff import ABSENT
 from clip_eval.baseline.surface.formatting import agreed, attempt, spelled
 from clip_eval.families.config import TextConfig, VisionConfig
-from clip_eval.families.roles import MODEL_CLASSES, WHOLE
+from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.plain_values import Json
 
@@ -50,7 +50,7 @@ _ASKED: Mapping[str, Callable[[Any, Clip], str]] = {
 
 def observe_models(clip: Clip) -> dict[str, Json]:
     """Return the parts of each model class, by name, and the attributes of all."""
-    models = {name: clip.subject.model(name) for name in MODEL_CLASSES}
+    models = {name: clip.subject.model(name) for name in filter(clip.holds.has, MODEL_CLASSES)}
     found: dict[str, Json] = {}
     for name, model in models.items():
         names = {clip.family.canonical_name(path, name): None for path, _ in model.named_parameters()}
@@ -111,7 +111,7 @@ def _modules(clip: Clip, model_class: str, model: Any) -> dict[str, Json]:
         for kind, held in sorted(paths.items())
         for path in _collapsed(clip, model_class, held)
         # The config names the activation, so its class is recorded for one model only.
-        if model_class == WHOLE or not path.endswith(_ACTIVATION)
+        if model_class == clip.holds.main_class or not path.endswith(_ACTIVATION)
     }
 
 

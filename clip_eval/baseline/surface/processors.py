@@ -82,7 +82,7 @@ def _untouched(clip: Clip, *routes: str) -> Any:
     """
     for route in routes:
         with contextlib.suppress(Exception):  # libraries raise anything, an ImportError too
-            return clip.processors.load(route, source=clip.subject.checkpoint.path)
+            return clip.processors.load(route, source=clip.subject.checkpoint.processor_path)
     return None
 
 
@@ -118,7 +118,7 @@ def _image_processor(clip: Clip) -> dict[str, Json]:
 
 def _as_in_the_file(clip: Clip, processor: Any, found: dict[str, Json]) -> dict[str, Json]:
     """Settings equal to the file's are recorded there; here only their type."""
-    stated = image_processor_fields(clip.subject.checkpoint.path)
+    stated = image_processor_fields(clip.subject.checkpoint.processor_path)
     same = [name for name in found if name in stated and _equal(getattr(processor, name), stated[name])]
     return {**found, **{name: f"{_kind(getattr(processor, name))} as in the file" for name in same}}
 

@@ -36,10 +36,11 @@ def observe_saved(clip: Clip) -> dict[str, Json]:
         stand_in = Path(directory) / "stand-in"
         stand_in.mkdir()
         write_stand_in(stand_in, clip.subject.checkpoint, "float32")
-        for name in (*MODEL_CLASSES, CLASSIFIER):
+        for name in filter(clip.holds.has, (*MODEL_CLASSES, CLASSIFIER)):
             model = getattr(transformers_module(), name).from_pretrained(str(stand_in), local_files_only=True)
             found |= _files(f"{name}.save_pretrained()", model, Path(directory) / name, source=stand_in)
-        found[_CLASSIFIER] = _beyond(found[_CLASSIFIER], found[f"{WHOLE}.save_pretrained()[*]"])
+        if clip.holds.whole:
+            found[_CLASSIFIER] = _beyond(found[_CLASSIFIER], found[f"{WHOLE}.save_pretrained()[*]"])
     for route, present in zip(_ROUTES, _presence(clip), strict=True):
         if present:
             found |= _saved_processor(clip, route)
@@ -60,13 +61,13 @@ def _presence(clip: Clip) -> tuple[bool, ...]:
 def _saved_processor(clip: Clip, route: str) -> dict[str, Json]:
     call = f"{route}.save_pretrained()"
     try:
-        processor = clip.processors.load(route, source=clip.subject.checkpoint.path)
+        processor = clip.processors.load(route, source=clip.subject.checkpoint.processor_path)
     except NotAskable:
         raise
     except Exception:  # the exception is recorded with its route
         return {}
     with _directory() as directory:
-        entries = _files(call, processor, directory, source=clip.subject.checkpoint.path)
+        entries = _files(call, processor, directory, source=clip.subject.checkpoint.processor_path)
     if route == "AutoProcessor":
         return entries
     # a part writes the same content as the whole

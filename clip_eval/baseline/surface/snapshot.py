@@ -69,6 +69,8 @@ def _outputs(clip: Clip) -> dict[str, Json]:
     """Types, fields, dtypes and shapes of every class's output. For an option only what it changes is listed."""
     found: dict[str, Json] = {}
     for model_class, call in _CALLS.items():
+        if not clip.holds.has(model_class):
+            continue
         sizes, default = sizes_of(clip, model_class), call(clip)
         found.update(_placed(f"{model_class}()", described(default, clip, sizes)))
         for option, value in _OPTIONS.items():
@@ -79,6 +81,8 @@ def _outputs(clip: Clip) -> dict[str, Json]:
 
 
 def _loss(clip: Clip) -> dict[str, Json]:
+    if not clip.holds.whole:
+        return {}
     sizes = sizes_of(clip, roles.WHOLE, pairs=True)
     base = described(clip.forward(images=PAIRS, texts=PAIRS), clip, sizes)
     observed = described(clip.forward(images=PAIRS, texts=PAIRS, return_loss=True), clip, sizes)
@@ -86,6 +90,8 @@ def _loss(clip: Clip) -> dict[str, Json]:
 
 
 def _features(clip: Clip) -> dict[str, Json]:
+    if not clip.holds.whole:
+        return {}
     text, image = clip.text_features(texts=TEXTS), clip.image_features(images=IMAGES)
     return {
         **_placed(f"{roles.WHOLE}.get_text_features()", described(text, clip, sizes_of(clip, "text"))),

@@ -126,7 +126,7 @@ def _asked(clip: Clip, options: Mapping[str, Any]) -> str:
         return by_route(
             {
                 route: attempt(lambda route=route: _result(process(clip.processors.load(route), **options)))
-                for route in CALLED
+                for route in filter(clip.processors.serves, CALLED)
             }
         )
 

@@ -36,7 +36,7 @@ def observe_texts(clip: Clip) -> dict[str, Json]:
     if not clip.subject.checkpoint.has_tokenizer:
         return {}
     base = _ids_of_loaded(clip, _OWN)
-    others = (route for route in LOADED if route != _OWN)
+    others = (route for route in LOADED if route != _OWN and clip.processors.serves(route))
     return {
         f"{_OWN}(text).input_ids[*]": dict(base),
         **{f"{route}(text).input_ids": _against(base, _ids_of_loaded(clip, route)) for route in others},
@@ -95,7 +95,7 @@ def _built(clip: Clip, base: Mapping[str, str]) -> dict[str, Json]:
         way: _against(base, _ids(clip, lambda way=way: tokenizer_by(clip, way)))  # type: ignore[misc]
         for way in ways
     }
-    files = clip.subject.checkpoint.path
+    files = clip.subject.checkpoint.processor_path
     if all((files / name).is_file() for name in _FILES.values()):
         for call, (name, keywords) in _BUILT.items():
             arguments = {keyword: str(files / _FILES[keyword]) for keyword in keywords}

@@ -5,6 +5,9 @@ Field names, meanings and defaults are those of the documented `CLIPConfig`, `CL
 the same from 4.57 to 5.23. In `CLIPModel`, `text_config_dict`, if present, with the defaults of what it leaves out,
 overrides `text_config`; a class of one tower reads `text_config` alone. The same holds for the vision tower.
 
+config.json of a tower alone has that tower's fields at its top, with the model_type of the tower; a file with sections
+is read, too, by their own rule.
+
 A default is used only if a wrong one would be noticed: `clip_eval.checkpoint.checkpoint` compares sizes with the
 tensors; attention heads, which no tensor's shape shows, must be stated.
 """
@@ -17,9 +20,25 @@ from dataclasses import fields
 from typing import Any, NoReturn
 
 from clip_eval.errors import CheckpointError
-from clip_eval.families.config import ACTIVATIONS, ClipConfig, TextConfig, VisionConfig, shown
+from clip_eval.families.config import (
+    ABSENT_TEXT,
+    ABSENT_VISION,
+    ACTIVATIONS,
+    ClipConfig,
+    TextConfig,
+    VisionConfig,
+    shown,
+)
 
-__all__ = ["absent_fields", "parse_config", "reading_notes", "standalone_text", "standalone_vision"]
+__all__ = [
+    "absent_fields",
+    "label_count",
+    "parse_config",
+    "parse_tower",
+    "reading_notes",
+    "standalone_text",
+    "standalone_vision",
+]
 
 _TEXT, _VISION = "text_config", "vision_config"
 _MODEL_TYPES = {_TEXT: "clip_text_model", _VISION: "clip_vision_model"}
@@ -33,7 +52,7 @@ _LARGEST = 2**40
 
 
 def parse_config(raw: Mapping[str, object], *, where: str) -> ClipConfig:
-    """The config that `CLIPModel` runs with, from the mapping that config.json holds.
+    """The config that `CLIPModel` runs with, from the mapping that config.json holds; of a tower's own, the tower's.
 
     Args:
         raw: the parsed config.json.
@@ -44,13 +63,15 @@ def parse_config(raw: Mapping[str, object], *, where: str) -> ClipConfig:
             would be a guess.
     """
     _require_clip(raw, where)
+    if (own := _own_section(raw)) is not None:
+        return parse_tower(raw, texts=own == _TEXT, where=where)
     text_stated, vision_stated = (_nested(raw, section, where) for section in (_TEXT, _VISION))
     text = TextConfig(**_read(TextConfig, text_stated, where, _TEXT))
     vision = VisionConfig(**_read(VisionConfig, vision_stated, where, _VISION))
     _check_heads(_TEXT, text, text_stated, where)
     _check_heads(_VISION, vision, vision_stated, where)
-    _check_eos(text, text_stated, where)
-    _check_patches(vision, vision_stated, where)
+    _check_eos(_TEXT, text, text_stated, where)
+    _check_patches(_VISION, vision, vision_stated, where)
     default = ClipConfig(text, vision)
     return ClipConfig(
         text,
@@ -58,6 +79,40 @@ def parse_config(raw: Mapping[str, object], *, where: str) -> ClipConfig:
         _size(raw.get("projection_dim", default.projection_dim), "projection_dim", where),
         _number(raw.get("logit_scale_init_value", default.logit_scale_init_value), "logit_scale_init_value", where),
     )
+
+
+def parse_tower(raw: Mapping[str, object], *, texts: bool, where: str) -> ClipConfig:
+    """The config of a checkpoint of one tower, as the classes of one tower read it; the other is a stand-in.
+
+    Args:
+        raw: the parsed config.json: a tower's own, or one with a section for each tower.
+        texts: whether it is the text tower.
+        where: the file's name, for error messages.
+
+    Raises:
+        CheckpointError: as `parse_config`.
+    """
+    if texts:
+        text = standalone_text(raw, where=where)
+        _check_eos(_label(raw, _TEXT), text, _alone(raw, _TEXT, where), where)
+        return ClipConfig(text, ABSENT_VISION, text.projection_dim)
+    vision = standalone_vision(raw, where=where)
+    _check_patches(_label(raw, _VISION), vision, _alone(raw, _VISION, where), where)
+    return ClipConfig(ABSENT_TEXT, vision, vision.projection_dim)
+
+
+def label_count(raw: Mapping[str, object], *, where: str) -> int:
+    """The number of labels of an image classifier: of the names in id2label, else num_labels, else 2.
+
+    Source: https://huggingface.co/docs/transformers/main_classes/configuration.
+
+    Raises:
+        CheckpointError: num_labels is no count.
+    """
+    names = raw.get("id2label")
+    if isinstance(names, Mapping):
+        return len(names)
+    return _size(raw.get("num_labels", 2), "num_labels", where)
 
 
 def standalone_text(raw: Mapping[str, object], *, where: str) -> TextConfig:
@@ -73,8 +128,8 @@ def standalone_text(raw: Mapping[str, object], *, where: str) -> TextConfig:
         CheckpointError: these classes cannot read it.
     """
     stated = _alone(raw, _TEXT, where)
-    text = TextConfig(**_read(TextConfig, stated, where, _TEXT))
-    _check_heads(_TEXT, text, stated, where)
+    text = TextConfig(**_read(TextConfig, stated, where, _label(raw, _TEXT)))
+    _check_heads(_label(raw, _TEXT), text, stated, where)
     return text
 
 
@@ -85,8 +140,8 @@ def standalone_vision(raw: Mapping[str, object], *, where: str) -> VisionConfig:
         CheckpointError: these classes cannot read it.
     """
     stated = _alone(raw, _VISION, where)
-    vision = VisionConfig(**_read(VisionConfig, stated, where, _VISION))
-    _check_heads(_VISION, vision, stated, where)
+    vision = VisionConfig(**_read(VisionConfig, stated, where, _label(raw, _VISION)))
+    _check_heads(_label(raw, _VISION), vision, stated, where)
     return vision
 
 
@@ -96,8 +151,12 @@ def absent_fields(raw: Mapping[str, object]) -> frozenset[str]:
     Args:
         raw: a mapping that `parse_config` accepts.
     """
+    kinds: dict[str, type[TextConfig | VisionConfig]] = {_TEXT: TextConfig, _VISION: VisionConfig}
+    if (own := _own_section(raw)) is not None:
+        stated = _alone(raw, own, "config.json")
+        return frozenset(field.name for field in fields(kinds[own]) if field.name not in stated)
     absent = {name for name in ("projection_dim", "logit_scale_init_value") if name not in raw}
-    for section, kind in ((_TEXT, TextConfig), (_VISION, VisionConfig)):
+    for section, kind in kinds.items():
         stated = _nested(raw, section, "config.json")
         absent |= {f"{section}.{field.name}" for field in fields(kind) if field.name not in stated}
     return frozenset(absent)
@@ -110,14 +169,20 @@ def reading_notes(raw: Mapping[str, object], *, where: str) -> tuple[str, ...]:
         raw: a mapping that `parse_config` accepts.
         where: the file's name, for the sentences.
     """
-    config = parse_config(raw, where=where)
+    config, own = parse_config(raw, where=where), _own_section(raw)
+    if own is not None:
+        return _pooling_notes(config.text, _alone(raw, _TEXT, where), where) if own == _TEXT else ()
     notes = [*_tower_notes(raw, _TEXT, config.text, where), *_tower_notes(raw, _VISION, config.vision, where)]
-    if "eos_token_id" not in _nested(raw, _TEXT, where) and config.text.vocab_size != TextConfig().vocab_size:
-        notes.append(
-            f"{where}: text_config has no eos_token_id, so texts are pooled at its default, "
-            f"{config.text.eos_token_id}, in a vocabulary of {config.text.vocab_size} tokens."
-        )
-    return tuple(notes)
+    return (*notes, *_pooling_notes(config.text, _nested(raw, _TEXT, where), f"{where}: {_TEXT}"))
+
+
+def _pooling_notes(text: TextConfig, stated: Mapping[str, object], where: str) -> tuple[str, ...]:
+    if "eos_token_id" in stated or text.vocab_size == TextConfig().vocab_size:
+        return ()
+    return (
+        f"{where} has no eos_token_id, so texts are pooled at its default, {text.eos_token_id}, in a vocabulary of "
+        f"{text.vocab_size} tokens.",
+    )
 
 
 def _tower_notes(
@@ -152,16 +217,28 @@ def _refuse(what: str, where: str, *, fix: str = "Correct it, or copy the checkp
 
 def _require_clip(raw: Mapping[str, object], where: str) -> None:
     model_type = raw.get("model_type")
-    if model_type == "clip":
+    if model_type == "clip" or model_type in _MODEL_TYPES.values():
         return
     if model_type is None:
         fix = 'Add "model_type": "clip" to it if it is one'
         _refuse("the config has no model_type, so it is not known to be a CLIP", where, fix=fix)
     kind = model_type if isinstance(model_type, str) and model_type.replace("-", "_").isidentifier() else None
     name = kind if kind and len(kind) <= 40 else shown(model_type)
-    if model_type in _MODEL_TYPES.values():
-        _refuse(f"this is a {name} checkpoint, one tower of a CLIP", where, fix="Name the full CLIPModel it is part of")
     _refuse(f"this is a {name} checkpoint, not a CLIP", where, fix="Name a checkpoint whose model_type is clip")
+
+
+def _own_section(raw: Mapping[str, object]) -> str | None:
+    """The section whose fields a tower's own config.json holds at its top; None for a file with sections."""
+    return next((section for section, kind in _MODEL_TYPES.items() if raw.get("model_type") == kind), None)
+
+
+def _label(raw: Mapping[str, object], section: str) -> str:
+    """What messages put before a tower's fields: the section; nothing where the file is the tower's own."""
+    return "" if _own_section(raw) == section else section
+
+
+def _dotted(label: str, name: str) -> str:
+    return f"{label}.{name}" if label else name
 
 
 def _nested(raw: Mapping[str, object], section: str, where: str) -> Mapping[str, object]:
@@ -200,7 +277,7 @@ def _read(
     kind: type[TextConfig | VisionConfig], values: Mapping[str, object], where: str, section: str
 ) -> dict[str, Any]:
     stated = [field.name for field in fields(kind) if field.name in values]
-    return {name: _READERS.get(name, _size)(values[name], f"{section}.{name}", where) for name in stated}
+    return {name: _READERS.get(name, _size)(values[name], _dotted(section, name), where) for name in stated}
 
 
 def _integer(value: object) -> int | None:
@@ -260,33 +337,33 @@ def _check_heads(section: str, tower: TextConfig | VisionConfig, stated: Mapping
     default = type(tower)()
     if "num_attention_heads" not in stated and tower.hidden_size != default.hidden_size:
         _refuse(
-            f"{section} has no num_attention_heads, and its default of {default.num_attention_heads} belongs to a "
-            f"hidden_size of {default.hidden_size}, not {tower.hidden_size}",
+            f"{section or 'the config'} has no num_attention_heads, and its default of {default.num_attention_heads} "
+            f"belongs to a hidden_size of {default.hidden_size}, not {tower.hidden_size}",
             where,
             fix="State num_attention_heads: the tensors do not show it",
         )
     if tower.hidden_size % tower.num_attention_heads:
         _refuse(
-            f"{section}.hidden_size {_value('hidden_size', tower, stated)} is not a multiple of its "
+            f"{_dotted(section, 'hidden_size')} {_value('hidden_size', tower, stated)} is not a multiple of its "
             f"{tower.num_attention_heads} attention heads",
             where,
         )
 
 
-def _check_patches(vision: VisionConfig, stated: Mapping[str, object], where: str) -> None:
+def _check_patches(section: str, vision: VisionConfig, stated: Mapping[str, object], where: str) -> None:
     if vision.image_size < vision.patch_size:
         image, patch = (_value(name, vision, stated) for name in ("image_size", "patch_size"))
-        _refuse(f"vision_config.image_size {image} is smaller than patch_size {patch}: no patch fits", where)
+        _refuse(f"{_dotted(section, 'image_size')} {image} is smaller than patch_size {patch}: no patch fits", where)
 
 
 def _value(name: str, tower: TextConfig | VisionConfig, stated: Mapping[str, object]) -> str:
     return f"{getattr(tower, name)}" if name in stated else f"(absent, so {getattr(tower, name)})"
 
 
-def _check_eos(text: TextConfig, stated: Mapping[str, object], where: str) -> None:
+def _check_eos(section: str, text: TextConfig, stated: Mapping[str, object], where: str) -> None:
     if text.eos_token_id >= text.vocab_size:
         _refuse(
-            f"text_config.eos_token_id {_value('eos_token_id', text, stated)} is not in a vocabulary of "
+            f"{_dotted(section, 'eos_token_id')} {_value('eos_token_id', text, stated)} is not in a vocabulary of "
             f"vocab_size {_value('vocab_size', text, stated)}",
             where,
             fix="State the tokenizer's end-of-text id: texts are pooled where it stands",

@@ -39,10 +39,13 @@ def _plain_forward(weights: Mapping[str, Any], sizes: ClipConfig) -> PlainForwar
 
 CLIP = Family(
     model_type="clip",
+    tower_types=("clip_text_model", "clip_vision_model"),
     config=ConfigReader(
         parse=config.parse_config,
         text_alone=config.standalone_text,
         vision_alone=config.standalone_vision,
+        parse_tower=config.parse_tower,
+        labels=config.label_count,
         absent=config.absent_fields,
         notes=config.reading_notes,
     ),

@@ -42,7 +42,7 @@ class ClipPlainForward:
 
     @torch.no_grad()
     def image_features(self, pixel_values: Tensor) -> Tensor:
-        """Return the projected, not normalised embeddings of images, (images, projection).
+        """Return the projected, not normalised embeddings of images, (images, projection); pooled states without one.
 
         Args:
             pixel_values: (images, channels, height, width), cast to the dtype of the weights.
@@ -56,11 +56,11 @@ class ClipPlainForward:
         x = self._layer_norm("vision_model.pre_layrnorm", x, config)  # (images, patches + 1, width)
         x = self._encode("vision_model", x, config, mask=None, causal=False)  # (images, patches + 1, width)
         pooled = self._layer_norm("vision_model.post_layernorm", self._image_state(x), config)  # (images, width)
-        return functional.linear(pooled, self.weights["visual_projection.weight"])
+        return self._projected("visual_projection.weight", pooled)
 
     @torch.no_grad()
     def text_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Return the projected, not normalised embeddings of texts, (texts, projection).
+        """Return the projected, not normalised embeddings of texts, (texts, projection); pooled states without one.
 
         Args:
             input_ids: (texts, tokens) int64.
@@ -72,7 +72,7 @@ class ClipPlainForward:
         x = words + self.weights[f"{name}.position_embedding.weight"][: input_ids.shape[1]]  # (texts, tokens, width)
         mask = None if attention_mask is None else _visible(attention_mask)
         x = self._encode("text_model", x, config, mask=mask, causal=mask is None)  # (texts, tokens, width)
-        return functional.linear(self._text_state(x, input_ids), self.weights["text_projection.weight"])
+        return self._projected("text_projection.weight", self._text_state(x, input_ids))
 
     @torch.no_grad()
     def logits(self, input_ids: Tensor, pixel_values: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -81,6 +81,10 @@ class ClipPlainForward:
         images = self.image_features(pixel_values)  # (images, projection)
         texts, images = (x / x.norm(dim=-1, keepdim=True) for x in (texts, images))  # (rows, projection)
         return self._logits(images @ texts.t())
+
+    def _projected(self, name: str, pooled: Tensor) -> Tensor:
+        """(rows, width) to (rows, projection); unchanged in a tower without its projection."""
+        return functional.linear(pooled, self.weights[name]) if name in self.weights else pooled
 
     def _image_state(self, x: Tensor) -> Tensor:
         """The pooled state of each image: (images, patches + 1, width) to (images, width)."""

@@ -4,7 +4,7 @@ logits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from clip_eval.oracle.rounding import RoundingArithmetic, standard_deviation, ti
 from clip_eval.verdict.budgets import COPIES, SIGMAS, STEP_COPIES, STEP_SIGMAS
 from clip_eval.verdict.compare import Expected
 
-__all__ = ["LOSSES", "expected_classes", "expected_loss"]
+__all__ = ["LOSSES", "expected_classes", "expected_loss", "joined"]
 
 Array = NDArray[np.float64]
 
@@ -57,6 +57,12 @@ def expected_classes(
     noisy = run(tile(pixels, COPIES), RoundingArithmetic(precision, COPIES))  # (copies * images, labels)
     rule = f"{SIGMAS:g} sigma of {precision.dtype} rounding, amplified by this model"
     return Expected(exact, SIGMAS * standard_deviation(exact, noisy, COPIES), rule)
+
+
+def joined(rows: Sequence[Expected]) -> Expected:
+    """Return expected values of some images, computed apart, as those of one batch."""
+    values, bounds = ([getattr(row, name) for row in rows] for name in ("value", "bound"))
+    return Expected(np.concatenate(values), np.concatenate(bounds), rows[0].rule)
 
 
 def expected_loss(problem: str, logits: Array, labels: NDArray[np.generic], precision: Precision) -> Expected:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from clip_eval.families.config import ClipConfig
 from clip_eval.families.family import Network
+from clip_eval.families.reference.encoder import TowerStates
 from clip_eval.probes.batches import Batch
 
 __all__ = ["direction", "logit_factors", "slope"]
@@ -55,23 +56,31 @@ def direction(name: str, values: Array) -> Array:
 
 
 def logit_factors(texts: int, images: int) -> Array:
-    """Return the factors of logits_per_text in the sum whose derivative is taken, (texts, images): all differ."""
+    """Return the factors of logits_per_text in the sum whose derivative is taken, (texts, images): all differ.
+
+    Of a tower alone, the same of its embeddings (rows, channels).
+    """
     return np.linspace(-1.0, 1.5, texts * images).reshape(texts, images)
 
 
-def slope(network: Network, weights: Mapping[str, Array], config: ClipConfig, batch: Batch) -> float:
+def slope(
+    network: Network, weights: Mapping[str, Array], config: ClipConfig, batch: Batch, *, towers: tuple[str, ...]
+) -> float:
     """Return the derivative, along the direction, of the sum of logits_per_text times `logit_factors`.
+
+    Of a tower alone, that of its projected pooled states, or of the pooled ones without projection.
 
     Args:
         network: the reference of the checkpoint's family.
         weights: canonical name -> float64 array.
         config: the checkpoint's config.
         batch: the inputs; the attention mask is that of the padding.
+        towers: those that there are, of "text" and "vision".
     """
     near, far = (
         (
-            _combined(network, _Moved(weights, step), config, batch)
-            - _combined(network, _Moved(weights, -step), config, batch)
+            _combined(network, _Moved(weights, step), config, batch, towers)
+            - _combined(network, _Moved(weights, -step), config, batch, towers)
         )
         / (2 * step)
         for step in (_STEP, 2 * _STEP)
@@ -79,10 +88,17 @@ def slope(network: Network, weights: Mapping[str, Array], config: ClipConfig, ba
     return (4 * near - far) / 3  # Richardson extrapolation: the second-order error cancels
 
 
-def _combined(network: Network, weights: Mapping[str, Array], config: ClipConfig, batch: Batch) -> float:
-    text = network.text_tower(weights, config.text, batch.input_ids, batch.attention_mask).projected
-    image = network.vision_tower(weights, config.vision, batch.pixel_values.astype(np.float64)).projected
-    assert text is not None, "a full CLIP checkpoint has both projections"
-    assert image is not None, "a full CLIP checkpoint has both projections"
-    logits = network.head(weights, text, image).logits_per_text  # (texts, images)
-    return float((logits * logit_factors(*logits.shape)).sum())
+def _combined(
+    network: Network, weights: Mapping[str, Array], config: ClipConfig, batch: Batch, towers: tuple[str, ...]
+) -> float:
+    states = {
+        "text": lambda: network.text_tower(weights, config.text, batch.input_ids, batch.attention_mask),
+        "vision": lambda: network.vision_tower(weights, config.vision, batch.pixel_values.astype(np.float64)),
+    }
+    pooled = [_pooled(states[tower]()) for tower in towers]  # of each tower (rows, channels)
+    values = network.head(weights, *pooled).logits_per_text if len(pooled) == 2 else pooled[0]
+    return float((values * logit_factors(*values.shape)).sum())
+
+
+def _pooled(states: TowerStates) -> Array:
+    return states.pooler_output if states.projected is None else states.projected

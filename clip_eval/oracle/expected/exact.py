@@ -36,11 +36,13 @@ class Reference(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ExactState:
-    """A tower's final states: (rows, positions, width), (rows, width) and (rows, projection), float64."""
+    """A tower's final states: (rows, positions, width), (rows, width) and, with a projection, (rows, projection), all
+    float64.
+    """
 
     last_hidden_state: NDArray[np.float64]
     pooler_output: NDArray[np.float64]
-    projected: NDArray[np.float64]
+    projected: NDArray[np.float64] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +73,16 @@ class ExactReference:
     def forward(self, *, images: int, texts: int, mask: str = "padding") -> Contrast:
         """Return the contrastive head for the first `images` and `texts`."""
         text, vision = self.text(texts=texts, mask=mask), self.vision(images=images)
+        assert text.projected is not None, "a full CLIP checkpoint has both projections"
+        assert vision.projected is not None, "a full CLIP checkpoint has both projections"
         return self.network.head(self.weights, text.projected, vision.projected)
 
     def _rows(self, which: str, count: int) -> ExactState:
         if which not in self._towers:
             self._towers[which] = self._run(which)
         states = self._towers[which]
-        assert states.projected is not None, "a full CLIP checkpoint has both projections"
-        return ExactState(states.last_hidden_state[:count], states.pooler_output[:count], states.projected[:count])
+        projected = None if states.projected is None else states.projected[:count]
+        return ExactState(states.last_hidden_state[:count], states.pooler_output[:count], projected)
 
     def _run(self, which: str) -> TowerStates:
         if which == "vision":

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_eval.checkpoint.dtypes import round_values
+from clip_eval.errors import NotApplicable
 from clip_eval.families.config import ClipConfig
 from clip_eval.families.family import Family
-from clip_eval.families.roles import WHOLE
+from clip_eval.families.holding import HOLDINGS, Holding
+from clip_eval.families.roles import CLASSIFIER, WHOLE
 from clip_eval.oracle import Arithmetic, Contrast, Observer, TowerStates
 from clip_eval.oracle.expected.modules import ExpectedModules, expect_modules
 from clip_eval.oracle.precision import Precision
@@ -40,7 +42,14 @@ class ExpectedTower:
     attentions: tuple[Expected, ...]
     last_hidden_state: Expected
     pooler_output: Expected
-    projected: Expected
+    embedding: Expected | None
+
+    @property
+    def projected(self) -> Expected:
+        """The projected pooled state, (rows, projection). Raises NotApplicable if the checkpoint has no projection."""
+        if self.embedding is None:
+            raise NotApplicable("the checkpoint holds a tower without its projection only")
+        return self.embedding
 
     def rows(self, count: int) -> ExpectedTower:
         """Return the first `count` rows."""
@@ -49,7 +58,7 @@ class ExpectedTower:
             tuple(weights[:count] for weights in self.attentions),
             self.last_hidden_state[:count],
             self.pooler_output[:count],
-            self.projected[:count],
+            None if self.embedding is None else self.embedding[:count],
         )
 
 
@@ -67,11 +76,11 @@ class ExpectedContrast:
 @dataclass(frozen=True, slots=True)
 class _Tower:
     """A tower's expected outputs, and its projections in every perturbed run, (copies, rows, projection), for the
-    head.
+    head; None without projection.
     """
 
     expected: ExpectedTower
-    projected: Array
+    projected: Array | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +88,7 @@ class _RowErrors:
     """Error variances of one row, in the order of `_arrays`, and its projections, (copies, projection)."""
 
     variances: list[Array]
-    projected: Array
+    projected: Array | None
 
 
 @dataclass(slots=True)
@@ -94,6 +103,7 @@ class Oracle:
         batch: the inputs. Pixels are rounded to the subject's dtype here, as the model does on entry.
         interpolate: images may have another size than the model's; its position embeddings are interpolated.
         standalone: the config that the classes of one tower compute with; by default they have the same.
+        holds: which part of a model the weights are. Asking for another raises NotApplicable.
     """
 
     family: Family
@@ -103,6 +113,7 @@ class Oracle:
     batch: Batch
     interpolate: bool = False
     standalone: ClipConfig | None = None
+    holds: Holding = HOLDINGS[WHOLE]
     _alone: list[Oracle] = field(default_factory=list, init=False, repr=False)
     _towers: dict[str, _Tower] = field(default_factory=dict, init=False, repr=False)
     _heads: dict[tuple[int, int, str], ExpectedContrast] = field(default_factory=dict, init=False, repr=False)
@@ -116,7 +127,7 @@ class Oracle:
 
     def of(self, model_class: str) -> Oracle:
         """Return the expected values of a class; those of one tower may read another config than the whole model."""
-        if model_class == WHOLE or self.standalone is None or self._same_values(self.standalone):
+        if model_class in (WHOLE, CLASSIFIER) or self.standalone is None or self._same_values(self.standalone):
             return self
         if not self._alone:
             self._alone.append(replace(self, config=self.standalone, standalone=None))
@@ -205,6 +216,7 @@ class Oracle:
 
     def head(self, *, images: int, texts: int, mask: str) -> ExpectedContrast:
         """Return the expected outputs of the contrastive head for exact projections, rounded to the subject's dtype."""
+        self.holds.require(WHOLE)
         projected = (
             self._projected(mask, texts),
             self._projected("vision", images),
@@ -238,8 +250,9 @@ class Oracle:
             self._bounded(value, variance, scale)
             for value, variance, scale in zip(_arrays(exact), variances, scales, strict=True)
         ]
-        projected = np.stack([row.projected for row in rows], axis=1)  # (copies, rows, projection)
-        return _Tower(_tower_of(expected, len(exact.hidden_states)), projected)
+        projections = [row.projected for row in rows if row.projected is not None]
+        projected = np.stack(projections, axis=1) if projections else None  # (copies, rows, projection)
+        return _Tower(_tower_of(expected, len(exact.hidden_states), projected is not None), projected)
 
     def _row_errors(self, which: str, exact: TowerStates, scales: list[Array | None], row: int) -> _RowErrors:
         """Perturbed runs of one row; copies of a whole batch of large images would not fit into memory.
@@ -255,7 +268,7 @@ class Oracle:
             unit = None if scale is None else _first_tokens(scale[row : row + 1], end)  # (1, ...)
             variance = error_variance(_first_tokens(mine, end), perturbed, COPIES, scale=unit)  # (1, ...)
             variances.append(_all_tokens(variance, mine.shape))
-        return _RowErrors(variances, _projected(noisy))
+        return _RowErrors(variances, noisy.projected)
 
     def _end(self, which: str, row: int) -> int:
         """Number of tokens of a text up to the last one that counts or is pooled."""
@@ -272,6 +285,7 @@ class Oracle:
         observer: Observer | None = None,
         tokens: int | None = None,
     ) -> TowerStates:
+        self.holds.require_tower("vision" if which == "vision" else "text")
         if which == "vision":
             rounded = round_values(
                 self.batch.pixel_values[rows], self.precision.dtype
@@ -295,7 +309,7 @@ class Oracle:
         """What errors are proportional to: attention weights to themselves, all else to 1."""
         smallest = SMALLEST_NORMAL[self.precision.dtype]
         maps: list[Array | None] = [weights + smallest for weights in exact.attentions]  # (rows, heads, query, key)
-        return [*(None for _ in exact.hidden_states), *maps, None, None, None]
+        return [*(None for _ in exact.hidden_states), *maps, *(None for _ in _pooled(exact))]
 
     def _bounded(self, value: Array, variance: Array, scale: Array | None) -> Expected:
         deviation = pooled_deviation(variance)  # the shape of value
@@ -309,7 +323,10 @@ class Oracle:
         return Expected(exact, SIGMAS * standard_deviation(exact, noisy, COPIES), self.rule)
 
     def _head(self, images: int, texts: int, mask: str) -> ExpectedContrast:
+        self.holds.require(WHOLE)
         text, vision = self._tower(mask), self._tower("vision")
+        assert text.projected is not None, "a full CLIP has both projections"
+        assert vision.projected is not None, "a full CLIP has both projections"
         head, weights = self.family.network.head, self.weights
         exact = head(weights, text.expected.projected.value[:texts], vision.expected.projected.value[:images])
         copies = [
@@ -354,17 +371,17 @@ def _all_tokens(variance: Array, shape: tuple[int, ...]) -> Array:
     return np.pad(queries, [(0, 0)] * 3 + missing[3:])  # (1, heads, query, key)
 
 
-def _projected(states: TowerStates) -> Array:
-    assert states.projected is not None, "a full CLIP checkpoint has both projections"
-    return states.projected
+def _pooled(states: TowerStates) -> list[Array]:
+    projected = [] if states.projected is None else [states.projected]
+    return [states.last_hidden_state, states.pooler_output, *projected]
 
 
 def _arrays(states: TowerStates) -> list[Array]:
-    pooled = (states.last_hidden_state, states.pooler_output, _projected(states))
-    return [*states.hidden_states, *states.attentions, *pooled]
+    return [*states.hidden_states, *states.attentions, *_pooled(states)]
 
 
-def _tower_of(expected: list[Expected], hidden_states: int) -> ExpectedTower:
+def _tower_of(expected: list[Expected], hidden_states: int, has_projection: bool) -> ExpectedTower:
     """The inverse of `_arrays`."""
-    *states, last, pooled, projected = expected
+    projected = expected.pop() if has_projection else None
+    *states, last, pooled = expected
     return ExpectedTower(tuple(states[:hidden_states]), tuple(states[hidden_states:]), last, pooled, projected)

@@ -15,7 +15,7 @@ SETTINGS_FOLLOWED = "pixels.settings_can_be_followed"
 def settings_problem(checkpoint: Checkpoint) -> CheckpointError | None:
     """Return why the image processor's settings cannot be followed; None if they can."""
     try:
-        PixelSettings.from_directory(checkpoint.path)
+        PixelSettings.from_directory(checkpoint.processor_path)
     except CheckpointError as problem:
         return problem
     return None
@@ -29,4 +29,4 @@ def settings_of(checkpoint: Checkpoint) -> PixelSettings:
     """
     if problem := settings_problem(checkpoint):
         raise NotAskable(problem.what, finding=SETTINGS_FOLLOWED, where=problem.where, fix=problem.fix)
-    return PixelSettings.from_directory(checkpoint.path)
+    return PixelSettings.from_directory(checkpoint.processor_path)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from clip_eval.checkpoint.checkpoint import Checkpoint
 from clip_eval.errors import CheckpointError, ClipEvalError, NotAskable
 from clip_eval.families.family import EntryPoint, Family
-from clip_eval.families.roles import MODEL_CLASSES, WHOLE
+from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.oracle.precision import Precision
 from clip_eval.subject.calls import Call, kept
 from clip_eval.subject.findings import classes_refused_alike, loading_finding
@@ -70,8 +70,8 @@ class Subject:
 
     @property
     def attention_used(self) -> str | None:
-        """The attention implementation that the full model really uses; None before it is loaded."""
-        return str(self._models[WHOLE].config._attn_implementation) if self.is_loaded else None
+        """The attention implementation that the model really uses; None before it is loaded."""
+        return str(self._models[self._main].config._attn_implementation) if self.is_loaded else None
 
     @property
     def precision(self) -> Precision:
@@ -87,9 +87,13 @@ class Subject:
 
     @property
     def is_loaded(self) -> bool:
-        """True once the full model was loaded with all its weights."""
-        report = self._reports.get(WHOLE)
+        """True once the model was loaded with all its weights: the full one, or the plain tower if it is alone."""
+        report = self._reports.get(self._main)
         return report is not None and report.complete
+
+    @property
+    def _main(self) -> str:
+        return self.checkpoint.holds.plain_class
 
     def model(self, model_class: str) -> Any:
         """Return the model, loaded on first use and kept.
@@ -98,6 +102,7 @@ class Subject:
             model_class: one of `MODEL_CLASSES`.
 
         Raises:
+            NotApplicable: the checkpoint holds a part of a model that is not this class's.
             NotAskable: the class does not load every weight; check weights.every_weight_is_loaded says why.
             CheckpointError: the same for a tiny model whose candidate loads completely, and for a class whose loading
                 no check judges.
@@ -112,12 +117,19 @@ class Subject:
 
         It is a Finding, or NotAskable where an earlier one of `MODEL_CLASSES` raises the same.
         """
-        checkpoint, alike = self.checkpoint, classes_refused_alike(model_class, self.loading_report)
+        checkpoint = self.checkpoint
+        classes = [name for name in MODEL_CLASSES if checkpoint.holds.has(name)]
+        alike = classes_refused_alike(model_class, self.loading_report, classes)
         finding = loading_finding(alike, self.loading_report, config=checkpoint.raw_config, directory=checkpoint.path)
         return finding if finding is None or alike[0] == model_class else _not_askable(alike[0], finding)
 
     def loading_report(self, model_class: str) -> LoadingReport:
-        """Load the model if that has not happened yet and return what transformers reported."""
+        """Load the model if that has not happened yet and return what transformers reported.
+
+        Raises:
+            NotApplicable: the checkpoint holds a part of a model that is not this class's.
+        """
+        self.checkpoint.holds.require(model_class)
         if model_class not in self._reports:
             self._reports[model_class] = self._first_load(model_class)
         return self._reports[model_class]
@@ -365,6 +377,7 @@ class Subject:
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
+                variant=None if directory else self.checkpoint.variant,
                 **{"attn_implementation": self.attention, **options},
             )
         return model.to(self.device), info

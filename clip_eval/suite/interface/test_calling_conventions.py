@@ -156,8 +156,7 @@ def _judge(
     if answer.refusal is not None:
         compare.fail(answer.outcome, "the states of these inputs", name=f"{entry} with {how} tensors")
     oracle = oracle.of(entry.model_class)
-    text, vision = oracle.text(texts=ROWS, mask="interior"), oracle.vision(images=ROWS)
-    expected = text if entry.texts else vision
+    expected = oracle.text(texts=ROWS, mask="interior") if entry.texts else oracle.vision(images=ROWS)
     name = f"{entry} with {how} tensors"
     if entry.model_class == "CLIPModel" and entry.method == "forward":
         head = oracle.forward(images=ROWS, texts=ROWS, mask="interior")

@@ -10,7 +10,7 @@ import pytest
 
 from clip_eval.families.family import EntryPoint
 from clip_eval.families.registry import ENTRY_POINTS
-from clip_eval.families.roles import MODEL_CLASSES
+from clip_eval.families.roles import MODEL_CLASSES, TEXT, VISION
 from clip_eval.run.evidence import Evidence
 from clip_eval.subject import Subject
 from clip_eval.subject.observations import Clip
@@ -116,7 +116,7 @@ def test_dropout_acts_in_training_alone(clip: Clip, compare: Compare, tmp_path: 
     small = small_subject(tmp_path / "dropping", clip.subject, text=dropping, vision=dropping)
     expected = _small_states(plain, attention)
     compare.equal(_small_states(small, attention), expected, name="states in evaluation mode with dropout")
-    trained = _in_training(small, "CLIPTextModel", lambda: _small_states(small, attention))
+    trained = _in_training(small, _tower_class(small), lambda: _small_states(small, attention))
     compare.equal(bool((trained == expected).all()), False, name="states in training mode are those without dropout")
 
 
@@ -153,8 +153,12 @@ def _other_calls(clip: Clip, entry: EntryPoint) -> None:
 
 
 def _small_states(subject: Subject, attention: str | None) -> Any:
-    inputs = small_inputs(subject, _forward("CLIPTextModel"))
-    return subject.call("CLIPTextModel", **inputs, attention=attention).last_hidden_state
+    inputs = small_inputs(subject, _forward(_tower_class(subject)))
+    return subject.call(_tower_class(subject), **inputs, attention=attention).last_hidden_state
+
+
+def _tower_class(subject: Subject) -> str:
+    return TEXT if subject.checkpoint.holds.texts else VISION
 
 
 def _in_training(subject: Subject, model_class: str, call: Callable[[], Any]) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clip_eval.families.family import EntryPoint
 from clip_eval.families.registry import entry_point
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.probes.batches import MOST_ROWS
@@ -29,17 +30,21 @@ def test_neighbours_do_not_matter(clip: Clip, compare: Compare) -> None:
 
     The row stays in its place and all others change, for each row in turn.
     """
-    inputs = {**clip.texts(MOST_ROWS), **clip.images(MOST_ROWS)}
-    before = _row_results(clip, inputs)
+    entry = entry_point(clip.holds.main_class)
+    inputs = clip.inputs(entry, images=MOST_ROWS, texts=MOST_ROWS)
+    before = _row_results(clip, entry, inputs)
     for row in range(MOST_ROWS):
         others = np.arange(MOST_ROWS) != row  # (rows,)
         changed = {name: values.copy() for name, values in inputs.items()}
-        changed["input_ids"][others] = (inputs["input_ids"][others] + 1) % clip.config.text.vocab_size
-        changed["pixel_values"][others] = 0.5 - inputs["pixel_values"][others]
-        after = _row_results(clip, changed)
+        if entry.texts:
+            changed["input_ids"][others] = (inputs["input_ids"][others] + 1) % clip.config.text.vocab_size
+        if entry.images:
+            changed["pixel_values"][others] = 0.5 - inputs["pixel_values"][others]
+        after = _row_results(clip, entry, changed)
         for name, expected in before.items():
             compare.equal(after[name][row], expected[row], name=f"{name}[{row}] beside other rows")
-        compare.equal(bool((after["text_embeds"] == before["text_embeds"]).all()), False, name="other rows are others")
+        first = next(iter(before))
+        compare.equal(bool((after[first] == before[first]).all()), False, name="other rows are others")
 
 
 @either
@@ -70,9 +75,11 @@ def test_logits_follow_the_order_of_rows(clip: Clip, oracle: Oracle, compare: Co
     compare.close(out.logits_per_image, logits.transposed, name="logits_per_image in another order")
 
 
-def _row_results(clip: Clip, inputs: dict[str, Any]) -> dict[str, Any]:
-    """What CLIPModel gives for each row: an entry a row. The diagonal of the logits is a row's own."""
-    out = clip.answer(entry_point("CLIPModel"), inputs)
+def _row_results(clip: Clip, entry: EntryPoint, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What the model gives for each row: an entry a row. The diagonal of the logits is a row's own."""
+    out = clip.answer(entry, inputs)
+    if not clip.holds.whole:
+        return {name: out[name] for name in entry.fields}
     return {
         "text_embeds": out.text_embeds,
         "image_embeds": out.image_embeds,
@@ -83,10 +90,12 @@ def _row_results(clip: Clip, inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _compare_rows(clip: Clip, oracle: Oracle, compare: Compare, inputs: str, rows: list[int], name: str) -> None:
-    """Judge states and embedding of a batch of these rows of the probe, through the tower with projection."""
+    """Judge states and embedding of a batch of these rows of the probe, through the tower with projection if there is
+    one.
+    """
     is_text = inputs == "texts"
     given = clip.texts(MOST_ROWS) if is_text else clip.images(MOST_ROWS)
-    model_class = "CLIPTextModelWithProjection" if is_text else "CLIPVisionModelWithProjection"
+    model_class = clip.holds.tower_class("text" if is_text else "vision")
     oracle = oracle.of(model_class)
     expected = oracle.text(texts=MOST_ROWS) if is_text else oracle.vision(images=MOST_ROWS)
     out = clip.answer(entry_point(model_class), {name: values[rows] for name, values in given.items()})
@@ -97,6 +106,12 @@ def _compare_rows(clip: Clip, oracle: Oracle, compare: Compare, inputs: str, row
         where=clip.real(MOST_ROWS)[rows][:, :, None] if is_text else None,
         module="text_model" if is_text else "vision_model",
     )
+    if not model_class.endswith("WithProjection"):
+        pooled = expected.pooler_output[rows]
+        compare.close(
+            out.pooler_output, pooled, name=f"pooled state {name}", module="text_model" if is_text else "vision_model"
+        )
+        return
     embeds = out.text_embeds if is_text else out.image_embeds
     compare.close(
         embeds,

@@ -31,11 +31,15 @@ def test_outputs_are_finite(clip: Clip, compare: Compare, length: str, attention
     """White, black, zero and checkered images, and texts of one repeated token, of end tokens only and of a single
     token, give finite states, maps, embeddings, logits and loss.
     """
+    entry = entry_point(clip.holds.main_class)
     ids = _ids(clip.config, 1 if length == "one token" else clip.config.text.max_position_embeddings)
-    inputs: dict[str, Any] = {"input_ids": ids, "pixel_values": _pixels(clip.config.vision)}
-    options: dict[str, Any] = {"output_hidden_states": True, "output_attentions": True, "return_loss": True}
-    out = clip.answer(entry_point("CLIPModel"), inputs, attention=attention, **options)
-    for name, tensor in tensors_of(out, "CLIPModel").items():
+    texts = {"input_ids": ids} if entry.texts else {}
+    inputs: dict[str, Any] = {**texts, **({"pixel_values": _pixels(clip.config.vision)} if entry.images else {})}
+    options: dict[str, Any] = {"output_hidden_states": True, "output_attentions": True}
+    if clip.holds.whole:
+        options["return_loss"] = True
+    out = clip.answer(entry, inputs, attention=attention, **options)
+    for name, tensor in tensors_of(out, str(entry)).items():
         compare.equal(int((~tensor.isfinite()).sum()), 0, name=f"values of {name} that are not finite")
 
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from clip_eval.families.family import EntryPoint
-from clip_eval.families.registry import ENTRY_POINTS
+from clip_eval.families.registry import ENTRY_POINTS, entry_point
 from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.oracle.expected.directional_derivative import direction, logit_factors, slope
 from clip_eval.oracle.expected.outputs import Oracle
@@ -81,28 +81,27 @@ def test_they_are_the_slope_of_the_logits(clip: Clip, oracle: Oracle, compare: C
     """Along a direction that moves every weight of CLIPModel, the gradients give the derivative of the reference's
     logits.
 
-    A layer cut off from the backward pass, or a missing factor in it, spoils training while every output is right.
+    Of a tower alone they give that of its embeddings or pooled states. A layer cut off from the backward pass, or a
+    missing factor in it, spoils training while every output is right.
     """
     if clip.dtype != "float32":
         evidence.not_applicable("judged in float32: gradients of 16 bit are too coarse to tell")
     batch = _few(clip.batch)
-    expected = slope(clip.family.network, oracle.weights, clip.config, batch)
-    inputs: dict[str, Any] = {
-        "input_ids": batch.input_ids,
-        "attention_mask": batch.attention_mask,
-        "pixel_values": batch.pixel_values,
-    }
-    tensors = clip.subject.tensors(inputs)
-    logits = clip.subject.call("CLIPModel", **tensors, gradients=True).logits_per_text
-    factors = clip.subject.tensors({"factors": logit_factors(*logits.shape)})["factors"].to(logits.dtype)
+    expected = slope(clip.family.network, oracle.weights, clip.config, batch, towers=clip.holds.towers)
+    entry = entry_point(clip.holds.main_class)
+    few = clip.on(batch)
+    output = clip.enter(entry, clip.subject.tensors(few.inputs(entry, images=ROWS, texts=ROWS)), gradients=True)
+    values = output.logits_per_text if clip.holds.whole else _pooled(clip, entry, output)
+    factors = clip.subject.tensors({"factors": logit_factors(*values.shape)})["factors"].to(values.dtype)
     observed, squares = 0.0, 0.0
-    for name, gradient in clip.subject.gradients("CLIPModel", (logits * factors).sum()):
+    for name, gradient in clip.subject.gradients(entry.model_class, (values * factors).sum()):
         compare.equal(gradient is not None, True, name=f"a gradient reaches {name}")
         products = to_array(gradient) * direction(name, oracle.weights[name])  # the shape of the weight
         observed += float(products.sum())
         squares += float(np.square(products).sum())
     budget = budgets.slope(_relative_error(oracle), squares**0.5)
-    compare.within(np.asarray(observed), np.asarray(expected), budget, name="slope of the logits")
+    slope_of = "logits" if clip.holds.whole else "pooled states"
+    compare.within(np.asarray(observed), np.asarray(expected), budget, name=f"slope of the {slope_of}")
 
 
 def _scalar(clip: Clip, entry: EntryPoint) -> Any:
@@ -148,11 +147,13 @@ def _few(batch: Batch) -> Batch:
 
 
 def _relative_error(oracle: Oracle) -> float:
-    """Root mean square rounding error of the states of both towers, each relative to the size of its state."""
+    """Root mean square rounding error of the states of all towers, each relative to the size of its state."""
+    towers = [oracle.text(texts=ROWS) if name == "text" else oracle.vision(images=ROWS) for name in oracle.holds.towers]
     states = [
         state
-        for tower in (oracle.text(texts=ROWS), oracle.vision(images=ROWS))
-        for state in (*tower.hidden_states, tower.pooler_output, tower.projected)
+        for tower in towers
+        for state in (*tower.hidden_states, tower.pooler_output, tower.embedding)
+        if state is not None
     ]
     relative = [_root_mean_square(state.bound) / _root_mean_square(state.value) for state in states]
     return _root_mean_square(np.asarray(relative)) / budgets.SIGMAS

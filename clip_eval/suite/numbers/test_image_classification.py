@@ -1,7 +1,7 @@
 """CLIPForImageClassification: the mean of the patches through a classifier, and the loss of each problem_type.
 
 from_pretrained makes a classifier of any CLIP: it takes the vision tower and adds a new linear layer. Shown on a tiny
-model of the candidate's kind, with a classifier drawn from a seed.
+model of the candidate's kind, with a classifier drawn from a seed, or on the candidate if that is a classifier.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ STATED: Mapping[str, Problem] = {
 @pytest.fixture
 def three(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
     """The default classifier."""
+    clip.holds.require(CLASSIFIER)
     return classifier(clip, tmp_path_factory)
 
 
@@ -164,19 +165,23 @@ def test_images_do_not_mix(compare: Compare, three: Classifier) -> None:
 def test_a_clip_becomes_a_classifier(compare: Compare, three: Classifier) -> None:
     """from_pretrained of a CLIP's directory takes its vision tower, every value as in the file, adds a new classifier
     of num_labels labels, and reports only that as missing.
+
+    Of a candidate that is a classifier nothing is missing, and its classifier is the file's, too.
     """
-    report = three.small.loading_report(CLASSIFIER)
-    compare.equal(sorted(report.missing), ["classifier.bias", "classifier.weight"], name="what is missing in a CLIP")
+    report, head = three.small.loading_report(CLASSIFIER), ["classifier.bias", "classifier.weight"]
+    missing = [] if three.is_candidate else head
+    compare.equal(sorted(report.missing), missing, name="what is missing in a CLIP")
     compare.equal([*report.unexpected, *report.mismatched], [], name="what does not fit in a CLIP")
     model = three.subject.model(CLASSIFIER)
-    compare.equal(int(model.num_labels), CLASSES, name="num_labels of the model")
-    compare.equal(tuple(model.classifier.weight.shape), (CLASSES, 8), name="shape of the classifier")
-    held = {three.subject.family.canonical_name(name, CLASSIFIER): value for name, value in model.named_parameters()}
     checkpoint, dtype = three.small.checkpoint, three.subject.dtype
+    shape = (three.labels, checkpoint.config.vision.hidden_size)
+    compare.equal(int(model.num_labels), three.labels, name="num_labels of the model")
+    compare.equal(tuple(model.classifier.weight.shape), shape, name="shape of the classifier")
+    held = {three.subject.family.canonical_name(name, CLASSIFIER): value for name, value in model.named_parameters()}
     tower = {name for name in checkpoint.tensors if name.startswith("vision_model.")}
-    compare.equal(sorted(held), sorted({*tower, "classifier.bias", "classifier.weight"}), name="parameters")
+    compare.equal(sorted(held), sorted({*tower, *head}), name="parameters")
     weights = checkpoint.weights(dtype)
-    for name in sorted(tower):
+    for name in sorted({*tower, *(head if three.is_candidate else ())}):
         compare.equal(held[name], round_values(weights[name].astype(np.float32), dtype), name=name, module=name)
 
 

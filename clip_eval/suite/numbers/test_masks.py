@@ -144,11 +144,12 @@ def test_positions_count_from_zero_by_default(clip: Clip, compare: Compare, entr
 
 def test_given_positions_are_used(clip: Clip, oracle: Oracle, compare: Compare) -> None:
     """Position ids choose the position embedding of each token, in every class and method with texts."""
+    clip.holds.require_tower("text")
     batch = _short(clip)
     places = np.arange(batch.input_ids.shape[1])[::-1].copy()  # (tokens,)
     repositioned = _repositioned(oracle, places).on(batch)
     given = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "position_ids": places[None]}
-    for entry in TEXT_ENTRIES:
+    for entry in clip.holds.entries(TEXT_ENTRIES):
         inputs = {**given, **(clip.images(1) if entry.images else {})}
         out = clip.answer(entry, inputs)
         states, name = _last_states(clip, entry, out), f"{entry} at given positions"

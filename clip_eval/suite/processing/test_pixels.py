@@ -39,8 +39,8 @@ def pixels(clip: Clip, compare: Compare, evidence: Evidence) -> Pixels:
 
 def test_settings_can_be_followed(clip: Clip, compare: Compare, evidence: Evidence) -> None:
     """The image processor's files say what can be done: sizes in pixels, a known filter, three means and deviations."""
-    if not clip.checkpoint.has_image_processor:
-        evidence.not_run("the checkpoint has no image processor (preprocessor_config.json)")
+    if absence := clip.checkpoint.image_processor_absence:
+        evidence.absent(absence)
     problem = settings_problem(clip.checkpoint)
     if problem is not None:
         clip.processors.load("AutoImageProcessor")  # if transformers cannot build one either, that is the finding

@@ -25,8 +25,8 @@ def pixels(clip: Clip, compare: Compare, evidence: Evidence) -> Pixels:
 @pytest.fixture
 def encoder(clip: Clip, evidence: Evidence) -> BytePairEncoder:
     """The tokenizer's own rules, read from its files."""
-    if not clip.checkpoint.has_tokenizer:
-        evidence.not_run("the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
+    if absence := clip.checkpoint.tokenizer_absence:
+        evidence.absent(absence)
     return encoder_of(clip)
 
 
@@ -37,8 +37,8 @@ def test_every_class_builds_one(clip: Clip, compare: Compare, evidence: Evidence
     If several fail for one reason, the most basic one fails and the others are not run because of it.
     """
     processors = clip.processors
-    if reason := processors.missing(class_name):
-        evidence.not_run(reason)
+    if absence := processors.absence(class_name):
+        evidence.absent(absence)
     if reason := processors.obstacle(class_name):
         evidence.not_applicable(reason)
     if finding := processors.finding(class_name):

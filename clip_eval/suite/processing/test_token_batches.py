@@ -56,8 +56,8 @@ TRUNCATION: dict[str, dict[str, Any]] = {
 @pytest.fixture
 def encoder(clip: Clip, evidence: Evidence) -> BytePairEncoder:
     """The tokenizer's own rules, read from its files."""
-    if not clip.checkpoint.has_tokenizer:
-        evidence.not_run("the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
+    if absence := clip.checkpoint.tokenizer_absence:
+        evidence.absent(absence)
     return encoder_of(clip)
 
 

@@ -41,8 +41,8 @@ DEFAULT_PAD_TOKEN_ID = 1
 @pytest.fixture
 def encoder(clip: Clip, evidence: Evidence) -> BytePairEncoder:
     """The tokenizer's own rules, read from its files."""
-    if not clip.checkpoint.has_tokenizer:
-        evidence.not_run("the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
+    if absence := clip.checkpoint.tokenizer_absence:
+        evidence.absent(absence)
     return encoder_of(clip)
 
 
@@ -50,11 +50,11 @@ def test_files_can_be_followed(clip: Clip, compare: Compare, evidence: Evidence)
     """The tokenizer's files, all together and each form alone, are valid: unique ids, merges of known symbols, special
     tokens in the vocabulary, a length that is a number.
     """
-    if not clip.checkpoint.has_tokenizer:
-        evidence.not_run("the checkpoint has no tokenizer (tokenizer.json, or vocab.json with merges.txt)")
+    if absence := clip.checkpoint.tokenizer_absence:
+        evidence.absent(absence)
     problem = files_problem(clip)
     if problem is not None:
-        directory = str(clip.checkpoint.path)
+        directory = str(clip.checkpoint.processor_path)
         where = Path(problem.where or directory)
         place = where.name if where.suffix in (".json", ".txt") else "the tokenizer's files"
         compare.fail(problem.what, (problem.fix or "files that can be followed").rstrip("."), name=f"what {place} says")

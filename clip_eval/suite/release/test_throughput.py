@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from clip_eval.errors import ProcessError
-from clip_eval.families.roles import WHOLE
-from clip_eval.oracle.expected.outputs import Oracle
+from clip_eval.oracle.expected.outputs import ExpectedTower, Oracle
 from clip_eval.run.evidence import Evidence
 from clip_eval.run.session import Session
 from clip_eval.subject.observations import Clip
@@ -25,7 +24,7 @@ from clip_eval.throughput.ratio import (
     unjudged,
 )
 from clip_eval.verdict.budgets import kept_memory
-from clip_eval.verdict.compare import Compare
+from clip_eval.verdict.compare import Compare, Expected
 
 if TYPE_CHECKING:
     from clip_eval.throughput.worker_client import WorkerClient
@@ -76,26 +75,32 @@ def test_floor_computes_the_same_embeddings(clip: Clip, oracle: Oracle, compare:
 
     A reference that left out a step, or read other weights, would be too fast.
     """
-    weights = clip.subject.weights(WHOLE)
-    own = {tensor.data_ptr() for tensor in clip.subject.model(WHOLE).state_dict().values()}
+    model_class = clip.holds.main_class
+    weights = clip.subject.weights(model_class)
+    own = {tensor.data_ptr() for tensor in clip.subject.model(model_class).state_dict().values()}
     copied = [name for name, tensor in weights.items() if tensor.data_ptr() not in own]
     compare.equal(copied, [], name="tensors of the floor that are not the subject's")
     floor = clip.family.plain_forward(weights, clip.config)
-    pixels = clip.subject.tensors(clip.images(IMAGES))
-    images = floor.image_features(**pixels)
-    compare.close(images, oracle.vision(images=IMAGES).projected, name="image embeddings of the floor")
-    for mask in ("padding", "interior"):
-        inputs = clip.subject.tensors(clip.texts(TEXTS, mask))
-        expected = oracle.text(texts=TEXTS, mask=mask).projected
-        compare.close(floor.text_features(**inputs), expected, name=f"text embeddings of the floor, {mask} mask")
-    causal = floor.text_features(inputs["input_ids"])
-    compare.close(
-        causal, oracle.text(texts=TEXTS).projected, name="text embeddings of the floor without a mask, as timed"
-    )
-    logits = floor.logits(inputs["input_ids"], pixels["pixel_values"])
-    compare.close(
-        logits, oracle.forward(images=IMAGES, texts=TEXTS).logits_per_image, name="logits of the floor, as timed"
-    )
+    if clip.holds.images:
+        pixels = clip.subject.tensors(clip.images(IMAGES))
+        images = floor.image_features(**pixels)
+        compare.close(images, _embedding(oracle.vision(images=IMAGES)), name="image embeddings of the floor")
+    if clip.holds.texts:
+        for mask in ("padding", "interior"):
+            inputs = clip.subject.tensors(clip.texts(TEXTS, mask))
+            expected = _embedding(oracle.text(texts=TEXTS, mask=mask))
+            compare.close(floor.text_features(**inputs), expected, name=f"text embeddings of the floor, {mask} mask")
+        causal = floor.text_features(inputs["input_ids"])
+        expected = _embedding(oracle.text(texts=TEXTS))
+        compare.close(causal, expected, name="text embeddings of the floor without a mask, as timed")
+    if clip.holds.whole:
+        logits, head = floor.logits(inputs["input_ids"], **pixels), oracle.forward(images=IMAGES, texts=TEXTS)
+        compare.close(logits, head.logits_per_image, name="logits of the floor, as timed")
+
+
+def _embedding(tower: ExpectedTower) -> Expected:
+    """The embedding, or the pooled state of a tower without projection."""
+    return tower.embedding or tower.pooler_output
 
 
 @every_kind
@@ -185,7 +190,7 @@ def test_no_slower_than_the_other_interpreter(
     try:
         over_there = other.load(
             checkpoint=str(clip_session.candidate.checkpoint.path), dtype=clip.dtype, device=clip.subject.device,
-            attention=clip_session.settings.attention, threads=THREADS,
+            attention=clip_session.settings.attention, threads=THREADS, variant=clip_session.settings.variant,
         )  # fmt: skip
         other.prepare(trial)
         turns = [Turns(trial.subject, other.seconds, clock.seconds, reported_seconds) for _ in range(2)]

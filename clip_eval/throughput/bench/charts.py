@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from clip_eval.throughput.bench.results import Bench
 from clip_eval.throughput.sweep import Point
-from clip_eval.throughput.trial import KINDS
 
 __all__ = ["Chart", "Line", "charts"]
 
@@ -54,7 +53,7 @@ def charts(bench: Bench) -> tuple[Chart, ...]:
             f"{kind.title()} a second", "rows of a batch",
             {one.name: [(point.rows, point) for point in one.points(kind)] for one in bench.configurations},
         )
-        for kind in KINDS
+        for kind in bench.configurations[0].kinds
     ]  # fmt: skip
     by_length = {
         one.name: [(point.tokens or 0, point) for point in (*one.lengths, one.best("texts"))]

@@ -14,7 +14,7 @@ from clip_eval.throughput.bench.results import Comparison, Configuration
 from clip_eval.throughput.clock import Call, Stopwatch, clock_of
 from clip_eval.throughput.paired import Turns, measure, pilot, reported_seconds
 from clip_eval.throughput.ratio import in_one_run
-from clip_eval.throughput.trial import KINDS, make_trial
+from clip_eval.throughput.trial import kinds_of, make_trial
 from clip_eval.throughput.worker_client import WorkerClient
 
 __all__ = ["compare_sides"]
@@ -47,7 +47,7 @@ def compare_sides(
     with ExitStack() as stack:
         worker = stack.enter_context(WorkerClient(options.against_python)) if options.against_python else None
         for candidate, configuration in sides:
-            for kind in KINDS:
+            for kind in kinds_of(candidate.checkpoint.holds):
                 say(f"{configuration.name}: {kind} against {against}{where}")
                 comparisons.append(_comparison(options, candidate, configuration, kind, worker))
     return f"{against}{where}", tuple(comparisons)

@@ -8,7 +8,6 @@ from clip_eval.report.markdown import table
 from clip_eval.report.text import paragraph
 from clip_eval.throughput.bench.results import AtOnce, Bench, Comparison, Compiled, Configuration
 from clip_eval.throughput.sweep import Point
-from clip_eval.throughput.trial import KINDS
 from clip_eval.verdict.measurement import format_number
 
 __all__ = ["at_once_words", "compiled_words", "markdown", "outcome_words", "terminal"]
@@ -95,7 +94,7 @@ def _advice(bench: Bench) -> list[str]:
 
 
 def _saturated(bench: Bench) -> list[tuple[str, ...]]:
-    return [_cells(one, one.best(kind)) for one in bench.configurations for kind in KINDS]
+    return [_cells(one, one.best(kind)) for one in bench.configurations for kind in one.kinds]
 
 
 def _points(bench: Bench) -> list[tuple[str, ...]]:

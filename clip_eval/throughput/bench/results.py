@@ -63,6 +63,11 @@ class Configuration:
         """Such as "bfloat16 sdpa"."""
         return f"{self.dtype} {self.attention}"
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What was computed: images, texts and pairs, or of a tower alone the one of them."""
+        return tuple(self.within_budget)
+
     def points(self, kind: str) -> list[Point]:
         """Return the points of a kind by batch size."""
         return [point for point in self.batches if point.kind == kind]

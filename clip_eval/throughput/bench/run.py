@@ -26,7 +26,7 @@ from clip_eval.throughput.cuda import energy_meter, finish
 from clip_eval.throughput.paired import IN_ONE_RUN, Turns, measure, pilot
 from clip_eval.throughput.roofline import ceilings
 from clip_eval.throughput.sweep import batch_sweep, lengths, stays_within_budget
-from clip_eval.throughput.trial import KINDS, Trial, make_trial
+from clip_eval.throughput.trial import Trial, kinds_of, make_trial
 
 __all__ = ["run_bench"]
 
@@ -64,7 +64,10 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
         first = tried[0].candidate
         trials = {one.configuration.name: one.trial for one in tried}
         say("comparing the fastest with the default, in turns")
-        advice = tuple(recommend(kind, [one.configuration for one in tried], trials, options.device) for kind in KINDS)
+        advice = tuple(
+            recommend(kind, [one.configuration for one in tried], trials, options.device)
+            for kind in tried[0].configuration.kinds
+        )
         notes: list[str] = [] if options.device.startswith("cuda") else [_NO_GPU]
         if not any(one.configuration.joules_per_row for one in tried):
             notes.append(_NO_ENERGY)
@@ -124,7 +127,8 @@ def _configuration(candidate: Candidate, oracle: Oracle, options: Options, say: 
     name = f"{clip.dtype} {clip.attention}"
     limits = ceilings(clip.dtype, options.device, clock_of(options.device).seconds)
     batches = []
-    for kind in KINDS:
+    kinds = kinds_of(candidate.checkpoint.holds)
+    for kind in kinds:
         for point in batch_sweep(kind, subject, candidate.batch, limits, most=options.most_rows):
             say(f"{name}: {kind} by {point.rows}: {point.per_s:,.0f}/s")
             batches.append(point)
@@ -135,7 +139,7 @@ def _configuration(candidate: Candidate, oracle: Oracle, options: Options, say: 
             kind: stays_within_budget(
                 make_trial(kind, subject, candidate.batch, rows=len(candidate.batch.input_ids)), oracle
             )
-            for kind in KINDS
+            for kind in kinds
         },
         batches=tuple(batches),
         lengths=(),
@@ -144,7 +148,9 @@ def _configuration(candidate: Candidate, oracle: Oracle, options: Options, say: 
     )
     return replace(
         configuration,
-        lengths=tuple(lengths(subject, candidate.batch, limits, configuration.best("texts").rows)),
+        lengths=tuple(lengths(subject, candidate.batch, limits, configuration.best("texts").rows))
+        if "texts" in kinds
+        else (),
         joules_per_row=dict(_energy(candidate, configuration)),
     )
 
@@ -154,7 +160,7 @@ def _energy(candidate: Candidate, configuration: Configuration) -> Iterator[tupl
     meter = energy_meter(candidate.device)
     if meter is None:
         return
-    for kind in KINDS:
+    for kind in configuration.kinds:
         trial = make_trial(kind, candidate.subject, candidate.batch, rows=configuration.best(kind).rows)
         trial.subject()
         finish(candidate.device)
