@@ -1,0 +1,60 @@
+"""The `evaluate` command. Option parsing only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from clip_eval.cli.option_values import DTYPE_NAMES, a_dtype, a_name, a_place
+from clip_eval.run.settings import DEFAULT_OUT
+
+__all__ = ["evaluate"]
+
+
+@click.command()
+@click.argument("checkpoint", callback=a_name)
+@click.option("--dataset", required=True, callback=a_name, metavar="DIR", help="The evaluation set.")
+@click.option(
+    "--task",
+    "tasks",
+    callback=a_name,
+    multiple=True,
+    metavar="NAME",
+    help="Score this task, such as zero_shot; several are given several times.  [default: all that the dataset serves]",
+)
+@click.option("--against", callback=a_name, metavar="CHECKPOINT", help="Compare with another one, sample by sample.")
+@click.option(
+    "--margin", type=float, metavar="LOSS", help="The largest loss that passes with --against.  [default: 0.01]"
+)
+@click.option("--device", callback=a_name, default="cpu", show_default=True, help="A torch device, such as cuda:0.")
+@click.option("--dtype", callback=a_dtype, metavar=DTYPE_NAMES, help="Default: the stored dtype.")
+@click.option("--attn", "attention", callback=a_name, metavar="NAME", help="Default: transformers' choice.")
+@click.option("--out", callback=a_place, metavar="DIR", help="Where the reports go.  [default: reports/latest]")
+def evaluate(checkpoint: str, out: Path | None, tasks: tuple[str, ...], **named: Any) -> int:
+    """Measure what a checkpoint's embeddings are good for.
+
+    Scores every task that the dataset can serve, each with its 95 % interval. Writes evaluation.json, evaluation.md,
+    evaluation.html, samples.parquet, and CLIP_benchmark's results.
+
+    Exit codes: 0 pass; 1 no better than guessing, or worse than the other checkpoint; 10 not decided.
+
+    Example: clip-eval evaluate my-clip --dataset my-images --against my-old-clip
+    """
+    from clip_eval.evaluation import FILES, Options, open_inputs, run_evaluation, write_evaluation
+    from clip_eval.evaluation.markdown import terminal
+    from clip_eval.files.folder_lock import clear, owned
+    from clip_eval.files.read_write import writable_directory
+    from clip_eval.progress import say
+
+    options = Options(model=checkpoint, tasks=tasks, **named)
+    where = writable_directory(out or DEFAULT_OUT)
+    opened = open_inputs(options)
+    with owned(where):
+        clear(where, FILES)
+        finished = run_evaluation(options, say=say, opened=opened)
+        click.echo("\n".join(terminal(finished.evaluation)))  # before the files, which may not be written
+        write_evaluation(finished, where)
+    click.echo(f"reports: {where / 'evaluation.html'}")
+    return finished.evaluation.exit_code
