@@ -25,10 +25,11 @@ from clip_eval.verdict.run_record import RunRecord, load
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from clip_eval.evaluation import Evaluation
     from clip_eval.run.approval import Approval
     from clip_eval.throughput.bench import Bench
 
-__all__ = ["bench", "gate", "record"]
+__all__ = ["bench", "evaluate", "gate", "record"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -191,6 +192,51 @@ def bench(
     results = run_bench(options, say=_silent if quiet else _say)
     write_bench(results, directory)
     return results
+
+
+def evaluate(
+    checkpoint: str | Path,
+    *,
+    dataset: str | Path,
+    tasks: Sequence[str] = (),
+    against: str | Path | None = None,
+    margin: float | None = None,
+    device: str = "cpu",
+    dtype: str | None = None,
+    attention: str | None = None,
+    out: str | Path = DEFAULT_OUT,
+    quiet: bool = False,
+) -> Evaluation:
+    """Score a checkpoint's embeddings of a dataset; the reports are in `out`.
+
+    Args:
+        checkpoint: a directory, or a hub id with or without @revision.
+        dataset: directory of the evaluation set.
+        tasks: names of tasks; by default all that the dataset serves.
+        against: another checkpoint, compared sample by sample.
+        margin: the largest loss that passes; by default 0.01.
+        device: a torch device, such as cuda:0.
+        dtype: float32, bfloat16 or float16; by default the stored dtype.
+        attention: an attention implementation; by default transformers' choice.
+        out: where the reports go.
+        quiet: say nothing on stderr while it runs.
+
+    Returns:
+        What is in evaluation.json: `verdict` ("pass", "fail" or "inconclusive"), `headline`, `reasons`, `tasks` (each
+        with `outcome`, `reason` and `scores`, each of these with its interval and `comparison`), `not_served`,
+        `unreadable`, `notes`, `provenance`; see `clip_eval.evaluation.Evaluation`.
+
+    Raises:
+        ClipEvalError: something that was named cannot be read, written or used here.
+    """
+    from clip_eval.evaluation import Options, run_and_write
+
+    options = Options(
+        model=named(checkpoint, "checkpoint"), dataset=named(dataset, "dataset"), tasks=_several(tasks, "tasks"),
+        against=_optional(against, "against"), margin=margin, device=named(device, "device"), dtype=dtype,
+        attention=_optional(attention, "attention"),
+    )  # fmt: skip
+    return run_and_write(options, Path(named(out, "out")), say=_silent if quiet else _say)
 
 
 def _optional(value: object, option: str) -> str | None:

@@ -42,19 +42,16 @@ def evaluate(checkpoint: str, out: Path | None, tasks: tuple[str, ...], **named:
 
     Example: clip-eval evaluate my-clip --dataset my-images --against my-old-clip
     """
-    from clip_eval.evaluation import FILES, Options, open_inputs, run_evaluation, write_evaluation
+    from clip_eval.evaluation import Options, run_and_write
     from clip_eval.evaluation.markdown import terminal
-    from clip_eval.files.folder_lock import clear, owned
-    from clip_eval.files.read_write import writable_directory
     from clip_eval.progress import say
 
-    options = Options(model=checkpoint, tasks=tasks, **named)
-    where = writable_directory(out or DEFAULT_OUT)
-    opened = open_inputs(options)
-    with owned(where):
-        clear(where, FILES)
-        finished = run_evaluation(options, say=say, opened=opened)
-        click.echo("\n".join(terminal(finished.evaluation)))  # before the files, which may not be written
-        write_evaluation(finished, where)
+    where = out or DEFAULT_OUT
+    found = run_and_write(
+        Options(model=checkpoint, tasks=tasks, **named),
+        where,
+        say=say,
+        show=lambda found: click.echo("\n".join(terminal(found))),
+    )
     click.echo(f"reports: {where / 'evaluation.html'}")
-    return finished.evaluation.exit_code
+    return found.exit_code

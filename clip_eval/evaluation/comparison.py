@@ -66,7 +66,9 @@ def compare_score(
     if loss is None:
         return _undecided("one sample is too few to compare", limit, count, reference)
     outcome: ComparisonOutcome = "same" if identical and not lost + gained else _outcome(loss, limit)
-    needed = _needed(loss, limit, count, changed=lost + gained) if outcome == "inconclusive" else None
+    needed = None  # a median moves in steps: nothing can be said of more samples
+    if outcome == "inconclusive" and abs(score.best - score.worst) == 1:
+        needed = _needed(loss, limit, count, changed=lost + gained)
     return Comparison(
         outcome=outcome,
         reason=_reason(scored, loss, limit, lost, gained, needed),

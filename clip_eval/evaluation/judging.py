@@ -10,7 +10,7 @@ from clip_eval.evaluation.comparison import compare_score
 from clip_eval.evaluation.results import Comparison, NotServed, ScoreResult, TaskScores
 from clip_eval.tasks.judgement import judge
 from clip_eval.tasks.task import Score, Scored, Task
-from clip_eval.verdict.run_record import TrialOutcome, Verdict
+from clip_eval.verdict.run_record import TaskResult, TrialOutcome, Verdict
 
 __all__ = ["judge_task", "notes_on", "unscored", "verdict_of"]
 
@@ -33,8 +33,12 @@ def judge_task(
         margin: as in `compare_score`.
         identical: as in `compare_score`.
     """
-    scores = tuple(_score(scored, score, other, margin, identical) for score in scored.scores)
-    outcome, reason = _judged(scored, scores[0].comparison)
+    results = judge(scored)
+    scores = tuple(
+        _score(result, score, _compared(scored, score, other, margin, identical))
+        for result, score in zip(results, scored.scores, strict=True)
+    )
+    outcome, reason = _judged(scored, results[0], scores[0].comparison)
     return TaskScores(
         name=task.name,
         claim=task.claim,
@@ -57,25 +61,30 @@ def unscored(task: Task, problem: DatasetError) -> TaskScores:
     )  # fmt: skip
 
 
-def _score(scored: Scored, score: Score, other: Scored | None, margin: float | None, identical: bool) -> ScoreResult:
-    interval = scored.interval(score)
-    compared = None
-    if other is not None and score.name in other.values:
-        compared = compare_score(scored, score, other, margin=margin, identical=identical)
+def _compared(
+    scored: Scored, score: Score, other: Scored | None, margin: float | None, identical: bool
+) -> Comparison | None:
+    if other is None or score.name not in other.values:
+        return None
+    return compare_score(scored, score, other, margin=margin, identical=identical)
+
+
+def _score(result: TaskResult, score: Score, compared: Comparison | None) -> ScoreResult:
+    assert result.interval_low is not None, "a task has values"
+    assert result.interval_high is not None, "as above"
     return ScoreResult(
-        name=scored.name(score),
+        name=result.name,
         score=score.value,
-        interval_low=interval.low,
-        interval_high=interval.high,
+        interval_low=result.interval_low,
+        interval_high=result.interval_high,
         higher_is_better=score.higher_is_better,
         chance=score.chance,
         comparison=compared,
     )
 
 
-def _judged(scored: Scored, compared: Comparison | None) -> tuple[TrialOutcome, str]:
+def _judged(scored: Scored, found: TaskResult, compared: Comparison | None) -> tuple[TrialOutcome, str]:
     """The gravest outcome, the first of equals, with its reason."""
-    found = judge(scored)[0]
     outcomes: list[tuple[TrialOutcome, str]] = [(found.outcome, str(found.reason))]
     if scored.not_finite:
         outcomes.insert(0, ("failed", _not_finite(scored)))
@@ -103,21 +112,23 @@ def verdict_of(
     by_outcome = {outcome: [task for task in tasks if task.outcome == outcome] for outcome in _GRAVITY}
     open_ones = bool(by_outcome["inconclusive"] or unreadable or not by_outcome["passed"])
     verdict: Verdict = "fail" if by_outcome["failed"] else "inconclusive" if open_ones else "pass"
-    counts = (f"{len(by_outcome[one])} {one.replace('_', ' ')}" for one in reversed(_GRAVITY) if by_outcome[one])
-    headline = f"{verdict}: of {len(tasks)} task{'' if len(tasks) == 1 else 's'} {', '.join(counts)}"
+    names = (
+        f"{', '.join(task.name for task in by_outcome[one])} {_word(one)}"
+        for one in reversed(_GRAVITY)
+        if by_outcome[one]
+    )
+    headline = f"{verdict}: {'; '.join(names)}"
     if unreadable:
         headline += f"; {len(unreadable)} of {len(unreadable) + images} images could not be read"
-    reasons = [f"{task.name} {_word(one)}: {task.reason}." for one in reversed(_GRAVITY) for task in by_outcome[one]]
+    reasons = [f"{task.name} {_word(one)}: {task.reason}" for one in reversed(_GRAVITY) for task in by_outcome[one]]
     if unreadable:
         more = f"; and {len(unreadable) - _NAMED} more" if len(unreadable) > _NAMED else ""
-        reasons.append(f"{len(unreadable)} images could not be read: {'; '.join(unreadable[:_NAMED])}{more}.")
+        reasons.append(f"{len(unreadable)} images could not be read: {'; '.join(unreadable[:_NAMED])}{more}")
     return verdict, headline, tuple(reasons)
 
 
 def _word(outcome: TrialOutcome) -> str:
-    return {"passed": "passed", "failed": "failed", "inconclusive": "is inconclusive", "not_asked": "is not judged"}[
-        outcome
-    ]
+    return "not judged" if outcome == "not_asked" else outcome
 
 
 def notes_on(embedded: Embedded, scored: Sequence[Scored], not_served: Sequence[NotServed]) -> Iterator[str]:
@@ -133,13 +144,13 @@ def notes_on(embedded: Embedded, scored: Sequence[Scored], not_served: Sequence[
         without = [name for name in embedded.dataset.zero_shot.classes if name not in seen]
         if without:
             more = f" and {len(without) - _NAMED} more" if len(without) > _NAMED else ""
-            yield f"{len(without)} classes have no image that can be read: {', '.join(without[:_NAMED])}{more}."
-    too_long = {str(text): count for one in scored if (count := one.details.get("captions_too_long"))
-                for text in (one.details.get("long_captions") or ("",))}  # type: ignore[union-attr]  # fmt: skip
-    if too_long:
-        yield (
-            f"{max(map(int, too_long.values()))} captions have more tokens than the model takes and take no part: "  # type: ignore[arg-type]
-            f"{'; '.join(f'{text} ...' for text in list(too_long)[:_NAMED])}."
-        )
-    for one in not_served:
-        yield f"{one.task} was not scored: {one.reason}."
+            what = "1 class has" if len(without) == 1 else f"{len(without)} classes have"
+            yield f"{what} no image that can be read: {', '.join(without[:_NAMED])}{more}."
+    for one in scored:
+        if count := one.details.get("captions_too_long"):
+            what = "1 caption has" if count == 1 else f"{count} captions have"
+            texts = one.details.get("long_captions")
+            named = "; ".join(f"{text} ..." for text in (texts if isinstance(texts, tuple) else ()))
+            yield f"{what} more tokens than the model takes and no part in {one.task}: {named}."
+    for lacking in not_served:
+        yield f"{lacking.task} was not scored: {lacking.reason}."

@@ -110,7 +110,7 @@ def _shown(
     for score in one.scores:
         value = format_number(float(score.filled[row]), digits=4)
         if other is not None and there and score.name in other.values:
-            value += f" (the other: {format_number(other.values[score.name][row], digits=4)})"
+            value += f", {format_number(other.values[score.name][row], digits=4)}"
         values.append((score.name, value))
     return Shown(
         sample=sample.id,
