@@ -55,7 +55,7 @@ def compare_score(
     """
     limit = score.margin if margin is None or abs(score.best - score.worst) != 1 else margin
     count = len(set(scored.clusters))
-    before = np.array(other.values[score.name])  # (values,)
+    (before,) = (beside.filled for beside in other.scores if beside.name == score.name)  # (values,)
     if scored.samples != other.samples:
         reason = f"{score.name} was scored on other samples, as the models do not take the same texts"
         return _undecided(reason, limit, count, None)

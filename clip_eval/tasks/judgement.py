@@ -25,7 +25,7 @@ images.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -197,7 +197,7 @@ def _hits(scored: Scored, before: NDArray[np.float64]) -> Judgement:
 
 def _values(scored: Scored, before: NDArray[np.float64]) -> Judgement:
     """Values of any kind against those of the reference, (values,)."""
-    score = scored.primary
+    score = replace(scored.primary, values=np.array(scored.values[scored.primary.name]))  # in as many digits
     reference = score.aggregate(before, np.arange(len(before)))
     if len(set(scored.clusters)) < 2:
         return Judgement("inconclusive", "one sample is too few to compare", reference)

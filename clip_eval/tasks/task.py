@@ -157,8 +157,11 @@ class Scored:
 
     @property
     def values(self) -> dict[str, tuple[float, ...]]:
-        """Name of each score to its values, (values,), with the worst for NaN: what a later run is paired with."""
-        return {score.name: tuple(score.filled.tolist()) for score in self.scores}
+        """Name of each score to its values, (values,), with the worst for NaN: what a later run is paired with.
+
+        What is no whole number has six digits: packs are to stay small, and a margin is a hundredth.
+        """
+        return {score.name: tuple(map(_short, score.filled.tolist())) for score in self.scores}
 
     def name(self, score: Score) -> str:
         """Return the name of a score in run records."""
@@ -203,6 +206,10 @@ class Scored:
         chosen = {clusters[place * count // many] for place in range(many)}
         there = np.array([cluster in chosen for cluster in self.clusters])  # (values,)
         return score.aggregate(np.where(there, value, score.filled), np.arange(len(there)))
+
+
+def _short(value: float) -> float:
+    return value if value.is_integer() else float(f"{value:.6g}")
 
 
 def score_task(task: Task, embedded: Embedded) -> Scored:

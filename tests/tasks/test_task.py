@@ -171,6 +171,12 @@ def test_a_perfect_score_is_not_certain(count: int) -> None:
     assert found.low < 0.25 < found.high
 
 
+def test_values_for_a_pack_have_six_digits() -> None:
+    """Whole numbers are kept, whatever their size, and the worst stands for what is missing."""
+    score = Score(name="rank", values=np.array([1 / 3, 1234567.0, np.nan]), higher_is_better=False, best=0, worst=9e9)
+    assert scored(score).values == {"rank": (0.333333, 1234567.0, 9e9)}
+
+
 def test_values_of_classes_are_resampled_by_class() -> None:
     """Names that are no sample's have no group, and each stands for itself."""
     found = score_task(task(["red", "green", "blue"], recall(3)), three())
