@@ -1,4 +1,4 @@
-"""The release gate for CLIP models: `gate`, `record` and `bench` do what the commands of these names do.
+"""The release gate for CLIP models: `gate`, `record`, `bench` and `embed` do what the commands of these names do.
 
 Each raises a kind of `ClipEvalError` for what a user can mend: one paragraph that says what, where and what to do.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from clip_eval.version import __version__
 
 if TYPE_CHECKING:
-    from clip_eval.api import bench, gate, record
+    from clip_eval.api import bench, embed, gate, record
     from clip_eval.errors import (
         CheckpointError,
         ClipEvalError,
@@ -32,12 +32,13 @@ __all__ = [
     "UsageError",
     "__version__",
     "bench",
+    "embed",
     "gate",
     "record",
 ]
 
 
-_COMMANDS = ("bench", "gate", "record")
+_COMMANDS = ("bench", "embed", "gate", "record")
 
 
 def __getattr__(name: str) -> Any:
