@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from clip_eval.dataset import Dataset, open_dataset
 from clip_eval.dataset.manifest import MANIFEST, Manifest
-from clip_eval.embedding.fill import EmbedOptions, Tally, embed_entries, embed_prompts, open_pipeline
+from clip_eval.embedding.fill import EmbedOptions, Tally, embed_entries, embed_prompts, open_pipeline, prompts_of
 from clip_eval.errors import DatasetError, UsageError
 from clip_eval.files.read_write import writable_directory
 from clip_eval.files.untrusted import opened
@@ -77,7 +77,7 @@ def _candidate(options: EmbedOptions) -> Candidate:
 def _fill_here(options: EmbedOptions, candidate: Candidate, dataset: Dataset, progress: Progress | None) -> Tally:
     pipeline = open_pipeline(options, candidate, workers=options.workers)
     tally = embed_prompts(pipeline, dataset)
-    tally.add(embed_entries(pipeline, dataset.entries(), _shown(progress)))
+    tally.add(embed_entries(pipeline, dataset.entries(), _shown(progress), prompts=prompts_of(dataset)))
     return tally
 
 

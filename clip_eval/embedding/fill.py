@@ -11,7 +11,7 @@ from clip_eval.embedding.pipeline import BATCH, Pipeline, Seen, blocks
 from clip_eval.embedding.store import open_store
 from clip_eval.subject.candidate import Candidate
 
-__all__ = ["EmbedOptions", "Tally", "embed_entries", "embed_prompts", "open_pipeline"]
+__all__ = ["EmbedOptions", "Tally", "embed_entries", "embed_prompts", "open_pipeline", "prompts_of"]
 
 _NAMED_AT_MOST = 10
 
@@ -106,20 +106,28 @@ def open_pipeline(options: EmbedOptions, candidate: Candidate, *, workers: int |
 def embed_prompts(pipeline: Pipeline, dataset: Dataset) -> Tally:
     """Embed the prompts of the dataset's classes, all of them in batches by length."""
     tally = Tally()
-    if dataset.zero_shot is not None:
-        _embed_texts(pipeline, dataset.zero_shot.texts(), tally)
-        pipeline.texts.flush()
+    _embed_texts(pipeline, prompts_of(dataset), tally)
+    pipeline.texts.flush()
     return tally
 
 
-def embed_entries(pipeline: Pipeline, entries: Iterable[Entry], show: Callable[[int], None]) -> Tally:
+def prompts_of(dataset: Dataset) -> list[str]:
+    """Return the prompts of the dataset's classes; none without a zero-shot task."""
+    return [] if dataset.zero_shot is None else dataset.zero_shot.texts()
+
+
+def embed_entries(
+    pipeline: Pipeline, entries: Iterable[Entry], show: Callable[[int], None], *, prompts: Iterable[str] = ()
+) -> Tally:
     """Embed entries with their captions, block by block, and write what is left to the store.
 
     Args:
         pipeline: into a store.
         entries: with the bytes of their images; the first one begins a block.
         show: called with the number of entries that are done.
+        prompts: texts that `embed_prompts` embeds, whether or not it has run: no batch of captions holds them.
     """
+    elsewhere = set(prompts)
     tally, images_before = Tally(), pipeline.new_images
     for block in blocks(_told(pipeline.embed_images(entries), show)):
         captions: list[str] = []
@@ -129,7 +137,9 @@ def embed_entries(pipeline: Pipeline, entries: Iterable[Entry], show: Callable[[
             else:
                 tally.images += 1
                 captions += seen.sample.captions
-        _embed_texts(pipeline, captions, tally)
+        own = [text for text in captions if text not in elsewhere]
+        _embed_texts(pipeline, own, tally)
+        tally.texts += len(captions) - len(own)
     pipeline.images.flush()
     pipeline.texts.flush()
     tally.new_images = pipeline.new_images - images_before

@@ -23,7 +23,7 @@ from typing import Any
 from clip_eval.dataset import Dataset, Entry, open_dataset
 from clip_eval.dataset.sample import read_file
 from clip_eval.embedding.ahead import usable_cores
-from clip_eval.embedding.fill import EmbedOptions, Tally, embed_entries, embed_prompts, open_pipeline
+from clip_eval.embedding.fill import EmbedOptions, Tally, embed_entries, embed_prompts, open_pipeline, prompts_of
 from clip_eval.embedding.pipeline import BLOCK
 from clip_eval.errors import ClipEvalError, ProcessError, UsageError
 from clip_eval.progress import Progress
@@ -221,6 +221,7 @@ class _Embedder:
         candidate = Candidate(options.model, options.dtype, device, options.attention)
         self._pipeline = open_pipeline(options, candidate, workers=threads)
         self._dataset = open_dataset(options.dataset)
+        self._prompts = prompts_of(self._dataset)
         self._entries = _Cursor(self._dataset)
         self._counter = counter
 
@@ -228,7 +229,7 @@ class _Embedder:
         start, count = int(batch["start"][0]), int(batch["count"][0])
         if count:
             show = _Teller(self._counter, start)
-            tally = embed_entries(self._pipeline, self._entries.part(start, count), show)
+            tally = embed_entries(self._pipeline, self._entries.part(start, count), show, prompts=self._prompts)
             show.tell(tally.images)
         else:
             tally = embed_prompts(self._pipeline, self._dataset)
