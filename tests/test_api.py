@@ -40,13 +40,14 @@ def test_a_command_stays_a_function_after_its_modules_are_loaded() -> None:
     assert done.stdout.split() == ["clip_eval.api"] * 2
 
 
-@pytest.mark.parametrize("name", ["gate", "record", "bench", "evaluate"])
+@pytest.mark.parametrize("name", ["gate", "record", "bench", "embed", "evaluate"])
 def test_every_option_of_the_command_is_an_argument(name: str) -> None:
     """A function takes what its command takes, by keyword, and documents each argument."""
     renamed = {
         "gate": {"no_throughput": "throughput"},
         "record": {"pack": "out", "existing": "add_to", "speeds": "throughput", "reports": "report"},
         "bench": {"compiled": "compile"},
+        "embed": {},
         "evaluate": {},
     }[name]
     function = getattr(clip_eval, name)

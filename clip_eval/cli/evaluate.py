@@ -31,6 +31,8 @@ __all__ = ["evaluate"]
 @click.option("--device", callback=a_name, default="cpu", show_default=True, help="A torch device, such as cuda:0.")
 @click.option("--dtype", callback=a_dtype, metavar=DTYPE_NAMES, help="Default: the stored dtype.")
 @click.option("--attn", "attention", callback=a_name, metavar="NAME", help="Default: transformers' choice.")
+@click.option("--store", callback=a_name, metavar="DIR", help="Embeddings that embed stored; new ones are added.")
+@click.option("--workers", type=click.IntRange(1), help="Threads that decode images, by default one a core.")
 @click.option("--out", callback=a_place, metavar="DIR", help="Where the reports go.  [default: reports/latest]")
 def evaluate(checkpoint: str, out: Path | None, tasks: tuple[str, ...], **named: Any) -> int:
     """Measure what a checkpoint's embeddings are good for.

@@ -25,6 +25,8 @@ class Options:
         device: a torch device, for both.
         dtype: for both; None for the dtype that each is stored in.
         attention: for both; None for transformers' own choice.
+        store: directory of stored embeddings, used and added to; None for none.
+        workers: threads that decode images; None for one a core.
 
     Raises:
         UsageError: an option is out of range.
@@ -38,13 +40,17 @@ class Options:
     device: str = "cpu"
     dtype: str | None = None
     attention: str | None = None
+    store: str | None = None
+    workers: int | None = None
 
     def __post_init__(self) -> None:
-        require_utf8((self.model, self.dataset, self.against))
+        require_utf8((self.model, self.dataset, self.against, self.store))
         if self.dtype is not None:
             require_dtype(self.dtype)
         if self.margin is not None and not (math.isfinite(self.margin) and 0 < self.margin < 1):
             raise UsageError(f"--margin {self.margin:g} is not a loss", fix="Give a number above 0 and below 1")
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"--workers {self.workers} is no number of threads", fix="Give 1 or more")
         if self.margin is not None and self.against is None:
             raise UsageError("--margin is a loss against another checkpoint", fix="Add --against CHECKPOINT")
 

@@ -15,8 +15,9 @@ from clip_eval.dataset import Dataset, open_dataset
 from clip_eval.errors import CheckpointError, DatasetError, UsageError
 from clip_eval.evaluation.options import Options
 from clip_eval.evaluation.results import Evaluation, NotServed, TaskScores
+from clip_eval.files.read_write import writable_directory
 from clip_eval.nearest import listed
-from clip_eval.progress import counted
+from clip_eval.progress import Progress, counted
 from clip_eval.subject import require_attention, require_device
 from clip_eval.subject.candidate import Candidate
 from clip_eval.subject.environment import attention_used, provenance
@@ -35,6 +36,7 @@ class Opened:
     """What the user named, opened, and which tasks are to be scored."""
 
     dataset: Dataset
+    entries: int
     checkpoints: tuple[Checkpoint, ...]
     tasks: tuple[Task, ...]
     not_served: tuple[NotServed, ...]
@@ -82,8 +84,9 @@ def open_inputs(options: Options) -> Opened:
     require_device(options.device)
     if options.attention is not None:
         require_attention(options.attention)
-    _look_over(dataset)
-    return Opened(dataset, checkpoints, *_tasks(options, dataset))
+    if options.store is not None:
+        writable_directory(options.store)
+    return Opened(dataset, _look_over(dataset), checkpoints, *_tasks(options, dataset))
 
 
 def _require_processors(checkpoint: Checkpoint) -> None:
@@ -93,22 +96,24 @@ def _require_processors(checkpoint: Checkpoint) -> None:
         raise CheckpointError(what, where=checkpoint.source, fix="Add the files of its processor")
 
 
-def _look_over(dataset: Dataset) -> None:
-    """Refuse a dataset without samples, or with an id twice; images that are missing are counted later.
+def _look_over(dataset: Dataset) -> int:
+    """Return how many entries a dataset has. Images that are missing are counted later.
 
     Raises:
-        DatasetError: it is one of these.
+        DatasetError: it has none, or an id twice.
     """
     ids: set[str] = set()
-    entry = None
+    count = 0
     for entry in counted(dataset.entries(images=False), "samples"):
+        count += 1
         if entry.sample is not None and entry.sample.id in ids:
             what = f"{entry.where}: the id {entry.sample.id!r} occurs a second time"
             raise DatasetError(what, where=dataset.root, fix="Give every sample an id of its own")
         if entry.sample is not None:
             ids.add(entry.sample.id)
-    if entry is None:
+    if not count:
         raise DatasetError("the dataset holds no sample", where=dataset.root, fix="Add samples and their images")
+    return count
 
 
 def _tasks(options: Options, dataset: Dataset) -> tuple[tuple[Task, ...], tuple[NotServed, ...]]:
@@ -131,13 +136,13 @@ _SERVES = "Add what is missing (FORMATS.md says how), or name other tasks with -
 
 
 def run_evaluation(
-    options: Options, say: Callable[[str], None] = lambda _: None, opened: Opened | None = None
+    options: Options, say: Callable[[str], None] | None = None, opened: Opened | None = None
 ) -> Finished:
     """Evaluate a checkpoint, and the other one on the same samples where one is named.
 
     Args:
         options: what the user asked for.
-        say: called with a line on each step.
+        say: called with a line on each step; None to show no progress either.
         opened: what `open_inputs` returned, where the caller has opened it.
 
     Raises:
@@ -146,7 +151,8 @@ def run_evaluation(
     started, start = datetime.now(tz=timezone.utc), time.perf_counter()
     opened = opened or open_inputs(options)
     sides = [_side(options, checkpoint, opened, say) for checkpoint in opened.checkpoints]
-    say("judging the scores")
+    if say is not None:
+        say("judging the scores")
     from clip_eval.evaluation.pictures import sections_of
 
     tasks = _judged(options, opened.tasks, sides)
@@ -159,19 +165,18 @@ def run_evaluation(
     return Finished(evaluation, tuple(scored.values()), others, sections)
 
 
-def _side(options: Options, checkpoint: Checkpoint, opened: Opened, say: Callable[[str], None]) -> _Side:
+def _side(options: Options, checkpoint: Checkpoint, opened: Opened, say: Callable[[str], None] | None) -> _Side:
     """Embed and score; the model is gone afterwards."""
-    from clip_eval.embedding.embedded import embed_dataset
     from clip_eval.tasks.task import score_task
 
     candidate = Candidate(checkpoint.source, options.dtype, options.device, options.attention)
     vars(candidate)["checkpoint"] = checkpoint  # fills the cached property: it is opened once
     watched = watch(checkpoint)
-    say(f"embedding {opened.dataset.root.name} with {checkpoint.source}")
-    embedded = embed_dataset(candidate.runtime, opened.dataset)
+    embedded = _embedded(options, candidate, opened, quiet=say is None)
     scored, problems = {}, {}
     for task in opened.tasks:
-        say(f"scoring {task.name}")
+        if say is not None:
+            say(f"scoring {task.name}")
         try:
             scored[task.name] = score_task(task, embedded)
         except DatasetError as problem:
@@ -181,6 +186,19 @@ def _side(options: Options, checkpoint: Checkpoint, opened: Opened, say: Callabl
         raise CheckpointError(what, where=checkpoint.source, fix="Evaluate it again once nothing changes it")
     info = candidate.info(attention_used(candidate))
     return _Side(info, provenance(candidate), embedded, scored, problems)
+
+
+def _embedded(options: Options, candidate: Candidate, opened: Opened, *, quiet: bool) -> Embedded:
+    from clip_eval.embedding.embedded import embed_dataset
+
+    what = f"images of {opened.dataset.root.name} with {candidate.model}"
+    progress = None if quiet else Progress(what, opened.entries)
+    store = None if options.store is None else Path(options.store)
+    try:
+        return embed_dataset(candidate.runtime, opened.dataset, store=store, workers=options.workers, progress=progress)
+    finally:
+        if progress is not None:
+            progress.close()
 
 
 def _judged(options: Options, tasks: Sequence[Task], sides: Sequence[_Side]) -> tuple[TaskScores, ...]:

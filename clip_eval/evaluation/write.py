@@ -26,7 +26,7 @@ def run_and_write(
     options: Options,
     out: Path,
     *,
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] | None = None,
     show: Callable[[Evaluation], None] = lambda _: None,
 ) -> Evaluation:
     """Open what the user named, take the folder, evaluate, and write the reports.
@@ -34,7 +34,7 @@ def run_and_write(
     Args:
         options: what the user asked for.
         out: the folder; it belongs to this run meanwhile, and the files of an earlier one are removed.
-        say: called with a line on each step.
+        say: called with a line on each step; None to show no progress either.
         show: called with the result before it is written.
 
     Raises:
