@@ -1,4 +1,5 @@
-"""The release gate for CLIP models: `gate`, `record` and `bench` do what the commands of these names do.
+"""The release gate for CLIP models: the functions `gate`, `record`, `evaluate`, `bench` and `embed` do what
+the commands of these names do.
 
 Each raises a kind of `ClipEvalError` for what a user can mend: one paragraph that says what, where and what to do.
 """
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from clip_eval.version import __version__
 
 if TYPE_CHECKING:
-    from clip_eval.api import bench, gate, record
+    from clip_eval.api import bench, embed, evaluate, gate, record
     from clip_eval.errors import (
         CheckpointError,
         ClipEvalError,
@@ -32,12 +33,14 @@ __all__ = [
     "UsageError",
     "__version__",
     "bench",
+    "embed",
+    "evaluate",
     "gate",
     "record",
 ]
 
 
-_COMMANDS = ("bench", "gate", "record")
+_COMMANDS = ("bench", "embed", "evaluate", "gate", "record")
 
 
 def __getattr__(name: str) -> Any:

@@ -19,16 +19,18 @@ from clip_eval.files.read_write import read_text, writable_directory
 from clip_eval.run.hermetic_pytest import run_gate
 from clip_eval.run.keywords import require_match
 from clip_eval.run.settings import DEFAULT_OUT, OPTIONS, GateOptions, Option, RecordOptions, Settings
-from clip_eval.user_values import named
+from clip_eval.user_values import named, require_dtype
 from clip_eval.verdict.run_record import RunRecord, load
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from clip_eval.embedding.fill import Tally
+    from clip_eval.evaluation import Evaluation
     from clip_eval.run.approval import Approval
     from clip_eval.throughput.bench import Bench
 
-__all__ = ["bench", "gate", "record"]
+__all__ = ["bench", "embed", "evaluate", "gate", "record"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -191,6 +193,104 @@ def bench(
     results = run_bench(options, say=_silent if quiet else _say)
     write_bench(results, directory)
     return results
+
+
+def evaluate(
+    checkpoint: str | Path,
+    *,
+    dataset: str | Path,
+    tasks: Sequence[str] = (),
+    against: str | Path | None = None,
+    margin: float | None = None,
+    device: str = "cpu",
+    dtype: str | None = None,
+    attention: str | None = None,
+    store: str | Path | None = None,
+    workers: int | None = None,
+    out: str | Path = DEFAULT_OUT,
+    quiet: bool = False,
+) -> Evaluation:
+    """Score a checkpoint's embeddings of a dataset; the reports are in `out`.
+
+    Args:
+        checkpoint: a directory, or a hub id with or without @revision.
+        dataset: directory of the evaluation set.
+        tasks: names of tasks; by default all that the dataset serves.
+        against: another checkpoint, compared sample by sample.
+        margin: the largest loss that passes; by default 0.01.
+        device: a torch device, such as cuda:0.
+        dtype: float32, bfloat16 or float16; by default the stored dtype.
+        attention: an attention implementation; by default transformers' choice.
+        store: directory of embeddings that `embed` stored; new ones are added.
+        workers: threads that decode images; by default one a core.
+        out: where the reports go.
+        quiet: say nothing on stderr while it runs.
+
+    Returns:
+        What is in evaluation.json: `verdict` ("pass", "fail" or "inconclusive"), `headline`, `reasons`, `tasks` (each
+        with `outcome`, `reason` and `scores`, each of these with its interval and `comparison`), `not_served`,
+        `unreadable`, `notes`, `provenance`; see `clip_eval.evaluation.Evaluation`.
+
+    Raises:
+        ClipEvalError: something that was named cannot be read, written or used here.
+    """
+    from clip_eval.evaluation import Options, run_and_write
+
+    options = Options(
+        model=named(checkpoint, "checkpoint"), dataset=named(dataset, "dataset"), tasks=_several(tasks, "tasks"),
+        against=_optional(against, "against"), margin=margin, device=named(device, "device"), dtype=dtype,
+        attention=_optional(attention, "attention"), store=_optional(store, "store"), workers=workers,
+    )  # fmt: skip
+    return run_and_write(options, Path(named(out, "out")), say=None if quiet else _say)
+
+
+def embed(
+    checkpoint: str | Path,
+    *,
+    dataset: str | Path,
+    out: str | Path,
+    engine: str = "local",
+    address: str | None = None,
+    device: str = "cpu",
+    dtype: str | None = None,
+    attention: str | None = None,
+    workers: int | None = None,
+    batch_size: int = 64,
+    quiet: bool = False,
+) -> Tally:
+    """Embed what a store does not have of a dataset: images, captions and prompts.
+
+    Args:
+        checkpoint: a directory, or a hub id with or without @revision.
+        dataset: a dataset directory.
+        out: directory of the store, made if it is missing; several runs may share it.
+        engine: "local", or "ray" for Ray Data.
+        address: of a Ray cluster; by default Ray runs on this machine.
+        device: a torch device; "cuda" with Ray, which gives each worker a GPU.
+        dtype: by default the stored dtype.
+        attention: by default transformers' choice.
+        workers: threads that decode, by default one a core; with Ray, processes that embed.
+        batch_size: images in a batch.
+        quiet: show no progress on stderr.
+
+    Returns:
+        `images` and `texts` that the store has of the dataset, `new_images` and `new_texts` that were computed now,
+        `left_out` that have no embedding, and `places` of the first of these.
+
+    Raises:
+        ClipEvalError: something that was named cannot be read, written or used here, or not one image can be read.
+    """
+    from clip_eval.embedding.engines import fill
+    from clip_eval.embedding.fill import EmbedOptions
+
+    if dtype is not None:
+        require_dtype(dtype)
+    options = EmbedOptions(
+        model=named(checkpoint, "checkpoint"), dataset=Path(named(dataset, "dataset")), out=Path(named(out, "out")),
+        engine=named(engine, "engine"), address=_optional(address, "address"), device=named(device, "device"),
+        dtype=dtype, attention=_optional(attention, "attention"), workers=workers, batch_size=batch_size,
+    )  # fmt: skip
+    return fill(options, quiet=quiet)
 
 
 def _optional(value: object, option: str) -> str | None:

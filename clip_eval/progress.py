@@ -23,6 +23,7 @@ _EVERY_S = 20.0
 _QUIET_S = 5.0  # of a command with an unknown number of steps
 _SURE_AFTER = 0.05  # of all steps, before which there is no estimate
 _LIVE = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone{postfix}"
+_LIVE_WITHOUT_TOTAL = "{desc}: {n_fmt}, {elapsed} gone{postfix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +86,13 @@ class Progress:
 
     Args:
         what: the steps, such as "checks of my-clip".
-        total: number of steps.
+        total: number of steps; None where nobody knows.
+        with_rate: show steps a second, too.
     """
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int | None, *, with_rate: bool = False) -> None:
         self.what, self.total, self.done = what, total, 0
+        self._with_rate = with_rate
         self._stream = _stream()
         self._told = self._since = time.monotonic()
         self._before = 0
@@ -105,11 +108,11 @@ class Progress:
                 file=self._stream,
                 leave=False,
                 dynamic_ncols=True,
-                bar_format=_LIVE,
+                bar_format=_LIVE if total is not None else _LIVE_WITHOUT_TOTAL,
                 mininterval=0,
             )
         elif self._stream is not None:
-            _write(self._stream, f"clip-eval: {total} {what}\n")
+            _write(self._stream, f"clip-eval: {what if total is None else f'{total} {what}'}\n")
 
     @property
     def is_live(self) -> bool:
@@ -149,7 +152,10 @@ class Progress:
 
     def _show(self) -> None:
         now = time.monotonic()
-        left = seconds_left(self.done - self._before, self.total - self._before, now - self._since)
+        done, elapsed_s = self.done - self._before, now - self._since
+        left = "" if self.total is None else seconds_left(done, self.total - self._before, elapsed_s)
+        if self._with_rate and done and elapsed_s:
+            left = ", ".join(filter(None, (f"{done / elapsed_s:,.0f} a second", left)))
         if self._bar is not None:
             self._bar.n = self.done
             self._bar.set_description_str(self._doing or self.what, refresh=False)
@@ -158,7 +164,8 @@ class Progress:
                 self._bar.refresh()
         elif self._stream is not None and now - self._told >= _EVERY_S:
             self._told = now
-            parts = [f"{self.done} of {self.total}", self._doing, left]
+            count = f"{self.done}" if self.total is None else f"{self.done} of {self.total}"
+            parts = [count, self._doing, left]
             _write(self._stream, f"clip-eval: {', '.join(part for part in parts if part)}\n")
 
 

@@ -34,19 +34,21 @@ def test_every_public_name_is_there() -> None:
 
 def test_a_command_stays_a_function_after_its_modules_are_loaded() -> None:
     """No module of the package takes the name of a public function."""
-    modules = "clip_eval, clip_eval.throughput.bench, clip_eval.run.approval, clip_eval.cli.main"
-    program = f"import {modules}; print(clip_eval.bench.__module__)"
+    modules = "clip_eval, clip_eval.throughput.bench, clip_eval.evaluation, clip_eval.cli.evaluate, clip_eval.cli.main"
+    program = f"import {modules}; print(clip_eval.bench.__module__, clip_eval.evaluate.__module__)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["clip_eval.api"]
+    assert done.stdout.split() == ["clip_eval.api"] * 2
 
 
-@pytest.mark.parametrize("name", ["gate", "record", "bench"])
+@pytest.mark.parametrize("name", ["gate", "record", "bench", "embed", "evaluate"])
 def test_every_option_of_the_command_is_an_argument(name: str) -> None:
     """A function takes what its command takes, by keyword, and documents each argument."""
     renamed = {
         "gate": {"no_throughput": "throughput"},
         "record": {"pack": "out", "existing": "add_to", "speeds": "throughput", "reports": "report"},
         "bench": {"compiled": "compile"},
+        "embed": {},
+        "evaluate": {},
     }[name]
     function = getattr(clip_eval, name)
     arguments = inspect.signature(function).parameters

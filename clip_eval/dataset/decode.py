@@ -15,7 +15,7 @@ from clip_eval.dataset.sample import Entry, Sample
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Decoded", "decoded"]
+__all__ = ["Decoded", "decode", "decoded"]
 
 _WORKERS = 2
 _AHEAD = 64
@@ -54,7 +54,7 @@ def decoded(dataset: Dataset, *, workers: int = _WORKERS, ahead: int = _AHEAD) -
     with ThreadPoolExecutor(workers, thread_name_prefix="clip-eval-decode") as pool:
         try:
             for entry in dataset.entries():
-                waiting.append(pool.submit(_decode, entry))
+                waiting.append(pool.submit(decode, entry))
                 if len(waiting) > ahead:
                     yield waiting.popleft().result()
             while waiting:
@@ -64,7 +64,8 @@ def decoded(dataset: Dataset, *, workers: int = _WORKERS, ahead: int = _AHEAD) -
                 future.cancel()
 
 
-def _decode(entry: Entry) -> Decoded:
+def decode(entry: Entry) -> Decoded:
+    """Decode the bytes of an entry's image; what is wrong with them is its `problem`."""
     if entry.image is None:
         return Decoded(entry.where, entry.sample, None, entry.problem)
     from PIL import Image, UnidentifiedImageError

@@ -1,28 +1,29 @@
-"""A dataset's embeddings, shared by all tasks of a run: each image and each text is embedded once."""
+"""A dataset's embeddings, shared by all tasks of a run: each image is decoded and each text embedded once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeAlias, TypeVar
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.dataset import Dataset, Sample, decoded
-from clip_eval.embedding.embed import embed_images, embed_texts, texts_fit
+from clip_eval.dataset import Dataset, Sample
+from clip_eval.embedding.embed import texts_fit, unit
+from clip_eval.embedding.pipeline import BATCH, Pipeline
+from clip_eval.embedding.rows import InMemory, text_key
+from clip_eval.embedding.store import open_store
+from clip_eval.embedding.texts import refuse_long, tokenised
 from clip_eval.errors import DatasetError
+from clip_eval.progress import Progress
 from clip_eval.subject.runtime import Runtime
 
 __all__ = ["EmbedTexts", "Embedded", "embed_dataset"]
 
-_IMAGES_AT_ONCE = 64
-
 EmbedTexts: TypeAlias = Callable[[Sequence[str]], NDArray[np.float64]]
 """Texts to unit embeddings, (texts, projection)."""
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,52 +49,58 @@ class Embedded:
     fits: Callable[[Sequence[str]], list[bool]]
 
 
-def embed_dataset(subject: Runtime, dataset: Dataset) -> Embedded:
+def embed_dataset(
+    runtime: Runtime,
+    dataset: Dataset,
+    *,
+    store: Path | None = None,
+    workers: int | None = None,
+    batch_size: int = BATCH,
+    progress: Progress | None = None,
+) -> Embedded:
     """Embed every image of a dataset; texts are embedded when a task first needs them.
 
     Args:
-        subject: a checkpoint with tokenizer and image processor.
+        runtime: a checkpoint with tokenizer and image processor.
         dataset: an opened dataset.
+        store: directory of a store; what it has is not computed again, and what is new goes there.
+        workers: threads that decode; by default one a core.
+        batch_size: images in a batch.
+        progress: counts the entries of the dataset.
 
     Raises:
-        DatasetError: a line of the manifest is not a sample, or not one image can be read.
+        DatasetError: a manifest cannot be read at all, or not one image can be read.
+        OutputError: the store cannot be written.
     """
+    images, texts = (InMemory(), InMemory()) if store is None else open_store(store, runtime)
+    pipeline = Pipeline(runtime, images, texts, workers, batch_size)
     samples: list[Sample] = []
+    keys: list[bytes] = []
     unreadable: list[str] = []
-    images: list[NDArray[np.float64]] = []
-    for batch in _batches(decoded(dataset), _IMAGES_AT_ONCE):
-        unreadable += [f"{item.where}: {item.problem}" for item in batch if item.image is None]
-        samples += [item.sample for item in batch if item.image is not None and item.sample is not None]
-        if found := [item.image for item in batch if item.image is not None]:
-            images.append(embed_images(subject, found))
-    if not images:
+    for seen in pipeline.embed_images(dataset.entries()):
+        if seen.key is None or seen.sample is None:
+            unreadable.append(f"{seen.where}: {seen.problem}")
+        else:
+            samples.append(seen.sample)
+            keys.append(seen.key)
+        if progress is not None:
+            progress.step()
+    if not keys:
         what = f"not one of {len(unreadable)} images can be read"
         raise DatasetError(what, where=dataset.root, fix="Use the images that the manifest was written for")
     return Embedded(
         dataset=dataset,
         digest=dataset.digest(),
         samples=tuple(samples),
-        images=np.concatenate(images),
+        images=unit(images.read(keys)),
         unreadable=tuple(unreadable),
-        texts=_kept(lambda texts: embed_texts(subject, texts)),
-        fits=lambda texts: texts_fit(subject, texts),
+        texts=lambda texts: _texts(pipeline, texts),
+        fits=lambda texts: texts_fit(runtime, texts),
     )
 
 
-def _kept(embed: EmbedTexts) -> EmbedTexts:
-    """`embed` with its results kept, so that each text is embedded once."""
-    kept: dict[str, NDArray[np.float64]] = {}
-
-    def texts_to_rows(texts: Sequence[str]) -> NDArray[np.float64]:
-        new = [text for text in dict.fromkeys(texts) if text not in kept]
-        if new:
-            kept.update(zip(new, embed(new), strict=True))
-        return np.stack([kept[text] for text in texts])  # (texts, projection)
-
-    return texts_to_rows
-
-
-def _batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
+def _texts(pipeline: Pipeline, texts: Sequence[str]) -> NDArray[np.float64]:
+    """Unit embeddings, (texts, projection): those that are new are computed, and kept."""
+    if long := pipeline.embed_texts(texts):
+        refuse_long(pipeline.runtime, long, tokenised(pipeline.runtime, long))
+    return unit(pipeline.texts.read([text_key(text) for text in texts]))

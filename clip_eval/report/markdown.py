@@ -13,7 +13,7 @@ from clip_eval.verdict.measurement import format_number
 from clip_eval.verdict.reasons import by_area, by_cause
 from clip_eval.verdict.run_record import CheckResult, RunRecord, SubjectInfo, SurfaceChange
 
-__all__ = ["render_markdown", "table"]
+__all__ = ["literal", "render_markdown", "table"]
 
 # A job summary holds 1 MiB; the other reports hold every failure.
 _SHOWN_FAILURES = 40
@@ -26,9 +26,9 @@ _VERSIONS = ("clip_eval", "transformers", "torch", "python", "platform", "cpu", 
 def render_markdown(record: RunRecord) -> str:
     """The run in Markdown: headline, reasons, scope, failing checks, changes, tasks, speed, provenance."""
     sections = (
-        [f"# {_SIGNS[record.verdict]} {_text(record.headline)}"],
-        [f"- {_text(reason, limit=1000)}" for reason in record.reasons],
-        [f"- Note: {_text(note, limit=1000)}" for note in record.notes],
+        [f"# {_SIGNS[record.verdict]} {literal(record.headline)}"],
+        [f"- {literal(reason, limit=1000)}" for reason in record.reasons],
+        [f"- Note: {literal(note, limit=1000)}" for note in record.notes],
         _scope(record),
         _failures(record),
         _open_changes([change for change in record.surface_changes if change.accepted is None]),
@@ -167,16 +167,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _cell(value: str) -> str:
-    return _text(value).replace("|", r"\|")
+    return literal(value).replace("|", r"\|")
 
 
-def _text(value: str, *, limit: int = 400) -> str:
-    """The value as literal text: no HTML, no emphasis, no links."""
+def literal(value: str, *, limit: int = 400) -> str:
+    """Return the value as literal text: no HTML, no emphasis, no links."""
     return _MARKS.sub(r"\\\g<0>", html.escape(clip(value, limit=limit), quote=False))
 
 
 def _long(value: str) -> str:
-    return _text(value, limit=1000)
+    return literal(value, limit=1000)
 
 
 def _code(value: str) -> str:

@@ -12,7 +12,7 @@ With a reference the same samples are paired, so that only what changed counts:
 
 - *passed*: the loss is below the score's margin at the upper end of its 95 % interval.
 - *failed*: it is not, and there is a loss with p < `SIGNIFICANCE`, one-sided: exact for independent hits (McNemar),
-  else by a paired bootstrap.
+  else by a paired bootstrap of clusters.
 - *inconclusive*: neither; the changes are many and about balanced, or the dataset is small.
 
 A candidate has to hold against both; the graver outcome counts. Where there is neither, nothing is judged.
@@ -25,18 +25,27 @@ images.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clip_eval.tasks.statistics import Interval, PairedLoss, paired_change, paired_loss
-from clip_eval.tasks.task import Score, Scored
+from clip_eval.tasks.task import Score, Scored, mean
 from clip_eval.verdict.plain_values import Json
 from clip_eval.verdict.run_record import TaskResult, TrialOutcome
 
-__all__ = ["SIGNIFICANCE", "Judgement", "Reference", "against_chance", "against_reference", "judge"]
+__all__ = [
+    "SIGNIFICANCE",
+    "Judgement",
+    "Reference",
+    "against_chance",
+    "against_reference",
+    "are_paired_hits",
+    "judge",
+    "loss_of",
+]
 
 SIGNIFICANCE = 0.01
 """At most one run in a hundred is called a loss where nothing was lost. Fewer than seven changed hits never are."""
@@ -142,15 +151,35 @@ def against_chance(scored: Scored) -> Judgement:
 def against_reference(scored: Scored, reference: Reference) -> Judgement:
     """Judge the primary score against that of an approved release over the same samples; see the module's text."""
     score = scored.primary
+    if score.name not in reference.values:
+        return Judgement("inconclusive", f"the reference was recorded without {score.name}")
     if scored.samples != reference.samples:
         other = len(set(scored.samples) ^ set(reference.samples))
-        return Judgement(
-            "inconclusive", f"the reference was recorded on other samples: {other} are in one of the two only"
-        )
+        what = f"{other} are in one of the two only" if other else "they have other numbers of values, or another order"
+        return Judgement("inconclusive", f"the reference was recorded on other samples: {what}")
     before = np.array(reference.values[score.name])  # (values,)
-    if score.is_share and len(set(scored.samples)) == len(scored.samples) and np.isin(before, (0, 1)).all():
-        return _hits(scored, before)
-    return _values(scored, before)
+    return _hits(scored, before) if are_paired_hits(scored, score, before) else _values(scored, before)
+
+
+def are_paired_hits(scored: Scored, score: Score, before: NDArray[np.float64]) -> bool:
+    """Whether a score and its values in the reference, (values,), are independent hits and misses, as McNemar's are."""
+    return score.is_share and scored.is_independent and bool(np.isin(before, (0, 1)).all())
+
+
+def loss_of(scored: Scored, score: Score, before: NDArray[np.float64], *, confidence: float = 0.95) -> PairedLoss:
+    """Resample what was lost of a score, whichever direction is better, since its values were these, (values,).
+
+    Raises:
+        ValueError: there are fewer than two clusters.
+    """
+    after, sign = score.filled, 1 if score.higher_is_better else -1
+    if score.aggregate is mean:
+        return paired_loss(sign * (before - after), scored.clusters, confidence=confidence)
+    return paired_loss(
+        lambda rows: sign * (score.aggregate(before, rows) - score.aggregate(after, rows)),
+        scored.clusters,
+        confidence=confidence,
+    )
 
 
 def _hits(scored: Scored, before: NDArray[np.float64]) -> Judgement:
@@ -168,14 +197,11 @@ def _hits(scored: Scored, before: NDArray[np.float64]) -> Judgement:
 
 def _values(scored: Scored, before: NDArray[np.float64]) -> Judgement:
     """Values of any kind against those of the reference, (values,)."""
-    score, after = scored.primary, scored.primary.filled
+    score = replace(scored.primary, values=np.array(scored.values[scored.primary.name]))  # in as many digits
     reference = score.aggregate(before, np.arange(len(before)))
-    if len(set(scored.samples)) < 2:
+    if len(set(scored.clusters)) < 2:
         return Judgement("inconclusive", "one sample is too few to compare", reference)
-    sign = 1 if score.higher_is_better else -1
-    found: PairedLoss = paired_loss(
-        lambda rows: sign * (score.aggregate(before, rows) - score.aggregate(after, rows)), scored.samples
-    )
+    found = loss_of(scored, score, before)
     reason = (
         f"{score.name} went from {reference:.4f} to {score.value:.4f}, "
         f"{_net_loss(found.loss, score)}; p {found.p_value:.2g})"

@@ -1,16 +1,20 @@
 """Intervals and tests: of answers that are right or wrong, exact or of known coverage; of other values, a bootstrap.
 
-A bootstrap resamples samples, with all values of each, since the values of one sample are not independent.
+A bootstrap resamples clusters, with all values of each, since the values of one sample, and the samples of one group,
+are not independent. Its interval is the percentile interval, widened for few clusters as a t interval is (Hesterberg
+2015, What Teachers Should Know About the Bootstrap: the expanded percentile interval), and so is its p-value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, sqrt
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 from scipy.stats import binomtest, bootstrap
 
 __all__ = [
@@ -18,14 +22,16 @@ __all__ = [
     "PairedChange",
     "PairedLoss",
     "Statistic",
+    "adjusted_paired_interval",
     "bootstrap_interval",
     "paired_change",
     "paired_loss",
+    "unchanged_clusters",
     "wilson_interval",
 ]
 
-Statistic: TypeAlias = Callable[[NDArray[np.intp]], float]
-"""The rows that count, (rows,), to a number."""
+Statistic: TypeAlias = "Callable[[NDArray[np.intp]], float] | NDArray[np.float64]"
+"""The rows that count, (rows,), to a number; or values, (rows,), whose mean is the number, which is faster."""
 
 _RESAMPLES = 2_000
 _AT_ONCE = 100  # resamples whose rows are in memory
@@ -49,6 +55,7 @@ class PairedChange:
         gained: wrong before, right now.
         lost: right before, wrong now.
         p_value: exact, one-sided: the chance of as many losses among the changes if either way were as likely.
+        gain_p_value: the same of as many gains.
         loss: interval of the net loss (lost - gained) / count, given the number of changes; both ends 0 without any.
     """
 
@@ -56,6 +63,7 @@ class PairedChange:
     gained: int
     lost: int
     p_value: float
+    gain_p_value: float
     loss: Interval
 
 
@@ -65,11 +73,13 @@ class PairedLoss:
 
     Attributes:
         loss: interval of the loss; below 0 it is a gain.
-        p_value: one-sided: the share of resamples that lose nothing.
+        p_value: one-sided: from the share of resamples that lose nothing.
+        gain_p_value: the same from those that gain nothing.
     """
 
     loss: Interval
     p_value: float
+    gain_p_value: float
 
 
 def wilson_interval(hits: int, count: int, *, confidence: float = 0.95) -> Interval:
@@ -104,7 +114,9 @@ def paired_change(
     lost = sum(reference[sample] and not hit for sample, hit in observed.items())
     gained = sum(hit and not reference[sample] for sample, hit in observed.items())
     if not lost + gained:
-        return PairedChange(count=len(observed), gained=0, lost=0, p_value=1.0, loss=Interval(0.0, 0.0))
+        return PairedChange(
+            count=len(observed), gained=0, lost=0, p_value=1.0, gain_p_value=1.0, loss=Interval(0.0, 0.0)
+        )
     share = binomtest(lost, lost + gained).proportion_ci(confidence_level=confidence, method="exact")
     changed = (lost + gained) / len(observed)
     return PairedChange(
@@ -112,58 +124,113 @@ def paired_change(
         gained=gained,
         lost=lost,
         p_value=float(binomtest(lost, lost + gained, alternative="greater").pvalue),
+        gain_p_value=float(binomtest(gained, lost + gained, alternative="greater").pvalue),
         loss=Interval(changed * (2 * float(share.low) - 1), changed * (2 * float(share.high) - 1)),
     )
 
 
-def bootstrap_interval(statistic: Statistic, samples: Sequence[str], *, confidence: float = 0.95) -> Interval:
-    """Return the percentile interval of a statistic over resampled samples (Efron 1979), the same in every run.
+def adjusted_paired_interval(lost: int, gained: int, count: int, *, confidence: float = 0.95) -> Interval:
+    """Return the interval of the net loss (lost - gained) / count over independent samples, whatever changes next time.
+
+    It is the adjusted Wald interval (Bonett and Price 2012, Adjusted Wald confidence interval for a difference of
+    binomial proportions based on paired data): one answer is added to either change. `PairedChange.loss` holds given
+    the number of changes, and is no wider than those that happened to be seen.
+
+    Args:
+        lost: right before, wrong now.
+        gained: wrong before, right now.
+        count: samples, at least one.
+        confidence: of the interval.
+    """
+    more, less, of = (lost + 1) / (count + 2), (gained + 1) / (count + 2), count + 2
+    half = _normal(confidence) * sqrt((more + less - (more - less) ** 2) / of)
+    return Interval(max(more - less - half, -1.0), min(more - less + half, 1.0))
+
+
+def unchanged_clusters(count: int, *, confidence: float = 0.95) -> int:
+    """Return how many clusters of `count` may be otherwise where not one of `count` was seen to be: the upper end of
+    Wilson's interval of 0 hits, in clusters, rounded up.
+    """
+    return min(count, ceil(wilson_interval(0, count, confidence=confidence).high * count))
+
+
+def bootstrap_interval(statistic: Statistic, clusters: Sequence[Hashable], *, confidence: float = 0.95) -> Interval:
+    """Return the interval of a statistic over resampled clusters (Efron 1979), the same in every run.
 
     Args:
         statistic: of rows.
-        samples: the sample of each row, (rows,); those of one sample stand in a row.
+        clusters: the cluster of each row, (rows,); rows of a cluster need not stand together.
         confidence: of the interval.
 
     Raises:
-        ValueError: there are fewer than two samples.
+        ValueError: there are fewer than two clusters.
     """
-    found = _resampled(statistic, samples, confidence)
+    found = _resampled(statistic, clusters, confidence)
     return Interval(float(found.confidence_interval.low), float(found.confidence_interval.high))
 
 
-def paired_loss(loss: Statistic, samples: Sequence[str], *, confidence: float = 0.95) -> PairedLoss:
+def paired_loss(loss: Statistic, clusters: Sequence[Hashable], *, confidence: float = 0.95) -> PairedLoss:
     """Resample the loss between two runs over the same samples.
 
     Args:
         loss: rows to what was lost in them.
-        samples: as in `bootstrap_interval`.
+        clusters: as in `bootstrap_interval`.
         confidence: of the interval.
 
     Raises:
-        ValueError: there are fewer than two samples.
+        ValueError: there are fewer than two clusters.
     """
-    found = _resampled(loss, samples, confidence)
-    without = int((found.bootstrap_distribution <= 0).sum())
+    found = _resampled(loss, clusters, confidence)
+    count = len(set(clusters))
     return PairedLoss(
         loss=Interval(float(found.confidence_interval.low), float(found.confidence_interval.high)),
-        p_value=(1 + without) / (1 + _RESAMPLES),
+        p_value=_p_value(found.bootstrap_distribution <= 0, count),
+        gain_p_value=_p_value(found.bootstrap_distribution >= 0, count),
     )
 
 
-def _resampled(statistic: Statistic, samples: Sequence[str], confidence: float) -> Any:
-    firsts = [row for row, sample in enumerate(samples) if not row or sample != samples[row - 1]]
-    first = np.array(firsts)  # (samples,)
-    count = np.diff(np.append(first, len(samples)))  # (samples,): rows of each
+def _normal(confidence: float) -> float:
+    return float(ndtri((1 + confidence) / 2))
+
+
+def _p_value(without: NDArray[np.bool_], count: int) -> float:
+    """From the resamples, (resamples,), without an effect, by the t distribution of so many clusters."""
+    share = (1 + np.count_nonzero(without)) / (1 + len(without))
+    return float(stdtr(count - 1, ndtri(share) * sqrt((count - 1) / count)))
+
+
+def _expanded(confidence: float, count: int) -> float:
+    """The confidence of the percentiles that cover as often as a t interval of so many clusters does."""
+    return float(1 - 2 * ndtr(-sqrt(count / (count - 1)) * stdtrit(count - 1, (1 + confidence) / 2)))
+
+
+def _resampled(statistic: Statistic, clusters: Sequence[Hashable], confidence: float) -> Any:
+    places: dict[Hashable, int] = {}
+    of_row = np.array([places.setdefault(cluster, len(places)) for cluster in clusters], dtype=np.intp)  # (rows,)
+    count = len(places)
+    if count < 2:
+        raise ValueError(f"{count} clusters cannot be resampled")
+    of_all = _means(statistic, of_row) if isinstance(statistic, np.ndarray) else _each(statistic, of_row)
+    return bootstrap(
+        (np.arange(count),), of_all, vectorized=True, n_resamples=_RESAMPLES, batch=_AT_ONCE,
+        method="percentile", confidence_level=_expanded(confidence, count), random_state=np.random.default_rng(_SEED),
+    )  # fmt: skip
+
+
+def _means(values: NDArray[np.float64], of_row: NDArray[np.intp]) -> Callable[..., NDArray[np.float64]]:
+    """The mean over the rows of the picked clusters, from a sum and a count of each."""
+    sums, counts = np.bincount(of_row, values), np.bincount(of_row)  # (clusters,)
+    return lambda picked, *, axis: sums[picked].sum(axis=axis) / counts[picked].sum(axis=axis)
+
+
+def _each(statistic: Callable[[NDArray[np.intp]], float], of_row: NDArray[np.intp]) -> Callable[..., Any]:
+    """The statistic of the rows of the picked clusters, resample by resample."""
+    order, count = np.argsort(of_row, kind="stable"), np.bincount(of_row)  # (rows,), (clusters,)
+    first = np.cumsum(count) - count  # (clusters,)
 
     def of_picked(picked: NDArray[np.intp]) -> float:
         counts = count[picked]  # (picked,)
         starts = np.repeat(first[picked] - (np.cumsum(counts) - counts), counts)  # (rows,)
-        return statistic(starts + np.arange(len(starts)))
+        return statistic(order[starts + np.arange(len(starts))])
 
-    def of_all(picked: NDArray[np.intp], *, axis: int) -> NDArray[np.float64]:
-        return np.apply_along_axis(of_picked, axis, picked)  # without the last axis
-
-    return bootstrap(
-        (np.arange(len(first)),), of_all, vectorized=True, n_resamples=_RESAMPLES, batch=_AT_ONCE,
-        method="percentile", confidence_level=confidence, random_state=np.random.default_rng(_SEED),
-    )  # fmt: skip
+    return lambda picked, *, axis: np.apply_along_axis(of_picked, axis, picked)  # without the last axis

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from clip_eval.dataset import Dataset
 from clip_eval.embedding.embedded import Embedded
 from clip_eval.errors import DatasetError
-from clip_eval.tasks.statistics import Interval, bootstrap_interval, wilson_interval
+from clip_eval.tasks.statistics import Interval, bootstrap_interval, unchanged_clusters, wilson_interval
 from clip_eval.verdict.plain_values import Json
 
 __all__ = ["Aggregate", "Score", "Scored", "Scores", "Task", "all_tasks", "mean", "score_task"]
@@ -88,11 +88,14 @@ class Scores:
             names stand here.
         scores: the task's primary score first, which is judged; the others are shown.
         details: what a report shows beside the primary score.
+        answers: what the model answered for each value, such as the class that it chose, for reports; empty where the
+            task does not say.
     """
 
     samples: tuple[str, ...]
     scores: tuple[Score, ...]
     details: Mapping[str, Json] = field(default_factory=dict)
+    answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +132,8 @@ class Scored:
         scores: the primary one first, with NaN wherever an embedding was not finite.
         details: as in `Scores`.
         unreadable: place and problem of each image that could not be read.
+        answers: as in `Scores`.
+        groups: sample id to group, of samples that belong to one: they are not independent, and are resampled together.
     """
 
     task: str
@@ -137,6 +142,8 @@ class Scored:
     scores: tuple[Score, ...]
     details: Mapping[str, Json]
     unreadable: tuple[str, ...]
+    answers: tuple[str, ...] = ()
+    groups: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def primary(self) -> Score:
@@ -150,26 +157,59 @@ class Scored:
 
     @property
     def values(self) -> dict[str, tuple[float, ...]]:
-        """Name of each score to its values, (values,), with the worst for NaN: what a later run is paired with."""
-        return {score.name: tuple(score.filled.tolist()) for score in self.scores}
+        """Name of each score to its values, (values,), with the worst for NaN: what a later run is paired with.
+
+        What is no whole number has six digits: packs are to stay small, and a margin is a hundredth.
+        """
+        return {score.name: tuple(map(_short, score.filled.tolist())) for score in self.scores}
 
     def name(self, score: Score) -> str:
         """Return the name of a score in run records."""
         return f"{self.task}_{score.name}"
 
-    def interval(self, score: Score) -> Interval:
-        """Return the 95 % interval of a score: Wilson's for a share of independent hits, else a bootstrap of samples.
+    @property
+    def clusters(self) -> tuple[Hashable, ...]:
+        """What each value, (values,), is resampled with: its group, else its sample."""
+        return tuple(("group", self.groups[name]) if name in self.groups else name for name in self.samples)
 
-        Where every value is the same nothing can be resampled: a share is then held to be of as many hits as there are
-        samples, another score is what it is. One sample alone says nothing but the limits.
+    @property
+    def is_independent(self) -> bool:
+        """Whether every value is alone in its cluster."""
+        return len(set(self.clusters)) == len(self.samples)
+
+    def interval(self, score: Score) -> Interval:
+        """Return the 95 % interval of a score: Wilson's for a share of independent hits, else a bootstrap of clusters.
+
+        Where every value is the same nothing can be resampled. A share is then held to be of as many hits as there are
+        clusters. Another score is what it would be with the worst value, and with the best, in as many clusters as may
+        be otherwise where none was seen to be. One cluster alone says nothing but the limits.
         """
-        count = len(set(self.samples))
+        count, filled = len(set(self.clusters)), score.filled
         if score.is_share and (count == len(self.samples) or score.value in (0, 1)):
             return wilson_interval(round(score.value * count), count)
         if count < 2:
             return Interval(*sorted((score.best, score.worst)))
-        filled = score.filled
-        return bootstrap_interval(lambda rows: score.aggregate(filled, rows), self.samples)
+        if (filled == filled[0]).all():
+            return Interval(*sorted(self.with_unseen(score, value) for value in (score.worst, score.best)))
+        if score.aggregate is mean:
+            return bootstrap_interval(filled, self.clusters)
+        return bootstrap_interval(lambda rows: score.aggregate(filled, rows), self.clusters)
+
+    def with_unseen(self, score: Score, value: float) -> float:
+        """Return a score with `value` in as many clusters as may be otherwise where none was seen to be.
+
+        They are spread evenly over the clusters.
+        """
+        clusters = list(dict.fromkeys(self.clusters))
+        count = len(clusters)
+        many = unchanged_clusters(count)
+        chosen = {clusters[place * count // many] for place in range(many)}
+        there = np.array([cluster in chosen for cluster in self.clusters])  # (values,)
+        return score.aggregate(np.where(there, value, score.filled), np.arange(len(there)))
+
+
+def _short(value: float) -> float:
+    return value if value.is_integer() else float(f"{value:.6g}")
 
 
 def score_task(task: Task, embedded: Embedded) -> Scored:
@@ -201,6 +241,8 @@ def score_task(task: Task, embedded: Embedded) -> Scored:
         scores=tuple(replace(score, values=np.where(missing, np.nan, score.values)) for score in found.scores),
         details=found.details,
         unreadable=embedded.unreadable,
+        answers=found.answers,
+        groups={sample.id: sample.group for sample in embedded.samples if sample.group},
     )
 
 
@@ -211,6 +253,8 @@ def _require_sound(task: Task, found: Scores) -> None:
         raise ValueError(f"{task.name}: {task.primary} is its primary score, and {found.scores[0].name} stands first")
     if any(score.values.shape != (len(found.samples),) for score in found.scores):
         raise ValueError(f"{task.name}: a score has not one value for each of the {len(found.samples)} samples")
+    if found.answers and len(found.answers) != len(found.samples):
+        raise ValueError(f"{task.name}: there is not one answer for each of the {len(found.samples)} samples")
     if not found.samples or rows != len(set(found.samples)):
         raise ValueError(f"{task.name}: there are no values, or those of a sample do not stand in a row")
 

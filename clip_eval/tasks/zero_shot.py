@@ -43,6 +43,7 @@ def _score(embedded: Embedded) -> Scores:
             "prompts": len(task.prompts),
             "worst_classes": tuple(_worst_classes(expected.tolist(), predicted.tolist(), task.classes)),
         },
+        answers=tuple("" if answer == _NONE else task.classes[answer] for answer in predicted.tolist()),
     )
 
 

@@ -288,3 +288,32 @@ def test_five_thousand_images_take_less_than_a_megabyte() -> None:
     both = {"zero_shot": hits, "text_to_image": PackedTask(dataset="d" * 64, samples=captions, values=ranked)}
     assert len(task_text({"zero_shot": hits})) < 120_000
     assert len(task_text(both)) < 800_000
+
+
+def test_all_tasks_of_five_thousand_images_take_less_than_a_megabyte(session: Session, tmp_path: Path) -> None:
+    """Six tasks, some with values that are no whole numbers, which scores give in six digits."""
+    generator = np.random.default_rng(0)
+    ids = tuple(f"{80_000_000 + index}_p0" for index in range(5_000))
+
+    def packed(samples: tuple[str, ...], *names: str) -> PackedTask:
+        found = {name: tuple(generator.integers(0, 2, len(samples)).astype(float).tolist()) for name in names}
+        kinds = {
+            "rank": generator.integers(1, 2_000, len(samples)).astype(float),
+            "score": generator.random(len(samples)).round(6),
+        }
+        found |= {name: tuple(kinds[name].tolist()) for name in names if name in kinds}
+        return PackedTask(dataset="d" * 64, samples=samples, values=found)
+
+    tasks = {
+        "zero_shot": packed(ids, "top1", "top5", "recall", "score"),
+        "image_to_text": packed(ids, "recall_at_1", "recall_at_5", "recall_at_10", "rank"),
+        "text_to_image": packed(
+            tuple(name for name in ids for _ in range(5)), "recall_at_1", "recall_at_5", "recall_at_10", "rank"
+        ),
+        "linear_probe": packed(ids, "top1"),
+        "caption_choice": packed(ids, "top1"),
+        "multi_label": packed(ids, "score"),
+    }
+    assert len(task_text(tasks)) < 1_000_000
+    write_pack(tmp_path / "pack", dataclasses.replace(session.baseline.pack, tasks=tasks))
+    assert open_pack(tmp_path / "pack").tasks == tasks

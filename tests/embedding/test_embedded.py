@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 from support.datasets import samples, write_dataset
 from support.small_clip import write_small_clip
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.dataset import open_dataset
-from clip_eval.embedding import embedded as module
-from clip_eval.embedding.embed import embed_images, embed_texts
+from clip_eval.embedding import pipeline
+from clip_eval.embedding.embed import embed_images
 from clip_eval.embedding.embedded import embed_dataset
+from clip_eval.embedding.texts import Tokenised, tokenised
 from clip_eval.errors import DatasetError
 from clip_eval.subject import Subject
 
@@ -63,11 +63,11 @@ def test_each_text_is_embedded_once(subject: Subject, tmp_path: Path, monkeypatc
     """Whatever tasks ask for, and however often: a text that is known costs nothing, and rows keep their order."""
     asked: list[list[str]] = []
 
-    def counted(subject: Subject, texts: Sequence[str]) -> NDArray[np.float64]:
+    def counted(subject: Subject, texts: Sequence[str]) -> Tokenised:
         asked.append(list(texts))
-        return embed_texts(subject, texts)
+        return tokenised(subject, texts)
 
-    monkeypatch.setattr(module, "embed_texts", counted)
+    monkeypatch.setattr(pipeline, "tokenised", counted)
     found = embed_dataset(subject, open_dataset(write_dataset(tmp_path, samples(2))))
     first = found.texts(["cat", "a red dog", "cat"])  # (3, projection)
     assert np.array_equal(first[0], first[2])

@@ -12,7 +12,7 @@ from support.embedded import embedded, sample, scored
 from clip_eval.embedding.embedded import Embedded
 from clip_eval.run.declared_checks import declared_checks, find_case, find_checks, task_check_id
 from clip_eval.suite.release import test_tasks as chapter
-from clip_eval.tasks.statistics import wilson_interval
+from clip_eval.tasks.statistics import bootstrap_interval, wilson_interval
 from clip_eval.tasks.task import Score, Scores, Task, all_tasks, score_task
 
 NAMES = [name for name in vars(chapter) if name.startswith("test_")]
@@ -125,6 +125,75 @@ def test_intervals_of_shares_and_of_other_values() -> None:
     pairs = replace(other, values=np.repeat(values, 2))
     clustered = scored(pairs, samples=[str(index // 2) for index in range(800)])
     assert clustered.interval(pairs).low == pytest.approx(found.low)
+
+
+def test_samples_of_a_group_are_resampled_together() -> None:
+    """A group is a cluster wherever its samples stand, hits of it are not independent, and a sample may be named so."""
+    values = np.random.default_rng(5).normal(size=60)  # (60,)
+    names = [str(place) for place in range(60)]
+    score = Score(name="margin", values=values)
+    grouped = replace(scored(score, samples=names), groups={name: str(int(name) % 6) for name in names})
+    apart = scored(Score(name="margin", values=values), samples=names)
+    assert len(set(grouped.clusters)) == 6
+    assert grouped.interval(score) == bootstrap_interval(values, [place % 6 for place in range(60)])
+    assert grouped.interval(score) != apart.interval(score)
+    hits = Score(name="recall", values=np.ones(60))
+    assert replace(grouped, scores=(hits,)).interval(hits) == wilson_interval(6, 6)
+    part = replace(apart, groups={"7": "8", "9": "8"})
+    assert len(set(part.clusters)) == 59, "sample 8 is not of group 8"
+
+
+def test_groups_come_from_the_dataset() -> None:
+    """What a sample's record says is its group; the empty text is none."""
+    found = three()
+    grouped = replace(found, samples=tuple(replace(item, group="g") for item in found.samples[:2]) + found.samples[2:])
+    assert score_task(task("aabbcc", recall(6)), grouped).groups == {"a": "g", "b": "g"}
+    assert score_task(task("aabbcc", recall(6)), found).groups == {}
+
+
+@pytest.mark.parametrize("count", [2, 10, 400])
+def test_a_perfect_score_is_not_certain(count: int) -> None:
+    """Where every value is the best nothing can be resampled, and yet a worse one may be next: any kind of score."""
+
+    def squared(values: np.ndarray, rows: np.ndarray) -> float:
+        return float((values[rows] ** 2).mean())
+
+    for score in (
+        Score(name="recall", values=np.ones(count)),
+        Score(name="map", values=np.ones(count), aggregate=squared),
+    ):
+        found = scored(score).interval(score)
+        assert found.high == 1.0
+        assert found.low == pytest.approx(wilson_interval(count, count).low, abs=1 / count)
+        assert found.low < 1.0
+    same = Score(name="share", values=np.full(count, 0.25))
+    found = scored(same).interval(same)
+    assert found.low < 0.25 < found.high
+
+
+def test_values_for_a_pack_have_six_digits() -> None:
+    """Whole numbers are kept, whatever their size, and the worst stands for what is missing."""
+    score = Score(name="rank", values=np.array([1 / 3, 1234567.0, np.nan]), higher_is_better=False, best=0, worst=9e9)
+    assert scored(score).values == {"rank": (0.333333, 1234567.0, 9e9)}
+
+
+def test_values_of_classes_are_resampled_by_class() -> None:
+    """Names that are no sample's have no group, and each stands for itself."""
+    found = score_task(task(["red", "green", "blue"], recall(3)), three())
+    assert found.clusters == ("red", "green", "blue")
+    assert found.is_independent
+
+
+def test_answers_stand_beside_values() -> None:
+    """One a value, or none at all; anything else is the author's mistake."""
+
+    def made(answers: tuple[str, ...]) -> Task:
+        scores = Scores(samples=("a", "b", "c"), scores=(recall(3),), answers=answers)
+        return Task(name="made", primary="recall", claim="It holds", lacks=lambda _: None, score=lambda _: scores)
+
+    assert score_task(made(("x", "y", "z")), three()).answers == ("x", "y", "z")
+    with pytest.raises(ValueError, match="not one answer for each of the 3"):
+        score_task(made(("x",)), three())
 
 
 def test_samples_may_have_other_numbers_of_values() -> None:

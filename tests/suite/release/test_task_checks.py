@@ -19,7 +19,7 @@ from clip_eval.run.evidence import Evidence
 from clip_eval.run.session import Session
 from clip_eval.run.settings import Settings
 from clip_eval.suite.release import test_tasks as chapter
-from clip_eval.tasks.task import Score, Scored
+from clip_eval.tasks.task import Score, Scored, all_tasks
 from clip_eval.verdict.compare import Compare, Mismatch
 
 Skipped = pytest.skip.Exception
@@ -88,15 +88,53 @@ def test_the_approved_score_is_the_reference() -> None:
     assert left(top1(scores(500, 528), packed(501)), "task")[0]["reference"] == pytest.approx(501 / 528)
 
 
+def readable(found: Scored, told_by: str | None) -> Evidence:
+    """Run the check of zero-shot on these answers; what it raises is left under `raised`."""
+    evidence = Evidence([])
+    (zero_shot,) = (task for task in all_tasks() if task.name == "zero_shot")
+    try:
+        chapter.test_every_record_is_readable(zero_shot, found, told_by, evidence, Compare(evidence.measurement))
+    except (Mismatch, Skipped) as raised:
+        evidence.properties.append(("clip_eval.raised", json.dumps(str(raised))))
+    return evidence
+
+
 def test_unreadable_images_fail() -> None:
     """One damaged image is enough, and its name is in the failure."""
-    evidence = Evidence([])
-    with pytest.raises(Mismatch, match=r"a\.png: truncated"):
-        chapter.test_every_record_is_readable(
-            scores(5, 9, unreadable=("a.png: truncated",)), Compare(evidence.measurement)
-        )
-    chapter.test_every_record_is_readable(scores(5, 9), Compare(evidence.measurement))
-    assert [measurement["passed"] for measurement in left(evidence, "measurement")] == [False, True]
+    damaged = scores(5, 9, unreadable=("a.png: truncated",))
+    for told_by in ("zero_shot", None):
+        assert "a.png: truncated" in left(readable(damaged, told_by), "raised")[0]
+    assert left(readable(scores(5, 9), "zero_shot"), "raised") == []
+
+
+def test_unreadable_images_are_one_finding() -> None:
+    """Every task sees the same images: the first one's check fails, the others are not run because of it."""
+    (skip,) = left(readable(scores(5, 9, unreadable=("a.png: truncated",)), "image_to_text"), "skip")
+    assert skip == {
+        "outcome": "not_run",
+        "reason": "1 image cannot be read",
+        "because": "image_to_text.every_record_is_readable",
+    }
+    assert left(readable(scores(5, 9), "image_to_text"), "skip") == []
+
+
+def test_the_first_task_that_runs_tells_it(bare_model: Path, tmp_path: Path) -> None:
+    """It is the first of those that were selected and that the dataset serves; without a dataset there is none."""
+    data = write_dataset(tmp_path / "data")
+    session = Session(Settings(model=str(bare_model), dataset=str(data)))
+    own = chapter.test_every_record_is_readable
+    items = [
+        SimpleNamespace(originalname=name, callspec=SimpleNamespace(params={"task": task}))
+        for name in ("test_score_is_above_chance", own.__name__)
+        for task in all_tasks()
+    ]
+    told_by = chapter.told_by.__wrapped__  # type: ignore[attr-defined]
+    asked = SimpleNamespace(function=own, session=SimpleNamespace(items=items))
+    assert session.dataset is not None
+    assert told_by(session, asked) == next(task.name for task in all_tasks() if task.lacks(session.dataset) is None)
+    items[:] = items[-1:]
+    assert told_by(session, asked) == "zero_shot"
+    assert told_by(Session(Settings(model=str(bare_model))), asked) is None
 
 
 PACK, EMPTY_PACK = SimpleNamespace(tasks={"zero_shot": None}), SimpleNamespace(tasks={})
@@ -129,6 +167,15 @@ def test_without_a_comparable_pack_nothing_is_judged() -> None:
     assert [skip["outcome"] for skip in said] == [*["not_applicable"] * 3, "not_run"]
     assert "without this task" in said[2]["reason"]
     assert "another dataset" in said[3]["reason"]
+
+
+def test_a_pack_without_the_score_is_said() -> None:
+    """A pack that was recorded before a task had its score decides nothing, and says what to do."""
+    older = PackedTask(dataset="digest", samples=("0",), values={"top5": (1.0,)})
+    (skip,) = left(worse(scores(5, 9), older, PACK), "skip")
+    assert skip["outcome"] == "not_run"
+    assert "no top1 of this task: record it again" in skip["reason"]
+    assert left(top1(scores(500, 528), older), "task")[0]["outcome"] == "inconclusive"
 
 
 @pytest.mark.parametrize(

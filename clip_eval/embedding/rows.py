@@ -1,0 +1,67 @@
+"""Where a run keeps the features it has computed, by the key of what they were computed from: memory, or a store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["KEY_BYTES", "InMemory", "Rows", "key_of", "text_key"]
+
+KEY_BYTES = 16
+
+
+def key_of(content: bytes) -> bytes:
+    """Return the key of an image file: 16 bytes of BLAKE2b of its bytes."""
+    return hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
+
+
+def text_key(text: str) -> bytes:
+    """Return the key of a text: that of its UTF-8 bytes."""
+    return key_of(text.encode(errors="surrogatepass"))
+
+
+class Rows(Protocol):
+    """Features by key."""
+
+    def __contains__(self, key: bytes) -> bool:
+        """Whether there are features of this key; any thread may ask."""
+
+    def add(self, keys: Sequence[bytes], names: Mapping[str, Sequence[str]], features: NDArray[np.float32]) -> None:
+        """Keep the features, (keys, projection), with names for people by column."""
+
+    def settle(self) -> None:
+        """Say that a run which is killed now may go on from here."""
+
+    def flush(self) -> None:
+        """Write what is not written yet."""
+
+    def read(self, keys: Sequence[bytes]) -> NDArray[np.float32]:
+        """Return the features of these keys, (keys, projection); every key is there."""
+
+
+class InMemory:
+    """Features in memory, for one run."""
+
+    def __init__(self) -> None:
+        self._kept: dict[bytes, NDArray[np.float32]] = {}
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._kept
+
+    def add(self, keys: Sequence[bytes], names: Mapping[str, Sequence[str]], features: NDArray[np.float32]) -> None:
+        """Keep the features."""
+        self._kept.update(zip(keys, features, strict=True))
+
+    def settle(self) -> None:
+        """Nothing of a run in memory is left when it is killed."""
+
+    def flush(self) -> None:
+        """There is nothing to write to."""
+
+    def read(self, keys: Sequence[bytes]) -> NDArray[np.float32]:
+        """Return the features, (keys, projection)."""
+        return np.stack([self._kept[key] for key in keys])

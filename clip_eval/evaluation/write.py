@@ -1,0 +1,100 @@
+"""The files of an evaluation: each whole, none before all can be rendered, evaluation.json last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from clip_eval.errors import OutputError
+from clip_eval.evaluation import clip_benchmark as theirs
+from clip_eval.evaluation.markdown import markdown, subject_words
+from clip_eval.evaluation.options import Options
+from clip_eval.evaluation.results import Evaluation
+from clip_eval.evaluation.run import Finished, open_inputs, run_evaluation
+from clip_eval.evaluation.samples import parquet
+from clip_eval.files.folder_lock import clear, owned
+from clip_eval.files.read_write import writable_directory, write_bytes
+from clip_eval.verdict.measurement import format_number
+
+__all__ = ["FILES", "render_html", "run_and_write", "write_evaluation"]
+
+FILES = (*theirs.FILES.values(), "samples.parquet", "evaluation.html", "evaluation.md", "evaluation.json")
+
+
+def run_and_write(
+    options: Options,
+    out: Path,
+    *,
+    say: Callable[[str], None] | None = None,
+    show: Callable[[Evaluation], None] = lambda _: None,
+) -> Evaluation:
+    """Open what the user named, take the folder, evaluate, and write the reports.
+
+    Args:
+        options: what the user asked for.
+        out: the folder; it belongs to this run meanwhile, and the files of an earlier one are removed.
+        say: called with a line on each step; None to show no progress either.
+        show: called with the result before it is written.
+
+    Raises:
+        ClipEvalError: something that was named cannot be read, written or used here.
+    """
+    where = writable_directory(out)
+    opened = open_inputs(options)
+    with owned(where):
+        clear(where, FILES)
+        finished = run_evaluation(options, say, opened)
+        show(finished.evaluation)
+        write_evaluation(finished, where)
+    return finished.evaluation
+
+
+def write_evaluation(finished: Finished, out: Path) -> None:
+    """Write the files, all or none; those of an earlier evaluation are gone.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    found = finished.evaluation
+    metadata = {"started": found.started, "dataset_digest": found.dataset_digest, "candidate": found.candidate.source}
+    contents = {
+        **{name: _json(data) for name, data in theirs.clip_benchmark(found).items()},
+        "samples.parquet": parquet(finished.scored, finished.others, metadata),
+        "evaluation.html": _utf8(render_html(finished)),
+        "evaluation.md": _utf8(markdown(found)),
+        "evaluation.json": _json(found.to_data()),
+    }
+    clear(out, FILES)
+    try:
+        for name, content in contents.items():
+            write_bytes(out / name, content)
+    except OutputError:
+        clear(out, FILES)
+        raise
+
+
+def _json(data: object) -> bytes:
+    return _utf8(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")
+
+
+def render_html(finished: Finished) -> str:
+    """Return the evaluation as one HTML file: no script, nothing is fetched, pictures are in it."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader("clip_eval.evaluation"), PackageLoader("clip_eval.report")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(number=lambda value, digits=4: format_number(value and value + 0.0, digits=digits))
+    return environment.get_template("evaluation.html.j2").render(
+        found=finished.evaluation, sections=finished.sections, subject_words=subject_words
+    )
