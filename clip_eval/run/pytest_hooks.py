@@ -273,7 +273,7 @@ class Recorder:
             scope=decision.scope,
             provenance=self._provenance,
             candidate=self.session.candidate.info(self._attention),
-            baseline=self.session.pack_info,
+            baseline=self.session.pack_info_in(str(self._provenance.get("transformers")), self._attention),
             checks=checks,
             surface_changes=tuple(self.outcomes.surface_changes),
             tasks=tuple(self.outcomes.tasks),
