@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from clip_eval.report.failure_text import failure_lines
 from clip_eval.report.text import OUTCOME_WORDS, clip, count_outcomes, scope_words, title
 from clip_eval.verdict.acceptances import draft
+from clip_eval.verdict.changes import grouped
 from clip_eval.verdict.measurement import format_number
-from clip_eval.verdict.reasons import by_area, by_cause
+from clip_eval.verdict.reasons import by_cause
 from clip_eval.verdict.run_record import CheckResult, RunRecord, SubjectInfo, SurfaceChange
 
 __all__ = ["render_markdown", "table"]
@@ -81,7 +82,7 @@ def _open_changes(changes: Sequence[SurfaceChange]) -> list[str]:
 
 def _by_area(changes: Sequence[SurfaceChange]) -> list[str]:
     lines = []
-    for name, group in by_area(changes).items():
+    for name, group in {group.name: group.changes for group in grouped(changes)}.items():
         rows = ((change.id, change.what, change.before, change.after) for change in group)
         lines += [f"### {title(name)} ({len(group)})", "", *table(("id", "what", "before", "after"), rows), ""]
     return lines

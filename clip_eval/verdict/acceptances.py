@@ -185,11 +185,14 @@ def draft(changes: Sequence[SurfaceChange]) -> str:
         changes: every difference from the pack; those that are accepted count for the digests only.
     """
     few = sum(change.accepted is None for change in changes) <= _FEW
-    return "\n\n".join(
-        _group_entry(group) if len(group.open) > 1 and not few else "\n\n".join(map(_entry, group.open))
-        for group in grouped(changes)
-        if group.open
-    ) + "\n"
+    return (
+        "\n\n".join(
+            _group_entry(group) if len(group.open) > 1 and not few else "\n\n".join(map(_entry, group.open))
+            for group in grouped(changes)
+            if group.open
+        )
+        + "\n"
+    )
 
 
 def _entry(change: SurfaceChange) -> str:
@@ -244,7 +247,7 @@ def _expired(expires: date | None, today: date) -> str | None:
 def _acceptance(entry: object, number: int, file: str | Path) -> Acceptance | GroupAcceptance:
     if not isinstance(entry, dict):
         _refuse(f"entry {number} is not a table", file)
-    key = next((key for key in ("cause", "area") if key in entry), "id")
+    key: Literal["cause", "area", "id"] = "cause" if "cause" in entry else "area" if "area" in entry else "id"
     name = entry[key] if isinstance(entry.get(key), str) else f"without an {key}"
     where = f"entry {number} ({_short(name)})"
     if key == "id":

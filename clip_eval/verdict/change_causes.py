@@ -80,8 +80,8 @@ CHANGE_CAUSES: tuple[ChangeCause, ...] = (
     ChangeCause(
         id="nested-pooler-is-projected",
         consequence="values",
-        sentence="text_model_output.pooler_output and vision_model_output.pooler_output of CLIPModel hold the projected "
-        "vector, not the tower's own pooled state. Run the tower alone for that.",
+        sentence="text_model_output.pooler_output and vision_model_output.pooler_output of CLIPModel hold the "
+        "projected vector, not the tower's own pooled state. Run the tower alone for that.",
         releases=SpecifierSet(">=5.6.0"),
         changes=r"^CLIPModel\(.*_model_output\.pooler_output$",
         after=r"projection",
@@ -92,8 +92,8 @@ CHANGE_CAUSES: tuple[ChangeCause, ...] = (
         sentence="CLIPTokenizer is the tokenizer of the tokenizers library, as AutoTokenizer was: ids of texts with "
         "unusual characters, of added and of capitalised special tokens differ from the old CLIPTokenizer's.",
         releases=SpecifierSet(">=5.0.0"),
-        changes=r"^CLIPTokenizer\(text\)|^tokenizer made of|\(special tokens\)|^tokenizer\(case\)\[(?!(a tuple|lists of "
-        r"words unannounced|None among texts|return_tensors tf)\])|^tokenizer that was",
+        changes=r"^CLIPTokenizer\(text\)|^tokenizer made of|\(special tokens\)|^tokenizer\(case\)\[(?!(a tuple|lists "
+        r"of words unannounced|None among texts|return_tensors tf)\])|^tokenizer that was",
     ),
     ChangeCause(
         id="masks-are-read-otherwise",
@@ -149,20 +149,37 @@ CHANGE_CAUSES: tuple[ChangeCause, ...] = (
         upstream=f"{_ISSUE}38750",
     ),
     ChangeCause(
-        id="return-dict-in-a-config-breaks",
-        consequence="calls",
-        sentence="With return_dict=False in a config, calls raise AttributeError. Pass return_dict in the call.",
-        releases=SpecifierSet(">=5.2.0"),
-        changes=r"return_dict=False",
-        after=r"raises AttributeError",
-    ),
-    ChangeCause(
         id="options-are-keyword-only",
         consequence="calls",
         sentence="output_attentions and output_hidden_states can no longer be given by position, and return_dict=0 is "
         "not False. Name the options.",
         releases=SpecifierSet(">=5.0.0"),
         changes=r" by position$|\(return_dict=0\)",
+    ),
+    ChangeCause(
+        id="tokenizer-methods-are-gone",
+        consequence="calls",
+        sentence="encode_plus, batch_encode_plus, prepare_for_model and build_inputs_with_special_tokens are gone, and "
+        "decode no longer tidies spaces. Call the tokenizer itself.",
+        releases=SpecifierSet(">=5.0.0"),
+        changes=r"^tokenizer\.(method\[|\*$|decode$|clean_up_tokenization$)",
+        upstream=f"{_PULL}44915",
+    ),
+    ChangeCause(
+        id="old-names-are-gone",
+        consequence="calls",
+        sentence="CLIPFeatureExtractor and CLIPOnnxConfig cannot be imported. CLIPImageProcessor takes the place of "
+        "the first.",
+        releases=SpecifierSet(">=5.0.0"),
+        changes=r"FeatureExtractor|feature_extraction_clip|^transformers\.\*$",
+    ),
+    ChangeCause(
+        id="return-dict-in-a-config-breaks",
+        consequence="calls",
+        sentence="With return_dict=False in a config, calls raise AttributeError. Pass return_dict in the call.",
+        releases=SpecifierSet(">=5.2.0"),
+        changes=r"return_dict=False",
+        after=r"raises AttributeError",
     ),
     ChangeCause(
         id="features-refuse-other-keywords",
@@ -189,29 +206,12 @@ CHANGE_CAUSES: tuple[ChangeCause, ...] = (
         changes=r"^image_processor\(picture, options\)|^CLIPImageProcessor(Pil)?\(arguments\)",
     ),
     ChangeCause(
-        id="tokenizer-methods-are-gone",
-        consequence="calls",
-        sentence="encode_plus, batch_encode_plus, prepare_for_model and build_inputs_with_special_tokens are gone, and "
-        "decode no longer tidies spaces. Call the tokenizer itself.",
-        releases=SpecifierSet(">=5.0.0"),
-        changes=r"^tokenizer\.(method\[|\*$|decode$|clean_up_tokenization$)",
-        upstream=f"{_PULL}44915",
-    ),
-    ChangeCause(
         id="processors-take-texts-otherwise",
         consequence="calls",
         sentence="Processors refuse a tuple of texts and lists of words without is_split_into_words, and give other "
         "extra fields on request. Pass a list of texts.",
         releases=SpecifierSet(">=5.0.0"),
         changes=r"^tokenizer\(case\)|^CLIPProcessor of |^processor",
-    ),
-    ChangeCause(
-        id="old-names-are-gone",
-        consequence="calls",
-        sentence="CLIPFeatureExtractor and CLIPOnnxConfig cannot be imported. CLIPImageProcessor takes the place of the "
-        "first.",
-        releases=SpecifierSet(">=5.0.0"),
-        changes=r"FeatureExtractor|feature_extraction_clip|^transformers\.\*$",
     ),
     ChangeCause(
         id="images-are-read-otherwise",
@@ -240,6 +240,15 @@ CHANGE_CAUSES: tuple[ChangeCause, ...] = (
         changes=r"^CLIP\S*Model\S*\((keyword\)\[|\w+=)|^CLIPForImageClassification\((keyword\)\[|\w+=)",
     ),
     ChangeCause(
+        id="towers-are-flat",
+        consequence="loading",
+        sentence="CLIPTextModel and CLIPVisionModel hold no module text_model or vision_model: paths to submodules and "
+        "names in state_dict change, and an old state_dict with strict=False loads nothing. from_pretrained is right.",
+        releases=SpecifierSet(">=5.6.0"),
+        changes=r"named_modules\(\)|\.state_dict\(\)|load_state_dict\(|^model\.base_model|_no_split_modules",
+        upstream=f"{_PULL}44431",
+    ),
+    ChangeCause(
         id="one-class-of-tokenizer-and-image-processor",
         consequence="loading",
         sentence="AutoTokenizer loads CLIPTokenizer, which CLIPTokenizerFast is another name of; without torchvision "
@@ -254,15 +263,6 @@ CHANGE_CAUSES: tuple[ChangeCause, ...] = (
         "tools that read that file do not find it.",
         releases=SpecifierSet(">=5.0.0"),
         changes=r"^Auto\w+\.save_pretrained\(\)",
-    ),
-    ChangeCause(
-        id="towers-are-flat",
-        consequence="loading",
-        sentence="CLIPTextModel and CLIPVisionModel hold no module text_model or vision_model: paths to submodules and "
-        "names in state_dict change, and an old state_dict with strict=False loads nothing. from_pretrained is right.",
-        releases=SpecifierSet(">=5.6.0"),
-        changes=r"named_modules\(\)|\.state_dict\(\)|load_state_dict\(|^model\.base_model|_no_split_modules",
-        upstream=f"{_PULL}44431",
     ),
     ChangeCause(
         id="internals-of-the-library",

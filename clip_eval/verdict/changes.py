@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from clip_eval.verdict.change_causes import Consequence, declared_cause
+from clip_eval.verdict.change_causes import CHANGE_CAUSES, Consequence, declared_cause
 from clip_eval.verdict.run_record import SurfaceChange
 
 __all__ = ["CONSEQUENCES", "ChangeGroup", "area", "by_consequence", "consequence", "grouped"]
@@ -46,6 +46,7 @@ _VALUES = re.compile(r"\.levels$|input_ids$|\bdtype\[")
 _OTHER_VALUES = re.compile(r"other values|otherwise|on white|\(ids ")
 _INTERNAL = ("names and signatures", "models in memory")
 _DIGEST_LENGTH = 16
+_READABLE = 160  # characters of both values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +70,26 @@ class ChangeGroup:
     changes: tuple[SurfaceChange, ...]
 
     @property
+    def label(self) -> str:
+        """The name below a heading that says the consequence."""
+        return self.name if self.declared else self.name.removesuffix(f": {CONSEQUENCES[self.consequence]}")
+
+    @property
     def open(self) -> tuple[SurfaceChange, ...]:
         """The changes without an acceptance."""
         return tuple(change for change in self.changes if change.accepted is None)
 
     @property
     def worst(self) -> SurfaceChange:
-        """The change that tells most: the gravest kind of difference, what is open first."""
-        return min(self.changes, key=lambda change: (change.accepted is not None, _gravity(consequence(change))))
+        """The change that tells most: what is open, of the group's own kind, and short enough to read."""
+        return min(
+            self.changes,
+            key=lambda change: (
+                change.accepted is not None,
+                consequence(change) != self.consequence,
+                len(change.before) + len(change.after) > _READABLE,
+            ),
+        )
 
     @property
     def digest(self) -> str:
@@ -86,12 +99,15 @@ class ChangeGroup:
 
 
 def grouped(changes: Iterable[SurfaceChange]) -> tuple[ChangeGroup, ...]:
-    """The changes by what they follow from: the gravest consequence first, then groups with more changes."""
+    """The changes by what they follow from: the gravest consequence first, then what nobody declared, then declared
+    causes in the order of their table.
+    """
     members: dict[str, list[SurfaceChange]] = {}
     for change in changes:
         members.setdefault(_group_of(change), []).append(change)
     groups = [_group(name, tuple(group)) for name, group in members.items()]
-    return tuple(sorted(groups, key=lambda group: (_gravity(group.consequence), -len(group.changes), group.name)))
+    places = {cause.id: place for place, cause in enumerate(CHANGE_CAUSES)}
+    return tuple(sorted(groups, key=lambda group: (_gravity(group.consequence), places.get(group.name, -1))))
 
 
 def by_consequence(groups: Sequence[ChangeGroup]) -> dict[Consequence, list[ChangeGroup]]:

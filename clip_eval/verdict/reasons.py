@@ -22,12 +22,19 @@ __all__ = [
     "gaps",
     "listed",
     "notes",
+    "of_changes",
+    "of_merits",
 ]
 
 _SHOWN = 3  # names in one sentence; the report lists all
 _NAME = 120  # characters of a measurement's name, which may quote a text
 _SENTENCE = 200  # characters of a message
 _PARAGRAPH = 600  # characters of a finding, which names file, field, values and remedy
+
+_CHANGES = re.compile(r"(\d+ s|S)urface change|Accept intended changes ")
+_CLOSING = re.compile(
+    r"(Contract|Baseline|Tasks|Throughput): |\d+ declared deviations of |Declared deviation |Accepted \("
+)
 
 _T = TypeVar("_T")
 _K = TypeVar("_K", bound=Hashable)
@@ -68,6 +75,16 @@ def gaps(checks: Sequence[CheckResult]) -> tuple[str, ...]:
         *(f"Ended in an error ({_clause(why)}): {_checks(group)}." for why, group in crashed.items()),
         *(f"Not run ({_missing(why, name)}): {_checks(group)}." for (why, name), group in skipped.items()),
     )
+
+
+def of_changes(reason: str) -> bool:
+    """Whether a sentence of a verdict is about surface changes that are not accepted."""
+    return _CHANGES.match(reason) is not None
+
+
+def of_merits(reason: str) -> bool:
+    """Whether a sentence of a verdict is about what passed or is excused."""
+    return _CLOSING.match(reason) is not None
 
 
 def _missing(why: str, because: str | None) -> str:
@@ -223,7 +240,7 @@ def _open_changes(changes: Sequence[SurfaceChange]) -> list[str]:
 def _consequence(kind: Consequence, groups: Sequence[ChangeGroup]) -> str:
     count = sum(len(group.open) for group in groups)
     changes = f"{count} surface change{' is' if count == 1 else 's are'} not accepted"
-    return f"{changes}, {CONSEQUENCES[kind]}: {', '.join(f'{group.name} ({len(group.open)})' for group in groups)}."
+    return f"{changes}, {CONSEQUENCES[kind]}: {', '.join(f'{group.label} ({len(group.open)})' for group in groups)}."
 
 
 def _reason(change: SurfaceChange) -> str | None:

@@ -106,7 +106,7 @@ def test_many_surface_changes_are_told_in_groups() -> None:
     decision = verdict((CONTRACT, BASELINE), surface_changes=changes)
     assert [reason for reason in decision.reasons if "urface change" in reason] == [
         "1 surface change is not accepted, calls that fail now: options-are-keyword-only (1).",
-        "7 surface changes are not accepted, types or fields differ: outputs and calls: types or fields differ (7).",
+        "7 surface changes are not accepted, types or fields differ: outputs and calls (7).",
     ]
 
 
