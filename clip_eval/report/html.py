@@ -36,9 +36,8 @@ def render_html(record: RunRecord) -> str:
     """The run as one HTML file: verdict, what to do, what failed, changes, tasks, speed, all checks, provenance."""
     from markupsafe import Markup
 
-    counting = frozenset(change.check for change in record.surface_changes if change.accepted is None)
-    failed = by_cause(record.checks)
-    broken = [check for check in failed if check.id not in counting]
+    counting = summary.counting(record)
+    broken = [check for check in by_cause(record.checks) if check not in counting]
     groups = grouped(record.surface_changes)
     script = _script()
     return (
@@ -47,7 +46,7 @@ def render_html(record: RunRecord) -> str:
         .render(
             record=record,
             broken=broken,
-            counting=[check for check in failed if check.id in counting],
+            counting=counting,
             consequences=by_consequence([group for group in groups if group.open]),
             accepted=[group for group in groups if not group.open],
             draft=draft(record.surface_changes),
@@ -115,6 +114,7 @@ def _environment() -> Environment:
         speed_facts=trials.speed_facts,
         summary=summary,
         times_over=text.times_over,
+        trial_words=trials.outcome_words,
         worst_classes=trials.worst_classes,
     )
     return environment

@@ -14,7 +14,7 @@ from clip_eval.verdict.changes import grouped
 from clip_eval.verdict.reasons import by_cause, failed_names, listed
 from clip_eval.verdict.run_record import CheckResult, RunRecord, SubjectInfo
 
-__all__ = ["Step", "compared", "name_of", "next_steps", "roots", "short_digest", "why"]
+__all__ = ["Step", "compared", "counting", "name_of", "next_steps", "roots", "short_digest", "why"]
 
 _SHOWN = 3  # failures with a step of their own
 _DIGEST_LENGTH = 12
@@ -71,18 +71,24 @@ def next_steps(record: RunRecord) -> Sequence[Step]:
     if any(timing.outcome == "failed" for timing in record.throughput):
         steps.append(Step(text="Time it again, on a quiet machine.", command=f"clip-eval bench {model}"))
     if not steps and record.verdict == "inconclusive":
-        steps.append(Step(text="Settle what could not be judged: the reasons below name it. Then gate again."))
+        steps.append(_settle(record))
     if not steps and record.baseline is None:
         text = "Record a pack, so that later releases are compared with this one."
         steps.append(Step(text=text, command=f"clip-eval record {model} --out PACK"))
-    return steps or [Step(text="Nothing: it can be released.")]
+    return steps or [Step(text="Nothing is left to do for what was asked.")]
 
 
 def roots(record: RunRecord) -> list[CheckResult]:
     """Failed checks and errors that follow from no other, without those that only count surface changes."""
     names = failed_names(record.checks)
+    told = counting(record)
+    return [check for check in by_cause(record.checks) if check.because not in names and check not in told]
+
+
+def counting(record: RunRecord) -> list[CheckResult]:
+    """Failed checks that only count surface changes, which are told as such."""
     told = {change.check for change in record.surface_changes if change.accepted is None}
-    return [check for check in by_cause(record.checks) if check.because not in names and check.id not in told]
+    return [check for check in by_cause(record.checks) if check.id in told]
 
 
 def name_of(subject: SubjectInfo) -> str:
@@ -153,6 +159,12 @@ def _look_at(check: CheckResult) -> Step:
     if check.diverges_at:
         return Step(text=f"Look at {check.diverges_at}, where {check.name} differs first.", command=check.rerun)
     return Step(text=f"Mend what {check.name} found.", command=check.rerun)
+
+
+def _settle(record: RunRecord) -> Step:
+    if any(check.reason == "deselected" for check in record.checks):
+        return Step(text="Gate again without -k, so that every check runs.")
+    return Step(text="Settle what could not be judged: the reasons below name it. Then gate again.")
 
 
 def _accept(record: RunRecord) -> Step:

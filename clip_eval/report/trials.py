@@ -9,7 +9,7 @@ from clip_eval.verdict.measurement import format_number
 from clip_eval.verdict.plain_values import Json
 from clip_eval.verdict.run_record import TaskResult, ThroughputResult
 
-__all__ = ["Fact", "WorstClass", "speed_facts", "worst_classes"]
+__all__ = ["Fact", "WorstClass", "outcome_words", "speed_facts", "worst_classes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,14 @@ class WorstClass:
     hits: str
     images: str
     taken_for: str
+
+
+def outcome_words(trial: TaskResult | ThroughputResult) -> str:
+    """The outcome in words; what was measured and has nothing to be judged by is "not judged"."""
+    measured = trial.score if isinstance(trial, TaskResult) else trial.ratio
+    if trial.outcome == "not_asked" and measured is not None:
+        return "not judged"
+    return trial.outcome.replace("_", " ")
 
 
 def speed_facts(timing: ThroughputResult) -> Sequence[Fact]:

@@ -87,6 +87,7 @@ class ChangeGroup:
             key=lambda change: (
                 change.accepted is not None,
                 consequence(change) != self.consequence,
+                _FAILS.search(change.before) is not None,
                 len(change.before) + len(change.after) > _READABLE,
             ),
         )

@@ -109,7 +109,7 @@
       const heading = entry.querySelector("summary").textContent.toLowerCase();
       const hits = items.filter((item) => {
         const text = `${heading} ${item.textContent.toLowerCase()}`;
-        const hit = words.every((word) => text.includes(word));
+        const hit = words.every((word) => text.includes(word)) && !(only.checked && item.classList.contains("accepted"));
         item.hidden = !hit;
         return hit;
       });
