@@ -5,31 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from clip_eval.verdict.measurement import Measurement
-
-__all__ = [
-    "BOUND_PERCENT",
-    "ErrorBar",
-    "IntervalBar",
-    "error_bar",
-    "interval_bar",
-]
-
-# The drawn range of error over bound. Healthy float32 runs lie within four decades below the bound.
-_DECADES_BELOW = 4
-_DECADES_ABOVE = 2
-
-BOUND_PERCENT = 100 * _DECADES_BELOW / (_DECADES_BELOW + _DECADES_ABOVE)
-_LEAST_PERCENT = 1.5  # so that an error of zero is still visible
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorBar:
-    """Error over bound on a logarithmic scale; `beyond` is True if it does not fit the drawing."""
-
-    fill: float
-    beyond: bool
-    passed: bool
+__all__ = ["IntervalBar", "interval_bar"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,17 +16,6 @@ class IntervalBar:
     high: float
     value: float
     mark: float | None
-
-
-def error_bar(measurement: Measurement) -> ErrorBar | None:
-    """The bar of a measurement; None without a number."""
-    ratio = measurement.ratio
-    if ratio is None:
-        return None
-    decades = math.log10(ratio) if 0 < ratio < math.inf else math.copysign(math.inf, ratio - 1)
-    percent = 100 * (decades + _DECADES_BELOW) / (_DECADES_BELOW + _DECADES_ABOVE)
-    fill = min(100.0, max(_LEAST_PERCENT, percent))
-    return ErrorBar(fill=round(fill, 1), beyond=percent > 100, passed=measurement.passed)
 
 
 def interval_bar(

@@ -1,18 +1,29 @@
-"""`report.html`: one self-contained file for people. No script, and nothing is fetched."""
+"""`report.html`: one self-contained file for people. Nothing is fetched, and the only script is this package's own.
+
+What decides, verdict, reasons, failures and changes, is HTML and needs no script. The rows of all checks are made from
+data in the page when a reader opens them.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from functools import cache
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from clip_eval.report import bars as figures
-from clip_eval.report import text
+from clip_eval.report import summary, text, trials
+from clip_eval.report.anchors import anchor, linked
 from clip_eval.report.failure_text import failure_lines
+from clip_eval.report.page_data import page_data, rules
+from clip_eval.verdict.acceptances import draft
+from clip_eval.verdict.changes import CONSEQUENCES, by_consequence, grouped
 from clip_eval.verdict.deviations import declared_deviation
-from clip_eval.verdict.measurement import format_number, worst
+from clip_eval.verdict.measurement import format_number
 from clip_eval.verdict.plain_values import Json
-from clip_eval.verdict.reasons import by_area, by_cause, cause, deviating
+from clip_eval.verdict.reasons import by_cause, deviating, of_changes, of_merits
 from clip_eval.verdict.run_record import RunRecord
 
 if TYPE_CHECKING:
@@ -22,20 +33,52 @@ __all__ = ["render_html"]
 
 
 def render_html(record: RunRecord) -> str:
-    """The run as one HTML file: verdict, reasons, scope, what failed, changes, tasks, speed, all checks, provenance."""
-    failed = {check.name: f"failed-{place}" for place, check in enumerate(record.checks) if check.outcome == "failed"}
-    page = _environment().get_template("report.html.j2")
-    return page.render(
-        record=record,
-        broken=by_cause(record.checks),
-        open_changes=[change for change in record.surface_changes if change.accepted is None],
-        accepted_changes=[change for change in record.surface_changes if change.accepted is not None],
-        chapters=text.by_chapter(record.checks),
-        deviations=deviating(record.checks),
-        because={check.name: failed.get(check.because) for check in record.checks if check.because},
-        anchors={check.name: f"failed-{position}" for position, check in enumerate(record.checks)},
-        parts=_fingerprint_parts(record),
+    """The run as one HTML file: verdict, what to do, what failed, changes, tasks, speed, all checks, provenance."""
+    from markupsafe import Markup
+
+    counting = summary.counting(record)
+    broken = [check for check in by_cause(record.checks) if check not in counting]
+    groups = grouped(record.surface_changes)
+    script = _script()
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            record=record,
+            broken=broken,
+            counting=counting,
+            consequences=by_consequence([group for group in groups if group.open]),
+            accepted=[group for group in groups if not group.open],
+            draft=draft(record.surface_changes),
+            targets=_targets(record),
+            pressing=_pressing(record),
+            merits=[one for one in record.reasons if of_merits(one)],
+            chapters=text.by_chapter(record.checks),
+            deviations=deviating(record.checks),
+            parts=_fingerprint_parts(record),
+            rules=rules(record),
+            data=Markup(page_data(record)),  # it holds no character that HTML reads
+            script=Markup(script),
+            script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
     )
+
+
+def _script() -> str:
+    return "\n" + files("clip_eval.report").joinpath("templates/report.js").read_text(encoding="utf-8")
+
+
+def _pressing(record: RunRecord) -> list[str]:
+    """The reasons that no other part of the page tells: neither a failure by itself, nor changes, nor what passed."""
+    cards = tuple(f"{check.name} failed: " for check in record.checks if check.outcome == "failed")
+    others = (reason for reason in record.reasons if not of_changes(reason) and not of_merits(reason))
+    return [reason for reason in others if not reason.startswith(cards)]
+
+
+def _targets(record: RunRecord) -> dict[str, str]:
+    """Where the names in a sentence lead: to the failure, and to the row of a check that was not run."""
+    told = (check for check in record.checks if check.outcome in ("failed", "error", "not_run"))
+    return {check.name: anchor("check", check.name) for check in told}
 
 
 @cache
@@ -52,20 +95,27 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(number=format_number, title_of=text.title, json_text=_json_text, index=text.index_text)
+    environment.filters.update(
+        anchor=lambda name, kind: anchor(kind, name),
+        clip=text.clip,
+        json_text=_json_text,
+        number=format_number,
+        title_of=text.title,
+    )
     environment.globals.update(
-        bound_percent=figures.BOUND_PERCENT,
-        by_area=by_area,
-        cause=cause,
+        CONSEQUENCES=CONSEQUENCES,
         count_outcomes=text.count_outcomes,
         declared_deviation=declared_deviation,
-        error_bar=figures.error_bar,
         failure_lines=failure_lines,
         interval_bar=figures.interval_bar,
-        scope_words=text.scope_words,
+        linked=linked,
         outcome_words=text.OUTCOME_WORDS,
+        scope_words=text.scope_words,
+        speed_facts=trials.speed_facts,
+        summary=summary,
         times_over=text.times_over,
-        worst=worst,
+        trial_words=trials.outcome_words,
+        worst_classes=trials.worst_classes,
     )
     return environment
 

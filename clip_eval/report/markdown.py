@@ -5,17 +5,22 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
+from clip_eval.report import summary, trials
 from clip_eval.report.failure_text import failure_lines
 from clip_eval.report.text import OUTCOME_WORDS, clip, count_outcomes, scope_words, title
 from clip_eval.verdict.acceptances import draft
+from clip_eval.verdict.changes import CONSEQUENCES, ChangeGroup, by_consequence, grouped
 from clip_eval.verdict.measurement import format_number
-from clip_eval.verdict.reasons import by_area, by_cause
+from clip_eval.verdict.reasons import by_cause, of_changes, of_merits
 from clip_eval.verdict.run_record import CheckResult, RunRecord, SubjectInfo, SurfaceChange
 
-__all__ = ["literal", "render_markdown", "table"]
+__all__ = ["changes_in_full", "literal", "render_markdown", "table"]
 
-# A job summary holds 1 MiB; the other reports hold every failure.
+# GitHub takes 65,536 characters in a comment; what does not fit is in report.html.
+_MOST = 65_000
+_ROOM_FOR_FAILURES, _ROOM_FOR_REASONS, _ROOM_FOR_DRAFT = 24_000, 8_000, 12_000
 _SHOWN_FAILURES = 40
 _SIGNS = {"pass": "\N{WHITE HEAVY CHECK MARK}", "fail": "\N{CROSS MARK}", "inconclusive": "\N{WARNING SIGN}"}
 # An underscore inside a word is literal in GitHub's Markdown, and escaping it would hurt every identifier.
@@ -24,21 +29,79 @@ _VERSIONS = ("clip_eval", "transformers", "torch", "python", "platform", "cpu", 
 
 
 def render_markdown(record: RunRecord) -> str:
-    """The run in Markdown: headline, reasons, scope, failing checks, changes, tasks, speed, provenance."""
-    sections = (
-        [f"# {_SIGNS[record.verdict]} {literal(record.headline)}"],
-        [f"- {literal(reason, limit=1000)}" for reason in record.reasons],
-        [f"- Note: {literal(note, limit=1000)}" for note in record.notes],
-        _scope(record),
+    """The run in Markdown, in less than 65,000 characters: what decides first, then what changed, details folded."""
+    last = [*_scope(record), "", *_checks(record), "", *_merits(record), "", *_provenance(record)]
+    sections = [
+        [f"# {_SIGNS[record.verdict]} {literal(record.headline, limit=1000)}"],
+        [_long(summary.why(record)), "", _long(summary.compared(record))],
+        _next_steps(record),
+        _reasons(record),
         _failures(record),
-        _open_changes([change for change in record.surface_changes if change.accepted is None]),
-        _accepted_changes([change for change in record.surface_changes if change.accepted is not None]),
+        _changes(record),
         _tasks(record),
         _throughput(record),
-        _checks(record),
-        _provenance(record),
-    )
+        last,
+    ]
+    text = _joined(sections)
+    full = ["", *_folded(f"All {len(record.surface_changes)} changes", changes_in_full(record.surface_changes))]
+    if not record.surface_changes or len(text) + len("\n".join(full)) > _MOST:
+        return text
+    sections[5] = [*sections[5], *full]
+    return _joined(sections)
+
+
+def changes_in_full(changes: Sequence[SurfaceChange], *, level: int = 4) -> list[str]:
+    """Every change in lines: a heading and a table for each declared cause or area.
+
+    Args:
+        changes: as the record has them.
+        level: of the headings.
+    """
+    lines: list[str] = []
+    for group in grouped(changes):
+        rows = ((change.id, change.before, change.after, change.accepted or "") for change in group.changes)
+        accepted = any(change.accepted for change in group.changes)
+        columns = ("id", "before", "after", "accepted because")[: 4 if accepted else 3]
+        lines += [f"{'#' * level} {literal(group.name)} ({len(group.changes)})", ""]
+        lines += [*([_long(group.sentence), ""] if group.sentence else [])]
+        lines += [*table(columns, (row[: len(columns)] for row in rows)), ""]
+    return lines
+
+
+def _joined(sections: Iterable[Sequence[str]]) -> str:
     return "\n".join("\n".join(lines) + "\n" for lines in sections if lines)
+
+
+def _folded(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"<details><summary>{title}</summary>", "", *lines, "", "</details>"]
+
+
+def _next_steps(record: RunRecord) -> list[str]:
+    lines = ["## What to do next", ""]
+    for number, step in enumerate(summary.next_steps(record), start=1):
+        lines += [f"{number}. {_long(step.text)}"]
+        lines += [f"   {_code(step.command)}"] if step.command else []
+    return lines
+
+
+def _reasons(record: RunRecord) -> list[str]:
+    """The reasons that no other section tells, and the notes."""
+    found = [f"- {_long(one)}" for one in record.reasons if not of_changes(one) and not of_merits(one)]
+    found += [f"- Note: {_long(note)}" for note in record.notes]
+    kept = _within(found, _ROOM_FOR_REASONS)
+    return kept if len(kept) == len(found) else [*kept, f"- {len(found) - len(kept)} more are in report.html."]
+
+
+def _within(texts: Sequence[str], room: int) -> list[str]:
+    """The first of the texts that fit into `room` characters together."""
+    sizes = accumulate(len(text) + 1 for text in texts)
+    return [text for text, size in zip(texts, sizes, strict=True) if size <= room]
+
+
+def _merits(record: RunRecord) -> list[str]:
+    """What passed and what is excused, which decides nothing."""
+    found = [f"- {_long(one)}" for one in record.reasons if of_merits(one)]
+    return _folded("What passed, and declared deviations", found) if found else []
 
 
 def _scope(record: RunRecord) -> list[str]:
@@ -47,15 +110,14 @@ def _scope(record: RunRecord) -> list[str]:
 
 
 def _failures(record: RunRecord) -> list[str]:
-    broken = by_cause(record.checks)
+    counting = summary.counting(record)
+    broken = [check for check in by_cause(record.checks) if check not in counting]
     if not broken:
         return []
-    lines = ["## Failing checks", ""]
-    for check in broken[:_SHOWN_FAILURES]:
-        lines += _failure(check)
-    if len(broken) > _SHOWN_FAILURES:
-        lines += [f"{len(broken) - _SHOWN_FAILURES} more are in report.html."]
-    return lines
+    sections = ["\n".join(_failure(check)) for check in broken[:_SHOWN_FAILURES]]
+    kept = _within(sections, _ROOM_FOR_FAILURES)
+    left = [f"{len(broken) - len(kept)} more are in report.html."] if len(kept) < len(broken) else []
+    return ["## Failing checks", "", *kept, *left]
 
 
 def _failure(check: CheckResult) -> list[str]:
@@ -66,32 +128,48 @@ def _failure(check: CheckResult) -> list[str]:
     return [heading, "", *shown, ""]
 
 
-def _open_changes(changes: Sequence[SurfaceChange]) -> list[str]:
-    """Changes without an acceptance, and a draft of the acceptances without reasons."""
-    if not changes:
+def _changes(record: RunRecord) -> list[str]:
+    """What changed, by what it means: an item for each cause, one change of each kind with both sides, a draft."""
+    if not record.surface_changes:
+        return []
+    groups = grouped(record.surface_changes)
+    seen = [f"Seen by {_code(check.name)}; rerun: {_code(check.rerun or 'none')}" for check in summary.counting(record)]
+    lines = ["## What changed", "", *seen, *([""] if seen else [])]
+    for kind, members in by_consequence([group for group in groups if group.open]).items():
+        lines += [f"### {title(CONSEQUENCES[kind])} ({sum(len(group.open) for group in members)})", ""]
+        lines += [_group(group) for group in members]
+        lines += ["", *_both_sides(members[0].worst), ""]
+    accepted = [group for group in groups if any(change.accepted for change in group.changes)]
+    if accepted:
+        lines += ["### Accepted", "", *map(_accepted, accepted), ""]
+    return lines + _draft(record.surface_changes)
+
+
+def _group(group: ChangeGroup) -> str:
+    upstream = f" ([upstream]({group.upstream}))" if group.upstream else ""
+    sentence = f": {_long(group.sentence)}" if group.sentence else ""
+    return f"- **{literal(group.label)}** ({len(group.open)}){upstream}{sentence}"
+
+
+def _accepted(group: ChangeGroup) -> str:
+    reasons = dict.fromkeys(change.accepted for change in group.changes if change.accepted)
+    count = sum(change.accepted is not None for change in group.changes)
+    return f"- **{literal(group.name)}** ({count}): {literal('; '.join(map(str, reasons)))}"
+
+
+def _both_sides(change: SurfaceChange) -> list[str]:
+    return [f"Such as {_code(clip(change.id))}: before {_code(clip(change.before))}, after {_code(clip(change.after))}"]
+
+
+def _draft(changes: Sequence[SurfaceChange]) -> list[str]:
+    if all(change.accepted is not None for change in changes):
         return []
     text = draft(changes)
+    if len(text) > _ROOM_FOR_DRAFT:
+        return ["A draft of the file that accepts them is in report.html."]
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return [
-        *("## Surface changes", "", *_by_area(changes)),
-        *("<details><summary>A draft of the file that accepts them with --accepted: write the reasons</summary>", ""),
-        *(f"{fence}toml", text + fence, "", "</details>"),
-    ]
-
-
-def _by_area(changes: Sequence[SurfaceChange]) -> list[str]:
-    lines = []
-    for name, group in by_area(changes).items():
-        rows = ((change.id, change.what, change.before, change.after) for change in group)
-        lines += [f"### {title(name)} ({len(group)})", "", *table(("id", "what", "before", "after"), rows), ""]
-    return lines
-
-
-def _accepted_changes(changes: Sequence[SurfaceChange]) -> list[str]:
-    if not changes:
-        return []
-    rows = ((change.id, change.accepted or "", change.before, change.after) for change in changes)
-    return ["## Accepted surface changes", "", *table(("id", "accepted because", "before", "after"), rows)]
+    heading = "A draft of the file that accepts them with --accepted: write the reasons"
+    return _folded(heading, [f"{fence}toml", text + fence])
 
 
 def _tasks(record: RunRecord) -> list[str]:
@@ -100,7 +178,7 @@ def _tasks(record: RunRecord) -> list[str]:
     rows = (
         (
             task.name,
-            task.outcome.replace("_", " "),
+            trials.outcome_words(task),
             format_number(task.score, digits=4),
             _interval(task.interval_low, task.interval_high),
             format_number(task.reference, digits=4),
@@ -110,7 +188,18 @@ def _tasks(record: RunRecord) -> list[str]:
         for task in record.tasks
     )
     columns = ("task", "outcome", "score", "interval", "baseline", "records", "reason")
-    return ["## Tasks", "", *table(columns, rows)]
+    return ["## Tasks", "", *table(columns, rows), *_worst_classes(record)]
+
+
+def _worst_classes(record: RunRecord) -> list[str]:
+    """Such as "yellow triangle 8 of 11, most often taken for yellow star", a line for each task that has them."""
+    lines: list[str] = []
+    for task in record.tasks:
+        told = [
+            f"{one.name} {one.hits} of {one.images} (taken for {one.taken_for})" for one in trials.worst_classes(task)
+        ]
+        lines += ["", f"Recognised least often in {_code(task.name)}: {_long(', '.join(told))}."] if told else []
+    return lines
 
 
 def _throughput(record: RunRecord) -> list[str]:
@@ -119,15 +208,16 @@ def _throughput(record: RunRecord) -> list[str]:
     rows = (
         (
             timing.name,
-            timing.outcome.replace("_", " "),
+            trials.outcome_words(timing),
             format_number(timing.ratio, digits=4),
             _interval(timing.interval_low, timing.interval_high),
             timing.reference or "none",
+            ", ".join(f"{fact.label} {fact.text}" for fact in trials.speed_facts(timing)),
             timing.reason or "",
         )
         for timing in record.throughput
     )
-    columns = ("timing", "outcome", "time ratio", "interval", "against", "reason")
+    columns = ("timing", "outcome", "time ratio", "interval", "against", "measured", "reason")
     return ["## Throughput", "", *table(columns, rows)]
 
 
@@ -144,7 +234,7 @@ def _provenance(record: RunRecord) -> list[str]:
         subjects.append(("baseline", _subject(record.baseline)))
     versions = [(key, str(record.provenance[key])) for key in _VERSIONS if record.provenance.get(key) is not None]
     started = [("started", record.started), ("duration", f"{record.duration_s:.1f} s")]
-    return ["## Provenance", "", *table(("", ""), [*subjects, *started, *versions])]
+    return _folded("Provenance", table(("", ""), [*subjects, *started, *versions]))
 
 
 def _subject(subject: SubjectInfo) -> str:

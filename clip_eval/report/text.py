@@ -88,7 +88,7 @@ def scope_words(record: RunRecord, entry: ScopeEntry) -> ScopeWords:
     """A scope's result: whether it was judged, and if so whether anything in it failed."""
     failed = _has_failure(record, entry.name)
     if entry.status == "not_asked":
-        return ScopeWords(sign="not_asked", text="not asked")
+        return ScopeWords(sign="not_asked", text="not judged" if entry.reason else "not asked")
     if entry.status == "judged":
         return ScopeWords(sign="failed", text="failed") if failed else ScopeWords(sign="passed", text="passed")
     if failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import shlex
 import sys
 import time
@@ -24,6 +25,7 @@ from clip_eval.report import render_html, render_junit, render_markdown, termina
 from clip_eval.report.text import paragraph
 from clip_eval.run.declared_checks import Case, declared_checks, find_case, is_of_suite
 from clip_eval.run.evidence import Evidence
+from clip_eval.run.github_actions import add_to_job_summary, workflow_commands
 from clip_eval.run.keywords import nothing_matches
 from clip_eval.run.results import Outcomes, name_in_suite
 from clip_eval.run.session import Session
@@ -232,7 +234,7 @@ class Recorder:
         if self.record is None:
             return
         terminalreporter.section("clip-eval")
-        for text in self._closing_paragraphs(self.record):
+        for text in (*self._closing_paragraphs(self.record), *workflow_commands(self.record, os.environ)):
             terminalreporter.write_line(text)
         if self._unwritten is not None:
             sys.stderr.write(f"ERROR: {self._unwritten}\n")
@@ -251,6 +253,7 @@ class Recorder:
         except OutputError as error:
             self._unwritten, session.exitstatus = error, error.exit_code
             return
+        add_to_job_summary(self.record, os.environ)
         code = int(session.exitstatus)
         if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
             own_tests_failed = code == pytest.ExitCode.TESTS_FAILED and self.record.verdict == "pass"
@@ -286,7 +289,7 @@ class Recorder:
             scope=decision.scope,
             provenance=self._provenance,
             candidate=self.session.candidate.info(self._attention),
-            baseline=self.session.pack_info,
+            baseline=self.session.pack_info_in(str(self._provenance.get("transformers")), self._attention),
             checks=checks,
             surface_changes=tuple(self.outcomes.surface_changes),
             tasks=tuple(self.outcomes.tasks),

@@ -15,7 +15,8 @@ from clip_eval.errors import DatasetError, PackError, UsageError
 from clip_eval.processes import require_clip_eval
 from clip_eval.run.settings import Settings
 from clip_eval.subject.candidate import Candidate
-from clip_eval.verdict.acceptances import Acceptance, Ruling, read_acceptances, rule
+from clip_eval.verdict.acceptances import Acceptance, GroupAcceptance, Ruling, read_acceptances, rule
+from clip_eval.verdict.change_causes import with_causes
 from clip_eval.verdict.policy import Policy, read_policy
 from clip_eval.verdict.run_record import SubjectInfo
 
@@ -168,7 +169,7 @@ class Session:
         )
 
     @cached_property
-    def acceptances(self) -> tuple[Acceptance, ...]:
+    def acceptances(self) -> tuple[Acceptance | GroupAcceptance, ...]:
         """What the user accepts of the differences from the pack; empty where no file was named. Raises UsageError."""
         if self.settings.accepted is None:
             return ()
@@ -201,7 +202,9 @@ class Session:
     @cached_property
     def ruling(self) -> Ruling:
         """Every difference of the surface from the pack, with the acceptance that covers it today (UTC)."""
-        changes = self.baseline.surface_changes()
+        baseline = self.baseline
+        approved, now = baseline.pack.nearest(baseline.environment), baseline.environment
+        changes = with_causes(baseline.surface_changes(), before=approved.transformers, after=now.transformers)
         return rule(changes, self.acceptances, today=datetime.now(tz=timezone.utc).date())
 
     @property
@@ -217,3 +220,11 @@ class Session:
             device=self.pack.device,
             attention=self.pack.recorded_in.attention,
         )
+
+    def pack_info_in(self, transformers: str, attention: str | None) -> SubjectInfo | None:
+        """The same with the approved environment whose surface is compared in an environment of this run."""
+        from clip_eval.baseline.pack import Environment
+
+        if self.pack is None or self.pack_info is None or attention is None:
+            return self.pack_info
+        return replace(self.pack_info, surface=str(self.pack.nearest(Environment(transformers, attention))))

@@ -1,4 +1,4 @@
-"""Acceptances: the reviewed file that excuses changes against a pack, one by one.
+"""Acceptances: the reviewed file that excuses changes against a pack, one by one or cause by cause.
 
     [[accepted]]
     id = "CLIPModel.get_text_features()"
@@ -7,8 +7,15 @@
     reason = "Our code reads pooler_output since commit 1234"
     expires = 2027-01-31
 
-An acceptance states both sides of a change, so that it cannot excuse a later, different change of the same thing. It
-excuses surface changes only: other numbers under the same weights are a defect or another model.
+    [[accepted]]
+    cause = "towers-are-flat"
+    changes = 15
+    digest = "6f0c3a54f3e8d9b1"
+    reason = "Nothing here reads modules or state_dict names of a tower"
+
+An acceptance states both sides of a change, or count and digest of the changes of a declared cause or an area, so that
+it cannot excuse a later, different change of the same thing. It excuses surface changes only: other numbers under the
+same weights are a defect or another model.
 """
 
 from __future__ import annotations
@@ -19,19 +26,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from clip_eval.errors import UsageError
 from clip_eval.files.read_write import read_text
 from clip_eval.files.untrusted import REVIEWED_BYTES, complaint, parse_toml, shown
+from clip_eval.verdict.changes import ChangeGroup, grouped
 from clip_eval.verdict.run_record import SurfaceChange
 
-__all__ = ["Acceptance", "Idle", "Ruling", "draft", "read_acceptances", "rule"]
+__all__ = ["Acceptance", "GroupAcceptance", "Idle", "Ruling", "draft", "read_acceptances", "rule"]
 
 _TABLE = "accepted"
 _FORM = (
-    "An entry is [[accepted]] with id, before, after, reason and optionally expires; a gate's summary.md has a draft"
+    "An entry is [[accepted]] with id, before and after, or with cause or area, changes and digest, and with reason "
+    "and optionally expires; a gate's summary.md has a draft"
 )
+_FEW = 3  # so many open changes are drafted one by one, with their values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +68,37 @@ class Acceptance:
         return self.reason if self.expires is None else f"{self.reason} (until {self.expires})"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupAcceptance:
+    """All changes of one declared cause, or of one kind in one area, reviewed together.
+
+    Attributes:
+        key: what the name is of.
+        id: the name, as reports write it above the changes.
+        changes: how many there are.
+        digest: of their ids and values, as reports write it.
+        reason: why the changes are wanted.
+        expires: the last day on which they are excused; None for no end.
+    """
+
+    key: Literal["cause", "area"]
+    id: str
+    changes: int
+    digest: str
+    reason: str
+    expires: date | None = None
+
+    @property
+    def note(self) -> str:
+        """The reason, with the last day if there is one."""
+        return self.reason if self.expires is None else f"{self.reason} (until {self.expires})"
+
+
 @dataclass(frozen=True, slots=True)
 class Idle:
     """An acceptance that excuses nothing, and why."""
 
-    acceptance: Acceptance
+    acceptance: Acceptance | GroupAcceptance
     why: str
 
     def __str__(self) -> str:
@@ -83,7 +119,7 @@ class Ruling:
         return tuple(change for change in self.changes if change.accepted is None)
 
 
-def read_acceptances(file: str | Path) -> tuple[Acceptance, ...]:
+def read_acceptances(file: str | Path) -> tuple[Acceptance | GroupAcceptance, ...]:
     """Read a file of acceptances, in its order.
 
     Raises:
@@ -101,14 +137,16 @@ def read_acceptances(file: str | Path) -> tuple[Acceptance, ...]:
     if not entries:
         _refuse(f"it holds no [[{_TABLE}]] table", file, fix="Add one, or leave --accepted out")
     acceptances = tuple(_acceptance(entry, number, file) for number, entry in enumerate(entries, start=1))
-    for identity, count in Counter(entry.id for entry in acceptances).items():
+    for (identity, _), count in Counter((entry.id, type(entry)) for entry in acceptances).items():
         if count > 1:
             _refuse(f"it accepts {_short(identity)} {count} times", file, fix="Keep one entry for each id")
     return acceptances
 
 
-def rule(changes: Sequence[SurfaceChange], acceptances: Sequence[Acceptance], *, today: date) -> Ruling:
-    """Match changes with acceptances.
+def rule(
+    changes: Sequence[SurfaceChange], acceptances: Sequence[Acceptance | GroupAcceptance], *, today: date
+) -> Ruling:
+    """Match changes with acceptances; an entry for a change comes before one for its group.
 
     Args:
         changes: what differs from the pack.
@@ -116,31 +154,79 @@ def rule(changes: Sequence[SurfaceChange], acceptances: Sequence[Acceptance], *,
         today: the day that expiry is compared with.
     """
     changes_by_id = {change.id: change for change in changes}
-    idle = {
-        entry.id: Idle(entry, why)
-        for entry in acceptances
-        if (why := _idle(entry, changes_by_id.get(entry.id), today)) is not None
-    }
-    notes = {entry.id: entry.note for entry in acceptances if entry.id not in idle}
+    groups = {group.name: group for group in grouped(changes)}
+    notes: dict[str, str] = {}
+    idle = []
+    for entry in sorted(acceptances, key=lambda entry: isinstance(entry, Acceptance)):
+        if isinstance(entry, Acceptance):
+            why = _idle(entry, changes_by_id.get(entry.id), today)
+            excused = [entry.id]
+        else:
+            group = groups.get(entry.id)
+            why = _idle_group(entry, group, today)
+            excused = [] if group is None else [change.id for change in group.changes]
+        if why is None:
+            notes |= dict.fromkeys(excused, entry.note)
+        else:
+            idle.append(Idle(entry, why))
+    order = {id(entry): place for place, entry in enumerate(acceptances)}
     return Ruling(
         tuple(replace(change, accepted=notes.get(change.id)) for change in changes),
-        tuple(idle.values()),
+        tuple(sorted(idle, key=lambda item: order[id(item.acceptance)])),
     )
 
 
 def draft(changes: Sequence[SurfaceChange]) -> str:
-    """Return the text of a file that accepts `changes`, without the reasons; it is refused until they are written."""
-    entries = (
-        "\n".join(
-            (
-                f"[[{_TABLE}]]",
-                *(f"{key} = {_toml(getattr(change, key))}" for key in ("id", "before", "after")),
-                'reason = ""',
-            )
+    """Return the text of a file that accepts what is open of `changes`, without the reasons.
+
+    It is refused until they are written. A few changes have an entry each, many an entry for each cause or area.
+
+    Args:
+        changes: every difference from the pack; those that are accepted count for the digests only.
+    """
+    few = sum(change.accepted is None for change in changes) <= _FEW
+    return (
+        "\n\n".join(
+            _group_entry(group) if len(group.open) > 1 and not few else "\n\n".join(map(_entry, group.open))
+            for group in grouped(changes)
+            if group.open
         )
-        for change in changes
+        + "\n"
     )
-    return "\n\n".join(entries) + "\n"
+
+
+def _entry(change: SurfaceChange) -> str:
+    values = (f"{key} = {_toml(getattr(change, key))}" for key in ("id", "before", "after"))
+    return "\n".join((f"[[{_TABLE}]]", *values, 'reason = ""'))
+
+
+def _group_entry(group: ChangeGroup) -> str:
+    example = f"{len(group.changes)} changes, such as {group.worst.id}"
+    return "\n".join(
+        (
+            *(f"# {_comment(text)}" for text in (group.sentence, example) if text),
+            f"[[{_TABLE}]]",
+            f"{'cause' if group.declared else 'area'} = {_toml(group.name)}",
+            f"changes = {len(group.changes)}",
+            f"digest = {_toml(group.digest)}",
+            'reason = ""',
+        )
+    )
+
+
+def _comment(text: str) -> str:
+    """The text in one line that TOML takes as a comment."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _idle_group(entry: GroupAcceptance, group: ChangeGroup | None, today: date) -> str | None:
+    """Why an acceptance excuses nothing, as words after its name; None if it excuses the changes of `group`."""
+    if group is None or group.declared != (entry.key == "cause"):
+        return "matches no change"
+    if (entry.changes, entry.digest) != (len(group.changes), group.digest):
+        was, now = f"{entry.changes} of digest '{_short(entry.digest)}'", f"{len(group.changes)} of '{group.digest}'"
+        return f"accepts other changes, {was}, and there are now {now}"
+    return _expired(entry.expires, today)
 
 
 def _idle(entry: Acceptance, change: SurfaceChange | None, today: date) -> str | None:
@@ -151,33 +237,43 @@ def _idle(entry: Acceptance, change: SurfaceChange | None, today: date) -> str |
         return f"accepts '{_short(entry.after)}', and it is now '{_short(change.after)}'"
     if entry.before != change.before:
         return f"accepts a change from '{_short(entry.before)}', and it was '{_short(change.before)}'"
-    if entry.expires is not None and entry.expires < today:
-        return f"expired on {entry.expires}"
-    return None
+    return _expired(entry.expires, today)
 
 
-def _acceptance(entry: object, number: int, file: str | Path) -> Acceptance:
+def _expired(expires: date | None, today: date) -> str | None:
+    return f"expired on {expires}" if expires is not None and expires < today else None
+
+
+def _acceptance(entry: object, number: int, file: str | Path) -> Acceptance | GroupAcceptance:
     if not isinstance(entry, dict):
         _refuse(f"entry {number} is not a table", file)
-    name = entry["id"] if isinstance(entry.get("id"), str) else "without an id"
-    known_keys = [field.name for field in fields(Acceptance)]
+    key: Literal["cause", "area", "id"] = "cause" if "cause" in entry else "area" if "area" in entry else "id"
+    name = entry[key] if isinstance(entry.get(key), str) else f"without an {key}"
     where = f"entry {number} ({_short(name)})"
+    if key == "id":
+        known_keys = [field.name for field in fields(Acceptance)]
+    else:
+        known_keys = [key, "changes", "digest", "reason", "expires"]
     if unknown := [key for key in entry if key not in known_keys]:
         _refuse(f"{where} has the unknown keys {_listed(unknown)}", file, fix=f"Known keys are {', '.join(known_keys)}")
-    for key in ("id", "before", "after", "reason"):
-        _check_text(entry, key, where, file)
+    for required in (key, *(("before", "after") if key == "id" else ("digest",)), "reason"):
+        _check_text(entry, required, where, file)
     expires = entry.get("expires")
     # a datetime is a date too, but its time would be dropped
     if expires is not None and (not isinstance(expires, date) or isinstance(expires, datetime)):
         _refuse(f"{where} expires at {shown(expires)}", file, fix="Write a day without quotes, such as 2027-01-31")
-    return Acceptance(**entry)
+    if key == "id":
+        return Acceptance(**entry)
+    if type(entry.get("changes")) is not int:
+        _refuse(f"the changes of {where} are not a number", file)
+    return GroupAcceptance(key=key, id=entry.pop(key), **entry)
 
 
 def _check_text(entry: dict[str, Any], key: str, where: str, file: str | Path) -> None:
     value = entry.get(key)
     if value is None:
         _refuse(f"{where} has no {key}", file)
-    if not isinstance(value, str) or (key in ("id", "reason") and not value.strip()):
+    if not isinstance(value, str) or (key not in ("before", "after") and not value.strip()):
         what = "is empty" if isinstance(value, str) else "is not a text"
         _refuse(f"the {key} of {where} {what}", file, fix="Say why the change is wanted" if key == "reason" else _FORM)
 

@@ -84,11 +84,12 @@ class _Evidence:
 
     `failures` fail the run, `gaps` keep it from passing, `doubts` leave the verdict alone, `merits` were found right.
     `excused` are those of the merits without which it would have failed; the headline tells them. `consequences` could
-    not be asked because of a failure, which decides.
+    not be asked because of a failure, which decides. `measured`: there are numbers with nothing to be judged by.
     """
 
     name: Scope
     asked: bool
+    measured: bool = False
     failures: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
@@ -257,6 +258,7 @@ def _throughput(results: Sequence[CheckResult], throughput: Sequence[ThroughputR
     return _Evidence(
         name="throughput",
         asked=asked,
+        measured=any(timing.outcome == "not_asked" and timing.ratio is not None for timing in throughput),
         failures=_failed(checks) + _named(names["failed"], "failed"),
         gaps=_crashed(checks),
         doubts=_not_run(checks)
@@ -348,7 +350,8 @@ def _entry(evidence: _Evidence) -> ScopeEntry:
     if evidence.asked or evidence.failures:
         reason = "; ".join(evidence.failures + evidence.merits)
         return ScopeEntry(name=evidence.name, status="judged", reason=reason)
-    return ScopeEntry(name=evidence.name, status="not_asked", reason=None)
+    why = "measured, with nothing to be judged by" if evidence.measured else None
+    return ScopeEntry(name=evidence.name, status="not_asked", reason=why)
 
 
 def _verdict(evidence: Sequence[_Evidence], *, missing: Sequence[Scope]) -> Verdict:
@@ -362,7 +365,8 @@ def _headline(evidence: Sequence[_Evidence]) -> str:
     failed = [_with(item, item.failures + item.unjudged + item.excused) for item in evidence if item.failures]
     undecided = [_with(item, item.unjudged + item.excused) for item in evidence if item.unjudged and not item.failures]
     passed = [_with(item, item.excused) for item in evidence if item.asked and not item.failures and not item.unjudged]
-    absent = [f"no {item.name}" for item in evidence if not (item.asked or item.failures or item.unjudged)]
+    left = [item for item in evidence if not (item.asked or item.failures or item.unjudged)]
+    absent = [f"{item.name} measured, not judged" if item.measured else f"no {item.name}" for item in left]
     unsettled = any(item.failures or item.gaps for item in evidence)
     parts = [
         ", ".join(failed),

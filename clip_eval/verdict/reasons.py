@@ -7,11 +7,12 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from clip_eval.verdict.causes import directness, twin
+from clip_eval.verdict.change_causes import Consequence
+from clip_eval.verdict.changes import CONSEQUENCES, ChangeGroup, by_consequence, grouped
 from clip_eval.verdict.measurement import Measurement, format_number, worst
 from clip_eval.verdict.run_record import SCOPES, CheckResult, Scope, SurfaceChange, TaskResult, ThroughputResult
 
 __all__ = [
-    "by_area",
     "by_cause",
     "cause",
     "deviating",
@@ -21,6 +22,8 @@ __all__ = [
     "gaps",
     "listed",
     "notes",
+    "of_changes",
+    "of_merits",
 ]
 
 _SHOWN = 3  # names in one sentence; the report lists all
@@ -28,19 +31,10 @@ _NAME = 120  # characters of a measurement's name, which may quote a text
 _SENTENCE = 200  # characters of a message
 _PARAGRAPH = 600  # characters of a finding, which names file, field, values and remedy
 
-# in the order of the report; a change belongs to the first that matches
-_AREAS = {
-    "files of the checkpoint": r"^(checkpoint|config)\.",
-    "loading and saving": r"from_pretrained|save_pretrained\(|load_state_dict",
-    "tokenizer": r"^tokenizer|^\w*Tokenizer\w*[.(]",
-    "image processor": r"^image_processor|^\w*ImageProcessor\w*[.(]",
-    "processor": r"^processor",
-    "models in memory": r"^(model|vars)\b|named_modules|state_dict|parameters\(\)",
-    "configs": r"Config\(",
-    "names and signatures": r"^(transformers|bases|PreTrainedModel|ProcessorMixin|PushToHubMixin|signature)\b|^Auto",
-    "outputs and calls": r"^(CLIP\w*Model\w*|get_\w+_features)\b",
-}
-_OTHERS = "others"
+_CHANGES = re.compile(r"(\d+ s|S)urface change|Accept intended changes ")
+_CLOSING = re.compile(
+    r"(Contract|Baseline|Tasks|Throughput): |\d+ declared deviations of |Declared deviation |Accepted \("
+)
 
 _T = TypeVar("_T")
 _K = TypeVar("_K", bound=Hashable)
@@ -55,12 +49,14 @@ def failures(
 ) -> tuple[str, ...]:
     """One sentence for each cause of a failure, with the checks that may follow from it or were not run because of it.
 
-    Checks with the same first diverging module share a sentence.
+    Checks with the same first diverging module share a sentence. A check that failed for surface changes has none of
+    its own beside theirs.
     """
     slow = [timing for timing in throughput if timing.outcome == "failed"]
+    told = {change.check for change in surface_changes if change.accepted is None}
     return (
-        *_failed_checks([check for check in checks if not any(_is_of(check, timing) for timing in slow)]),
-        *_open_changes([change for change in surface_changes if change.accepted is None]),
+        *_failed_checks([one for one in checks if one.id not in told and not any(_is_of(one, item) for item in slow)]),
+        *_open_changes(surface_changes),
         *(_task(task) for task in tasks if task.outcome == "failed"),
         *map(_timing, slow),
     )
@@ -79,6 +75,16 @@ def gaps(checks: Sequence[CheckResult]) -> tuple[str, ...]:
         *(f"Ended in an error ({_clause(why)}): {_checks(group)}." for why, group in crashed.items()),
         *(f"Not run ({_missing(why, name)}): {_checks(group)}." for (why, name), group in skipped.items()),
     )
+
+
+def of_changes(reason: str) -> bool:
+    """Whether a sentence of a verdict is about surface changes that are not accepted."""
+    return _CHANGES.match(reason) is not None
+
+
+def of_merits(reason: str) -> bool:
+    """Whether a sentence of a verdict is about what passed or is excused."""
+    return _CLOSING.match(reason) is not None
 
 
 def _missing(why: str, because: str | None) -> str:
@@ -117,7 +123,7 @@ def notes(*, checks: Sequence[CheckResult], surface_changes: Sequence[SurfaceCha
     accepted = _groups((change for change in surface_changes if change.accepted is not None), key=_reason)
     return (
         *_deviations(excused),
-        *(f"Accepted ({_clause(reason)}): {listed(_ids(group))}." for reason, group in accepted.items()),
+        *(f"Accepted ({_clause(reason)}): {listed([one.id for one in group])}." for reason, group in accepted.items()),
     )
 
 
@@ -223,33 +229,21 @@ def _against(measurement: Measurement) -> str:
 
 
 def _open_changes(changes: Sequence[SurfaceChange]) -> list[str]:
-    """A sentence for each of a few changes, or for each area of many; then how to accept them."""
-    if not changes:
+    """A sentence for each of a few changes, or for each consequence of many; then how to accept them."""
+    still_open = [change for change in changes if change.accepted is None]
+    if not still_open:
         return []
-    sentences = [_change(change) for change in changes]
-    if len(changes) > _SHOWN:
-        sentences = [_change_group(name, group) for name, group in by_area(changes).items()]
+    sentences = [_change(change) for change in still_open]
+    if len(still_open) > _SHOWN:
+        groups = [group for group in grouped(changes) if group.open]
+        sentences = [_consequence(kind, members) for kind, members in by_consequence(groups).items()]
     return [*sentences, "Accept intended changes with --accepted FILE; summary.md has a draft of it."]
 
 
-def _change_group(name: str, group: Sequence[SurfaceChange]) -> str:
-    if len(group) == 1:
-        return _change(group[0])
-    return f"{len(group)} surface changes are not accepted ({name}): {listed(_ids(group))}."
-
-
-def _ids(changes: Sequence[SurfaceChange]) -> list[str]:
-    return [change.id for change in changes]
-
-
-def by_area(changes: Iterable[SurfaceChange]) -> dict[str, list[SurfaceChange]]:
-    """Changes by the part of the interface that their ids belong to, in the order of `_AREAS`."""
-    groups = _groups(changes, key=_area)
-    return {name: groups[name] for name in (*_AREAS, _OTHERS) if name in groups}
-
-
-def _area(change: SurfaceChange) -> str:
-    return next((name for name, pattern in _AREAS.items() if re.search(pattern, change.id)), _OTHERS)
+def _consequence(kind: Consequence, groups: Sequence[ChangeGroup]) -> str:
+    count = sum(len(group.open) for group in groups)
+    changes = f"{count} surface change{' is' if count == 1 else 's are'} not accepted"
+    return f"{changes}, {CONSEQUENCES[kind]}: {', '.join(f'{group.label} ({len(group.open)})' for group in groups)}."
 
 
 def _reason(change: SurfaceChange) -> str | None:

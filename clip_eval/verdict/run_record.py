@@ -81,6 +81,8 @@ class SubjectInfo:
         dtype: float32, bfloat16 or float16; None where the checkpoint was never loaded.
         device: such as cpu or cuda:0; None where the checkpoint was never loaded.
         attention: the attention implementation; None where the checkpoint was never loaded.
+        surface: of a pack, the environment whose surface was compared, such as "transformers 5.23.0 with sdpa
+            attention"; None for a candidate, and in records of before.
     """
 
     source: str
@@ -89,6 +91,7 @@ class SubjectInfo:
     dtype: str | None
     device: str | None
     attention: str | None
+    surface: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +151,7 @@ class SurfaceChange:
         after: its value now.
         check: id of the check that saw it.
         accepted: the reason of the acceptance that excuses it; None without one.
+        cause: id of the declared cause that it follows from; None without one.
     """
 
     id: str
@@ -156,6 +160,7 @@ class SurfaceChange:
     after: str
     check: str
     accepted: str | None
+    cause: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

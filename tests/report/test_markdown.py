@@ -32,7 +32,8 @@ def test_a_fail_has_the_five_lines_of_each_failure() -> None:
     """Every failing check and every error has its section with its lines."""
     record = sample.failing_record()
     text = render_markdown(record)
-    broken = [check for check in record.checks if check.outcome in ("failed", "error")]
+    told = {change.check for change in record.surface_changes}
+    broken = [one for one in record.checks if one.outcome in ("failed", "error") and one.id not in told]
     assert text.count("\n### `") == len(broken)
     for check in broken:
         section = text.partition(f"### `{check.name}`")[2].partition("\n### ")[0]
@@ -47,10 +48,14 @@ def test_reasons_are_listed() -> None:
 
 
 def test_changes_tasks_and_speed_are_tables() -> None:
-    """Surface changes, tasks and timings have a row each; accepted changes stand apart with their reasons."""
+    """Every change has a row, in a fold; accepted changes stand apart with their reasons; tasks and timings follow."""
     text = render_markdown(sample.failing_record())
-    assert [sample.change().id in row for row in table_rows(text, "Surface changes")] == [True]
-    assert ["merges re-sorted" in row for row in table_rows(text, "Accepted surface changes")] == [True]
+    changes = text.partition("## What changed\n")[2].partition("\n## ")[0]
+    assert "### Types or fields differ (1)\n\n- **others** (1)" in changes
+    assert "### Accepted\n\n- **others: types or fields differ** (1): merges re-sorted, no id changed" in changes
+    folded = changes.partition("All 2 changes")[2]
+    assert f"| {sample.change().id} | {sample.change().before} |" in folded
+    assert "| fingerprint.tokenizer |" in folded
     assert "0.883 to 0.934" in table_rows(text, "Tasks")[0]
     assert "1.064 to 1.103" in table_rows(text, "Throughput")[1]
 
@@ -80,11 +85,24 @@ def test_many_failures_are_cut_with_a_count() -> None:
     assert "5 more are in report.html." in text
 
 
+def test_it_fits_into_a_comment() -> None:
+    """Whatever a run holds, the summary has less than 65,000 characters, and says where the rest is."""
+    checks = [sample.failed_check(case=str(number), reason="x" * 5000, measurements=()) for number in range(300)]
+    changes = [sample.change(id=f"CLIPModel().{number}", before="y" * 9000) for number in range(400)]
+    text = render_markdown(sample.record(checks=checks, surface_changes=changes))
+    assert len(text) < 65_000
+    assert text.count("more are in report.html.") == 1
+    assert "outputs and calls** (400)" in text
+    assert "All 400 changes" not in text
+    short = [sample.change(id=f"CLIPModel().{number}") for number in range(50)]
+    assert "All 50 changes" in render_markdown(sample.record(surface_changes=short))
+
+
 def test_hostile_text_stays_text() -> None:
     """Pipes, line breaks, HTML and Markdown in a record are shown as they are."""
     hostile = "a|b\n<img src=x> `c` *d* [e](f) _g_"
     record = sample.record(surface_changes=(sample.change(before=hostile),), tasks=(sample.task(reason=hostile),))
-    rows = table_rows(render_markdown(record), "Surface changes")
+    rows = table_rows(render_markdown(record), "What changed")
     assert len(rows) == 1
     assert r"a\|b &lt;img src=x&gt; \`c\` \*d\* \[e\](f) \_g\_" in rows[0]
 

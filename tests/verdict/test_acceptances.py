@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from clip_eval.errors import UsageError
-from clip_eval.verdict.acceptances import Acceptance, draft, read_acceptances, rule
+from clip_eval.verdict.acceptances import Acceptance, GroupAcceptance, draft, read_acceptances, rule
+from clip_eval.verdict.changes import grouped
 from clip_eval.verdict.run_record import SurfaceChange
 
 TODAY = date(2027, 1, 31)
 ENTRY = 'id = "A()"\nbefore = "a tensor"\nafter = "a tuple"\nreason = "Our code unpacks it"\n'
+GROUP = 'cause = "towers-are-flat"\nchanges = 2\ndigest = "0123456789abcdef"\nreason = "We read no modules"\n'
 NO_REASON = 'id = "A"\nbefore = "0"\nafter = "1"\n'
 
 
@@ -65,6 +68,10 @@ def test_a_file_is_read_in_order(tmp_path: Path) -> None:
             r"has the unknown keys until.*Known keys are id, before, after, reason, expires",
         ),
         (f"[[accepted]]\n{ENTRY}[[accepted]]\n{ENTRY}", r"accepts A\(\) 2 times"),
+        (f"[[accepted]]\n{GROUP}[[accepted]]\n{GROUP}", "accepts towers-are-flat 2 times"),
+        ('[[accepted]]\ncause = "c"\nchanges = 1\nreason = "r"', r"entry 1 \(c\) has no digest"),
+        ('[[accepted]]\narea = "a"\ndigest = "d"\nreason = "r"', r"the changes of entry 1 \(a\) are not a number"),
+        (f'[[accepted]]\n{GROUP}id = "A"', r"unknown keys id.*Known keys are cause, changes, digest"),
     ],
 )
 def test_a_file_that_says_less_or_more_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -112,3 +119,48 @@ def test_a_draft_lacks_nothing_but_the_reasons(tmp_path: Path) -> None:
         read_acceptances(written(tmp_path, draft(changes)))
     entries = read_acceptances(written(tmp_path, draft(changes).replace('reason = ""', 'reason = "r"')))
     assert rule(changes, entries, today=TODAY).open == ()
+
+
+def many() -> list[SurfaceChange]:
+    """Changes of one declared cause and of one area."""
+    flat = [replace(change(f"CLIPTextModel.state_dict().{number}"), cause="towers-are-flat") for number in range(3)]
+    return [*flat, *(change(f"CLIPModel().field{number}") for number in range(4))]
+
+
+def test_a_draft_of_many_changes_has_an_entry_for_each_cause(tmp_path: Path) -> None:
+    """With reasons it accepts all of them, by cause where one is declared and by area and kind where not."""
+    text = draft(many())
+    assert text.count("[[accepted]]") == 2
+    assert 'cause = "towers-are-flat"\nchanges = 3\n' in text
+    assert 'area = "outputs and calls: types or fields differ"\nchanges = 4\n' in text
+    entries = read_acceptances(written(tmp_path, text.replace('reason = ""', 'reason = "reviewed"')))
+    assert all(isinstance(entry, GroupAcceptance) for entry in entries)
+    ruling = rule(many(), entries, today=TODAY)
+    assert ruling.open == ()
+    assert ruling.idle == ()
+    assert {entry.accepted for entry in ruling.changes} == {"reviewed"}
+
+
+def test_an_accepted_cause_excuses_no_later_change() -> None:
+    """One change more, one less or another value of its changes: all of them are open, and the entry says why."""
+    changes = many()[:3]
+    (group,) = grouped(changes)
+    entry = GroupAcceptance(key="cause", id=group.name, changes=3, digest=group.digest, reason="r")
+    assert rule(changes, [entry], today=TODAY).open == ()
+    for others in (changes[:2], [*changes[:2], replace(changes[2], after="a list")]):
+        ruling = rule(others, [entry], today=TODAY)
+        assert len(ruling.open) == len(others)
+        assert "towers-are-flat accepts other changes, 3 of digest" in str(ruling.idle[0])
+    assert "matches no change" in str(rule(changes, [replace(entry, key="area")], today=TODAY).idle[0])
+    late = replace(entry, expires=date(2027, 1, 30))
+    assert "expired on 2027-01-30" in str(rule(changes, [late], today=TODAY).idle[0])
+
+
+def test_an_entry_for_a_change_comes_before_its_cause() -> None:
+    """A change with an entry of its own has that reason, wherever the entry stands."""
+    changes = many()[:3]
+    (group,) = grouped(changes)
+    whole = GroupAcceptance(key="cause", id=group.name, changes=3, digest=group.digest, reason="all")
+    one = accepted(id=changes[0].id, reason="this one")
+    ruling = rule(changes, [one, whole], today=TODAY)
+    assert [entry.accepted for entry in ruling.changes] == ["this one", "all", "all"]

@@ -97,13 +97,23 @@ def test_an_accepted_surface_change_passes() -> None:
 
 
 def test_many_surface_changes_are_told_in_groups() -> None:
-    """More changes than one reads in a row take a sentence for each thing they are changes of."""
-    names = [f"CLIPModel().field{number}" for number in range(7)] + ["config.eos_token_id"]
-    decision = verdict((CONTRACT, BASELINE), surface_changes=[sample.change(id=name) for name in names])
-    told = [reason for reason in decision.reasons if "urface change" in reason]
-    assert len(told) == 2
-    assert "config.eos_token_id is not accepted" in told[0]
-    assert told[1].startswith("7 surface changes are not accepted (outputs and calls): CLIPModel().field0, ")
+    """More changes than one reads in a row take a sentence for each thing that they mean, the gravest first."""
+    names = [f"CLIPModel().field{number}" for number in range(7)]
+    changes = [sample.change(id=name) for name in names]
+    changes += [sample.change(id="CLIPModel(x)", after="raises TypeError", cause="options-are-keyword-only")]
+    decision = verdict((CONTRACT, BASELINE), surface_changes=changes)
+    assert [reason for reason in decision.reasons if "urface change" in reason] == [
+        "1 surface change is not accepted, calls that fail now: options-are-keyword-only (1).",
+        "7 surface changes are not accepted, types or fields differ: outputs and calls (7).",
+    ]
+
+
+def test_the_check_of_the_surface_has_no_sentence_beside_its_changes() -> None:
+    """What changed is told once: the check that saw it is counted, and named by its changes."""
+    seen = sample.check(sample.change().check, outcome="failed", scope="baseline", reason="1 change is not accepted")
+    decision = verdict((CONTRACT, seen), surface_changes=[sample.change()])
+    assert [sample.change().check in reason for reason in decision.reasons].count(True) == 1
+    assert "1 check failed" in decision.headline
 
 
 @pytest.mark.parametrize("scope", ["contract", "baseline", "tasks", "throughput"])
