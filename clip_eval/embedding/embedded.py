@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from clip_eval.dataset import Dataset, Sample, decoded
 from clip_eval.embedding.embed import embed_images, embed_texts, texts_fit
+from clip_eval.embedding.ranking import Rank, first_hits
 from clip_eval.errors import DatasetError
 from clip_eval.subject.runtime import Runtime
 
@@ -37,6 +38,8 @@ class Embedded:
         unreadable: place and problem of each image that cannot be read.
         texts: texts to embeddings, (texts, projection). Texts are embedded when first asked for, and kept.
         fits: says of each text whether it has no more tokens than the model takes.
+        logit_scale: what the subject multiplies cosines with before a softmax; 100 is CLIP's limit.
+        rank: queries, items and the own items of each query to ranks, exact unless somebody asks for less.
     """
 
     dataset: Dataset
@@ -46,6 +49,8 @@ class Embedded:
     unreadable: tuple[str, ...]
     texts: EmbedTexts
     fits: Callable[[Sequence[str]], list[bool]]
+    logit_scale: float = 100.0
+    rank: Rank = first_hits
 
 
 def embed_dataset(subject: Runtime, dataset: Dataset) -> Embedded:
@@ -77,6 +82,7 @@ def embed_dataset(subject: Runtime, dataset: Dataset) -> Embedded:
         unreadable=tuple(unreadable),
         texts=_kept(lambda texts: embed_texts(subject, texts)),
         fits=lambda texts: texts_fit(subject, texts),
+        logit_scale=float(np.exp(subject.checkpoint.weights(subject.dtype)["logit_scale"])),
     )
 
 
