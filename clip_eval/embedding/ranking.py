@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["first_hits"]
+__all__ = ["Rank", "first_hits"]
 
 _ROWS_AT_ONCE = 256  # more fall out of the cache, and are slower
 _SCORES_AT_ONCE = 2**22
+
+
+class Rank(Protocol):
+    """Ranks of what belongs to each query; see `first_hits`."""
+
+    def __call__(
+        self, queries: NDArray[np.floating[Any]], gallery: NDArray[np.floating[Any]], own: Sequence[Sequence[int]], /
+    ) -> NDArray[np.float64]:
+        """Return the rank of each query's nearest own item, (queries,); infinite where it was not looked for."""
 
 
 def first_hits(
