@@ -63,7 +63,8 @@ def _score(embedded: Embedded) -> Scores:
     answers = _answers(embedded, task, expected)
     hits = (answers.place == 0).astype(np.float64)  # (samples,)
     classes = len(task.classes)
-    without = [name for index, name in enumerate(task.classes) if index not in set(expected.tolist())]
+    labels = set(expected.tolist())
+    without = [name for index, name in enumerate(task.classes) if index not in labels]
     return Scores(
         samples=tuple(sample.id for sample in embedded.samples),
         scores=(
@@ -83,7 +84,7 @@ def _score(embedded: Embedded) -> Scores:
             "classes_without_images": len(without),
             "without_images": tuple(without[:_NAMED_CLASSES]),
         },
-        answers=tuple("" if answer == _NONE else task.classes[answer] for answer in predicted.tolist()),
+        answers=tuple("" if answer == _NONE else task.classes[answer] for answer in answers.nearest.tolist()),
     )
 
 
