@@ -17,7 +17,7 @@ from clip_eval.checkpoint.tensor_files import TensorEntry, read_values, value_ch
 from clip_eval.families.config import ClipConfig
 from clip_eval.families.family import Stated
 
-__all__ = ["ConfigDifference", "TensorDifference", "config_differences", "tensor_differences"]
+__all__ = ["ConfigDifference", "TensorDifference", "config_differences", "holds", "tensor_differences"]
 
 Kind = Literal["missing", "left over", "shape", "transposed", "another part", "rounded", "values"]
 
@@ -59,13 +59,24 @@ class ConfigDifference:
 def config_differences(checkpoint: Checkpoint, stated: Mapping[str, Stated]) -> tuple[ConfigDifference, ...]:
     """The fields whose value in effect is another, in `CLIPModel` or in the classes of one tower.
 
+    Fields of a tower that the checkpoint does not hold are left out.
+
     Args:
         checkpoint: the conversion.
         stated: dotted field to what the original says.
     """
     return tuple(
-        difference for field, original in stated.items() if (difference := _differs(checkpoint, field, original))
+        difference
+        for field, original in stated.items()
+        if holds(checkpoint, field.rpartition(".")[0]) and (difference := _differs(checkpoint, field, original))
     )
+
+
+def holds(checkpoint: Checkpoint, section: str) -> bool:
+    """Whether the checkpoint has the tower of a section of config.json, or is a whole model for the section ""."""
+    towers = (checkpoint.family.text, checkpoint.family.vision)
+    prefix = next((f"{tower.module}." for tower in towers if tower.section == section), "logit_scale")
+    return any(name.startswith(prefix) for name in checkpoint.tensors)
 
 
 def _differs(checkpoint: Checkpoint, field: str, original: Stated) -> ConfigDifference | None:

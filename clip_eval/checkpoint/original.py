@@ -34,7 +34,7 @@ class Original:
         file: its weights.
         config: its config; None if there is none beside the weights.
         origins: canonical name of each of the conversion's tensors to where it must lie.
-        tensors: every tensor of the file by its name there, without buffers.
+        tensors: those of the file that belong to what the conversion holds, by their names there.
         settings: what the config says; None without one.
         seen: the file of the weights as it was when it was opened.
     """
@@ -100,7 +100,7 @@ def open_original(named: str, checkpoint: Checkpoint) -> Original:
     if source is None:
         _refuse_names(entries, file, checkpoint, libraries)
     config = file.with_name(source.config)
-    tensors = {name: entry for name, entry in entries.items() if name.rpartition(".")[2] not in source.ignored}
+    tensors = {name: entry for name, entry in entries.items() if source.belongs(name, checkpoint.tensors)}
     return Original(
         source.library,
         file,

@@ -303,7 +303,8 @@ class SourceFormat:
         weights: file names of its weights, the preferred one first.
         config: file name of its config.
         origins: where each canonical name lies, from the names in the file and the canonical names.
-        ignored: the ends of names of buffers, which a conversion leaves out.
+        belongs: whether a tensor there, by its name, is of what the canonical names are: of a tower alone only that
+            tower is asked for; buffers never are.
         settings: reads its config, of which `where` is the name for messages; raises CheckpointError.
     """
 
@@ -311,7 +312,7 @@ class SourceFormat:
     weights: tuple[str, ...]
     config: str
     origins: Callable[[Collection[str], Iterable[str]], dict[str, Origin]]
-    ignored: tuple[str, ...]
+    belongs: Callable[[str, Collection[str]], bool]
     settings: _Reader[SourceSettings]
 
 

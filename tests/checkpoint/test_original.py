@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from support.open_clip import write_original
 from support.raw_safetensors import edit_json, write_raw
 
 from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from clip_eval.checkpoint.conversion import config_differences, tensor_differences
 from clip_eval.checkpoint.original import Original, open_original
 from clip_eval.errors import CheckpointError
+from clip_eval.families.family import Stated
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -54,6 +57,25 @@ def test_every_tensor_has_its_place(original: Path, conversion: Checkpoint) -> N
     assert part is not None
     assert (part.stored_name, part.shape) == ("visual.transformer.resblocks.1.attn.in_proj_weight", (48, 48))
     assert part.offset_bytes == opened.tensors[part.stored_name].offset_bytes + part.size_bytes
+
+
+@pytest.mark.parametrize(
+    "parts", [("text_model.",), ("text_model.", "text_projection."), ("vision_model.", "visual_projection.")]
+)
+def test_a_tower_alone_is_held_to_its_own_tensors(
+    original: Path, conversion: Checkpoint, parts: tuple[str, ...]
+) -> None:
+    """Of the original only that tower counts, and all of its layers do."""
+    tensors = {name: entry for name, entry in conversion.tensors.items() if name.startswith(parts)}
+    tower = replace(conversion, tensors=tensors)
+    opened = open_original(str(original), tower)
+    assert list(tensor_differences(tower, opened)) == []
+    for section in ("text", "vision"):
+        wrong = {field: Stated(-1, "") for field in stated(opened) if field.startswith(f"{section}_config")}
+        assert bool(config_differences(tower, wrong)) == (f"{section}_model." in parts)
+    assert config_differences(tower, {"projection_dim": Stated(7, "")}) == ()
+    shorter = replace(tower, tensors={name: entry for name, entry in tensors.items() if ".layers.1." not in name})
+    assert {found.kind for found in tensor_differences(shorter, open_original(str(original), shorter))} == {"left over"}
 
 
 def test_open_clips_defaults_are_in_effect(original: Path, conversion: Checkpoint) -> None:

@@ -77,6 +77,23 @@ def _origin(name: str, stored: Collection[str], wrapper: str, text: str) -> Orig
     return Origin(prefix + (_PARAMETERS.get(name) or f"{_MODULES.get(module, module)}.{kind}"))
 
 
+_BUFFERS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
+"""The first three are numbers in OpenAI's archives; the mask is the causal one."""
+
+
+def _belongs(name: str, canonical: Collection[str]) -> bool:
+    """Whether a tensor is of what the canonical names are: a whole model, or one tower, projected or not."""
+    last = name.rpartition(".")[2]
+    if last in _BUFFERS:
+        return False
+    if "logit_scale" in canonical:
+        return True
+    tower, projection = ("vision", "visual") if "visual." in name else ("text", "text")
+    if last in ("text_projection", "proj"):
+        return f"{projection}_projection.weight" in canonical
+    return last != "logit_scale" and any(own.startswith(f"{tower}_model.") for own in canonical)
+
+
 _COMMON_ONLY: Mapping[str, object] = {
     "ls_init_value": None, "qk_norm": False, "scaled_cosine_attn": False, "scale_heads": False,
     "scale_attn_inner": False, "scale_attn": False, "scale_fc": False,
@@ -191,20 +208,20 @@ def _heads(vision: _Section) -> Stated:
 
 def _pixels(section: _Section, side: Stated | None) -> dict[str, Stated]:
     """The image is as large as the model takes it: open_clip overrules `size` of preprocess_cfg."""
-    mode = section.raw.get("resize_mode") or "shortest"
-    text = mode if section.raw.get("resize_mode") else f"absent, so {mode}"
-    says = f"{section.name}.resize_mode is {text if isinstance(mode, str) else shown(mode)}"
-    size: int | tuple[int, int] | None = None  # "longest" fills the rest of the image with a colour
-    if side is not None:
-        size = {"shortest": side.value, "squash": (side.value, side.value)}.get(str(mode))
-        says = f"{side.says} and {says}"
-    return {
+    found = {
         "image_mean": section.channels("mean", _MEAN),
         "image_std": section.channels("std", _STD),
         "resample": section.choice("interpolation", "bicubic", _FILTERS),
-        "size": Stated(size, says),
-        "crop_size": Stated((size, size) if isinstance(size, int) else None, says),
     }
+    mode = section.raw.get("resize_mode") or "shortest"
+    text = mode if section.raw.get("resize_mode") else f"absent, so {mode}"
+    if side is None:
+        return found
+    # "longest" fills the rest of the image with a colour
+    size = {"shortest": side.value, "squash": (side.value, side.value)}.get(str(mode))
+    says = f"{side.says} and {section.name}.resize_mode is {text if isinstance(mode, str) else shown(mode)}"
+    crop = (size, size) if isinstance(size, int) else None
+    return {**found, "size": Stated(size, says), "crop_size": Stated(crop, says)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +316,6 @@ OPEN_CLIP = SourceFormat(
     weights=("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"),
     config=_CONFIG,
     origins=_origins,
-    # OpenAI's archives hold the first three as numbers; the mask is the causal one.
-    ignored=("input_resolution", "context_length", "vocab_size", "attn_mask"),
+    belongs=_belongs,
     settings=_settings,
 )

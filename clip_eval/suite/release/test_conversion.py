@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from clip_eval.checkpoint.checkpoint import Checkpoint
-from clip_eval.checkpoint.conversion import ConfigDifference, config_differences, tensor_differences
+from clip_eval.checkpoint.conversion import ConfigDifference, config_differences, holds, tensor_differences
 from clip_eval.checkpoint.original import Original, original_beside
 from clip_eval.errors import CheckpointError
 from clip_eval.families.config import LEGACY_EOS_TOKEN_ID
@@ -110,13 +110,15 @@ def test_activation_is_the_original(
 
 
 def test_texts_are_pooled_as_in_the_original(
-    checkpoint: Checkpoint, original: Original, settings: SourceSettings, compare: Compare
+    checkpoint: Checkpoint, original: Original, settings: SourceSettings, evidence: Evidence, compare: Compare
 ) -> None:
     """A text's state is taken at the token where the original takes it.
 
     open_clip takes the largest id of a text, which is the end's in CLIP's vocabulary, or the first place of `eos_id`.
     transformers takes the first place of `eos_token_id`, and the largest id where that is 2.
     """
+    if not holds(checkpoint, "text_config"):
+        evidence.not_applicable("the checkpoint holds no text tower")
     if END not in settings.config:
         raise network_of(checkpoint, settings).refer("the original pools texts by another rule")
     stated, last = settings.config[END], _largest_id(checkpoint)
@@ -138,6 +140,8 @@ def test_images_are_preprocessed_as_in_the_original(
     checkpoint: Checkpoint, original: Original, settings: SourceSettings, evidence: Evidence, compare: Compare
 ) -> None:
     """Mean, spread, filter, resizing and cropping of the image processor are those of the original's config."""
+    if not holds(checkpoint, "vision_config"):
+        evidence.not_applicable("the checkpoint holds no vision tower")
     if not checkpoint.has_image_processor:
         evidence.not_run("the checkpoint has no image processor (preprocessor_config.json)")
     network = network_of(checkpoint, settings)
