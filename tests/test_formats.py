@@ -22,7 +22,8 @@ from clip_eval.embedding.store import Collection
 from clip_eval.families.clip.family import CLIP
 from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.paths import PathTemplate
-from clip_eval.verdict.acceptances import draft, read_acceptances
+from clip_eval.verdict.acceptances import Acceptance, GroupAcceptance, draft, read_acceptances
+from clip_eval.verdict.change_causes import declared_cause
 from clip_eval.verdict.policy import read_policy
 from clip_eval.verdict.run_record import SCOPES, RunRecord, SurfaceChange
 
@@ -86,6 +87,7 @@ def test_the_policy(tmp_path: Path) -> None:
     file.write_text(BLOCKS["policy"], encoding="utf-8")
     policy = read_policy(file)
     assert (policy.require, policy.least_efficiency) == (("baseline", "tasks"), 0.6)
+    assert policy.uses == ("CLIPModel", "get_image_features", "AutoProcessor")
     assert ", ".join(f"`{scope}`" for scope in SCOPES) in PAGE
 
 
@@ -93,7 +95,10 @@ def test_the_acceptances(tmp_path: Path) -> None:
     """The acceptances are read as the page says, in the form of a gate's own draft."""
     file = tmp_path / "accepted.toml"
     file.write_text(BLOCKS["acceptances"], encoding="utf-8")
-    first, second = read_acceptances(file)
+    first, second, third = read_acceptances(file)
+    assert isinstance(first, Acceptance)
+    assert isinstance(third, GroupAcceptance)
+    assert declared_cause(third.id) is not None
     assert first.id == "CLIPModel.get_text_features()"
     assert (first.expires, second.expires) == (None, date(2027, 1, 31))
     change = SurfaceChange(

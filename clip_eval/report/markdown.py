@@ -89,7 +89,8 @@ def _reasons(record: RunRecord) -> list[str]:
     found = [f"- {_long(one)}" for one in record.reasons if not of_changes(one) and not of_merits(one)]
     found += [f"- Note: {_long(note)}" for note in record.notes]
     kept = _within(found, _ROOM_FOR_REASONS)
-    return kept if len(kept) == len(found) else [*kept, f"- {len(found) - len(kept)} more are in report.html."]
+    left = [f"- {len(found) - len(kept)} more are in report.html."] if len(kept) < len(found) else []
+    return ["## Reasons", "", *kept, *left] if found else []
 
 
 def _within(texts: Sequence[str], room: int) -> list[str]:

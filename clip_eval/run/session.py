@@ -205,7 +205,8 @@ class Session:
         baseline = self.baseline
         approved, now = baseline.pack.nearest(baseline.environment), baseline.environment
         changes = with_causes(baseline.surface_changes(), before=approved.transformers, after=now.transformers)
-        return rule(changes, self.acceptances, today=datetime.now(tz=timezone.utc).date())
+        today = datetime.now(tz=timezone.utc).date()
+        return rule(changes, self.acceptances, today=today, uses=self.policy.uses)
 
     @property
     def pack_info(self) -> SubjectInfo | None:

@@ -21,6 +21,7 @@ same weights are a defect or another model.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -31,7 +32,7 @@ from typing import Any, Literal, NoReturn
 from clip_eval.errors import UsageError
 from clip_eval.files.read_write import read_text
 from clip_eval.files.untrusted import REVIEWED_BYTES, complaint, parse_toml, shown
-from clip_eval.verdict.changes import ChangeGroup, grouped
+from clip_eval.verdict.changes import ChangeGroup, area, grouped
 from clip_eval.verdict.run_record import SurfaceChange
 
 __all__ = ["Acceptance", "GroupAcceptance", "Idle", "Ruling", "draft", "read_acceptances", "rule"]
@@ -41,6 +42,7 @@ _FORM = (
     "An entry is [[accepted]] with id, before and after, or with cause or area, changes and digest, and with reason "
     "and optionally expires; a gate's summary.md has a draft"
 )
+_UNUSED = "nothing that the policy's [surface] uses names"
 _FEW = 3  # so many open changes are drafted one by one, with their values
 
 
@@ -144,18 +146,25 @@ def read_acceptances(file: str | Path) -> tuple[Acceptance | GroupAcceptance, ..
 
 
 def rule(
-    changes: Sequence[SurfaceChange], acceptances: Sequence[Acceptance | GroupAcceptance], *, today: date
+    changes: Sequence[SurfaceChange],
+    acceptances: Sequence[Acceptance | GroupAcceptance],
+    *,
+    today: date,
+    uses: Sequence[str] = (),
 ) -> Ruling:
     """Match changes with acceptances; an entry for a change comes before one for its group.
+
+    Changes of what nobody uses are accepted, too, with that reason.
 
     Args:
         changes: what differs from the pack.
         acceptances: what was accepted, each id once.
         today: the day that expiry is compared with.
+        uses: names that the user's code uses; empty for all. A change of the checkpoint's own files is never left out.
     """
     changes_by_id = {change.id: change for change in changes}
     groups = {group.name: group for group in grouped(changes)}
-    notes: dict[str, str] = {}
+    notes = {change.id: _UNUSED for change in changes if uses and not _is_used(change, uses)}
     idle = []
     for entry in sorted(acceptances, key=lambda entry: isinstance(entry, Acceptance)):
         if isinstance(entry, Acceptance):
@@ -193,6 +202,12 @@ def draft(changes: Sequence[SurfaceChange]) -> str:
         )
         + "\n"
     )
+
+
+def _is_used(change: SurfaceChange, uses: Sequence[str]) -> bool:
+    """Whether a change's id has one of the names as a whole word, or is about the checkpoint's own files."""
+    names = (rf"(?<!\w){re.escape(name)}(?!\w)" for name in uses)
+    return area(change) == "files of the checkpoint" or any(re.search(name, change.id) for name in names)
 
 
 def _entry(change: SurfaceChange) -> str:

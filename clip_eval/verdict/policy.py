@@ -4,6 +4,9 @@ require = ["baseline", "throughput"]  # scopes that must be judged; else the ver
 
 [throughput]
 least_efficiency = 0.6  # time of the plain torch forward over the subject's, where no pack knows this machine
+
+[surface]
+uses = ["CLIPModel", "get_image_features", "AutoProcessor"]  # changes of other things are left out
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ __all__ = ["Policy", "read_policy"]
 
 # outside, a subject would be a thousand times slower, or faster, than the same computation in plain torch
 _LEAST, _MOST = 0.001, 1_000
-_FORM = "A policy holds require, a list of scopes, and [throughput] with least_efficiency, a number from 0.001 to 1000"
+_FORM = (
+    "A policy holds require, a list of scopes, [throughput] with least_efficiency, a number from 0.001 to 1000, and "
+    "[surface] with uses, a list of names"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +38,12 @@ class Policy:
     Attributes:
         require: scopes that must be judged.
         least_efficiency: least time of the plain torch forward over the subject's; None if only a pack judges speed.
+        uses: names of the interface that the team's code uses; empty for all of it.
     """
 
     require: tuple[Scope, ...] = ()
     least_efficiency: float | None = None
+    uses: tuple[str, ...] = ()
 
 
 def read_policy(file: str | Path) -> Policy:
@@ -49,10 +57,12 @@ def read_policy(file: str | Path) -> Policy:
         data = parse_toml(text)
     except ValueError as problem:
         raise UsageError(f"the policy {complaint(problem, 'TOML')}", where=file, fix=_FORM) from problem
-    require, speed = data.pop("require", []), data.pop("throughput", {})
+    require, speed, surface = data.pop("require", []), data.pop("throughput", {}), data.pop("surface", {})
     if data:
         _refuse(f"the policy has an unknown key, {next(iter(data))}", file)
-    policy = Policy(require=_scopes(require, file), least_efficiency=_least_efficiency(speed, file))
+    policy = Policy(
+        require=_scopes(require, file), least_efficiency=_least_efficiency(speed, file), uses=_uses(surface, file)
+    )
     if policy == Policy():
         _refuse("the policy is empty", file)
     return policy
@@ -76,6 +86,15 @@ def _least_efficiency(speed: object, file: str | Path) -> float | None:
     if isinstance(least, bool) or not isinstance(least, (int, float)) or not _LEAST <= least <= _MOST:
         _refuse(f"the policy's least_efficiency is {shown(least)}", file)
     return float(least)
+
+
+def _uses(surface: object, file: str | Path) -> tuple[str, ...]:
+    if not isinstance(surface, Mapping) or set(surface) - {"uses"}:
+        _refuse("the policy's [surface] has other keys than uses", file)
+    names = surface.get("uses", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+        _refuse(f"the policy's uses is {shown(names)}", file)
+    return tuple(names)
 
 
 def _refuse(what: str, file: str | Path) -> NoReturn:

@@ -164,3 +164,12 @@ def test_an_entry_for_a_change_comes_before_its_cause() -> None:
     one = accepted(id=changes[0].id, reason="this one")
     ruling = rule(changes, [one, whole], today=TODAY)
     assert [entry.accepted for entry in ruling.changes] == ["this one", "all", "all"]
+
+
+def test_what_nobody_uses_is_accepted_with_that_reason() -> None:
+    """Names are whole words of an id; an entry's own reason counts more; the checkpoint's files count always."""
+    names = ("get_image_features|get_text_features(x)", "CLIPModelX()", "config.eos_token_id", "CLIPTokenizer()", "A()")
+    uses = ["get_text_features", "CLIPModel"]
+    ruling = rule([change(name) for name in names], [accepted(reason="mine")], today=TODAY, uses=uses)
+    unused = "nothing that the policy's [surface] uses names"
+    assert [entry.accepted for entry in ruling.changes] == [None, unused, None, unused, "mine"]

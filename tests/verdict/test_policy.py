@@ -23,6 +23,7 @@ def test_a_policy_says_what_is_asked(tmp_path: Path) -> None:
     assert read_policy(both) == Policy(require=("tasks", "throughput"), least_efficiency=0.6)
     assert read_policy(written(tmp_path, 'require = ["tasks"]')) == Policy(require=("tasks",))
     assert read_policy(written(tmp_path, "[throughput]\nleast_efficiency = 1")) == Policy(least_efficiency=1.0)
+    assert read_policy(written(tmp_path, '[surface]\nuses = ["CLIPModel"]')) == Policy(uses=("CLIPModel",))
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,10 @@ def test_a_policy_says_what_is_asked(tmp_path: Path) -> None:
         ("[throughput]\nleast_efficiency = true", "least_efficiency is True"),
         ("[throughput]\nleast_efficiency = nan", "least_efficiency is nan"),
         ('[throughput]\nleast_efficiency = "1"', "least_efficiency is '1'"),
+        ("[surface]\nuses = []", "is empty"),
+        ('[surface]\nuses = "CLIPModel"', "uses is 'CLIPModel'"),
+        ('[surface]\nuses = ["", "CLIPModel"]', "uses is"),
+        ("[surface]\nunused = []", "other keys than uses"),
         ('require = ["tasks"]\nforbid = 1', "an unknown key, forbid"),
     ],
 )
