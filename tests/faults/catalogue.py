@@ -114,4 +114,6 @@ def _essential() -> tuple[Fault, ...]:
 
 
 ESSENTIAL = _essential()
-"""Enough faults that every check has at least one: what ordinary runs apply. The whole catalogue takes minutes."""
+"""Enough faults that every check has at least one: what the ordinary runs under 4.57 and 5 apply together. The whole
+catalogue takes minutes.
+"""

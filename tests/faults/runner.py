@@ -1,7 +1,7 @@
 """Runs the whole suite in this process, with or without a fault, as the hermetic gate runs it in a child.
 
-The float64 reference depends on weights, config, dtype and probe alone, so runs on the same ones share it; everything
-of the subject is made afresh.
+The float64 reference depends on weights, config, dtype and probe alone, so runs on the same ones share it; a checkpoint
+whose files nothing has touched is opened once. Everything of the subject is made afresh.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
+from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.run.declared_checks import SUITE
+from clip_eval.subject import candidate
 from clip_eval.subject.candidate import Candidate
 from clip_eval.verdict.run_record import RunRecord
 
@@ -43,6 +45,7 @@ class Runner:
     """Runs the suite and keeps the references for runs to come."""
 
     oracles: dict[tuple[str, ...], Oracle] = field(default_factory=dict)
+    _opened: dict[tuple[object, ...], Checkpoint] = field(default_factory=dict, repr=False)
 
     def run(
         self,
@@ -68,6 +71,7 @@ class Runner:
             patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
             patch.delenv("PYTEST_ADDOPTS", raising=False)
             patch.delenv("PYTEST_PLUGINS", raising=False)
+            patch.setattr(candidate, "open_checkpoint", self._open)
             if during is not None:
                 _settle()
                 during(patch)
@@ -76,6 +80,13 @@ class Runner:
         if keeper.record is None:
             raise RuntimeError(f"the suite ended with {code} and left no record:\n{output.getvalue()[-3000:]}")
         return Run(keeper.record, int(code))
+
+    def _open(self, model: str) -> Checkpoint:
+        files = ((path, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(Path(model).rglob("*")))
+        key = (model, *files)
+        if key not in self._opened:
+            self._opened = {key: open_checkpoint(model)}
+        return self._opened[key]
 
 
 def _settle() -> None:
@@ -109,16 +120,16 @@ class _Keeper:
     def pytest_configure(self, config: pytest.Config) -> None:
         recorder = config.pluginmanager.get_plugin("clip-eval-recorder")
         if recorder is not None:  # a refused checkpoint has none
-            candidate = recorder.session.candidate
-            candidate.__dict__["oracle"] = self.oracles.setdefault(_reference(candidate), candidate.oracle)
+            tested = recorder.session.candidate
+            tested.__dict__["oracle"] = self.oracles.setdefault(_reference(tested), tested.oracle)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: Any) -> None:
         self.record = session.config.pluginmanager.get_plugin("clip-eval-recorder").record
 
 
-def _reference(candidate: Candidate) -> tuple[str, ...]:
+def _reference(tested: Candidate) -> tuple[str, ...]:
     """What the reference depends on."""
-    prints = candidate.checkpoint.fingerprints()
-    alone = candidate.checkpoint.standalone_config  # the fingerprint is that of the whole model's config
-    return (prints.weights, prints.config, str(alone), candidate.dtype, candidate.device)
+    prints = tested.checkpoint.fingerprints()
+    alone = tested.checkpoint.standalone_config  # the fingerprint is that of the whole model's config
+    return (prints.weights, prints.config, str(alone), tested.dtype, tested.device)

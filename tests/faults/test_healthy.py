@@ -6,24 +6,17 @@ import itertools
 from pathlib import Path
 
 import pytest
+from support.releases import ordinary_under
 
-from clip_eval.subject import transformers_release
 from clip_eval.user_values import DTYPES
 from faults.healthy import VARIANTS, Variant
 from faults.runner import Run, Runner
 from faults.watch import CHECKPOINT, largest_ratios
 
-RELEASE = "4" if transformers_release().major < 5 else "5"
-
-
-def _marks(ordinary: str | None) -> list[pytest.MarkDecorator]:
-    return [] if ordinary == RELEASE else [pytest.mark.slow]
-
-
 # A whole gate takes half a minute, so an ordinary run under each release has its half. It meets the other pairs in the
 # variants: in_shards, stored_in_bfloat16, gelu_in_float16, old_and_extreme.
 ORDINARY = {("bfloat16", "eager"): "4", ("float16", "eager"): "5"}
-PAIRS = [pytest.param(*pair, marks=_marks(ORDINARY.get(pair)))
+PAIRS = [pytest.param(*pair, marks=ordinary_under(ORDINARY.get(pair)))
          for pair in itertools.product(DTYPES, ("eager", "sdpa"))]  # fmt: skip
 
 
@@ -36,7 +29,7 @@ def test_shipped_checkpoint_passes(runner: Runner, dtype: str, attention: str) -
 
 
 @pytest.mark.parametrize(
-    "variant", [pytest.param(variant, id=variant.id, marks=_marks(variant.ordinary)) for variant in VARIANTS]
+    "variant", [pytest.param(variant, id=variant.id, marks=ordinary_under(variant.ordinary)) for variant in VARIANTS]
 )
 def test_variant_is_left_alone(runner: Runner, tmp_path: Path, variant: Variant) -> None:
     """No check fails on a healthy checkpoint of another make, and the verdict is pass where all its parts are there."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from support.forked import run_pytest
 from support.gating import Ended, gate, outcomes, run_record
+from support.releases import ordinary_under
 
 from clip_eval.run.declared_checks import declared_checks
 from clip_eval.run.settings import REPORTS
@@ -152,13 +153,13 @@ def judgement(measurement: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-def test_xdist_changes_no_outcome(pytester: pytest.Pytester, whole: Ended) -> None:
+@pytest.mark.parametrize("workers", [pytest.param("-n2", marks=ordinary_under("5"))])
+def test_xdist_changes_no_outcome(pytester: pytest.Pytester, whole: Ended, workers: str) -> None:
     """Two workers come to the same outcomes and measurements as one process, and the verdict leaves a user's own
     failing test its exit code.
     """
     pytester.makepyfile(test_own="def test_own(): raise AssertionError('mine')")
-    workers = ("-n2", "-p", "no:benchmark")
-    result = run_pytest(pytester.path, *suite_on(whole), "test_own.py", *workers, "--clip-out=out")
+    result = run_pytest(pytester.path, *suite_on(whole), "test_own.py", workers, "-p", "no:benchmark", "--clip-out=out")
     assert outcomes(pytester.path / "out") == outcomes(whole.reports)
     alone, parallel = run_record(whole.reports), run_record(pytester.path / "out")
     assert parallel["verdict"] == alone["verdict"] == "pass"
