@@ -5,11 +5,9 @@ Only safetensors are read: weights are data, and a pickle is a program.
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +21,13 @@ from clip_eval.checkpoint.locate import (
     is_file,
     local_directory,
     locate,
-    names_in,
-    refuse_other_kinds,
 )
 from clip_eval.checkpoint.processor_files import find_processor, look_at_processor_files
-from clip_eval.checkpoint.tensor_files import TensorEntry, Weights, read_header
-from clip_eval.checkpoint.tensor_names import listed, shown_name
-from clip_eval.checkpoint.variants import beside_note, refuse_unknown_variant, weight_files
+from clip_eval.checkpoint.tensor_files import TensorEntry, Weights
+from clip_eval.checkpoint.weight_files import beside_note, stored_tensors, weight_files, with_scalar_scale
 from clip_eval.errors import CheckpointError
 from clip_eval.families import roles
-from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig, shown
+from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.families.family import Family
 from clip_eval.families.holding import HOLDINGS, Holding
 from clip_eval.families.registry import family_of
@@ -45,11 +40,8 @@ __all__ = [
     "local_directory",
     "open_checkpoint",
     "read_config",
-    "shard_file",
-    "shard_places",
 ]
 
-_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _KEEP_BYTES = 1 << 29
 _COPY_AGAIN = "Copy or download the checkpoint again"
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
@@ -153,6 +145,20 @@ class Checkpoint:
         """
         self.holds.require_tower("vision")
         return self.family.config.vision_alone(self.raw_config, where=str(self.path / "config.json"))
+
+    def original(self) -> Checkpoint | None:
+        """The checkpoint in model.safetensors that this one is a variant of; None without variant or such a file.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        main, _ = weight_files(None)
+        if self.variant is None or not is_file(self.path / main):
+            return None
+        if "original" not in self._cache:
+            self._cache["original"] = open_checkpoint(self.path)
+        found: Checkpoint = self._cache["original"]
+        return found
 
     @property
     def labels(self) -> int | None:
@@ -264,20 +270,31 @@ def open_checkpoint(
     path = place.path
     raw = (file := read_config(path)).raw
     family, reader = file.family, file.family.config
-    stored = _tensors(path, variant)
+    stored = stored_tensors(path, variant)
     own = {name: entry for name, entry in stored.items() if name not in family.ignored_tensors}
-    tensors, scale_note = _scalar_scale(own)
+    tensors, scale_note = with_scalar_scale(own)
     holding = held_by(tensors, raw, family=family, where=path)
     config = config_held(raw, holding, family=family, where=path)
     check_inventory(tensors, config, raw, holding, family=family, where=path)
     files = find_processor(path, holding, named=None if processor is None else Path(processor))
     notes = (
-        place.note, files.note, beside_note(path, variant), *reader.notes(raw, where="config.json"), scale_note,
+        place.note, files.note, *_part_notes(files.path, holding), beside_note(path, variant),
+        *reader.notes(raw, where="config.json"), scale_note,
         *look_at_processor_files(files.path),
     )  # fmt: skip
     present = tuple(note for note in notes if note is not None)
     elsewhere = None if files.path == path else files.path
     return Checkpoint(path, str(source), place.revision, config, raw, tensors, present, holding, variant, elsewhere)
+
+
+def _part_notes(processor: Path, holding: Holding) -> tuple[str, ...]:
+    """What the report says of a part of a model: what was not judged because it is not there."""
+    if holding.whole:
+        return ()
+    held = f"The checkpoint holds {holding.in_words} only: checks of what it does not hold do not apply."
+    if not holding.images or fingerprints.has_image_processor(processor):
+        return (held,)
+    return (held, "It has no image processor, so how pictures become pixels was not judged: --processor names one.")
 
 
 def read_config(directory: Path) -> ConfigFile:
@@ -294,34 +311,6 @@ def read_config(directory: Path) -> ConfigFile:
     if not isinstance(raw, dict):
         raise CheckpointError("the config is not a JSON object", where=file, fix=_COPY_AGAIN)
     return ConfigFile(family_of(raw.get("model_type")).config.parse(raw, where=str(file)), raw)
-
-
-def shard_file(index_file: Path, shard: str) -> Path:
-    """A file named in an index of shards. It must be beside the index: another name could reach any file.
-
-    Raises:
-        CheckpointError: it leads outside, or is missing.
-    """
-    if shard in ("", "..") or Path(shard).name != shard:
-        what = f"the index names {shown(shard)}, which is not a file beside it"
-        raise CheckpointError(what, where=index_file, fix=_COPY_AGAIN)
-    file = index_file.with_name(shard)
-    if not is_file(file):
-        raise CheckpointError(f"the shard {shown_name(shard)} is missing", where=index_file.parent, fix=_COPY_AGAIN)
-    return file
-
-
-def shard_places(index_file: Path) -> dict[str, str]:
-    """The weight_map of an index of shards: tensor name to file name.
-
-    Raises:
-        CheckpointError: the file is damaged.
-    """
-    index = read_json(index_file, error=CheckpointError)
-    places = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
-        raise CheckpointError("the index has no weight_map of names to files", where=index_file, fix=_COPY_AGAIN)
-    return places
 
 
 def _located(source: str | Path) -> Place:
@@ -351,59 +340,3 @@ def _refuse_mark(file: Path) -> None:
             where=file,
             fix=f"Save it as UTF-8 without the mark: python -c {shlex.quote(code)} in its directory does",
         )
-
-
-def _scalar_scale(tensors: dict[str, TensorEntry]) -> tuple[dict[str, TensorEntry], str | None]:
-    """`logit_scale` as a scalar, if the file has shape (1,) and the installed release accepts it.
-
-    transformers 4 loads it by torch's load_state_dict, which accepts that; from 5.0 on the shapes must agree.
-    """
-    scale = tensors.get("logit_scale")
-    release = version("transformers")
-    if scale is None or scale.shape != (1,) or int(release.partition(".")[0]) >= 5:
-        return tensors, None
-    note = f"logit_scale has shape (1,) in {scale.file.name}: transformers {release} reads its number, 5.0 refuses it."
-    return {**tensors, "logit_scale": replace(scale, shape=())}, note
-
-
-def _tensors(path: Path, variant: str | None) -> dict[str, TensorEntry]:
-    """Every tensor by name, from model.safetensors or, where that is missing, from the index's shards."""
-    file, index = weight_files(variant)
-    if os.path.lexists(path / file):  # anything but a regular file is refused when it is opened
-        return read_header(path / file)
-    if (path / index).is_file():
-        return _sharded(path / index)
-    refuse_unknown_variant(path, variant)
-    raise _without_weights(path)
-
-
-def _without_weights(path: Path) -> CheckpointError:
-    names = names_in(path)
-    for pickle in _PICKLES:
-        if pickle in names:
-            return CheckpointError(
-                f"the checkpoint has its weights only in {pickle}, a format that can run code when it is read",
-                where=path,
-                fix=f"Convert it first: clip-eval convert {shlex.quote(str(path))} --out DIR",
-            )
-    refuse_other_kinds(path)
-    others = [name for name in names if name.endswith((".safetensors", ".h5", ".msgpack", ".bin", ".pt", ".ckpt"))]
-    instead = f", only {', '.join(others[:3])}" if others else ""
-    return CheckpointError(
-        f"the checkpoint has no model.safetensors{instead}", where=path, fix="Save it with CLIPModel.save_pretrained"
-    )
-
-
-def _sharded(index_file: Path) -> dict[str, TensorEntry]:
-    places = shard_places(index_file)
-    found: dict[str, TensorEntry] = {}
-    for shard in sorted(set(places.values())):
-        for name, entry in read_header(shard_file(index_file, shard)).items():
-            if places.get(name) != shard:
-                raise CheckpointError(
-                    f"{shard} holds {shown_name(name)}, and the index says otherwise", where=index_file, fix=_COPY_AGAIN
-                )
-            found[name] = entry
-    if lost := [name for name in places if name not in found]:
-        raise CheckpointError(f"{places[lost[0]]} lacks {listed(lost)}", where=index_file, fix=_COPY_AGAIN)
-    return found

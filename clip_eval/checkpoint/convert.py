@@ -19,12 +19,11 @@ from clip_eval.checkpoint.checkpoint import (
     local_directory,
     open_checkpoint,
     read_config,
-    shard_file,
-    shard_places,
 )
 from clip_eval.checkpoint.hub import TEXT_FILES
 from clip_eval.checkpoint.inventory import check_inventory, config_held, held_by
 from clip_eval.checkpoint.tensor_files import read_header
+from clip_eval.checkpoint.weight_files import shard_file, shard_places
 from clip_eval.errors import CheckpointError, OutputError
 from clip_eval.files.read_write import new_directory
 from clip_eval.files.untrusted import read_bytes

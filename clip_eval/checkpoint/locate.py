@@ -128,7 +128,7 @@ def _cached_repository(path: Path) -> Place | None:
     if not _is_cached(path):
         return None
     snapshots = path / "snapshots"
-    commits = [name for name in names_in(snapshots) if is_file(snapshots / name / "config.json")]
+    commits = [name for name in names_in(snapshots) if _is_marked(snapshots / name)]
     main = path / "refs" / "main"
     commit = read_text(main, error=CheckpointError).strip() if is_file(main) else None
     if commit is not None and (not _COMMIT.fullmatch(commit) or commit not in commits):
@@ -139,7 +139,9 @@ def _cached_repository(path: Path) -> Place | None:
         commit = _only([snapshots / name for name in commits], "commits", path).name
     why = "that refs/main names" if is_file(main) else "that is there"
     note = f"The checkpoint is read from {snapshots / commit}, the commit {why} in the hub's cache."
-    return Place(snapshots / commit, commit if _COMMIT.fullmatch(commit) else None, note)
+    inside = locate(snapshots / commit)  # a pipeline or a Sentence Transformers model has it one level deeper
+    notes = note if inside.note is None else f"{note} {inside.note}"
+    return Place(inside.path, commit if _COMMIT.fullmatch(commit) else None, notes)
 
 
 def _cache(path: Path) -> Place | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clip_eval.run.declared_checks import declared_checks
 from faults import (
+    alone,
     attention,
     calling,
     classes,
@@ -64,6 +65,7 @@ _MODULES = (
     handling,
     classes,
     making,
+    alone,
 )
 
 KINDS = tuple(module.__name__.rpartition(".")[2] for module in _MODULES)

@@ -16,6 +16,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 from pytest import MonkeyPatch  # noqa: PT013 - the type, in signatures
 
+from clip_eval.families.roles import WHOLE
 from faults.patching import after_loading, module_at
 
 __all__ = ["Fault", "in_file", "in_loaded_model", "in_module", "in_transformers"]
@@ -37,6 +38,7 @@ class Fault:
         releases: transformers releases in which the defect can exist.
         baseline: only the comparison with a baseline pack can see it.
         converted: only the comparison with the original that the checkpoint was converted from can see it.
+        on: the class that the checkpoint is saved by: the whole model, or a part of it.
     """
 
     id: str
@@ -49,6 +51,7 @@ class Fault:
     releases: SpecifierSet = field(default_factory=SpecifierSet)
     baseline: bool = False
     converted: bool = False
+    on: str = WHOLE
 
     @property
     def kind(self) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from support.lone_towers import CLASSIFIER, TEXT, TEXT_PROJECTED, VISION, VISION_PROJECTED, write_part
 from support.small_clip import write_small_clip
 
 from faults.files import edit_json, edit_tensors, make_legacy
@@ -144,6 +146,29 @@ def many_heads(directory: Path) -> None:
     )  # fmt: skip
 
 
+def part(role: str, **options: Any) -> Callable[[Path], None]:
+    """A tower, with or without its projection, or an image classifier, saved alone."""
+
+    def make(directory: Path) -> None:
+        write_part(directory, role, **options)
+
+    return make
+
+
+def text_encoder_of_old(directory: Path) -> None:
+    """A text encoder with the buffer that releases before 4.31 wrote, and a config that leaves fields out."""
+    write_part(directory, TEXT_PROJECTED)
+    edit_tensors(directory, lambda tensors: tensors.update(_positions("text_model", 77)))
+    edit_json(directory / "config.json", lambda config: [config.pop(name) for name in ("layer_norm_eps", "hidden_act")])
+
+
+def text_encoder_with_sections(directory: Path) -> None:
+    """A text encoder whose config.json is the whole CLIP's, of which it reads text_config."""
+    write_part(directory, TEXT)
+    shutil.copyfile(CHECKPOINT / "config.json", directory / "config.json")
+    edit_json(directory / "config.json", lambda config: config.update(architectures=["CLIPTextModel"]))
+
+
 def few_heads(directory: Path) -> None:
     """Narrow towers with a single head, exact GELU, odd sizes and a single patch; the projection is as wide as the text
     tower.
@@ -186,6 +211,22 @@ VARIANTS = (
     Variant(id="many_heads_in_bfloat16", make=many_heads, options=BFLOAT16),
     Variant(id="few_heads", make=few_heads, ordinary="4"),
     Variant(id="without_processor", make=without_processor, whole=False),
+    Variant(id="text_encoder", make=part(TEXT)),
+    Variant(id="text_encoder_in_bfloat16", make=part(TEXT), options=BFLOAT16),
+    Variant(id="text_encoder_in_eager_float16", make=part(TEXT), options=(*FLOAT16, "--clip-attn", "eager")),
+    Variant(id="text_encoder_of_old", make=text_encoder_of_old),
+    Variant(id="text_encoder_with_sections", make=text_encoder_with_sections),
+    Variant(id="text_encoder_without_tokenizer", make=part(TEXT, processor=False), whole=False),
+    Variant(id="text_encoder_projected", make=part(TEXT_PROJECTED), ordinary="5"),
+    Variant(id="image_encoder", make=part(VISION)),
+    Variant(id="image_encoder_stored_in_float16", make=part(VISION, dtype=np.float16), ordinary="4"),
+    Variant(id="image_encoder_projected_and_nothing_else", make=part(VISION_PROJECTED, processor=False)),
+    Variant(id="image_classifier", make=part(CLASSIFIER)),
+    Variant(
+        id="image_classifier_in_eager_bfloat16",
+        make=part(CLASSIFIER),
+        options=(*BFLOAT16, "--clip-attn", "eager"),
+    ),
 )
 
 
@@ -205,10 +246,13 @@ def _copy(directory: Path, *changes: Callable[[dict[str, Any]], None]) -> None:
 
 
 def _add_position_ids(tensors: dict[str, Any]) -> None:
+    tensors.update({**_positions("text_model", 77), **_positions("vision_model", 17)})
+
+
+def _positions(tower: str, count: int) -> dict[str, Any]:
     import torch
 
-    tensors["text_model.embeddings.position_ids"] = torch.arange(77)[None]
-    tensors["vision_model.embeddings.position_ids"] = torch.arange(17)[None]
+    return {f"{tower}.embeddings.position_ids": torch.arange(count)[None]}
 
 
 def _plant_outliers(tensors: dict[str, Any]) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from support.lone_towers import write_part
 from support.open_clip import write_original
 
 from clip_eval.baseline.write_pack import write_pack
+from clip_eval.families.roles import WHOLE
 from clip_eval.run.approval import build_pack
 from clip_eval.run.session import Session
 from clip_eval.run.settings import Settings
@@ -111,14 +113,21 @@ class Watch:
         return self._sightings[key]
 
     def checkpoint(self, fault: Fault) -> Path:
-        """The checkpoint that the fault is shown on: the shipped one, or a copy whose files it edited."""
+        """The checkpoint that the fault is shown on: the shipped one, a part of it, or a copy whose files it edited."""
+        sound = self._sound(fault.on)
         if fault.edit is None:
-            return CHECKPOINT
+            return sound
         copy = self.directory / fault.id
         if not copy.exists():
-            shutil.copytree(CHECKPOINT, copy)
+            shutil.copytree(sound, copy)
             fault.edit(copy)
         return copy
+
+    def _sound(self, part: str) -> Path:
+        if part == WHOLE:
+            return CHECKPOINT
+        alone = self.directory / part
+        return alone if alone.exists() else write_part(alone, part)
 
     def pack(self) -> Path:
         """A baseline pack of the shipped checkpoint, recorded in this environment."""

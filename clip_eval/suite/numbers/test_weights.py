@@ -9,6 +9,9 @@ from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.compare import Compare
 
+NARROW = ("bfloat16", "float16")
+"""Stored dtypes that float32 is rounded to."""
+
 
 @pytest.mark.parametrize("model_class", MODEL_CLASSES)
 def test_every_weight_is_loaded(clip: Clip, compare: Compare, model_class: str) -> None:
@@ -33,8 +36,10 @@ def test_every_weight_is_loaded(clip: Clip, compare: Compare, model_class: str) 
 def test_values_are_those_of_the_file(clip: Clip, compare: Compare, model_class: str) -> None:
     """Every tensor in memory equals the file's, rounded to the subject's dtype, in every element.
 
-    A tensor that was initialised, transposed, tied or cast on the way computes something else.
+    A tensor that was initialised, transposed, tied or cast on the way computes something else. Of a variant, such as
+    model.fp16.safetensors beside model.safetensors, each is that of the file without variant, rounded.
     """
+    _judge_variant(clip, compare, model_class)
     expected = clip.checkpoint.weights(clip.dtype)
     seen = 0
     for name, values in clip.subject.state(model_class):
@@ -70,3 +75,18 @@ def test_model_is_in_evaluation_mode(clip: Clip, compare: Compare, model_class: 
         name or model_class for name, module in clip.subject.model(model_class).named_modules() if module.training
     ]
     compare.equal(training, [], name=f"modules of {model_class} in training mode")
+
+
+def _judge_variant(clip: Clip, compare: Compare, model_class: str) -> None:
+    """Compare each weight of a variant with the one that it is a variant of, both in the narrower of their dtypes."""
+    original = clip.checkpoint.original()
+    if original is None:
+        return
+    dtypes = {clip.checkpoint.dtype, original.dtype} & set(NARROW) or {"float32"}
+    if len(dtypes) > 1:  # bfloat16 and float16 round to different numbers
+        return
+    dtype = next(iter(dtypes))
+    here, there = clip.checkpoint.digests(dtype), original.digests(dtype)
+    for name in filter(lambda name: clip.family.belongs_to(name, model_class), here):
+        same = here[name] == there.get(name)
+        compare.equal(same, True, name=f"{name} is that of model.safetensors", module=name.rpartition(".")[0])
