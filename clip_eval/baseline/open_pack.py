@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import fields
 from itertools import islice
@@ -28,7 +29,7 @@ from clip_eval.baseline.pack import (
 )
 from clip_eval.baseline.recorded_outputs import output_names
 from clip_eval.baseline.soundness import array_fault, config_fault, input_fault, output_fault
-from clip_eval.baseline.write_pack import MANIFEST, SPEEDS, TASK_KEYS, TASKS
+from clip_eval.baseline.write_pack import MANIFEST, PACKED_TASKS, SPEEDS, TASK_KEYS, TASKS
 from clip_eval.checkpoint.dtypes import ROUNDED_DTYPES
 from clip_eval.checkpoint.fingerprints import Fingerprints
 from clip_eval.checkpoint.inventory import held_tensors, holding_of
@@ -36,7 +37,7 @@ from clip_eval.errors import PackError
 from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.families.holding import Holding
 from clip_eval.families.registry import DEFAULT
-from clip_eval.files.untrusted import complaint, parse_json, read_bytes
+from clip_eval.files.untrusted import complaint, largest_bytes, parse_json, read_bytes
 from clip_eval.nearest import beside
 from clip_eval.probes.batches import Batch
 from clip_eval.throughput.ratio import Speed
@@ -242,21 +243,35 @@ def _approved(entry: Mapping[str, Any], directory: Path, contents: Mapping[str, 
 
 
 def _tasks(directory: Path, contents: Mapping[str, bytes]) -> dict[str, PackedTask]:
-    if TASKS not in contents:
+    name = next((name for name in (TASKS, PACKED_TASKS) if name in contents), None)
+    if name is None:
         return {}
-    data = _json(contents[TASKS], directory / TASKS)
+    text = contents[name] if name == TASKS else _inflated(contents[name], directory / name)
+    data = _json(text, directory / name)
     if not isinstance(data, dict) or not all(
         isinstance(entry, dict) and entry.keys() == TASK_KEYS for entry in data.values()
     ):
         what = "the pack holds its task scores in another form, that of another clip-eval"
-        raise PackError(what, where=directory / TASKS, fix=_RECORD_AGAIN)
+        raise PackError(what, where=directory / name, fix=_RECORD_AGAIN)
     try:
         tasks = {name: _task(**entry) for name, entry in data.items()}
     except (AttributeError, TypeError, ValueError):
         tasks = {}
     if not tasks:
-        _damaged("it does not hold the values of any task", directory / TASKS)
+        _damaged("it does not hold the values of any task", directory / name)
     return tasks
+
+
+def _inflated(data: bytes, file: Path) -> bytes:
+    """The text in a gzip file, as long as that of an uncompressed one may be."""
+    stream = zlib.decompressobj(wbits=31)
+    try:
+        text = stream.decompress(data, largest_bytes(TASKS))
+    except zlib.error as problem:
+        _damaged(f"it is not compressed as it says ({problem})", file)
+    if not stream.eof or stream.unused_data:
+        _damaged("its content is cut off, too long, or followed by something", file)
+    return text
 
 
 def _task(*, dataset: object, scores: list[str], samples: Mapping[str, list[float]]) -> PackedTask:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import os
 from collections.abc import Callable
@@ -312,8 +313,13 @@ def test_all_tasks_of_five_thousand_images_take_less_than_a_megabyte(session: Se
         ),
         "linear_probe": packed(ids, "top1"),
         "caption_choice": packed(ids, "top1"),
-        "multi_label": packed(ids, "score"),
+        "multi_label": packed(tuple(name for name in ids for _ in range(20)), "rank"),
     }
-    assert len(task_text(tasks)) < 1_000_000
     write_pack(tmp_path / "pack", dataclasses.replace(session.baseline.pack, tasks=tasks))
+    assert sum(file.stat().st_size for file in (tmp_path / "pack").iterdir()) < 1_000_000
+    assert not (tmp_path / "pack/tasks.json").exists()
     assert open_pack(tmp_path / "pack").tasks == tasks
+    packed_text = (tmp_path / "pack/tasks.json.gz").read_bytes()
+    for damage in (packed_text[:-9], packed_text + b"more", packed_text[10:], gzip.compress(b" " * (2**26 + 1))):
+        reseal(tmp_path / "pack", "tasks.json.gz", damage)
+        assert "a file of the pack is damaged" in refusal(tmp_path / "pack")
