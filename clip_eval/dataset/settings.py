@@ -1,7 +1,8 @@
 """`dataset.toml`: how a dataset's files are named, and its tasks.
 
 `template` is the naming rule of the image files, relative to the dataset's directory. The optional table `[zero_shot]`
-holds `classes` (their names) and `prompts` (texts with one `{}` in place of the class).
+holds `classes` (their names) and `prompts` (texts with one `{}` in place of the class), or the names of text files with
+one a line. `[kinds]` gives the kinds of fields that are not those of pixiv datasets.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from clip_eval.dataset.text_lines import list_files, with_lists
+from clip_eval.dataset.toml_values import fields_of
 from clip_eval.errors import DatasetError
 from clip_eval.files.untrusted import REVIEWED_BYTES, complaint, parse_toml, read_bytes, shown
 from clip_eval.paths import PathTemplate
 from clip_eval.paths.errors import TemplateError
 
-__all__ = ["DatasetSettings", "ZeroShot", "read_settings"]
+__all__ = ["DatasetSettings", "ZeroShot", "read_settings", "read_table", "zero_shot_of"]
 
 _PLACE = "{}"
 
@@ -41,27 +44,37 @@ class ZeroShot:
 
 @dataclass(frozen=True, slots=True)
 class DatasetSettings:
-    """The content of dataset.toml; `zero_shot` is None without such a task."""
+    """The content of dataset.toml, and the text files that it names; `zero_shot` is None without such a task."""
 
     template: PathTemplate
     zero_shot: ZeroShot | None
+    lists: tuple[str, ...] = ()
 
 
-def read_settings(file: Path) -> DatasetSettings:
-    """Read a dataset.toml.
+def read_table(file: Path) -> Mapping[str, object]:
+    """Read a dataset.toml as it is, whatever the kind of its dataset.
 
     Raises:
-        DatasetError: the file cannot be read, is not TOML, or has an invalid value; the message names the key.
+        DatasetError: the file cannot be read, or is not TOML.
     """
     try:
-        raw = parse_toml(read_bytes(file, limit_bytes=REVIEWED_BYTES).decode())
+        return parse_toml(read_bytes(file, limit_bytes=REVIEWED_BYTES).decode())
     except OSError as problem:
         fix = f"Name a dataset: a directory with a {file.name} that can be read"
         raise DatasetError(f"the settings cannot be read ({problem.strerror})", where=file, fix=fix) from problem
     except ValueError as problem:  # not TOML, or not UTF-8
         what = f"the file of settings {complaint(problem, 'TOML')}"
         raise DatasetError(what, where=file, fix="Correct that place") from problem
-    return DatasetSettings(_template(raw, file), _zero_shot(raw, file))
+
+
+def read_settings(file: Path) -> DatasetSettings:
+    """Read a dataset.toml with a template.
+
+    Raises:
+        DatasetError: the file cannot be read, is not TOML, or has an invalid value; the message names the key.
+    """
+    raw = read_table(file)
+    return DatasetSettings(_template(raw, file), zero_shot_of(raw, file), list_files(raw))
 
 
 def _template(raw: Mapping[str, object], file: Path) -> PathTemplate:
@@ -71,12 +84,18 @@ def _template(raw: Mapping[str, object], file: Path) -> PathTemplate:
             "`template` is missing or not a text", file, 'Add the naming rule of the files, such as template = "{id}"'
         )
     try:
-        return PathTemplate(text)
+        return PathTemplate(text, fields_of(raw, file))
     except TemplateError as problem:
         raise DatasetError(f"`template` is wrong: {problem}", where=file, fix="Correct the template") from problem
 
 
-def _zero_shot(raw: Mapping[str, object], file: Path) -> ZeroShot | None:
+def zero_shot_of(raw: Mapping[str, object], file: Path) -> ZeroShot | None:
+    """Return the task of the table `zero_shot`, lists in files read; None without that table.
+
+    Raises:
+        DatasetError: a value is invalid; the message names the key.
+    """
+    raw = with_lists(raw, file)
     table = raw.get("zero_shot")
     if table is None:
         return None
