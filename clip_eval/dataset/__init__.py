@@ -1,4 +1,4 @@
-"""Evaluation sets: images with labels and captions, from a manifest, an image folder, or shards."""
+"""Evaluation sets: images with labels and captions, in any of the forms that people have them."""
 
 from __future__ import annotations
 

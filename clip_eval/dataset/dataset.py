@@ -1,4 +1,4 @@
-"""An evaluation set on disk in any format: a manifest, an image folder, or shards."""
+"""An evaluation set on disk in any format, which its files show."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from clip_eval.dataset.coco_captions import annotations_in, open_coco
 from clip_eval.dataset.image_folder import holds_images, open_folders
 from clip_eval.dataset.manifest import MANIFEST, SETTINGS, Manifest
 from clip_eval.dataset.sample import Entry, Piece, Sample
-from clip_eval.dataset.settings import MultiLabel, ZeroShot, read_settings
+from clip_eval.dataset.saved_dataset import is_saved, open_saved
+from clip_eval.dataset.settings import MultiLabel, ZeroShot, read_settings, read_table
+from clip_eval.dataset.template_folder import open_template_folder
 from clip_eval.dataset.webdataset_shards import open_shards, split_of
 from clip_eval.errors import DatasetError
 from clip_eval.files.untrusted import opened
@@ -23,8 +26,8 @@ __all__ = ["Dataset", "Source", "open_dataset"]
 _NAMED_AT_MOST = 3
 _AT_ONCE_BYTES = 2**20  # a shard need not fit in memory
 _FORMATS = (
-    f"A dataset is a directory with {SETTINGS} and {MANIFEST}, with one directory of images a class, or with "
-    "WebDataset shards in test/"
+    f"A dataset is a directory with {SETTINGS} and {MANIFEST} or [fields], with one directory of images a class, with "
+    "WebDataset shards in test/, with captions.json, or one that save_to_disk has written"
 )
 
 
@@ -161,11 +164,19 @@ def open_dataset(path: str | Path) -> Dataset:
 
 
 def _source(root: Path) -> Source:
-    present = [name for name in (SETTINGS, MANIFEST) if (root / name).is_file()]
-    if len(present) == 2:
-        return Manifest(root, read_settings(root / SETTINGS))
-    if present:
-        lacking = MANIFEST if present == [SETTINGS] else SETTINGS
+    settings = root / SETTINGS
+    has_settings, has_manifest = settings.is_file(), (root / MANIFEST).is_file()
+    if has_settings and has_manifest:
+        return Manifest(root, read_settings(settings))
+    table = read_table(settings) if has_settings else {}
+    if is_saved(root):
+        return open_saved(root, table)
+    if "coco" in table or (not table and annotations_in(root)):
+        return open_coco(root, table)
+    if "fields" in table:
+        return open_template_folder(root, table)
+    if has_settings or has_manifest:
+        lacking = MANIFEST if has_settings else SETTINGS
         raise DatasetError(f"the dataset has no {lacking}", where=root, fix=_FORMATS)
     split = split_of(root)
     if split is not None:

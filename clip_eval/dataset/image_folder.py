@@ -12,19 +12,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clip_eval.dataset.prompts import CLASS_NAMES, TEMPLATES, read_entries, zero_shot_task
-from clip_eval.dataset.sample import LARGEST_TEXT_BYTES, Entry, Piece, Sample, printable, read_file
+from clip_eval.dataset.folder_walk import IMAGES, files_below, is_hidden, read_captions, walk
+from clip_eval.dataset.prompts import CLASS_NAMES, TEMPLATES, zero_shot_task
+from clip_eval.dataset.sample import Entry, Piece, Sample, printable, read_file
 from clip_eval.dataset.settings import ZeroShot
+from clip_eval.dataset.text_lines import read_entries
 from clip_eval.errors import DatasetError
-from clip_eval.files.untrusted import read_bytes
-from clip_eval.paths import EXTENSIONS
 
 __all__ = ["ClassFolders", "class_directories", "holds_images", "open_folders"]
 
 _SPLITS = {"test", "train", "training", "val", "valid", "validation"}
-_CAPTIONS = ".txt"
-_NO_IMAGES = frozenset({"csv", "epub", "json", "jsonl", "md", "txt"})
-_IMAGES = frozenset(f".{extension}" for extension in EXTENSIONS - _NO_IMAGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,7 @@ class ClassFolders:
     def entries(self, *, images: bool) -> Iterator[Entry]:
         """Yield every file, class by class, sorted by name; the names of one directory are in memory at once."""
         for file in sorted(self.root.iterdir()):
-            if file.suffix.lower() in _IMAGES and file.is_file() and not _is_hidden(file.name):
+            if file.suffix.lower() in IMAGES and file.is_file() and not is_hidden(file.name):
                 yield Entry(printable(file.name), None, None, "it is not in a class directory")
         for directory, label in self.labels.items():
             yield from self._below(directory, label, images)
@@ -54,85 +51,39 @@ class ClassFolders:
         names = (CLASS_NAMES, TEMPLATES)
         yield from (Piece(self.root / name, name) for name in names if (self.root / name).exists())
         for directory in self.labels:
-            for listed in _walk(self.root / directory):
+            for listed in walk(self.root / directory):
                 folder = listed.folder.relative_to(self.root)
                 yield from (Piece(listed.folder / name, (folder / name).as_posix()) for name in listed.names)
 
     def _below(self, directory: str, label: str, images: bool) -> Iterator[Entry]:
-        for listed in _walk(self.root / directory):
-            folder = listed.folder.relative_to(self.root)
-            for name, problem in listed.problems.items():
-                yield Entry(printable((folder / name).as_posix()), None, None, problem)
-            captions = {Path(name).stem for name in listed.names if name.endswith(_CAPTIONS)}
-            images_of = {Path(name).stem for name in listed.names if not name.endswith(_CAPTIONS)}
-            for name in listed.names:
-                path, stem = (folder / name).as_posix(), Path(name).stem
-                if not name.endswith(_CAPTIONS):
-                    yield self._entry(path, label, stem in captions, images)
-                elif stem not in images_of:
-                    yield Entry(printable(path), None, None, "it holds captions, but there is no image of that name")
+        for found in files_below(self.root, self.root / directory):
+            if found.problem is None:
+                yield self._entry(found.path, label, found.captions, images)
+            else:
+                yield Entry(printable(found.path), None, None, found.problem)
 
-    def _entry(self, path: str, label: str, has_captions: bool, images: bool) -> Entry:
+    def _entry(self, path: str, label: str, captions_file: Path | None, images: bool) -> Entry:
         where = printable(path)
-        captions: tuple[str, ...] = ()
-        if has_captions:
-            try:
-                captions = _captions((self.root / path).with_suffix(_CAPTIONS))
-            except (OSError, ValueError) as problem:
-                return Entry(where, None, None, f"its captions cannot be read ({problem})")
+        try:
+            captions = () if captions_file is None else read_captions(captions_file)
+        except ValueError as problem:
+            return Entry(where, None, None, str(problem))
         sample = Sample(id=where, path=path, label=label, captions=captions, group=None)
         return read_file(where, sample, f"{self.root}/{path}", images=images)
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """The files of one directory, in order, and problems of its entries, by name."""
-
-    folder: Path
-    names: tuple[str, ...]
-    problems: dict[str, str]
-
-
-def _walk(top: Path) -> Iterator[_Listed]:
-    """Yield `top` and the directories below it, in order, without hidden ones; a link to a directory is a problem."""
-    folders = [top]
-    while folders:
-        folder = folders.pop()
-        try:
-            with os.scandir(folder) as entries:
-                visible = sorted(
-                    (entry for entry in entries if not _is_hidden(entry.name)), key=lambda entry: entry.name
-                )
-        except OSError as problem:
-            yield _Listed(folder, (), {".": problem.strerror or str(problem)})
-            continue
-        inner = {entry.name: entry.is_symlink() for entry in visible if entry.is_dir()}
-        links = {name: "links to directories are not followed" for name, linked in inner.items() if linked}
-        yield _Listed(folder, tuple(entry.name for entry in visible if entry.name not in inner), links)
-        folders += [folder / name for name in reversed(inner) if name not in links]
-
-
-def _captions(file: Path) -> tuple[str, ...]:
-    lines = read_bytes(file, limit_bytes=LARGEST_TEXT_BYTES).decode("utf-8-sig").split("\n")
-    return tuple(line.strip() for line in lines if line.strip())
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".")
 
 
 def class_directories(root: Path) -> tuple[str, ...]:
     """Return the names of the directories in `root` that are not hidden, in the order of their code points."""
     with os.scandir(root) as entries:
-        return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not _is_hidden(entry.name)))
+        return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name)))
 
 
 def holds_images(root: Path) -> bool:
     """Return whether a directory in `root` holds a file with the name of an image; the search ends at the first."""
     return any(
-        Path(name).suffix.lower() in _IMAGES
+        Path(name).suffix.lower() in IMAGES
         for directory in class_directories(root)
-        for listed in _walk(root / directory)
+        for listed in walk(root / directory)
         for name in listed.names
     )
 

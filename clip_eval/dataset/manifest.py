@@ -19,7 +19,7 @@ from clip_eval.errors import DatasetError
 from clip_eval.files.untrusted import opened
 from clip_eval.paths.errors import PathError
 
-__all__ = ["MANIFEST", "SETTINGS", "Manifest", "read_sample"]
+__all__ = ["MANIFEST", "SETTINGS", "Manifest", "check_label", "read_sample"]
 
 MANIFEST, SETTINGS = "manifest.jsonl", "dataset.toml"
 
@@ -64,6 +64,7 @@ class Manifest:
         """Yield the settings, the manifest and every image file, in order."""
         yield Piece(self.root / SETTINGS)
         yield Piece(self.root / MANIFEST)
+        yield from (Piece(self.root / name, name) for name in self.settings.lists)
         for entry in self.entries(images=False):
             if entry.sample is not None:
                 yield Piece(self.root / entry.sample.path)
@@ -96,7 +97,7 @@ def read_sample(line: Line, settings: DatasetSettings) -> Sample:
         if not texts[key]:
             raise ValueError(f"`{key}` is missing")
     if settings.zero_shot is not None:
-        _check_label(texts["label"], settings.zero_shot)
+        check_label(texts["label"], settings.zero_shot)
     try:
         path = settings.template.render(fields, extension=texts["extension"])
     except PathError as problem:
@@ -164,8 +165,8 @@ def _is_torn(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _check_label(label: str | None, task: ZeroShot) -> None:
-    """A sample without a label would drop out of the score."""
+def check_label(label: str | None, task: ZeroShot) -> None:
+    """Raise ValueError, with a clause, unless the task has the label: a sample without would drop out of the score."""
     if label is None:
         raise ValueError("`label` is missing, and [zero_shot] needs one")
     if label not in task.classes:

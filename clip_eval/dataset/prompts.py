@@ -9,39 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from clip_eval.dataset.settings import ZeroShot
+from clip_eval.dataset.text_lines import read_entries
 from clip_eval.errors import DatasetError
-from clip_eval.files.untrusted import read_bytes
 
-__all__ = ["CLASS_NAMES", "TEMPLATES", "read_entries", "read_prompts", "zero_shot_task"]
+__all__ = ["CLASS_NAMES", "TEMPLATES", "read_prompts", "zero_shot_task"]
 
 CLASS_NAMES, TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"
 
 # The single prompt of Radford et al. 2021, section 3.1.4.
 _DEFAULT_PROMPTS = ("A photo of a {}.",)
 _PLACE = "{c}"
-
-
-def read_entries(file: Path) -> tuple[str, ...] | None:
-    """Return the lines of a text file, stripped, without blank lines at its end.
-
-    Returns:
-        None if the file does not exist.
-
-    Raises:
-        DatasetError: the file cannot be read, is empty, or has a blank line between others.
-    """
-    try:
-        text = read_bytes(file).decode("utf-8-sig")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8"
-        raise DatasetError(f"the file cannot be read ({reason})", where=file) from problem
-    entries = tuple(line.strip() for line in text.rstrip().split("\n"))
-    if "" in entries:
-        what = f"line {entries.index('') + 1} is empty"
-        raise DatasetError(what, where=file, fix="Write one entry on every line: its number is its place")
-    return entries
 
 
 def read_prompts(folder: Path) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 `template` is the naming rule of the image files, relative to the dataset's directory. The optional table `[zero_shot]`
 holds `classes` (their names) and `prompts` (texts with one `{}` in place of the class), `[multi_label]` likewise `tags`
-and `prompts`.
+and `prompts`; either list may be the name of a text file with one a line. `[kinds]` gives the kinds of fields that are
+not those of pixiv datasets.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from clip_eval.dataset.text_lines import list_files, with_lists
+from clip_eval.dataset.toml_values import fields_of
 from clip_eval.errors import DatasetError
 from clip_eval.files.untrusted import REVIEWED_BYTES, complaint, parse_toml, read_bytes, shown
 from clip_eval.paths import PathTemplate
 from clip_eval.paths.errors import TemplateError
 
-__all__ = ["DatasetSettings", "MultiLabel", "ZeroShot", "read_settings"]
+__all__ = ["DatasetSettings", "MultiLabel", "ZeroShot", "read_settings", "read_table", "zero_shot_of"]
 
 _PLACE = "{}"
 
@@ -59,28 +62,43 @@ class MultiLabel:
 
 @dataclass(frozen=True, slots=True)
 class DatasetSettings:
-    """The content of dataset.toml; a task is None without its table."""
+    """The content of dataset.toml, and the text files that it names; a task is None without its table."""
 
     template: PathTemplate
     zero_shot: ZeroShot | None
     multi_label: MultiLabel | None = None
+    lists: tuple[str, ...] = ()
 
 
-def read_settings(file: Path) -> DatasetSettings:
-    """Read a dataset.toml.
+def read_table(file: Path) -> Mapping[str, object]:
+    """Read a dataset.toml as it is, whatever the kind of its dataset.
 
     Raises:
-        DatasetError: the file cannot be read, is not TOML, or has an invalid value; the message names the key.
+        DatasetError: the file cannot be read, or is not TOML.
     """
     try:
-        raw = parse_toml(read_bytes(file, limit_bytes=REVIEWED_BYTES).decode())
+        return parse_toml(read_bytes(file, limit_bytes=REVIEWED_BYTES).decode())
     except OSError as problem:
         fix = f"Name a dataset: a directory with a {file.name} that can be read"
         raise DatasetError(f"the settings cannot be read ({problem.strerror})", where=file, fix=fix) from problem
     except ValueError as problem:  # not TOML, or not UTF-8
         what = f"the file of settings {complaint(problem, 'TOML')}"
         raise DatasetError(what, where=file, fix="Correct that place") from problem
-    return DatasetSettings(_template(raw, file), _zero_shot(raw, file), _multi_label(raw, file))
+
+
+def read_settings(file: Path) -> DatasetSettings:
+    """Read a dataset.toml with a template.
+
+    Raises:
+        DatasetError: the file cannot be read, is not TOML, or has an invalid value; the message names the key.
+    """
+    raw = read_table(file)
+    return DatasetSettings(
+        template=_template(raw, file),
+        zero_shot=zero_shot_of(raw, file),
+        multi_label=_multi_label(raw, file),
+        lists=list_files(raw),
+    )
 
 
 def _prompted(names: tuple[str, ...], prompts: tuple[str, ...]) -> list[str]:
@@ -94,13 +112,19 @@ def _template(raw: Mapping[str, object], file: Path) -> PathTemplate:
             "`template` is missing or not a text", file, 'Add the naming rule of the files, such as template = "{id}"'
         )
     try:
-        return PathTemplate(text)
+        return PathTemplate(text, fields_of(raw, file))
     except TemplateError as problem:
         raise DatasetError(f"`template` is wrong: {problem}", where=file, fix="Correct the template") from problem
 
 
-def _zero_shot(raw: Mapping[str, object], file: Path) -> ZeroShot | None:
-    if "zero_shot" not in raw:
+def zero_shot_of(raw: Mapping[str, object], file: Path) -> ZeroShot | None:
+    """Return the task of the table `zero_shot`, lists in files read; None without that table.
+
+    Raises:
+        DatasetError: a value is invalid; the message names the key.
+    """
+    raw = with_lists(raw, file)
+    if raw.get("zero_shot") is None:
         return None
     task = ZeroShot(*_names_and_prompts(raw, "zero_shot", "classes", file))
     if len(task.classes) < 2:
@@ -109,6 +133,7 @@ def _zero_shot(raw: Mapping[str, object], file: Path) -> ZeroShot | None:
 
 
 def _multi_label(raw: Mapping[str, object], file: Path) -> MultiLabel | None:
+    raw = with_lists(raw, file)
     return MultiLabel(*_names_and_prompts(raw, "multi_label", "tags", file)) if "multi_label" in raw else None
 
 

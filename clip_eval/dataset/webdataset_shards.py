@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from clip_eval.dataset.prompts import CLASS_NAMES, TEMPLATES, read_entries, zero_shot_task
+from clip_eval.dataset.prompts import CLASS_NAMES, TEMPLATES, zero_shot_task
 from clip_eval.dataset.sample import (
     LARGEST_IMAGE_BYTES,
     LARGEST_TEXT_BYTES,
@@ -38,6 +38,7 @@ from clip_eval.dataset.sample import (
 )
 from clip_eval.dataset.settings import ZeroShot
 from clip_eval.dataset.tar_members import Member, Unreadable, members
+from clip_eval.dataset.text_lines import read_entries
 from clip_eval.errors import DatasetError
 
 __all__ = ["Shards", "open_shards", "split_of"]

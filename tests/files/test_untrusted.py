@@ -18,9 +18,9 @@ from support.shards import entries, write_shard
 from clip_eval.baseline import open_pack
 from clip_eval.checkpoint.tensor_files import read_header
 from clip_eval.dataset import open_dataset
-from clip_eval.dataset.prompts import read_entries
 from clip_eval.dataset.settings import read_settings
 from clip_eval.dataset.tar_members import members
+from clip_eval.dataset.text_lines import read_entries
 from clip_eval.errors import CheckpointError, ClipEvalError, DatasetError, UsageError
 from clip_eval.files import untrusted as foreign
 from clip_eval.files.read_write import read_json, read_text, write_text
