@@ -164,7 +164,8 @@ def _places(field: str, checkpoint: Checkpoint) -> list[str]:
     section, _, name = field.rpartition(".")
     if not section:
         return [field]
-    return [f"{place}.{name}" for place in (section, f"{section}_dict") if place in checkpoint.raw_config] or [field]
+    places = [f"{place}.{name}" for place in (section, f"{section}_dict") if place in checkpoint.raw_config]
+    return places or [name if name in checkpoint.raw_config else field]  # the first in the config of a tower alone
 
 
 def pixel_differences(settings: PixelSettings, stated: Mapping[str, Stated]) -> tuple[ConfigDifference, ...]:
