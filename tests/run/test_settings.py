@@ -28,6 +28,8 @@ FULL = Settings(
     repro="shown",
     policy="policy.toml",
     baseline_python="python4",
+    variant="fp16",
+    processor="tokenizer",
     out=Path("reports"),
 )
 
