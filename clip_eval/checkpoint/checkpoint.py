@@ -14,7 +14,7 @@ from typing import Any
 from clip_eval.checkpoint import fingerprints, hub
 from clip_eval.checkpoint.dtypes import NUMPY_DTYPES
 from clip_eval.checkpoint.fingerprints import Fingerprints
-from clip_eval.checkpoint.inventory import check_inventory, config_held, held_by
+from clip_eval.checkpoint.inventory import check_inventory, config_held, held_by, prefixed
 from clip_eval.checkpoint.locate import (
     Place,
     is_directory,
@@ -270,7 +270,7 @@ def open_checkpoint(
     path = place.path
     raw = (file := read_config(path)).raw
     family, reader = file.family, file.family.config
-    stored = stored_tensors(path, variant)
+    stored = prefixed(stored_tensors(path, variant), raw, family=family)
     own = {name: entry for name, entry in stored.items() if name not in family.ignored_tensors}
     tensors, scale_note = with_scalar_scale(own)
     holding = held_by(tensors, raw, family=family, where=path)

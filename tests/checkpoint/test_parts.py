@@ -70,6 +70,23 @@ def test_sections_are_read_by_the_rule_of_a_tower(tmp_path: Path) -> None:
     assert opened.standalone_config == opened.config
 
 
+@pytest.mark.parametrize("role", [TEXT, VISION])
+def test_names_without_the_towers_prefix(tmp_path: Path, role: str) -> None:
+    """A tower that was made from a config is written without prefix by transformers 5: the names mean the same."""
+    part = write_part(tmp_path / "part", role)
+    expected = open_checkpoint(part)
+    digests = expected.digests()
+
+    def flatten(tensors: dict[str, np.ndarray]) -> None:
+        for name in list(tensors):
+            tensors[name.partition(".")[2]] = tensors.pop(name)
+
+    edit(part, flatten)
+    opened = open_checkpoint(part)
+    assert opened.holds == expected.holds
+    assert opened.digests() == digests
+
+
 def test_what_a_part_lacks_does_not_apply(tmp_path: Path) -> None:
     """Asking a part for another one says what it holds, in one sentence."""
     holds = open_checkpoint(write_part(tmp_path / "part", VISION_PROJECTED)).holds
