@@ -14,7 +14,7 @@ from typing import Any
 from clip_eval.checkpoint import fingerprints, hub
 from clip_eval.checkpoint.dtypes import NUMPY_DTYPES
 from clip_eval.checkpoint.fingerprints import Fingerprints
-from clip_eval.checkpoint.inventory import check_inventory, config_held, held_by
+from clip_eval.checkpoint.inventory import check_inventory, config_held, held_by, prefixed
 from clip_eval.checkpoint.locate import (
     Place,
     is_directory,
@@ -266,11 +266,11 @@ def open_checkpoint(
         CheckpointError: nothing there, another architecture, damaged files, or config and tensors that disagree.
         UsageError: several checkpoints there, which are named; no such variant; or no processor in the directory named.
     """
-    place = _located(source)
+    place = _located(source, variant)
     path = place.path
     raw = (file := read_config(path)).raw
     family, reader = file.family, file.family.config
-    stored = stored_tensors(path, variant)
+    stored = prefixed(stored_tensors(path, variant), raw, family=family)
     own = {name: entry for name, entry in stored.items() if name not in family.ignored_tensors}
     tensors, scale_note = with_scalar_scale(own)
     holding = held_by(tensors, raw, family=family, where=path)
@@ -313,12 +313,12 @@ def read_config(directory: Path) -> ConfigFile:
     return ConfigFile(family_of(raw.get("model_type")).config.parse(raw, where=str(file)), raw)
 
 
-def _located(source: str | Path) -> Place:
+def _located(source: str | Path, variant: str | None) -> Place:
     path = Path(source)
     named = hub.parse_hub_id(source) if isinstance(source, str) else None
     if is_file(path) or is_directory(path) or named is None or is_directory(Path(named.organisation)):
         return locate(path)
-    snapshot = hub.download(named)
+    snapshot = hub.download(named, variant)
     return Place(snapshot.path, snapshot.revision)
 
 

@@ -21,7 +21,7 @@ from clip_eval.checkpoint.checkpoint import (
     read_config,
 )
 from clip_eval.checkpoint.hub import TEXT_FILES
-from clip_eval.checkpoint.inventory import check_inventory, config_held, held_by
+from clip_eval.checkpoint.inventory import check_inventory, config_held, held_by, prefixed
 from clip_eval.checkpoint.tensor_files import read_header
 from clip_eval.checkpoint.weight_files import shard_file, shard_places
 from clip_eval.errors import CheckpointError, OutputError
@@ -59,6 +59,7 @@ def convert(source: Path, out: Path) -> Checkpoint:
         stored = read_header(weights)
         named = {name: dataclasses.replace(entry, file=pickles[0]) for name, entry in stored.items()}
         raw, family = config.raw, config.family
+        named = dict(prefixed(named, raw, family=family))
         holding = held_by(named, raw, family=family, where=source)
         held = config_held(raw, holding, family=family, where=source)
         check_inventory(named, held, raw, holding, family=family, where=source)

@@ -67,8 +67,8 @@ def parse_hub_id(text: str) -> HubId | None:
     return HubId(match[1], match[2], match[3]) if match else None
 
 
-def download(hub_id: HubId) -> Snapshot:
-    """The checkpoint's files in the hub's cache; missing ones are downloaded.
+def download(hub_id: HubId, variant: str | None = None) -> Snapshot:
+    """The checkpoint's files in the hub's cache, those of a variant too; missing ones are downloaded.
 
     If the hub cannot be reached, or HF_HUB_OFFLINE is set, the cached files of the revision are used.
 
@@ -80,7 +80,7 @@ def download(hub_id: HubId) -> Snapshot:
     try:
         # the default revision is the branch main; the client resolves it to a commit, the directory's name
         folder = huggingface_hub.snapshot_download(
-            hub_id.repository, revision=hub_id.revision, allow_patterns=list(ALLOWED_FILES)
+            hub_id.repository, revision=hub_id.revision, allow_patterns=[*ALLOWED_FILES, *_of_variant(variant)]
         )
     except Exception as problem:
         explained = _explained(problem, hub_id)
@@ -91,6 +91,12 @@ def download(hub_id: HubId) -> Snapshot:
     if not any(snapshot.path.glob("model*.safetensors")):
         raise _without_safetensors(hub_id, snapshot.revision)
     return snapshot
+
+
+def _of_variant(variant: str | None) -> tuple[str, ...]:
+    if variant is None:
+        return ()
+    return (f"model.{variant}.safetensors", f"model.{variant}-*.safetensors", f"model.safetensors.index.{variant}.json")
 
 
 def _explained(problem: Exception, hub_id: HubId) -> CheckpointError | None:

@@ -17,9 +17,25 @@ from clip_eval.families.config import ClipConfig
 from clip_eval.families.family import Dimension, Family
 from clip_eval.families.holding import HOLDINGS, Holding
 
-__all__ = ["check_inventory", "config_held", "held_by", "held_tensors", "holding_of"]
+__all__ = ["check_inventory", "config_held", "held_by", "held_tensors", "holding_of", "prefixed"]
 
 _LAYER = r"{tower}\.encoder\.layers\.(\d+)\."
+
+
+def prefixed(
+    entries: Mapping[str, TensorEntry], raw: Mapping[str, object], *, family: Family
+) -> Mapping[str, TensorEntry]:
+    """The tensors by canonical name: transformers 5 writes a tower that was made in Python without the tower's prefix.
+
+    Args:
+        entries: by the name in the file.
+        raw: config.json; only a tower's own is looked at.
+        family: of the checkpoint.
+    """
+    if raw.get("model_type") not in family.tower_types or not _any(entries, "encoder.layers."):
+        return entries
+    tower = family.text if raw["model_type"] == family.tower_types[0] else family.vision
+    return {name if name.startswith(tower.parts) else f"{tower.module}.{name}": entries[name] for name in entries}
 
 
 def held_by(entries: Mapping[str, TensorEntry], raw: Mapping[str, object], *, family: Family, where: Path) -> Holding:

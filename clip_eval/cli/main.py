@@ -88,8 +88,8 @@ def cli(context: click.Context) -> None:
 def gate(checkpoint: str, keyword: str | None, **options: Any) -> int:
     """Judge a CLIP checkpoint.
 
-    CHECKPOINT is a directory, or a hub id with or without @revision. Writes run.json, report.html, summary.md and
-    junit.xml.
+    CHECKPOINT is a directory, or a hub id with or without @revision: a whole CLIP, one tower with or without its
+    projection, or an image classifier. Writes run.json, report.html, summary.md and junit.xml.
 
     Example: clip-eval gate my-clip --baseline packs/my-clip --out reports/new
     """

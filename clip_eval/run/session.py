@@ -114,9 +114,18 @@ class Session:
 
     @cached_property
     def dataset(self) -> Dataset | None:
-        """The evaluation set; None if none was named. Raises DatasetError if it is not one."""
+        """The evaluation set; None if none was named.
+
+        Raises:
+            DatasetError: it is not one.
+            UsageError: the checkpoint is a part of a model, which has no scores of images against texts.
+        """
         from clip_eval.dataset import open_dataset
 
+        holds = self.candidate.checkpoint.holds
+        if self.settings.dataset is not None and not holds.whole:
+            what = f"tasks compare images with texts, and the checkpoint holds {holds.in_words} only"
+            raise UsageError(what, where=self.settings.model, fix="Leave out --dataset")
         return None if self.settings.dataset is None else open_dataset(self.settings.dataset)
 
     @cached_property

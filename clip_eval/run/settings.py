@@ -99,7 +99,11 @@ class Settings:
     """
 
     model: str = field(
-        metadata=_option("input", "CHECKPOINT", "A checkpoint directory, or a hub id with or without @revision.")
+        metadata=_option(
+            "input",
+            "CHECKPOINT",
+            "A checkpoint directory, or a hub id with or without @revision.",
+        )
     )
     variant: str | None = field(
         default=None,

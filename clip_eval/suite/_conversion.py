@@ -216,4 +216,5 @@ def _setting(name: str, value: Any) -> str:
 
 def pixel_file(checkpoint: Checkpoint) -> str:
     """The file with the image processor's settings, or both that may have them."""
-    return str(checkpoint.path / " and ".join(name for name in _PIXEL_FILES if (checkpoint.path / name).is_file()))
+    directory = checkpoint.processor_path
+    return str(directory / " and ".join(name for name in _PIXEL_FILES if (directory / name).is_file()))

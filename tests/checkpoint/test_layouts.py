@@ -198,12 +198,12 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "another-model": (swapped("", "blip_"), "holds no tensor of a CLIP, only 158 tensors"),
     "image-classification": (
         both(only(lambda name: name.startswith("vis")), swapped("visual_projection", "classifier")),
-        "this is a CLIPForImageClassification: a vision tower and a classifier",
+        "config.json is that of a full CLIP, and the file holds a vision tower and a classifier only",
     ),
-    "text-tower": (only(lambda name: name.startswith("text_m")), "this is a CLIPTextModel: the text tower of a"),
+    "text-tower": (only(lambda name: name.startswith("text_m")), "a full CLIP, and the file holds a text tower only"),
     "vision-tower": (
         only(lambda name: name.startswith("vis")),
-        "this is a CLIPVisionModelWithProjection: the vision tower of a CLIP alone",
+        "config.json is that of a full CLIP, and the file holds a vision tower and its projection only",
     ),
     "resolution-raised-config-only": (
         with_config(vision_config={"image_size": 48}),
@@ -337,7 +337,7 @@ class TestInside:
         written("model_index.json", index)(tmp_path)
         assert open_checkpoint(tmp_path).path == tmp_path / "text_encoder"
         written("config.json", {"model_type": "clip_text_model"})(tmp_path / "text_encoder")
-        assert f"one tower of a CLIP: {tmp_path / 'text_encoder' / 'config.json'}" in message(tmp_path)
+        assert "config.json is that of a CLIPTextModel, and the file holds a whole model: " in message(tmp_path)
         clip_at(tmp_path / "image_encoder")
         written("model_index.json", {**index, "image_encoder": ["transformers", "CLIPModel"]})(tmp_path)
         expected = f"Name one of them: {tmp_path / 'text_encoder'}, {tmp_path / 'image_encoder'}"

@@ -29,6 +29,8 @@ FULL = Settings(
     policy="policy.toml",
     baseline_python="python4",
     converted_from="original",
+    variant="fp16",
+    processor="tokenizer",
     out=Path("reports"),
 )
 
@@ -41,6 +43,7 @@ def test_defaults_give_no_options() -> None:
 def test_every_setting_becomes_an_option() -> None:
     """Every field but model and out is passed on, under the prefix asked for."""
     assert FULL.options("--clip-") == [
+        "--clip-variant", "fp16", "--clip-processor", "tokenizer",
         "--clip-baseline", "pack", "--clip-accepted", "accepted.toml", "--clip-dataset", "images", "--clip-dtype",
         "float16", "--clip-attn", "eager", "--clip-device", "cuda:0", "--clip-policy", "policy.toml",
         "--clip-baseline-python", "python4", "--clip-converted-from", "original", "--clip-repro", "shown",

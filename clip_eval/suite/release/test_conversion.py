@@ -142,8 +142,8 @@ def test_images_are_preprocessed_as_in_the_original(
     """Mean, spread, filter, resizing and cropping of the image processor are those of the original's config."""
     if not holds(checkpoint, "vision_config"):
         evidence.not_applicable("the checkpoint holds no vision tower")
-    if not checkpoint.has_image_processor:
-        evidence.not_run("the checkpoint has no image processor (preprocessor_config.json)")
+    if absence := checkpoint.image_processor_absence:
+        evidence.absent(absence)
     network = network_of(checkpoint, settings)
     resized = any(found.field == "vision_config.image_size" for found in network.differences)
     wrong = pixel_differences(settings_of(checkpoint), settings.pixels)
@@ -158,7 +158,7 @@ def test_images_are_preprocessed_as_in_the_original(
 def _largest_id(checkpoint: Checkpoint) -> int:
     """The largest id that a text can have."""
     try:
-        files = read_tokenizer_files(checkpoint.path)
+        files = read_tokenizer_files(checkpoint.processor_path)
     except CheckpointError:  # none, or damaged, which other checks say
         return checkpoint.config.text.vocab_size - 1
     return max((*files.vocabulary.values(), *(token.id for token in files.added)))

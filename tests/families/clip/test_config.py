@@ -171,7 +171,15 @@ def test_absent_fields_are_named() -> None:
     [
         ({"model_type": "siglip"}, "this is a siglip checkpoint, not a CLIP"),
         ({"model_type": "vision-text-dual-encoder"}, "this is a vision-text-dual-encoder checkpoint, not a CLIP"),
-        ({"model_type": "clip_text_model"}, "one tower of a CLIP"),
+        (
+            {"model_type": "clip_text_model", "hidden_size": 30},
+            "the config has no num_attention_heads",
+        ),
+        ({"model_type": "clip_text_model", "vocab_size": 9}, "eos_token_id (absent, so 49407) is not in"),
+        (
+            {"model_type": "clip_vision_model", "image_size": 9},
+            "image_size 9 is smaller than patch_size (absent",
+        ),
         ({}, "no model_type"),
         (raw_config() | {"text_config": 3}, "text_config is 3, not an object"),
         (without(raw_config(), "text_config.num_attention_heads"), "text_config has no num_attention_heads"),
