@@ -20,7 +20,6 @@ from safetensors.numpy import load_file, save
 
 from clip_eval.baseline.surface.formatting import signature
 from clip_eval.baseline.surface.keywords import foreign_keywords
-from clip_eval.baseline.surface.output_types import as_tuple
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.errors import NotAskable
 from clip_eval.families.family import EntryPoint
@@ -29,7 +28,7 @@ from clip_eval.files.read_write import write_bytes
 from clip_eval.probes.malformed import ALONE, FIRST_ROW, IDS, MASK, odd_ids, odd_masks, odd_pixels, out_of_range
 from clip_eval.subject import Subject
 from clip_eval.subject.observations import Clip
-from clip_eval.subject.output_tree import parts, same
+from clip_eval.subject.output_tree import as_tuple, parts, same
 from clip_eval.subject.tiny_clip import classifier_of, write_stand_in
 from clip_eval.verdict.plain_values import Json
 

@@ -63,8 +63,8 @@ def _saved_processor(clip: Clip, route: str) -> dict[str, Json]:
         processor = clip.processors.load(route, source=clip.subject.checkpoint.path)
     except NotAskable:
         raise
-    except Exception:  # the exception is recorded with its route
-        return {}
+    except Exception as error:  # whatever loading raises is what a user sees
+        return {call: f"raises {type(error).__name__}"}
     with _directory() as directory:
         entries = _files(call, processor, directory, source=clip.subject.checkpoint.path)
     if route == "AutoProcessor":
