@@ -205,7 +205,7 @@ class Recorder:
 
         candidate = self.session.candidate
         if self._is_worker:
-            output = session.config.workeroutput  # type: ignore[attr-defined]
+            output = session.config.workeroutput  # type: ignore[attr-defined] # xdist adds it
             output["clip_eval.collected"] = self._collected
             output["clip_eval.deselected"] = self._deselected
             output["clip_eval.provenance"] = provenance(candidate)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.families.roles import WHOLE
+from clip_eval.families.roles import IMAGE_FEATURES, TEXT_FEATURES, WHOLE
 from clip_eval.probes.batches import Batch
 from clip_eval.subject import Subject
 from clip_eval.throughput.cuda import is_launch_bound, replayed
@@ -92,7 +92,7 @@ def make_trial(
     floor = family.plain_forward(subject.weights(WHOLE), config)
     # The mask is all ones: the plain forward needs none.
     shown = {name: tensor for name, tensor in tensors.items() if name != "attention_mask"}
-    method = {"images": "get_image_features", "texts": "get_text_features", "pairs": "forward"}[kind]
+    method = {"images": IMAGE_FEATURES, "texts": TEXT_FEATURES, "pairs": "forward"}[kind]
     plain: Mapping[str, Callable[..., Any]] = {
         "images": floor.image_features, "texts": floor.text_features, "pairs": floor.logits
     }  # fmt: skip

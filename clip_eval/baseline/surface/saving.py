@@ -49,7 +49,7 @@ def observe_saved(clip: Clip) -> dict[str, Json]:
 def _beyond(entry: Json, whole: Json) -> Json:
     """What a class with the whole config writes otherwise than the whole model."""
     both = isinstance(entry, dict) and isinstance(whole, dict)
-    return kept_apart(entry, whole) if both else entry  # type: ignore[arg-type]
+    return kept_apart(entry, whole) if both else entry  # type: ignore[arg-type] # both narrows two names
 
 
 def _presence(clip: Clip) -> tuple[bool, ...]:
@@ -82,7 +82,7 @@ def _directory() -> Iterator[Path]:
 def _files(call: str, saved: object, directory: Path, *, source: Path) -> dict[str, Json]:
     """The names of the files, and under FILE: KEY their content, without what was loaded unchanged from `source`."""
     loaded = dict(_contents(source))
-    outcome = attempt(lambda: str(saved.save_pretrained(str(directory)) and ""))  # type: ignore[attr-defined]
+    outcome = attempt(lambda: str(saved.save_pretrained(str(directory)) and ""))  # type: ignore[attr-defined] # any model
     if outcome.startswith("raises"):
         return {call: outcome}
     found: dict[str, Json] = {}

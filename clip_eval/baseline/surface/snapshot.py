@@ -89,8 +89,8 @@ def _loss(clip: Clip) -> dict[str, Json]:
 def _features(clip: Clip) -> dict[str, Json]:
     text, image = clip.text_features(texts=TEXTS), clip.image_features(images=IMAGES)
     return {
-        **_placed(f"{roles.WHOLE}.get_text_features()", described(text, clip, sizes_of(clip, "text"))),
-        **_placed(f"{roles.WHOLE}.get_image_features()", described(image, clip, sizes_of(clip, "image"))),
+        **_placed(f"{roles.WHOLE}.{roles.TEXT_FEATURES}()", described(text, clip, sizes_of(clip, "text"))),
+        **_placed(f"{roles.WHOLE}.{roles.IMAGE_FEATURES}()", described(image, clip, sizes_of(clip, "image"))),
     }
 
 
