@@ -11,6 +11,7 @@ __all__ = [
     "EMBEDDINGS",
     "HEAD_FIELDS",
     "IMAGE_EMBEDS",
+    "IMAGE_FEATURES",
     "LOGITS_PER_IMAGE",
     "LOGITS_PER_TEXT",
     "MODEL_CLASSES",
@@ -18,6 +19,7 @@ __all__ = [
     "STATES",
     "TEXT",
     "TEXT_EMBEDS",
+    "TEXT_FEATURES",
     "TEXT_PROJECTED",
     "VISION",
     "VISION_PROJECTED",
@@ -33,6 +35,9 @@ MODEL_CLASSES = (WHOLE, TEXT, VISION, TEXT_PROJECTED, VISION_PROJECTED)
 
 CLASSIFIER = "CLIPForImageClassification"
 """A vision tower with a classifier. No CLIP checkpoint has one, so it is tested on a tiny model only."""
+
+TEXT_FEATURES, IMAGE_FEATURES = "get_text_features", "get_image_features"
+"""Methods of the whole model that one tower answers."""
 
 STATES, POOLED = "last_hidden_state", "pooler_output"
 """Fields of a tower's output."""

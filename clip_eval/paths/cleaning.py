@@ -90,8 +90,8 @@ def finish(segment: str) -> str:
         segment = "．" + segment[1:]
     if segment[-1] == ".":
         segment = segment[:-1] + "．"
-    if segment[:3].lower() in _DEVICE_HEADS and (found := _RESERVED.match(segment)):
-        return segment.replace(".", "．") if found[1] else segment + RESERVED_SUFFIX
+    if segment[:3].lower() in _DEVICE_HEADS and (device := _RESERVED.match(segment)):
+        return segment.replace(".", "．") if device[1] else segment + RESERVED_SUFFIX
     return segment
 
 
@@ -129,7 +129,7 @@ def cut(text: str, limit_bytes: int) -> str:
         return text
     length = head_length(text, limit_bytes - size_bytes(ELLIPSIS))
     # whether a grapheme ends before a character depends on the text before it and on that character
-    ends = [found.end() for found in _GRAPHEME.finditer(text[: length + 1])]
+    ends = [grapheme.end() for grapheme in _GRAPHEME.finditer(text[: length + 1])]
     return text[: ends[-2] if len(ends) > 1 else 0].rstrip() + ELLIPSIS
 
 

@@ -75,15 +75,15 @@ def _field(template: str, position: int, name: str, fields: Mapping[str, Kind]) 
 
 
 def _tokens(template: str, fields: Mapping[str, Kind]) -> Iterator[_Token]:
-    for found in _TOKEN.finditer(template):
-        text, name = found[0], found[1]
+    for token in _TOKEN.finditer(template):
+        text, name = token[0], token[1]
         if name is not None:
-            yield _field(template, found.start(), name, fields)
+            yield _field(template, token.start(), name, fields)
         elif text in ("{", "}"):
             what = "unclosed brace" if text == "{" else "stray brace"
-            raise TemplateError(what, template=template, position=found.start())
+            raise TemplateError(what, template=template, position=token.start())
         else:
-            yield _Token(found.start(), literal=text[0] if text in ("{{", "}}") else text)
+            yield _Token(token.start(), literal=text[0] if text in ("{{", "}}") else text)
 
 
 def _segment(tokens: list[_Token], template: str, fields: Mapping[str, Kind]) -> Segment:

@@ -151,7 +151,7 @@ class Recorder:
         full = error is not None and lacks_room(error)
         if full:
             Evidence(item.user_properties).leave_not_run(f"the check found no room on the disk: {error}")
-        if isinstance(error, Mismatch) and (module := self._located(error)):
+        if isinstance(error, Mismatch) and (module := self._located(item, error)):
             Evidence(item.user_properties).diverges_at(module)
         report = yield
         if full or isinstance(error, (NotApplicable, NotAskable)):
@@ -183,12 +183,19 @@ class Recorder:
         line = write_bundle(directory, name, title=title, numbers=error.numbers, clip=self.session.candidate.clip)
         return [f"{'repro':<10}{line}"]
 
-    def _located(self, error: Mismatch) -> str | None:
-        """Add the module that the mismatch comes from: a defect shows in everything after its module."""
+    def _located(self, item: pytest.Item, error: Mismatch) -> str | None:
+        """Return the module that the mismatch comes from: a defect shows in everything after its module.
+
+        The subject may be too broken to run again; the module of the mismatch stays then, and a note says why.
+        """
         observed = None if error.numbers is None else error.numbers.observed
         try:
             return self.session.candidate.localiser.first_divergence(error.diverges_at, observed)
-        except Exception:  # the subject may be too broken to run again: the module of the mismatch is kept then
+        except Exception as problem:  # whatever it raises must not hide the mismatch
+            raised = " ".join(f"{type(problem).__name__}: {problem}".split())
+            Evidence(item.user_properties).note(
+                f"Where the numbers diverge first was not found; the search raised {raised}"
+            )
             return error.diverges_at
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -213,7 +220,7 @@ class Recorder:
 
         candidate = self.session.candidate
         if self._is_worker:
-            output = session.config.workeroutput  # type: ignore[attr-defined]
+            output = session.config.workeroutput  # type: ignore[attr-defined] # xdist adds it
             output["clip_eval.collected"] = self._collected
             output["clip_eval.deselected"] = self._deselected
             output["clip_eval.provenance"] = provenance(candidate)

@@ -144,7 +144,7 @@ def _events(device: str) -> Stopwatch:
 
     def seconds(call: Call) -> float:
         with torch.cuda.device(device):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call] # torch's
             torch.cuda.synchronize()
             start.record()
             call()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_eval.families.holding import Holding
+from clip_eval.families.roles import IMAGE_FEATURES, TEXT_FEATURES
 from clip_eval.probes.batches import Batch
 from clip_eval.subject import Subject
 from clip_eval.throughput.cuda import is_launch_bound, replayed
@@ -116,7 +117,7 @@ def make_trial(
     floor = family.plain_forward(subject.weights(model_class), config)
     # The mask is all ones: the plain forward needs none.
     shown = {name: tensor for name, tensor in tensors.items() if name != "attention_mask"}
-    methods = {"images": "get_image_features", "texts": "get_text_features"} if holding.whole else {}
+    methods = {"images": IMAGE_FEATURES, "texts": TEXT_FEATURES} if holding.whole else {}
     plain: Mapping[str, Callable[..., Any]] = {
         "images": floor.image_features, "texts": floor.text_features, "pairs": floor.logits
     }  # fmt: skip

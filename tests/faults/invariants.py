@@ -7,8 +7,9 @@ from typing import Any
 
 from pytest import MonkeyPatch  # noqa: PT013 - the type, in signatures
 
+from faults.attention import change_mask
 from faults.fault import in_loaded_model, in_module, in_transformers
-from faults.patching import change_tower, every, modeling, replace, text_tower, vision_tower, wrap
+from faults.patching import change_input, change_tower, every, modeling, replace, text_tower, vision_tower, wrap
 
 AGAIN = "calls.the_same_call_gives_the_same"
 TRACE = "calls.other_calls_leave_no_trace"
@@ -36,7 +37,7 @@ def results_drift_from_call_to_call(model: Any) -> None:
             calls[0] += 1
             return x * (1 + 1e-7 * calls[0])
 
-        _enter(encoder.layers[0], drift)
+        change_input(encoder.layers[0], drift)
 
 
 @in_transformers(TRACE)
@@ -98,7 +99,7 @@ def pixels_are_clamped_in_place(patch: MonkeyPatch) -> None:
 @in_transformers(INPUTS)
 def masks_are_inverted_in_place(patch: MonkeyPatch) -> None:
     """The text tower turns the caller's attention mask into its opposite."""
-    _change_mask(patch, _inverted_in_place)
+    change_mask(patch, _inverted_in_place)
 
 
 @in_transformers(INPUTS)
@@ -124,7 +125,7 @@ def training_leaves_statistics_behind(model: Any) -> None:
                 return x
             return x + gathered[0]
 
-        _enter(encoder.layers[0], normalise)
+        change_input(encoder.layers[0], normalise)
 
 
 @in_loaded_model(TRAINING)
@@ -133,7 +134,7 @@ def training_drops_paths(model: Any) -> None:
     import torch
 
     for layer in every(model, "CLIPEncoderLayer"):
-        _enter(layer, lambda x, layer=layer: torch.nn.functional.dropout(x, 0.1, training=layer.training))
+        change_input(layer, lambda x, layer=layer: torch.nn.functional.dropout(x, 0.1, training=layer.training))
 
 
 @in_loaded_model(DROPOUT)
@@ -306,19 +307,6 @@ def large_ids_overflow_in_float16(embedding: Any) -> None:
         return original(ids) + (total - total)
 
     replace(embedding, embed)
-
-
-def _enter(layer: Any, change: Any) -> None:
-    """Let `change` replace the hidden states that enter a layer."""
-    replace(layer, lambda original, hidden_states, *args, **kwargs: original(change(hidden_states), *args, **kwargs))
-
-
-def _change_mask(patch: MonkeyPatch, change: Any) -> None:
-    def forward(original: Any, self: Any, *args: Any, attention_mask: Any = None, **kwargs: Any) -> Any:
-        mask = None if attention_mask is None else change(attention_mask)
-        return original(self, *args, attention_mask=mask, **kwargs)
-
-    wrap(patch, text_tower(), "forward", forward)
 
 
 def _inverted_in_place(mask: Any) -> Any:

@@ -13,6 +13,7 @@ from pytest import MonkeyPatch  # noqa: PT013 - the type, in signatures
 __all__ = [
     "after_loading",
     "change_features",
+    "change_input",
     "change_output",
     "change_pixels",
     "change_tokens",
@@ -108,6 +109,11 @@ def replace(module: Any, forward: Change) -> None:
     """Replace a loaded module's forward by `forward(original, *args, **kwargs)`."""
     original = module.forward
     module.forward = lambda *args, **kwargs: forward(original, *args, **kwargs)
+
+
+def change_input(layer: Any, change: Change) -> None:
+    """Let `change` replace the hidden states that enter a layer."""
+    replace(layer, lambda original, hidden_states, *args, **kwargs: original(change(hidden_states), *args, **kwargs))
 
 
 def change_output(patch: MonkeyPatch, class_name: str, change: Change) -> None:

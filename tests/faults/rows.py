@@ -8,7 +8,7 @@ from pytest import MonkeyPatch  # noqa: PT013 - the type, in signatures
 
 from faults.attention import change_mask, drop_causality
 from faults.fault import in_module, in_transformers
-from faults.patching import change_output, change_tower, replace, text_tower, vision_tower, wrap
+from faults.patching import change_input, change_output, change_tower, text_tower, vision_tower, wrap
 
 FAINT = 1e-9
 """Of a state's size: far below what rounding explains, and no less wrong."""
@@ -32,13 +32,13 @@ RULES = "pooling.both_rules_hold"
 @in_module("vision_model.encoder.layers.1", NEIGHBOURS, diverges_at=())
 def mean_of_the_batch_is_subtracted(layer: Any) -> None:
     """A vision layer subtracts a trace of the mean over the batch, as a normalisation with a small factor would."""
-    _enter(layer, lambda x: x - FAINT * 1e3 * x.mean(0, keepdim=True))
+    change_input(layer, lambda x: x - FAINT * 1e3 * x.mean(0, keepdim=True))
 
 
 @in_module("text_model.encoder.layers.1", NEIGHBOURS, diverges_at=())
 def texts_attend_to_their_neighbours(layer: Any) -> None:
     """A text layer mixes a trace of the text before it in the batch into each text."""
-    _enter(layer, lambda x: x + FAINT * 1e3 * x.roll(1, dims=0))
+    change_input(layer, lambda x: x + FAINT * 1e3 * x.roll(1, dims=0))
 
 
 @in_transformers(ALONE)
@@ -92,7 +92,7 @@ def classifier_is_kept_by_shape(patch: MonkeyPatch) -> None:
 @in_module("text_model.encoder.layers.2", LATER, diverges_at=())
 def the_future_leaks_faintly(layer: Any) -> None:
     """A text layer adds a trace of the last token's state to every token."""
-    _enter(layer, lambda x: x + FAINT * 1e3 * x[:, -1:])
+    change_input(layer, lambda x: x + FAINT * 1e3 * x[:, -1:])
 
 
 @in_transformers(AFTER_END, diverges_at=())
@@ -201,11 +201,6 @@ def legacy_rule_is_dropped(patch: MonkeyPatch) -> None:
 def legacy_rule_takes_the_last_of_the_largest(patch: MonkeyPatch) -> None:
     """A checkpoint with the legacy eos_token_id 2 is pooled at the last of the largest ids, not the first."""
     _pool_legacy(patch, lambda ids: ids.shape[-1] - 1 - ids.flip(-1).argmax(-1))
-
-
-def _enter(layer: Any, change: Any) -> None:
-    """Let `change` replace the hidden states that enter a layer."""
-    replace(layer, lambda original, hidden_states, *args, **kwargs: original(change(hidden_states), *args, **kwargs))
 
 
 def _in_chunks(patch: MonkeyPatch, tower: Any, size: int) -> None:

@@ -20,7 +20,6 @@ from safetensors.numpy import load_file, save
 
 from clip_eval.baseline.surface.formatting import signature
 from clip_eval.baseline.surface.keywords import foreign_keywords
-from clip_eval.baseline.surface.output_types import as_tuple
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.errors import NotAskable
 from clip_eval.families.family import EntryPoint
@@ -29,7 +28,7 @@ from clip_eval.files.read_write import write_bytes
 from clip_eval.probes.malformed import ALONE, FIRST_ROW, IDS, MASK, odd_ids, odd_masks, odd_pixels, out_of_range
 from clip_eval.subject import Subject
 from clip_eval.subject.observations import Clip
-from clip_eval.subject.output_tree import parts, same
+from clip_eval.subject.output_tree import as_tuple, parts, same
 from clip_eval.subject.tiny_clip import classifier_of, write_stand_in
 from clip_eval.verdict.plain_values import Json
 
@@ -112,26 +111,26 @@ def _way(way: _EntryCalls) -> Iterator[tuple[str, Json]]:
         ((_of_texts,), _as_batches(way)),
         ((_of_masks,), _as_masked(way)),
     ):
-        given = _given(answers)
+        results = _results(answers)
         if answers is plain:
             keywords = foreign_keywords(way.entry, way.subject)
             yield (
                 f"{way.entry}(keyword)[*]",
                 {
-                    shown: _outcome(partial(way.enter, **{**way.inputs, **keyword}), given)
+                    shown: _outcome(partial(way.enter, **{**way.inputs, **keyword}), results)
                     for shown, keyword in keywords.items()
                 },
             )
         for part in kinds:
-            yield from ((f"{way.entry}{what}", _outcome(call, given)) for what, call in part(way))
+            yield from ((f"{way.entry}{what}", _outcome(call, results)) for what, call in part(way))
 
 
 def _by_position(way: _EntryCalls) -> Iterator[tuple[str, Call]]:
     names = way.entry.parameters[: way.entry.inputs]
-    given = [way.inputs.get(name) for name in names]
+    inputs = [way.inputs.get(name) for name in names]
     for more in range(1, 5):
         values = [*(None for _ in range(more - 1)), True]
-        yield f"(inputs, {', '.join(map(str, values))}) by position", partial(way.enter, *given, *values)
+        yield f"(inputs, {', '.join(map(str, values))}) by position", partial(way.enter, *inputs, *values)
     yield "(a dict of inputs) by position", lambda: way.enter(dict(way.inputs))
 
 
@@ -261,7 +260,7 @@ def _unlike(observed: Any, plain: Any) -> str:
     return "; ".join(differences) or "as by default in form, with other values"
 
 
-def _given(answers: Mapping[str, Call]) -> dict[str, Any]:
+def _results(answers: Mapping[str, Call]) -> dict[str, Any]:
     """The results of plain calls, without those that a release refuses."""
     results: dict[str, Any] = {}
     for name, call in answers.items():

@@ -37,34 +37,34 @@ def observe_configs(clip: Clip) -> dict[str, Json]:
     plain = transformers_module("configuration_utils").PretrainedConfig()
     base, written = members(plain), _written(plain)
     hub = members(transformers_module("utils.hub").PushToHubMixin)
-    found: dict[str, Json] = {
+    entries: dict[str, Json] = {
         f"{_BASE}().*": _without_release(kept_apart(base, hub)),
         f"{_BASE}().to_dict()[*]": written,
     }
     for name, config in made.items():
-        found[f"{name}().*"] = kept_apart(members(config), base)
-        found[f"{name}().to_dict()[*]"] = kept_apart(_written(config), written)
-    found["CLIPTextConfig(arguments).*"] = {what: attempt(_made, values) for what, values in _ARGUMENTS.items()}
-    return found
+        entries[f"{name}().*"] = kept_apart(members(config), base)
+        entries[f"{name}().to_dict()[*]"] = kept_apart(_written(config), written)
+    entries["CLIPTextConfig(arguments).*"] = {what: attempt(_made, values) for what, values in _ARGUMENTS.items()}
+    return entries
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return nested mappings by dotted key, without the version of the release."""
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            found |= {f"{key}.{inner}": item for inner, item in flat(value).items()}
+            entries |= {f"{key}.{inner}": item for inner, item in flat(value).items()}
         elif key != _RELEASE:
-            found[key] = value
-    return found
+            entries[key] = value
+    return entries
 
 
 def _written(config: Any) -> dict[str, Json]:
     return {key: spelled(value) for key, value in flat(config.to_dict()).items()}
 
 
-def _without_release(found: dict[str, Json]) -> dict[str, Json]:
-    return {name: value for name, value in found.items() if name != _RELEASE}
+def _without_release(entries: dict[str, Json]) -> dict[str, Json]:
+    return {name: value for name, value in entries.items() if name != _RELEASE}
 
 
 def _made(values: Mapping[str, object]) -> str:

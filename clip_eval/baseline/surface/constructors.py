@@ -70,17 +70,19 @@ _REQUESTS = (
 def observe_constructed(clip: Clip) -> dict[str, Json]:
     """Return what constructors make of odd arguments, and what is given on request."""
     processors = clip.processors
-    found: dict[str, Json] = {f"{name}(arguments)[*]": _arguments(processors, name, _OF_PICTURES) for name in _usable()}
-    found["CLIPConfig(arguments)[*]"] = {**_arguments(processors, "CLIPConfig", _WHOLE_CONFIG), **_sections(processors)}
+    entries: dict[str, Json] = {
+        f"{name}(arguments)[*]": _arguments(processors, name, _OF_PICTURES) for name in _usable()
+    }
+    entries["CLIPConfig(arguments)[*]"] = _arguments(processors, "CLIPConfig", _WHOLE_CONFIG) | _sections(processors)
     for name in _TOKENIZERS:
-        found[f"{name}(special tokens)[*]"] = {
+        entries[f"{name}(special tokens)[*]"] = {
             what: attempt(_special, processors, name, options) for what, options in _AS_OBJECTS.items()
         }
-        found[f"CLIPProcessor of {name}(request)[*]"] = {
+        entries[f"CLIPProcessor of {name}(request)[*]"] = {
             request: agreed({str(kind): attempt(_requested, processors, name, request, kind) for kind in _KINDS})
             for request in _REQUESTS
         }
-    return found
+    return entries
 
 
 def _usable() -> list[str]:
@@ -120,11 +122,11 @@ def _sections(processors: Processors) -> dict[str, str]:
 
 
 def _special(processors: Processors, name: str, options: Mapping[str, bool]) -> str:
-    """Ids of a text with special tokens in it, where these were given as objects."""
-    given = {
+    """Ids of a text with special tokens in it, where these are objects, not text."""
+    by_field = {
         field: transformers_module().AddedToken(token, special=True, **options) for field, token in _SPECIAL.items()
     }
-    tokenizer = tiny_tokenizer(processors, name, **given)
+    tokenizer = tiny_tokenizer(processors, name, **by_field)
     return " ".join(map(str, processors.process(tokenizer, text=_TEXT)["input_ids"]))
 
 
@@ -136,7 +138,7 @@ def _requested(processors: Processors, name: str, request: str, kind: str | None
     )
     options = {"text": ["ab cab", "q"], "padding": True, "return_tensors": kind, "truncation": True, "max_length": 4}
     plain = processors.process(processor, **options)
-    found = processors.process(processor, **options, **{request: True})
-    types = {key: type(value).__name__ for key, value in found.items() if key not in plain}
+    batch = processors.process(processor, **options, **{request: True})
+    types = {key: type(value).__name__ for key, value in batch.items() if key not in plain}
     more = [key if held == _KINDS[kind] else f"{key} {held}" for key, held in types.items()]
     return ", ".join(more) or "nothing more"

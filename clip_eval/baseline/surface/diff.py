@@ -52,21 +52,21 @@ def changes(before: Surface, after: Surface) -> tuple[SurfaceChange, ...]:
     return merged(sorted(differences, key=lambda change: change.id))
 
 
-def merged(found: Iterable[SurfaceChange]) -> tuple[SurfaceChange, ...]:
+def merged(changes: Iterable[SurfaceChange]) -> tuple[SurfaceChange, ...]:
     """Return the changes, sorted by id, with equal changes of several things merged.
 
     Merged are the same call of several classes, several values of one argument, and several keys in brackets, if all
     have the same values before and after: CLIPModel|CLIPTextModel(use_cache=True|False).
     """
     for pattern in _REPEATED:
-        found = _merged_by(pattern, found)
-    return tuple(sorted(found, key=lambda change: change.id))
+        changes = _merged_by(pattern, changes)
+    return tuple(sorted(changes, key=lambda change: change.id))
 
 
-def _merged_by(pattern: re.Pattern[str], found: Iterable[SurfaceChange]) -> Iterator[SurfaceChange]:
+def _merged_by(pattern: re.Pattern[str], changes: Iterable[SurfaceChange]) -> Iterator[SurfaceChange]:
     """Join what group 2 of the pattern matches if everything around it, before and after are the same."""
     groups: dict[tuple[str, ...], dict[str, SurfaceChange]] = {}
-    for entry in found:
+    for entry in changes:
         start, middle, end = parts.groups() if (parts := pattern.match(entry.id)) else (entry.id, "", "")
         groups.setdefault((start, end, entry.before, entry.after), {})[middle] = entry
     for (start, end, *_), group in groups.items():

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from clip_eval.baseline.surface.formatting import kept_apart, members, signature, spelled
-from clip_eval.families.roles import CLASSIFIER, MODEL_CLASSES
+from clip_eval.families.roles import CLASSIFIER, IMAGE_FEATURES, MODEL_CLASSES, TEXT_FEATURES
 from clip_eval.subject import transformers_module
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.plain_values import Json
@@ -40,7 +40,7 @@ _KNOWN = (
 _NO_MODULE = "no module of its own"
 _AUTO = ("AutoConfig", "AutoImageProcessor", "AutoModel", "AutoProcessor", "AutoTokenizer")
 # signatures and results of these are recorded with the calls
-_CALLED = ("forward", "get_text_features", "get_image_features")
+_CALLED = ("forward", TEXT_FEATURES, IMAGE_FEATURES)
 
 
 def observe_names(clip: Clip) -> dict[str, Json]:

@@ -33,14 +33,14 @@ def signature(function: Callable[..., Any]) -> str:
     except (TypeError, ValueError):
         return "no signature"
     named = [parameter for parameter in parameters if parameter.name != "self"]
-    found: list[str] = []
+    texts: list[str] = []
     for parameter in named:
         mark = _MARKS.get(parameter.kind, "")
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not any(text.startswith("*") for text in found):
-            found.append("*")
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not any(text.startswith("*") for text in texts):
+            texts.append("*")
         default = "" if parameter.default is inspect.Parameter.empty else f"={spelled(parameter.default)}"
-        found.append(f"{mark}{parameter.name}{default}")
-    return f"({', '.join(found)})"
+        texts.append(f"{mark}{parameter.name}{default}")
+    return f"({', '.join(texts)})"
 
 
 def members(owner: Any, names: Iterable[str] | None = None) -> dict[str, Json]:

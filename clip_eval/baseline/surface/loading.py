@@ -22,20 +22,20 @@ _AUTO = ("AutoConfig", "AutoModel", "AutoModelForImageClassification", "AutoMode
 
 def observe_loading(clip: Clip) -> dict[str, Json]:
     """Return how tiny models of the checkpoint's kind load. The checkpoint's weights are not read."""
-    found: dict[str, Json] = {}
+    entries: dict[str, Json] = {}
     name = clip.holds.main_class
     for stored in STORED:
         with TemporaryDirectory(prefix="clip-eval-") as directory:
             write_stand_in(directory, clip.subject.checkpoint, stored)
-            found[f"{name}.from_pretrained().dtype[{stored}]"] = dtype_on_load(clip.family, directory, name)
+            entries[f"{name}.from_pretrained().dtype[{stored}]"] = dtype_on_load(clip.family, directory, name)
     with TemporaryDirectory(prefix="clip-eval-") as directory:
         stand_in = Path(directory) / "stand-in"
         stand_in.mkdir()
         write_stand_in(stand_in, clip.subject.checkpoint, "float32")
-        found |= {f"{auto}.from_pretrained()": attempt(_kind_of, auto, stand_in) for auto in _AUTO}
-        found[f"{name}.from_pretrained(case).*"] = _cases(clip, name, stand_in)
-        found |= _strangers(clip, stand_in)
-    return found
+        entries |= {f"{auto}.from_pretrained()": attempt(_kind_of, auto, stand_in) for auto in _AUTO}
+        entries[f"{name}.from_pretrained(case).*"] = _cases(clip, name, stand_in)
+        entries |= _strangers(clip, stand_in)
+    return entries
 
 
 def _load(name: str, place: Path, **options: Any) -> Any:
@@ -114,12 +114,12 @@ def _deeper(stand_in: Path) -> Path:
 
 def _strangers(clip: Clip, stand_in: Path) -> dict[str, Json]:
     """What a bare load_state_dict makes of names as they stand in the file, which older releases have in memory too."""
-    found: dict[str, Json] = {}
+    entries: dict[str, Json] = {}
     for name in filter(clip.holds.has, MODEL_CLASSES):
         model = _load(name, stand_in)
         state = {clip.family.canonical_name(key, name): value for key, value in model.state_dict().items()}
         report = model.load_state_dict(state, strict=False)
         missing, unexpected = len(report.missing_keys), len(report.unexpected_keys)
         taken = "all" if not missing else "none" if missing == len(state) else "some"
-        found[f"{name}.load_state_dict(names of the file)"] = f"{taken} taken, {unexpected or 'none'} unexpected"
-    return found
+        entries[f"{name}.load_state_dict(names of the file)"] = f"{taken} taken, {unexpected or 'none'} unexpected"
+    return entries

@@ -51,20 +51,20 @@ _ASKED: Mapping[str, Callable[[Any, Clip], str]] = {
 def observe_models(clip: Clip) -> dict[str, Json]:
     """Return the parts of each model class, by name, and the attributes of all."""
     models = {name: clip.subject.model(name) for name in filter(clip.holds.has, MODEL_CLASSES)}
-    found: dict[str, Json] = {}
+    entries: dict[str, Json] = {}
     for name, model in models.items():
         names = {clip.family.canonical_name(path, name): None for path, _ in model.named_parameters()}
-        found[f"{name}.state_dict()"] = sorted(_collapsed(clip, name, model.state_dict()))
-        found[f"{name}.parameters()"] = _collapsed(clip, name, names)
-        found[f"{name}.named_modules()[*]"] = _modules(clip, name, model)
-    return {**found, "model.*": facts_of(clip, models), "vars(model)[*]": attributes_of(models)}
+        entries[f"{name}.state_dict()"] = sorted(_collapsed(clip, name, model.state_dict()))
+        entries[f"{name}.parameters()"] = _collapsed(clip, name, names)
+        entries[f"{name}.named_modules()[*]"] = _modules(clip, name, model)
+    return {**entries, "model.*": facts_of(clip, models), "vars(model)[*]": attributes_of(models)}
 
 
 def facts_of(clip: Clip, models: Mapping[str, Any]) -> dict[str, Json]:
     """Return properties of models by name: one value if all agree, else each model's."""
-    asked: dict[str, Callable[..., str]] = {**{name: partial(_fact, name) for name in _FACTS}, **_ASKED}
+    facts: dict[str, Callable[..., str]] = {**{name: partial(_fact, name) for name in _FACTS}, **_ASKED}
     return {
-        fact: agreed({name: attempt(ask, model, clip) for name, model in models.items()}) for fact, ask in asked.items()
+        fact: agreed({name: attempt(ask, model, clip) for name, model in models.items()}) for fact, ask in facts.items()
     }
 
 

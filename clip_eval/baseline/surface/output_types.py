@@ -12,7 +12,7 @@ from typing import Any
 
 from clip_eval.subject.observations import Clip
 
-__all__ = ["IMAGES", "PAIRS", "TEXTS", "Sizes", "as_tuple", "described", "sizes_of"]
+__all__ = ["IMAGES", "PAIRS", "TEXTS", "Sizes", "described", "sizes_of"]
 
 IMAGES, TEXTS, PAIRS = 3, 5, 4
 
@@ -78,11 +78,6 @@ def sizes_of(clip: Clip, part: str, *, pairs: bool = False) -> Sizes:
 def described(value: Any, clip: Clip, sizes: Sizes) -> dict[str, str]:
     """Describe a value and everything in it, by path: "" for itself, below it such as ".a[0]"."""
     return dict(_walk("", value, clip, sizes))
-
-
-def as_tuple(value: Any) -> Any:
-    """Return the fields of an output as nested tuples, without transformers' own method."""
-    return tuple(as_tuple(item) for item in value.values()) if hasattr(value, "items") else value
 
 
 def _text_sizes(clip: Clip) -> Sizes:

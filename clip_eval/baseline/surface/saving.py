@@ -50,7 +50,7 @@ def observe_saved(clip: Clip) -> dict[str, Json]:
 def _beyond(entry: Json, whole: Json) -> Json:
     """What a class with the whole config writes otherwise than the whole model."""
     both = isinstance(entry, dict) and isinstance(whole, dict)
-    return kept_apart(entry, whole) if both else entry  # type: ignore[arg-type]
+    return kept_apart(entry, whole) if both else entry  # type: ignore[arg-type] # both narrows two names
 
 
 def _presence(clip: Clip) -> tuple[bool, ...]:
@@ -64,8 +64,8 @@ def _saved_processor(clip: Clip, route: str) -> dict[str, Json]:
         processor = clip.processors.load(route, source=clip.subject.checkpoint.processor_path)
     except NotAskable:
         raise
-    except Exception:  # the exception is recorded with its route
-        return {}
+    except Exception as error:  # whatever loading raises is what a user sees
+        return {call: f"raises {type(error).__name__}"}
     with _directory() as directory:
         entries = _files(call, processor, directory, source=clip.subject.checkpoint.processor_path)
     if route == "AutoProcessor":
@@ -83,7 +83,7 @@ def _directory() -> Iterator[Path]:
 def _files(call: str, saved: object, directory: Path, *, source: Path) -> dict[str, Json]:
     """The names of the files, and under FILE: KEY their content, without what was loaded unchanged from `source`."""
     loaded = dict(_contents(source))
-    outcome = attempt(lambda: str(saved.save_pretrained(str(directory)) and ""))  # type: ignore[attr-defined]
+    outcome = attempt(lambda: str(saved.save_pretrained(str(directory)) and ""))  # type: ignore[attr-defined] # any model
     if outcome.startswith("raises"):
         return {call: outcome}
     found: dict[str, Json] = {}

@@ -19,13 +19,14 @@ from clip_eval.baseline.surface.exports import observe_names
 from clip_eval.baseline.surface.images import observe_pictures
 from clip_eval.baseline.surface.loading import observe_loading
 from clip_eval.baseline.surface.models import observe_models
-from clip_eval.baseline.surface.output_types import IMAGES, PAIRS, TEXTS, as_tuple, described, sizes_of
+from clip_eval.baseline.surface.output_types import IMAGES, PAIRS, TEXTS, described, sizes_of
 from clip_eval.baseline.surface.processors import observe_processors
 from clip_eval.baseline.surface.saving import observe_saved
 from clip_eval.baseline.surface.tokenizer_texts import observe_texts
 from clip_eval.families import roles
 from clip_eval.subject import quiet
 from clip_eval.subject.observations import Clip
+from clip_eval.subject.output_tree import as_tuple
 from clip_eval.verdict.plain_values import Json
 
 __all__ = ["observe_surface"]
@@ -94,8 +95,8 @@ def _features(clip: Clip) -> dict[str, Json]:
         return {}
     text, image = clip.text_features(texts=TEXTS), clip.image_features(images=IMAGES)
     return {
-        **_placed(f"{roles.WHOLE}.get_text_features()", described(text, clip, sizes_of(clip, "text"))),
-        **_placed(f"{roles.WHOLE}.get_image_features()", described(image, clip, sizes_of(clip, "image"))),
+        **_placed(f"{roles.WHOLE}.{roles.TEXT_FEATURES}()", described(text, clip, sizes_of(clip, "text"))),
+        **_placed(f"{roles.WHOLE}.{roles.IMAGE_FEATURES}()", described(image, clip, sizes_of(clip, "image"))),
     }
 
 

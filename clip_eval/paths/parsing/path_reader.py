@@ -208,13 +208,13 @@ class PathReader:
 
     def spans(self, field: str) -> set[str]:
         """Return every text that `field` may have, a superset of those that fit in all places of the field at once."""
-        found: list[set[str]] = []
+        texts: list[set[str]] = []
         starts = {0} if (0, 0) in self._rest_fits else set()
         for index, segment in enumerate(self.segments):
             for place, slot in enumerate(segment.slots):
                 if slot.name == field:
                     numbers = [number for number in starts if (index + 1, number + 1) in self._rest_fits]
                     readings = chain.from_iterable(self.readings(index, number) for number in numbers)
-                    found.append(set().union(*(reading.spans(place) for reading in readings)))
+                    texts.append(set().union(*(reading.spans(place) for reading in readings)))
             starts = {number + count for number in starts for count in self._next(index, number)}
-        return set.intersection(*found) if found else set()
+        return set.intersection(*texts) if texts else set()

@@ -118,12 +118,12 @@ def standing_texts(segments: Sequence[Segment], texts: Mapping[str, str], dot: s
     pieces: dict[str, list[str]] = {field: [] for field in texts}
     for index, segment in enumerate(segments):
         if index in by_index:
-            for field, found in _pieces(segment, by_index[index]).items():
-                pieces[field] += found
+            for field, parts in _pieces(segment, by_index[index]).items():
+                pieces[field] += parts
         else:
             for slot in segment.slots:
                 pieces[slot.name].append("")
-    merged = {field: merge(found) for field, found in pieces.items()}
+    merged = {field: merge(parts) for field, parts in pieces.items()}
     if not renders(segments, merged, dot, path):
         merged = {field: merged[field] if len(set(pieces[field])) == 1 else texts[field] for field in texts}
     if not renders(

@@ -153,12 +153,12 @@ class Reading:
 
         def steps(made: list[Step]) -> Iterator[Step]:
             place = len(made)
-            found = self._steps(slots[place], made[-1].end if made else 0, self._ends[place + 1])
+            following = self._steps(slots[place], made[-1].end if made else 0, self._ends[place + 1])
             if first[place] == place:
-                return found
+                return following
             # in one name a field has one text, apart from stripped white space and the width of dots
             core = narrow(made[first[place]].text.strip())
-            return (step for step in found if narrow(step.text.strip()) == core)
+            return (step for step in following if narrow(step.text.strip()) == core)
 
         if self.exists():
             for made in sequences(len(slots), steps, effort):

@@ -15,12 +15,13 @@ from support.small_clip import write_small_clip
 
 from clip_eval.baseline.pack import Surface
 from clip_eval.baseline.surface.diff import changes
-from clip_eval.baseline.surface.output_types import as_tuple, described, sizes_of
+from clip_eval.baseline.surface.output_types import described, sizes_of
 from clip_eval.baseline.surface.snapshot import observe_surface
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.subject import features_are_tensors
 from clip_eval.subject.observations import Clip
+from clip_eval.subject.output_tree import as_tuple
 from clip_eval.subject.tiny_clip import STORED, write_stand_in
 
 
