@@ -20,9 +20,9 @@ _SHOWN = 3  # failures with a step of their own
 _DIGEST_LENGTH = 12
 _FINDING, _WORDS = 160, 4  # most characters and fewest words of a finding's first clause that says enough alone
 _CHANGE_WORDS: dict[Consequence, str] = {
-    "values": "change values",
-    "calls": "make calls fail",
-    "types": "change types or fields",
+    "values": "values differ",
+    "calls": "calls fail",
+    "types": "types or fields differ",
 }
 
 
@@ -62,7 +62,8 @@ def compared(record: RunRecord) -> str:
 
 def next_steps(record: RunRecord) -> Sequence[Step]:
     """What to do next, the most important first; at least one thing."""
-    steps = [_look_at(check) for check in roots(record)[:_SHOWN]]
+    by_module = {check.diverges_at or check.name: check for check in reversed(roots(record))}
+    steps = [_look_at(check) for check in roots(record) if check in by_module.values()][:_SHOWN]
     if any(change.accepted is None for change in record.surface_changes):
         steps.append(_accept(record))
     model = shlex.quote(record.candidate.source)
@@ -132,7 +133,7 @@ def _changes(record: RunRecord, *, alone: bool) -> list[str]:
     if not groups:
         return []
     kinds = Counter(group.consequence for group in groups for _ in group.open)
-    told = [f"{kinds[kind]} {what}" for kind, what in _CHANGE_WORDS.items() if kinds[kind]]
+    told = [f"in {kinds[kind]} {what}" for kind, what in _CHANGE_WORDS.items() if kinds[kind]]
     count = sum(kinds.values())
     said = f"{count} difference{' is' if count == 1 else 's are'} not accepted{': ' if told else ''}{listed(told)}."
     if alone and _is_right(record):
