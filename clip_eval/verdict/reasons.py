@@ -123,8 +123,12 @@ def notes(*, checks: Sequence[CheckResult], surface_changes: Sequence[SurfaceCha
     accepted = _groups((change for change in surface_changes if change.accepted is not None), key=_reason)
     return (
         *_deviations(excused),
-        *(f"Accepted ({_clause(reason)}): {listed([one.id for one in group])}." for reason, group in accepted.items()),
+        *(f"Accepted ({_clause(reason)}): {_causes(group)}." for reason, group in accepted.items()),
     )
+
+
+def _causes(changes: Sequence[SurfaceChange]) -> str:
+    return listed(list(dict.fromkeys(change.cause or change.id for change in changes)))
 
 
 def deviating(checks: Iterable[CheckResult]) -> dict[str, list[CheckResult]]:
