@@ -24,6 +24,7 @@ __all__ = [
     "notes",
     "of_changes",
     "of_merits",
+    "of_scope",
 ]
 
 _SHOWN = 3  # names in one sentence; the report lists all
@@ -35,6 +36,7 @@ _CHANGES = re.compile(r"(\d+ s|S)urface change|Accept intended changes ")
 _CLOSING = re.compile(
     r"(Contract|Baseline|Tasks|Throughput): |\d+ declared deviations of |Declared deviation |Accepted \("
 )
+_UNJUDGED = re.compile(r"(Contract|Baseline|Tasks|Throughput) could not be judged( in full)?: [^.]*\.$")
 
 _T = TypeVar("_T")
 _K = TypeVar("_K", bound=Hashable)
@@ -85,6 +87,11 @@ def of_changes(reason: str) -> bool:
 def of_merits(reason: str) -> bool:
     """Whether a sentence of a verdict is about what passed or is excused."""
     return _CLOSING.match(reason) is not None
+
+
+def of_scope(reason: str) -> bool:
+    """Whether a sentence of a verdict says no more than a scope's own entry does."""
+    return _UNJUDGED.match(reason) is not None
 
 
 def _missing(why: str, because: str | None) -> str:
