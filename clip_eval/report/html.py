@@ -23,7 +23,7 @@ from clip_eval.verdict.changes import CONSEQUENCES, by_consequence, grouped
 from clip_eval.verdict.deviations import declared_deviation
 from clip_eval.verdict.measurement import format_number
 from clip_eval.verdict.plain_values import Json
-from clip_eval.verdict.reasons import by_cause, deviating, of_changes, of_merits
+from clip_eval.verdict.reasons import by_cause, deviating, of_changes, of_merits, of_scope
 from clip_eval.verdict.run_record import RunRecord
 
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ def _script() -> str:
 
 
 def _pressing(record: RunRecord) -> list[str]:
-    """The reasons that no other part of the page tells: neither a failure by itself, nor changes, nor what passed."""
+    """The reasons that no other part of the page tells: failures, what changed, what a verdict covers, what passed."""
     cards = tuple(f"{check.name} failed: " for check in record.checks if check.outcome == "failed")
-    others = (reason for reason in record.reasons if not of_changes(reason) and not of_merits(reason))
-    return [reason for reason in others if not reason.startswith(cards)]
+    told = (of_changes, of_merits, of_scope)
+    return [one for one in record.reasons if not one.startswith(cards) and not any(tells(one) for tells in told)]
 
 
 def _targets(record: RunRecord) -> dict[str, str]:

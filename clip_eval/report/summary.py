@@ -20,9 +20,9 @@ _SHOWN = 3  # failures with a step of their own
 _DIGEST_LENGTH = 12
 _FINDING, _WORDS = 160, 4  # most characters and fewest words of a finding's first clause that says enough alone
 _CHANGE_WORDS: dict[Consequence, str] = {
-    "values": "change values",
-    "calls": "make calls fail",
-    "types": "change types or fields",
+    "values": "values differ",
+    "calls": "calls fail",
+    "types": "types or fields differ",
 }
 
 
@@ -43,9 +43,13 @@ def why(record: RunRecord) -> str:
         gaps = "; ".join(f"{entry.name}: {entry.reason}" for entry in unjudged)
         return f"Nothing that was judged failed, but not everything asked for could be judged{gaps and f' ({gaps})'}."
     judged = [entry.name for entry in record.scope if entry.status == "judged"]
-    absent = [entry.name for entry in record.scope if entry.status == "not_asked"]
-    rest = f" Not asked: {', '.join(absent)}." if absent else ""
-    return f"Everything that was judged is as it should be: {', '.join(judged)}.{rest}"
+    rest = [entry for entry in record.scope if entry.status == "not_asked"]
+    absent = ", ".join(entry.name for entry in rest if not entry.reason)
+    measured = ", ".join(entry.name for entry in rest if entry.reason)
+    return (
+        f"Everything that was judged is as it should be: {', '.join(judged)}."
+        f"{absent and f' Not asked: {absent}.'}{measured and f' Measured, not judged: {measured}.'}"
+    )
 
 
 def compared(record: RunRecord) -> str:
@@ -62,7 +66,10 @@ def compared(record: RunRecord) -> str:
 
 def next_steps(record: RunRecord) -> Sequence[Step]:
     """What to do next, the most important first; at least one thing."""
-    steps = [_look_at(check) for check in roots(record)[:_SHOWN]]
+    first: dict[str, CheckResult] = {}
+    for check in roots(record):
+        first.setdefault(check.diverges_at or check.name, check)
+    steps = [_look_at(check) for check in list(first.values())[:_SHOWN]]
     if any(change.accepted is None for change in record.surface_changes):
         steps.append(_accept(record))
     model = shlex.quote(record.candidate.source)
@@ -107,7 +114,8 @@ def _failures(record: RunRecord) -> list[str]:
     failed = [check for check in causes if check.outcome == "failed"]
     sentences = []
     if failed:
-        module = next((check.diverges_at for check in failed if check.diverges_at), None)
+        wrong = (check for check in failed if check.diverges_at and check.scope == "contract")
+        module = next((check.diverges_at for check in wrong), None)
         place = f"What the model computes is wrong from {module} on" if module else _broken(failed[0])
         sentences.append(f"{place}{_beside(len(failed) - 1)}.")
     return [*sentences, *_changes(record, alone=not causes), *_trials(record)]
@@ -132,7 +140,7 @@ def _changes(record: RunRecord, *, alone: bool) -> list[str]:
     if not groups:
         return []
     kinds = Counter(group.consequence for group in groups for _ in group.open)
-    told = [f"{kinds[kind]} {what}" for kind, what in _CHANGE_WORDS.items() if kinds[kind]]
+    told = [f"in {kinds[kind]} {what}" for kind, what in _CHANGE_WORDS.items() if kinds[kind]]
     count = sum(kinds.values())
     said = f"{count} difference{' is' if count == 1 else 's are'} not accepted{': ' if told else ''}{listed(told)}."
     if alone and _is_right(record):

@@ -81,14 +81,14 @@ class ChangeGroup:
 
     @property
     def worst(self) -> SurfaceChange:
-        """The change that tells most: what is open, of the group's own kind, and short enough to read."""
+        """The change that tells most: what is open, short enough to read, worked before, and is gravest now."""
         return min(
             self.changes,
             key=lambda change: (
                 change.accepted is not None,
-                consequence(change) != self.consequence,
-                _FAILS.search(change.before) is not None,
                 len(change.before) + len(change.after) > _READABLE,
+                _FAILS.search(change.before) is not None,
+                _gravity(consequence(change)),
             ),
         )
 

@@ -24,6 +24,7 @@ __all__ = [
     "notes",
     "of_changes",
     "of_merits",
+    "of_scope",
 ]
 
 _SHOWN = 3  # names in one sentence; the report lists all
@@ -35,6 +36,7 @@ _CHANGES = re.compile(r"(\d+ s|S)urface change|Accept intended changes ")
 _CLOSING = re.compile(
     r"(Contract|Baseline|Tasks|Throughput): |\d+ declared deviations of |Declared deviation |Accepted \("
 )
+_UNJUDGED = re.compile(r"(Contract|Baseline|Tasks|Throughput) could not be judged( in full)?: [^.]*\.$")
 
 _T = TypeVar("_T")
 _K = TypeVar("_K", bound=Hashable)
@@ -87,6 +89,11 @@ def of_merits(reason: str) -> bool:
     return _CLOSING.match(reason) is not None
 
 
+def of_scope(reason: str) -> bool:
+    """Whether a sentence of a verdict says no more than a scope's own entry does."""
+    return _UNJUDGED.match(reason) is not None
+
+
 def _missing(why: str, because: str | None) -> str:
     if because is None:
         return _clause(why)
@@ -123,8 +130,12 @@ def notes(*, checks: Sequence[CheckResult], surface_changes: Sequence[SurfaceCha
     accepted = _groups((change for change in surface_changes if change.accepted is not None), key=_reason)
     return (
         *_deviations(excused),
-        *(f"Accepted ({_clause(reason)}): {listed([one.id for one in group])}." for reason, group in accepted.items()),
+        *(f"Accepted ({_clause(reason)}): {_causes(group)}." for reason, group in accepted.items()),
     )
+
+
+def _causes(changes: Sequence[SurfaceChange]) -> str:
+    return listed(list(dict.fromkeys(change.cause or change.id for change in changes)))
 
 
 def deviating(checks: Iterable[CheckResult]) -> dict[str, list[CheckResult]]:

@@ -19,7 +19,7 @@ from clip_eval.report import render_html
 from clip_eval.report.bars import interval_bar
 from clip_eval.verdict.deviations import declared_deviation
 from clip_eval.verdict.measurement import EXACT_RULE
-from clip_eval.verdict.reasons import of_changes
+from clip_eval.verdict.reasons import of_changes, of_scope
 from clip_eval.verdict.run_record import CheckResult, RunRecord
 
 RECORDS = [sample.passing_record, sample.failing_record, sample.inconclusive_record]
@@ -141,7 +141,7 @@ def test_says_the_verdict_and_its_reasons(record: RunRecord) -> None:
     for reason in record.reasons:
         deviations = "eclared deviation" in reason[:30]
         told = "".join(reason.split()) in "".join(page.text.split())  # names in it are links
-        assert told or reason.startswith(cards) or of_changes(reason) or deviations
+        assert told or reason.startswith(cards) or of_changes(reason) or of_scope(reason) or deviations
     for entry in record.scope:
         assert (entry.reason or "not asked") in page.text
 
