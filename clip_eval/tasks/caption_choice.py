@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from clip_eval.dataset import Dataset, Sample
 from clip_eval.embedding.embedded import Embedded
+from clip_eval.embedding.ranking import dots
 from clip_eval.errors import DatasetError
 from clip_eval.tasks.task import Score, Scores, Task
 
 __all__ = ["TASK"]
 
-_PAIRS_AT_ONCE = 4096
 _NAMED, _SHOWN = 3, 60
 
 
@@ -46,7 +46,7 @@ def _score(embedded: Embedded) -> Scores:
     place = {text: index for index, text in enumerate(texts)}
     rows = np.repeat([row for row, _, _ in kept], [len(choices) for _, _, choices in kept])  # (pairs,)
     columns = np.array([place[text] for _, _, choices in kept for text in choices])  # (pairs,)
-    cosines = _cosines(embedded.images, embedded.texts(texts), rows, columns)  # (pairs,)
+    cosines = dots(embedded.images, embedded.texts(texts), rows, columns)  # (pairs,)
     right = np.array([len(set(sample.captions)) for _, sample, _ in kept])  # (kept,)
     count = np.array([len(choices) for _, _, choices in kept])  # (kept,)
     return Scores(
@@ -69,19 +69,6 @@ TASK = Task(
     lacks=_lacks,
     score=_score,
 )
-
-
-def _cosines(
-    images: NDArray[np.float64], texts: NDArray[np.float64], rows: NDArray[np.intp], columns: NDArray[np.intp]
-) -> NDArray[np.float64]:
-    """The product of each pair, (pairs,). Pairs are summed alike, so that equal embeddings tie to the last bit."""
-    starts = range(0, len(rows), _PAIRS_AT_ONCE)
-    return np.concatenate(
-        [
-            np.einsum("pw,pw->p", images[rows[at : at + _PAIRS_AT_ONCE]], texts[columns[at : at + _PAIRS_AT_ONCE]])
-            for at in starts
-        ]
-    )
 
 
 def _hits(cosines: NDArray[np.float64], right: NDArray[np.intp], count: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -45,7 +45,9 @@ def _score(embedded: Embedded) -> Scores:
         fix = "Bring the images that the tags were given to"
         raise DatasetError("not one image that can be read has a tag", where=embedded.dataset.root, fix=fix)
     tags = ensembled(embedded, task.texts(), prompts=len(task.prompts))  # (tags, projection)
-    score = _mean_average_precision(embedded.images @ tags.T, shows)
+    # summed pair by pair: a matrix product rounds equal rows differently, and they would not tie
+    cosines = np.einsum("sw,tw->st", embedded.images, tags)  # (samples, tags)
+    score = _mean_average_precision(cosines, shows)
     found = average_precisions(score.filled.reshape(shows.shape).astype(np.intp), shows)  # (tags,)
     kept = [index for index in np.argsort(found, kind="stable").tolist() if shows[:, index].any()]
     without = [tag for index, tag in enumerate(task.tags) if not shows[:, index].any()]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.dataset import Dataset, Sample, ZeroShot
+from clip_eval.dataset import Dataset, MultiLabel, Sample, ZeroShot
 from clip_eval.dataset.sample import Entry
 from clip_eval.embedding.embedded import Embedded
 from clip_eval.tasks.task import Score, Scored
@@ -18,9 +18,21 @@ from clip_eval.tasks.task import Score, Scored
 __all__ = ["embedded", "hits", "sample", "scored"]
 
 
-def sample(name: str, *, label: str | None = None, captions: Sequence[str] = ()) -> Sample:
+def sample(
+    name: str,
+    *,
+    label: str | None = None,
+    captions: Sequence[str] = (),
+    group: str | None = None,
+    tags: Sequence[str] = (),
+    negatives: Sequence[str] = (),
+    split: str | None = None,
+) -> Sample:
     """Return a sample of this id."""
-    return Sample(id=name, path=f"{name}.png", label=label, captions=tuple(captions), group=None)
+    return Sample(
+        id=name, path=f"{name}.png", label=label, captions=tuple(captions), group=group, tags=tuple(tags),
+        negatives=tuple(negatives), split=split,
+    )  # fmt: skip
 
 
 def embedded(
@@ -29,11 +41,14 @@ def embedded(
     texts: Mapping[str, Sequence[float]],
     *,
     zero_shot: ZeroShot | None = None,
+    multi_label: MultiLabel | None = None,
     unreadable: Sequence[str] = (),
 ) -> Embedded:
     """Return these samples with these embeddings, (samples, projection); `texts` has a row for each text."""
     entries = [Entry(item.path, item, None, None) for item in samples]
-    source: Any = SimpleNamespace(zero_shot=zero_shot, entries=lambda *, images: iter(entries), files=None)
+    source: Any = SimpleNamespace(
+        zero_shot=zero_shot, multi_label=multi_label, entries=lambda *, images: iter(entries), files=None
+    )
     return Embedded(
         dataset=Dataset(Path("nowhere"), source),
         digest="digest",

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 from support.datasets import SETTINGS, write_dataset
 from support.embedded import embedded, sample
 
@@ -149,3 +153,88 @@ def test_the_worst_classes_are_told() -> None:
         {"class": "b", "hits": 1, "images": 3, "taken_for": "a"},
         {"class": "a", "hits": 1, "images": 2, "taken_for": "b"},
     )
+
+
+NAMES = tuple("abcdefg")
+
+
+@st.composite
+def labelled(draw: st.DrawFn) -> Embedded:
+    """Images of seven classes, of which some have none, and embeddings of small whole numbers, whose ties are exact."""
+    row = st.lists(st.integers(-2, 2), min_size=3, max_size=3)
+    labels = draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=9))
+    images = [draw(st.one_of(row, row, row, st.just([np.nan] * 3))) for _ in labels]
+    axes = [list(map(float, row)) for row in (*np.eye(3), *-np.eye(3))]  # of length 1, without rounding
+    texts = {name: draw(st.sampled_from(axes)) for name in NAMES}
+    return embedded(
+        [sample(str(place), label=name) for place, name in enumerate(labels)],
+        np.array(images, dtype=np.float64),
+        texts,
+        zero_shot=ZeroShot(NAMES, ("{}",)),
+    )
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(case=labelled(), scale=st.sampled_from([0.0, 0.5, 3.0, 30.0]))
+def test_scores_are_those_of_scikit_learn_and_of_counting(case: Embedded, scale: float) -> None:
+    """Ties, classes without images, one image and NaN: every score is that of an independent way to compute it."""
+    found = TASK.score(replace(case, logit_scale=scale))
+    top1, top5, recall, calibration = found.scores
+    finite = np.isfinite(case.images).all(axis=1)  # (samples,)
+    expected = np.array([NAMES.index(str(item.label)) for item in case.samples])  # (samples,)
+    cosines = np.where(finite[:, None], case.images, 0) @ case.texts(NAMES).T  # (samples, classes)
+    places = np.array(
+        [
+            sum((row > row[own]) | ((row == row[own]) & (np.arange(7) < own)))
+            for row, own in zip(cosines, expected, strict=True)
+        ]
+    )
+    hits = (places == 0) & finite  # (samples,)
+    assert top1.values.tolist() == hits.tolist()
+    assert top5.values.tolist() == ((places < 5) & finite).tolist()
+    # scikit-learn gives ties to the class that stands last; a broken image's label is put last by hand
+    at_sklearn = np.where(finite[:, None], cosines, np.arange(7) != expected[:, None])[:, ::-1]
+    assert top5.value == pytest.approx(top_k_accuracy_score(6 - expected, at_sklearn, k=5, labels=range(7)))
+    answers = np.where(hits, expected, 7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a missed image's answer is no class
+        assert recall.value == pytest.approx(balanced_accuracy_score(expected, answers))
+    assert calibration.value == pytest.approx(calibration_error(cosines * scale, hits, finite))
+    assert found.details["classes_without_images"] == 7 - len(set(expected))
+
+
+def calibration_error(logits: NDArray[np.float64], hits: NDArray[np.bool_], finite: NDArray[np.bool_]) -> float:
+    """Return the distance of confidence and share of hits, bin by bin, as in equation 3 of Guo et al. 2017."""
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)  # (samples, classes)
+    sure = np.where(finite, shares.max(axis=1), 1.0)  # (samples,)
+    total = 0.0
+    for number in range(15):
+        inside = (sure > number / 15) & (sure <= (number + 1) / 15)
+        if inside.any():
+            total += inside.sum() / len(sure) * abs(hits[inside].mean() - sure[inside].mean())
+    return total
+
+
+def test_calibration_by_hand() -> None:
+    """Two images at 3/4, one of them right: the error is 1/4. One that is broken counts as sure and wrong."""
+    task = ZeroShot(("a", "b"), ("{}",))
+    texts = {"a": [1.0, 0.0], "b": [0.0, 1.0]}
+    images = np.array([[1.0, 0], [1, 0], [np.nan, 0]])  # (3, 2)
+    case = replace(
+        embedded([sample(name, label=name[0]) for name in ("a", "b", "a2")], images, texts, zero_shot=task),
+        logit_scale=float(np.log(3)),
+    )
+    error = TASK.score(replace(case, samples=case.samples[:2], images=images[:2])).scores[3]
+    assert error.values.tolist() == pytest.approx([-0.75, 0.75])
+    assert (error.value, error.higher_is_better, error.chance) == (pytest.approx(0.25), False, None)
+    assert score_task(TASK, case).scores[3].value == pytest.approx((2 * 0.25 + 1) / 3)
+
+
+def test_classes_without_images_are_named(shapes: Embedded) -> None:
+    """They are left out of the mean of recalls."""
+    first = {str(item.label) for item in shapes.samples[:5]}
+    found = TASK.score(replace(shapes, samples=shapes.samples[:5], images=shapes.images[:5]))
+    assert found.details["classes_without_images"] == 48 - len(first)
+    assert len(found.details["without_images"]) == 5  # type: ignore[arg-type]
+    assert found.scores[2].value == found.scores[0].value
+    assert shapes.logit_scale == pytest.approx(np.exp(3.354), rel=1e-3)
