@@ -11,11 +11,14 @@ from dataclasses import fields
 from datetime import date
 from pathlib import Path
 
+import numpy as np
+import pyarrow
 import pytest
 from PIL import Image
 
 from clip_eval.baseline import open_pack
 from clip_eval.dataset import open_dataset
+from clip_eval.embedding.store import Collection
 from clip_eval.paths import PathTemplate
 from clip_eval.verdict.acceptances import draft, read_acceptances
 from clip_eval.verdict.policy import read_policy
@@ -71,6 +74,7 @@ def test_every_example_is_used() -> None:
     assert set(BLOCKS) == {
         "policy", "acceptances", "records", "dataset.toml", "manifest.jsonl", "classnames.txt",
         "zeroshot_classification_templates.txt", "tree manifest", "tree folders", "tree shards", "tree pack",
+        "tree store", "read embeddings",
     }  # fmt: skip
 
 
@@ -144,6 +148,24 @@ def test_the_pack() -> None:
     manifest = json.loads((directory / "pack.json").read_text(encoding="utf-8"))
     assert [key for key in manifest if f"`{key}`" not in PAGE] == []
     assert pack.recorded_in.file in found
+
+
+def test_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the store writes is laid out as drawn, and the lines of the page read it; names with `_` are passed over."""
+    monkeypatch.chdir(tmp_path)
+    drawn = [path for path in paths(BLOCKS["tree store"]) if not path.endswith("/")]
+    for folder, column in (("images-6b6de5ed569612483fdf2ef7", "id"), ("texts-cfb34fac839808832111eb7e", "text")):
+        rows = Collection(tmp_path / "embeddings" / folder, {"dtype": "float32"})
+        rows.add([bytes(16)], {column: ["a"]}, np.ones((1, 3), dtype=np.float32))
+        rows.flush()
+        (rows.folder / "_x.parquet.damaged").write_bytes(b"")
+        kinds = {re.sub(r"[0-9]{20}-[0-9a-f]{8}", "SHARD", path.rpartition("/")[2]) for path in drawn if folder in path}
+        assert {re.sub(r"[0-9]{20}-[0-9a-f]{8}", "SHARD", file.name) for file in rows.folder.iterdir()} == {
+            *kinds, "_x.parquet.damaged"
+        }  # fmt: skip
+    names: dict[str, pyarrow.Table] = {}
+    exec(BLOCKS["read embeddings"], names)
+    assert names["table"].column_names == ["key", "id", "embedding"]
 
 
 def test_the_run_record() -> None:

@@ -3,10 +3,10 @@
 ```
 STORE/
     images-3f2a.../           one folder for each way to compute: weights, config, processor, dtype, releases
-        subject.json          what the folder's name is a digest of
+        _subject.json         what the folder's name is a digest of
         01791826....parquet   key, id, path, embedding
     texts-91ab.../
-        subject.json
+        _subject.json
         01791826....parquet   key, text, embedding
 ```
 
@@ -31,13 +31,14 @@ from clip_eval.embedding.identity import described, identity_of
 from clip_eval.embedding.key_index import KeyIndex
 from clip_eval.embedding.rows import KEY_BYTES
 from clip_eval.errors import OutputError
-from clip_eval.files.read_write import make_directory, replacing, writable_directory, write_json
+from clip_eval.files.read_write import replacing, writable_directory, write_json
 from clip_eval.files.untrusted import opened
 from clip_eval.progress import say
 from clip_eval.subject.runtime import Runtime
 
 __all__ = ["Collection", "open_store"]
 
+_SUBJECT = "_subject.json"  # readers of a folder of Parquet pass over names that begin so
 _SHARD_ROWS = 16_384
 _SHARD_S = 20.0  # a run that is killed loses no more work than this, and the batches on their way
 _LEFT_BEHIND_S = 3600.0
@@ -78,8 +79,8 @@ class Collection:
         self._names: dict[str, list[str]] = {}
         self._features: list[NDArray[np.float32]] = []
         self._flushed = time.monotonic()
-        if not (folder / "subject.json").is_file():
-            write_json(folder / "subject.json", {"schema_version": _SCHEMA_VERSION, **description})
+        if not (folder / _SUBJECT).is_file():
+            write_json(folder / _SUBJECT, {"schema_version": _SCHEMA_VERSION, **description})
         self._sweep()
         for table in self._tables():
             self._index.add(_keys_of(table))
@@ -188,8 +189,7 @@ def _read(shard: Path) -> Any:
     except (OSError, pa.ArrowException) as problem:
         if isinstance(problem, OSError) and problem.errno is not None:
             raise OutputError(f"a shard cannot be read ({problem.strerror})", where=shard) from problem
-        aside = shard.with_suffix(".damaged")
-        make_directory(aside.parent)
+        aside = shard.with_name(f"_{shard.name}.damaged")
         shard.replace(aside)
         say(f"{shard} is damaged: it is now {aside.name}, and what it held is computed again")
         return None

@@ -213,7 +213,7 @@ def test_a_damaged_shard_is_set_aside(
     shard.write_bytes(data[: {"cut": len(data) // 2, "empty": 0}.get(damage)])
     assert fill(options, quiet=True).new_images == 6
     assert "is damaged" in capsys.readouterr().err
-    assert shard.with_suffix(".damaged").exists()
+    assert shard.with_name(f"_{shard.name}.damaged").exists()
     assert stored(options.out) == before
 
 

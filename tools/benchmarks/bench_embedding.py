@@ -1,0 +1,253 @@
+"""How fast `embed` is, as ratios within one run: `python tools/benchmarks/bench_embedding.py --out reports/embedding`.
+
+The legs take turns, on synthetic 640 x 480 JPEGs with a caption each, through the shipped small checkpoint, where
+decoding is the limit, and through a ViT-B/32 with random weights:
+
+- plain: the usual loop over batches of 64: open, processor with the texts padded to the model's length, two forwards
+- ours: the pipeline into a new store, with two threads
+- bare: the forward passes alone, on the batches that the pipeline made
+- again: the pipeline into the store that is filled, with the weights read again
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from clip_eval.dataset import open_dataset
+from clip_eval.embedding import pipeline as pipeline_module
+from clip_eval.embedding import texts as texts_module
+from clip_eval.embedding.fill import EmbedOptions, embed_entries, open_pipeline
+from clip_eval.subject.candidate import Candidate
+from clip_eval.subject.launch import launched
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "fixtures" / "shapes-clip"
+WORDS = [
+    "a",
+    "red",
+    "circle",
+    "above",
+    "the",
+    "blue",
+    "star",
+    "with",
+    "two",
+    "small",
+    "squares",
+    "and",
+    "one",
+    "triangle",
+]
+BATCH, WORKERS = 64, 2
+
+
+@dataclass(frozen=True)
+class Leg:
+    """Seconds of each round, on the clock and of processor time."""
+
+    name: str
+    clock_s: list[float]
+    processor_s: list[float]
+
+
+def write_photos(root: Path, count: int) -> Path:
+    """Write a manifest with JPEGs of about the detail of photographs, and captions of 4 to 20 words."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for number in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)).resize((640, 480), 3)
+        fine = rng.normal(0, 6, (480, 640, 1))
+        pixels = np.clip(np.asarray(coarse) + fine, 0, 255).astype(np.uint8)
+        (root / "photos").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(root / "photos" / f"{number}.jpg", quality=90)
+        caption = " ".join(rng.choice(WORDS, rng.integers(4, 21))) + f" {number}"
+        lines.append(json.dumps({"id": str(number), "extension": "jpg", "caption": caption}))
+    (root / "dataset.toml").write_text('template = "photos/{id}"\n', encoding="utf-8")
+    (root / "manifest.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root
+
+
+def write_vit_b_32(directory: Path) -> Path:
+    """Write a CLIP of the published sizes with random weights, and the shipped checkpoint's tokenizer."""
+    from transformers import CLIPConfig, CLIPModel
+
+    shutil.copytree(SHIPPED, directory)
+    ids = json.loads((SHIPPED / "config.json").read_text(encoding="utf-8"))["text_config"]
+    text = {name: ids[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if name in ids}
+    torch.manual_seed(0)
+    CLIPModel(CLIPConfig(text_config=text)).save_pretrained(directory)
+    for name, changed in (
+        ("preprocessor_config.json", {"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}}),
+        ("tokenizer_config.json", {"model_max_length": 77}),
+    ):
+        file = directory / name
+        file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), **changed}), encoding="utf-8")
+    return directory
+
+
+def plain(candidate: Candidate, dataset: Path) -> NDArray[Any]:
+    """The usual loop; returns the features of the images."""
+    model, processor = candidate.subject.model("CLIPModel"), candidate.runtime.processors.load()
+    positions = candidate.checkpoint.config.text.max_position_embeddings
+    samples = list(open_dataset(dataset).samples())
+    found = []
+    for start in range(0, len(samples), BATCH):
+        part = samples[start : start + BATCH]
+        images = [Image.open(io.BytesIO((dataset / sample.path).read_bytes())) for sample in part]
+        texts = [sample.captions[0] for sample in part]
+        batch = processor(text=texts, images=images, padding="max_length", max_length=positions, return_tensors="pt")
+        with torch.no_grad():
+            features = model.get_image_features(pixel_values=batch["pixel_values"])
+            model.get_text_features(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        found.append(getattr(features, "pooler_output", features))
+    return np.asarray(torch.cat(found).numpy())
+
+
+def ours(candidate: Candidate, dataset: Path, store: Path) -> NDArray[Any]:
+    """The pipeline into a store; returns the features of the images."""
+    options = EmbedOptions(model=str(candidate.checkpoint.path), dataset=dataset, out=store, batch_size=BATCH)
+    candidate.runtime.checkpoint._cache.clear()  # the weights are read again
+    pipeline = open_pipeline(options, candidate, workers=WORKERS)
+    opened = open_dataset(dataset)
+    embed_entries(pipeline, opened.entries(), lambda done: None)
+    keys = [pipeline_module.key_of((dataset / sample.path).read_bytes()) for sample in opened.samples()]
+    return pipeline.images.read(keys)
+
+
+def recorded(candidate: Candidate, dataset: Path, store: Path) -> list[tuple[Any, Mapping[str, Any]]]:
+    """The batches that the pipeline makes."""
+    batches: list[tuple[Any, Mapping[str, Any]]] = []
+
+    def keeping(runtime: Any, entry: Any, arrays: Mapping[str, Any]) -> Any:
+        batches.append((entry, arrays))
+        return launched(runtime, entry, arrays)
+
+    with mock.patch.object(pipeline_module, "launched", keeping), mock.patch.object(texts_module, "launched", keeping):
+        ours(candidate, dataset, store)
+    return batches
+
+
+def bare(candidate: Candidate, batches: list[tuple[Any, Mapping[str, Any]]]) -> None:
+    """The forward passes alone."""
+    model = candidate.subject.model("CLIPModel")
+    with torch.no_grad():
+        for entry, arrays in batches:
+            getattr(model, entry.method)(**{name: torch.from_numpy(values) for name, values in arrays.items()})
+
+
+def measured(legs: Mapping[str, Callable[[], object]], rounds: int) -> list[Leg]:
+    """Run the legs in turns."""
+    found = [Leg(name, [], []) for name in legs]
+    for _ in range(rounds):
+        for leg in found:
+            clock, processor = time.perf_counter(), time.process_time()
+            legs[leg.name]()
+            leg.clock_s.append(time.perf_counter() - clock)
+            leg.processor_s.append(time.process_time() - processor)
+    return found
+
+
+def bench(name: str, checkpoint: Path, dataset: Path, scratch: Path, rounds: int) -> list[str]:
+    """Return the table of one checkpoint."""
+    candidate = Candidate(str(checkpoint))
+    expected = plain(candidate, dataset)  # loads everything
+    batches = recorded(candidate, dataset, scratch / "recorded")
+    np.testing.assert_allclose(ours(candidate, dataset, scratch / "recorded"), expected, rtol=1e-3, atol=1e-3)
+    stores = iter([scratch / f"store-{number}" for number in range(rounds)])
+    last: list[Path] = []
+
+    def into_a_new_one() -> None:
+        last[:] = [next(stores)]
+        ours(candidate, dataset, last[0])
+
+    legs = measured(
+        {
+            "plain": lambda: plain(candidate, dataset),
+            "ours": into_a_new_one,
+            "bare": lambda: bare(candidate, batches),
+            "again": lambda: ours(candidate, dataset, last[0]),
+        },
+        rounds,
+    )
+    base = legs[0]
+    images = len(expected)
+    lines = [f"## {name}, {images} images and captions, {rounds} rounds in turns", ""]
+    lines += ["| leg | s, median | relative to plain, clock | the same, processor time |", "|---|---|---|---|"]
+    for leg in legs:
+        clock, processor = (
+            median(one / other for one, other in zip(mine, theirs, strict=True))
+            for mine, theirs in ((leg.clock_s, base.clock_s), (leg.processor_s, base.processor_s))
+        )
+        lines.append(f"| {leg.name} | {median(leg.clock_s):.2f} | {clock:.3f} | {processor:.3f} |")
+    _, mine, forward, again = (leg.clock_s for leg in legs)
+    rate = median(one / other for one, other in zip(forward, mine, strict=True))
+    factor = median(one / other for one, other in zip(mine, again, strict=True))
+    return [
+        *lines,
+        "",
+        f"Ours runs at {rate:.2f} of the bare forward's rate; a second run is {factor:.0f} times faster.",
+    ]
+
+
+def main() -> None:
+    """Measure, print, and write bench.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", type=int, default=512, metavar="N", help="images through the shipped checkpoint")
+    parser.add_argument("--large", type=int, default=128, metavar="N", help="images through the ViT-B/32; 0 for none")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    load = f"load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else "load unknown"
+    cores = os.cpu_count()
+    lines = [
+        "# Embedding, ratios in one run",
+        "",
+        f"{platform.machine()}, {cores} cores, {load}; torch {torch.__version__}, {torch.get_num_threads()} threads,",
+        f"and {WORKERS} that decode. Written by tools/benchmarks/bench_embedding.py, which says what the legs are.",
+        "",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        photos = write_photos(root / "photos", max(asked.small, asked.large))
+        if asked.small:
+            small = cut(photos, root / "small", asked.small)
+            lines += [*bench("Shipped checkpoint", SHIPPED, small, root / "s", asked.rounds), ""]
+        if asked.large:
+            large = cut(photos, root / "large", asked.large)
+            lines += [*bench("ViT-B/32", write_vit_b_32(root / "vit"), large, root / "l", asked.rounds), ""]
+    print("\n".join(lines))
+    if asked.out is not None:
+        asked.out.mkdir(parents=True, exist_ok=True)
+        (asked.out / "bench.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def cut(photos: Path, root: Path, count: int) -> Path:
+    """Return a dataset of the first photos."""
+    root.mkdir()
+    (root / "photos").symlink_to(photos / "photos")
+    (root / "dataset.toml").write_bytes((photos / "dataset.toml").read_bytes())
+    lines = (photos / "manifest.jsonl").read_text(encoding="utf-8").splitlines()[:count]
+    (root / "manifest.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root
+
+
+if __name__ == "__main__":
+    main()
