@@ -12,7 +12,7 @@ from typing import Protocol
 from clip_eval.dataset.image_folder import holds_images, open_folders
 from clip_eval.dataset.manifest import MANIFEST, SETTINGS, Manifest
 from clip_eval.dataset.sample import Entry, Piece, Sample
-from clip_eval.dataset.settings import ZeroShot, read_settings
+from clip_eval.dataset.settings import MultiLabel, ZeroShot, read_settings
 from clip_eval.dataset.webdataset_shards import open_shards, split_of
 from clip_eval.errors import DatasetError
 from clip_eval.files.untrusted import opened
@@ -58,6 +58,12 @@ class Dataset:
     def zero_shot(self) -> ZeroShot | None:
         """The zero-shot task; None if the dataset has none."""
         return self.source.zero_shot
+
+    @property
+    def multi_label(self) -> MultiLabel | None:
+        """The multi-label task; None if the dataset has none. Only some formats know it."""
+        task: MultiLabel | None = getattr(self.source, "multi_label", None)
+        return task
 
     def entries(self, *, images: bool = True) -> Iterator[Entry]:
         """Yield all entries of the dataset, with one in memory at a time.

@@ -1,8 +1,8 @@
 """A manifest of samples and a path template that names their image files: `manifest.jsonl` beside `dataset.toml`.
 
-A line of the manifest is a JSON object. `id` and `extension` are required; `label`, `caption`, `tags_transl_only` and
-`group` are optional; the path template takes its fields from the same object. Labels come from the manifest only, never
-from file names.
+A line of the manifest is a JSON object. `id` and `extension` are required; `label`, `caption`, `tags_transl_only`,
+`group`, `tags`, `negatives` and `split` are optional; the path template takes its fields from the same object. Labels
+come from the manifest only, never from file names.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from clip_eval.dataset.json_lines import Line, read_lines
 from clip_eval.dataset.sample import Entry, Piece, Sample, read_file
-from clip_eval.dataset.settings import DatasetSettings, ZeroShot
+from clip_eval.dataset.settings import DatasetSettings, MultiLabel, ZeroShot
 from clip_eval.errors import DatasetError
 from clip_eval.files.untrusted import opened
 from clip_eval.paths.errors import PathError
@@ -40,6 +40,11 @@ class Manifest:
     def zero_shot(self) -> ZeroShot | None:
         """The zero-shot task; None if dataset.toml has none."""
         return self.settings.zero_shot
+
+    @property
+    def multi_label(self) -> MultiLabel | None:
+        """The multi-label task; None if dataset.toml has none."""
+        return self.settings.multi_label
 
     def entries(self, *, images: bool) -> Iterator[Entry]:
         """Yield the lines in order, with one in memory at a time.
@@ -77,7 +82,8 @@ def read_sample(line: Line, settings: DatasetSettings) -> Sample:
 
     Args:
         line: of the manifest.
-        settings: of the dataset. With a zero-shot task every sample needs a label from its classes.
+        settings: of the dataset. With a zero-shot task every sample needs a label from its classes, with a multi-label
+            task a list of tags, maybe an empty one.
 
     Raises:
         ValueError: the line is not a sample; the message is a clause.
@@ -96,15 +102,53 @@ def read_sample(line: Line, settings: DatasetSettings) -> Sample:
     except PathError as problem:
         raise ValueError(f"the template makes no path of it ({problem})") from problem
     captions = _captions(texts["caption"], fields.get("tags_transl_only"))
-    return Sample(id=texts["id"] or "", path=path, label=texts["label"], captions=captions, group=texts["group"])
+    split = fields.get("split")
+    return Sample(
+        id=texts["id"] or "",
+        path=path,
+        label=texts["label"],
+        captions=captions,
+        group=texts["group"],
+        tags=() if settings.multi_label is None else _tags(fields, settings.multi_label),
+        negatives=_negatives(fields, captions),
+        split=split if isinstance(split, str) else None,
+    )
 
 
 def _captions(caption: str | None, tags: object) -> tuple[str, ...]:
     """The caption, or without one the tags in one line."""
     texts = [tag for tag in tags if isinstance(tag, str) and tag] if isinstance(tags, list) else []
     text = caption or ", ".join(texts)
-    # Programs that cut a text may leave a lone surrogate, which tokenizers refuse.
-    return (text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"),) if text else ()
+    return (_mended(text),) if text else ()
+
+
+def _mended(text: str) -> str:
+    """Programs that cut a text may leave a lone surrogate, which tokenizers refuse."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _tags(fields: Mapping[str, object], task: MultiLabel) -> tuple[str, ...]:
+    """The tags that the task asks for, in its order. A sample without a list would pass for one that shows none."""
+    found = _texts(fields, "tags")
+    if found is None:
+        raise ValueError("`tags` is missing, and [multi_label] needs it; write [] where none applies")
+    return tuple(tag for tag in task.tags if tag in found)
+
+
+def _negatives(fields: Mapping[str, object], captions: tuple[str, ...]) -> tuple[str, ...]:
+    found = tuple(map(_mended, _texts(fields, "negatives") or ()))
+    if found and not captions:
+        raise ValueError("it has `negatives` and no `caption` that is right")
+    if set(found) & set(captions):
+        raise ValueError("`negatives` holds its caption")
+    return found
+
+
+def _texts(fields: Mapping[str, object], key: str) -> list[str] | None:
+    value = fields.get(key)
+    if value is not None and (not isinstance(value, list) or not all(isinstance(text, str) and text for text in value)):
+        raise ValueError(f"`{key}` is not a list of texts")
+    return value
 
 
 def _text(fields: Mapping[str, object], key: str) -> str | None:

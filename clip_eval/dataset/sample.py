@@ -36,6 +36,9 @@ class Sample:
         label: its class; None without one.
         captions: descriptions, possibly none.
         group: samples of one group, such as pages of a work, are not independent; None without one.
+        tags: those tags of the dataset's multi-label task that it shows.
+        negatives: descriptions that are wrong; beside captions only.
+        split: which part of the dataset it is of, such as train or test; None if that is not said.
     """
 
     id: str
@@ -43,6 +46,9 @@ class Sample:
     label: str | None
     captions: tuple[str, ...]
     group: str | None
+    tags: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
+    split: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

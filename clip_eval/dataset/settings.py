@@ -1,7 +1,8 @@
 """`dataset.toml`: how a dataset's files are named, and its tasks.
 
 `template` is the naming rule of the image files, relative to the dataset's directory. The optional table `[zero_shot]`
-holds `classes` (their names) and `prompts` (texts with one `{}` in place of the class).
+holds `classes` (their names) and `prompts` (texts with one `{}` in place of the class), `[multi_label]` likewise `tags`
+and `prompts`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from clip_eval.files.untrusted import REVIEWED_BYTES, complaint, parse_toml, rea
 from clip_eval.paths import PathTemplate
 from clip_eval.paths.errors import TemplateError
 
-__all__ = ["DatasetSettings", "ZeroShot", "read_settings"]
+__all__ = ["DatasetSettings", "MultiLabel", "ZeroShot", "read_settings"]
 
 _PLACE = "{}"
 
@@ -36,15 +37,33 @@ class ZeroShot:
 
     def texts(self) -> list[str]:
         """Return classes x prompts texts, all prompts of a class in a row."""
-        return [prompt.replace(_PLACE, name) for name in self.classes for prompt in self.prompts]
+        return _prompted(self.classes, self.prompts)
+
+
+@dataclass(frozen=True, slots=True)
+class MultiLabel:
+    """A multi-label task: which tags an image shows.
+
+    Attributes:
+        tags: their names, each once.
+        prompts: texts, each with one `{}` for the tag.
+    """
+
+    tags: tuple[str, ...]
+    prompts: tuple[str, ...]
+
+    def texts(self) -> list[str]:
+        """Return tags x prompts texts, all prompts of a tag in a row."""
+        return _prompted(self.tags, self.prompts)
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetSettings:
-    """The content of dataset.toml; `zero_shot` is None without such a task."""
+    """The content of dataset.toml; a task is None without its table."""
 
     template: PathTemplate
     zero_shot: ZeroShot | None
+    multi_label: MultiLabel | None = None
 
 
 def read_settings(file: Path) -> DatasetSettings:
@@ -61,7 +80,11 @@ def read_settings(file: Path) -> DatasetSettings:
     except ValueError as problem:  # not TOML, or not UTF-8
         what = f"the file of settings {complaint(problem, 'TOML')}"
         raise DatasetError(what, where=file, fix="Correct that place") from problem
-    return DatasetSettings(_template(raw, file), _zero_shot(raw, file))
+    return DatasetSettings(_template(raw, file), _zero_shot(raw, file), _multi_label(raw, file))
+
+
+def _prompted(names: tuple[str, ...], prompts: tuple[str, ...]) -> list[str]:
+    return [prompt.replace(_PLACE, name) for name in names for prompt in prompts]
 
 
 def _template(raw: Mapping[str, object], file: Path) -> PathTemplate:
@@ -77,29 +100,40 @@ def _template(raw: Mapping[str, object], file: Path) -> PathTemplate:
 
 
 def _zero_shot(raw: Mapping[str, object], file: Path) -> ZeroShot | None:
-    table = raw.get("zero_shot")
-    if table is None:
+    if "zero_shot" not in raw:
         return None
-    if not isinstance(table, Mapping):
-        _refuse("`zero_shot` is not a table", file, "Write it as [zero_shot] with `prompts` and `classes`")
-    task = ZeroShot(classes=_texts(table, "classes", file), prompts=_texts(table, "prompts", file))
+    task = ZeroShot(*_names_and_prompts(raw, "zero_shot", "classes", file))
     if len(task.classes) < 2:
         _refuse("`zero_shot.classes` has one class only", file, "Name at least two: a single one is always right")
-    for prompt in task.prompts:
-        if prompt.count(_PLACE) != 1:
-            _refuse(
-                f"the prompt {shown(prompt)} does not have one {_PLACE}", file, f"Put one {_PLACE} where the class goes"
-            )
     return task
 
 
-def _texts(table: Mapping[str, object], key: str, file: Path) -> tuple[str, ...]:
+def _multi_label(raw: Mapping[str, object], file: Path) -> MultiLabel | None:
+    return MultiLabel(*_names_and_prompts(raw, "multi_label", "tags", file)) if "multi_label" in raw else None
+
+
+def _names_and_prompts(
+    raw: Mapping[str, object], name: str, key: str, file: Path
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The lists `key` and `prompts` of the table `name`."""
+    table = raw[name]
+    if not isinstance(table, Mapping):
+        _refuse(f"`{name}` is not a table", file, f"Write it as [{name}] with `prompts` and `{key}`")
+    names, prompts = _texts(table, name, key, file), _texts(table, name, "prompts", file)
+    for prompt in prompts:
+        if prompt.count(_PLACE) != 1:
+            what = f"the prompt {shown(prompt)} does not have one {_PLACE}"
+            _refuse(what, file, f"Put one {_PLACE} where the {'class' if key == 'classes' else 'tag'} goes")
+    return names, prompts
+
+
+def _texts(table: Mapping[str, object], name: str, key: str, file: Path) -> tuple[str, ...]:
     value = table.get(key)
     if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
-        _refuse(f"`zero_shot.{key}` is not a list of texts", file, f'Write it as {key} = ["...", "..."]')
+        _refuse(f"`{name}.{key}` is not a list of texts", file, f'Write it as {key} = ["...", "..."]')
     for item, count in Counter(value).items():
         if count > 1:
-            _refuse(f"`zero_shot.{key}` holds {shown(item)} twice", file, "Keep one of them")
+            _refuse(f"`{name}.{key}` holds {shown(item)} twice", file, "Keep one of them")
     return tuple(value)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from clip_eval.dataset import Dataset, Sample
 from clip_eval.embedding.embed import texts_fit, unit
 from clip_eval.embedding.pipeline import BATCH, Pipeline
+from clip_eval.embedding.ranking import Rank, first_hits
 from clip_eval.embedding.rows import InMemory, text_key
 from clip_eval.embedding.store import open_store
 from clip_eval.embedding.texts import refuse_long, tokenised
@@ -38,6 +39,8 @@ class Embedded:
         unreadable: place and problem of each image that cannot be read.
         texts: texts to embeddings, (texts, projection). Texts are embedded when first asked for, and kept.
         fits: says of each text whether it has no more tokens than the model takes.
+        logit_scale: what the subject multiplies cosines with before a softmax; 100 is CLIP's limit.
+        rank: queries, items and the own items of each query to ranks, exact unless somebody asks for less.
     """
 
     dataset: Dataset
@@ -47,6 +50,8 @@ class Embedded:
     unreadable: tuple[str, ...]
     texts: EmbedTexts
     fits: Callable[[Sequence[str]], list[bool]]
+    logit_scale: float = 100.0
+    rank: Rank = first_hits
 
 
 def embed_dataset(
@@ -96,6 +101,7 @@ def embed_dataset(
         unreadable=tuple(unreadable),
         texts=lambda texts: _texts(pipeline, texts),
         fits=lambda texts: texts_fit(runtime, texts),
+        logit_scale=float(np.exp(runtime.checkpoint.weights(runtime.dtype)["logit_scale"])),
     )
 
 

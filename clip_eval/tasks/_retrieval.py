@@ -96,15 +96,17 @@ def captions_of(embedded: Embedded) -> Captions:
 def retrieval_scores(ranks: NDArray[np.float64], own: Sequence[Sequence[int]], *, items: int) -> tuple[Score, ...]:
     """Return recall@1, which is judged, recall@5, recall@10 and the median rank.
 
-    Among k items or fewer recall@k is 1, whatever the model, and so is its chance.
+    An approximate search, which knows the first few ranks only, has no median. Among k items or fewer recall@k is 1,
+    whatever the model, and so is its chance.
 
     Args:
-        ranks: of the nearest own item, (queries,); NaN where an embedding was not finite.
+        ranks: of the nearest own item, (queries,); NaN where an embedding was not finite, infinite where it is not
+            among the first.
         own: for each query the items that are right.
         items: how many there are to retrieve from.
     """
     missing = np.isnan(ranks)  # (queries,)
-    recalls = (
+    recalls = tuple(
         Score(
             name=f"recall_at_{first}",
             values=np.where(missing, np.nan, ranks <= first),
@@ -112,6 +114,8 @@ def retrieval_scores(ranks: NDArray[np.float64], own: Sequence[Sequence[int]], *
         )
         for first in _FIRST
     )
+    if np.isinf(ranks).any():
+        return recalls
     median = Score(name="median_rank", values=ranks, aggregate=_median, higher_is_better=False, worst=float(items))
     return (*recalls, median)
 

@@ -7,7 +7,6 @@ A hit is any of the image's own captions, and the one that lies nearest has the 
 from __future__ import annotations
 
 from clip_eval.embedding.embedded import Embedded
-from clip_eval.embedding.ranking import first_hits
 from clip_eval.tasks._retrieval import captions_of, lacks_captions, retrieval_scores
 from clip_eval.tasks.task import Scores, Task
 
@@ -16,7 +15,7 @@ __all__ = ["TASK"]
 
 def _score(embedded: Embedded) -> Scores:
     known = captions_of(embedded)
-    ranks = first_hits(known.images, embedded.texts(known.texts), known.texts_of)  # (samples,)
+    ranks = embedded.rank(known.images, embedded.texts(known.texts), known.texts_of)  # (samples,)
     return Scores(
         samples=tuple(sample.id for sample in known.samples),
         scores=retrieval_scores(ranks, known.texts_of, items=len(known.texts)),

@@ -8,7 +8,6 @@ way; the values that stand with it are missing.
 from __future__ import annotations
 
 from clip_eval.embedding.embedded import Embedded
-from clip_eval.embedding.ranking import first_hits
 from clip_eval.tasks._retrieval import captions_of, lacks_captions, retrieval_scores
 from clip_eval.tasks.task import Scores, Task
 
@@ -17,7 +16,7 @@ __all__ = ["TASK"]
 
 def _score(embedded: Embedded) -> Scores:
     known = captions_of(embedded)
-    ranks = first_hits(embedded.texts(known.texts), known.images, known.images_of)  # (texts,)
+    ranks = embedded.rank(embedded.texts(known.texts), known.images, known.images_of)  # (texts,)
     return Scores(
         samples=tuple(known.samples[images[0]].id for images in known.images_of),
         scores=retrieval_scores(ranks, known.images_of, items=len(known.samples)),
