@@ -120,6 +120,7 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 @pytest.mark.ray
+@pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_rows_are_those_of_the_local_engine(tmp_path: Path) -> None:
     """Two workers, three blocks, an image that cannot be read; a second run computes nothing, and one resumes."""
     count = 2 * BLOCK + 30
