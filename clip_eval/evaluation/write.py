@@ -12,7 +12,6 @@ from clip_eval.evaluation.markdown import markdown, subject_words
 from clip_eval.evaluation.options import Options
 from clip_eval.evaluation.results import Evaluation
 from clip_eval.evaluation.run import Finished, open_inputs, run_evaluation
-from clip_eval.evaluation.samples import parquet
 from clip_eval.files.folder_lock import clear, owned
 from clip_eval.files.read_write import writable_directory, write_bytes
 from clip_eval.verdict.measurement import format_number
@@ -56,6 +55,8 @@ def write_evaluation(finished: Finished, out: Path) -> None:
     Raises:
         OutputError: a file cannot be written.
     """
+    from clip_eval.evaluation.samples import parquet  # with SciPy, which a refusal does not wait for
+
     found = finished.evaluation
     metadata = {"started": found.started, "dataset_digest": found.dataset_digest, "candidate": found.candidate.source}
     contents = {

@@ -84,7 +84,7 @@ def _score(embedded: Embedded) -> Scores:
             "classes_without_images": len(without),
             "without_images": tuple(without[:_NAMED_CLASSES]),
         },
-        answers=tuple("" if answer == _NONE else task.classes[answer] for answer in answers.nearest.tolist()),
+        answers=tuple("" if index == _NONE else task.classes[index] for index in answers.nearest.tolist()),
     )
 
 
