@@ -11,7 +11,7 @@ import pyarrow as pa
 from support.datasets import COLOURS
 from support.shards import image_bytes
 
-__all__ = ["IMAGE", "write_arrow", "write_saved"]
+__all__ = ["IMAGE", "coloured", "write_arrow", "write_saved"]
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

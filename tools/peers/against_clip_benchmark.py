@@ -132,8 +132,8 @@ def _render(report: dict[str, dict[str, list[float]]], versions: str) -> str:
     lines = [
         "# CLIP_benchmark and clip-eval on the shipped checkpoint and dataset",
         "",
-        "Written by `tools/peers/against_clip_benchmark.py`. The checkpoint in float32 on the CPU, with its own tokenizer",
-        "and image processor; CLIP_benchmark loads the shards and computes the scores with its own functions.",
+        "Written by `tools/peers/against_clip_benchmark.py`. The checkpoint runs in float32 on the CPU, with its own",
+        "tokenizer and image processor; CLIP_benchmark loads the shards and computes the scores with its own functions.",
         "",
         f"Environment of CLIP_benchmark: {versions}.",
         "",
