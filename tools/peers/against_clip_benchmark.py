@@ -23,7 +23,7 @@ from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.dataset import Entry, Sample, open_dataset
 from clip_eval.embedding.embedded import embed_dataset
 from clip_eval.subject import Subject
-from clip_eval.tasks.task import all_tasks, score_task
+from clip_eval.tasks.task import all_tasks
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 CHECKPOINT, DATASET = FIXTURES / "shapes-clip", FIXTURES / "shapes-dataset"
@@ -115,8 +115,7 @@ def _ours(root: Path) -> dict[str, float]:
     dataset = open_dataset(root)
     embedded = embed_dataset(Subject(open_checkpoint(CHECKPOINT), "float32"), dataset)
     served = [task for task in all_tasks() if task.lacks(dataset) is None and task.name in " ".join(OURS.values())]
-    scored = {task.name: score_task(task, embedded) for task in served}
-    return {f"{name}_{score.name}": score.value for name, found in scored.items() for score in found.scores.scores}
+    return {f"{task.name}_{score.name}": score.value for task in served for score in task.score(embedded).scores}
 
 
 def _as_theirs(score: str, value: float) -> float:
@@ -133,7 +132,7 @@ def _render(report: dict[str, dict[str, list[float]]], versions: str) -> str:
         "# CLIP_benchmark and clip-eval on the shipped checkpoint and dataset",
         "",
         "Written by `tools/peers/against_clip_benchmark.py`. The checkpoint runs in float32 on the CPU, with its own",
-        "tokenizer and image processor; CLIP_benchmark loads the shards and computes the scores with its own functions.",
+        "tokenizer and image processor; CLIP_benchmark loads the shards and counts with its own functions.",
         "",
         f"Environment of CLIP_benchmark: {versions}.",
         "",
