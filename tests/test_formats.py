@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow
 import pytest
 from PIL import Image
+from support.saved_datasets import coloured, write_saved
 
 from clip_eval.baseline import open_pack
 from clip_eval.dataset import open_dataset
@@ -32,7 +33,15 @@ PAGE = (ROOT / "FORMATS.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r"^```\w+ ([^\n]+)\n(.*?)^```", PAGE, re.M | re.S))
 """The examples by the words after the language of their fences."""
 
-NUMBERS = {"s0.cls": "0", "s1.cls": "1", "s2.cls": "1", "nshards.txt": "2", "a.txt": "a circle\nround\n"}
+NUMBERS = {
+    "s0.cls": "0",
+    "s1.cls": "1",
+    "s2.cls": "1",
+    "nshards.txt": "2",
+    "a.txt": "a circle\nround\n",
+    "classes.txt": "red circle\nstar\n",
+    "Ann_17.txt": "round\n",
+}
 
 
 def paths(tree: str) -> Iterator[str]:
@@ -78,6 +87,7 @@ def test_every_example_is_used() -> None:
         "policy", "acceptances", "records", "dataset.toml", "manifest.jsonl", "classnames.txt",
         "zeroshot_classification_templates.txt", "tree manifest", "tree folders", "tree shards", "tree pack",
         "original", "tree store", "read embeddings",
+        "tree named", "named.toml", "saved.toml", "tree coco", "coco.toml", "captions_val2017.json",
     }  # fmt: skip
 
 
@@ -133,6 +143,49 @@ def test_a_dataset_without_its_text_files(tmp_path: Path) -> None:
     assert task is not None
     assert task.classes == ("red circle", "star")
     assert f'"{task.prompts[0].replace("{}", "{c}")}"' in PAGE
+
+
+def test_a_folder_that_is_named_by_a_template(tmp_path: Path) -> None:
+    """Labels, groups and captions are read back as the page says."""
+    root = laid_out("named", tmp_path)
+    (root / "dataset.toml").write_text(BLOCKS["named.toml"], encoding="utf-8")
+    dataset = open_dataset(root)
+    assert dataset.require_complete() == 2
+    assert [(sample.label, sample.group, sample.captions) for sample in dataset.samples()] == [
+        ("red circle", "Ann", ("round",)), ("star", "Bo Li", ()),
+    ]  # fmt: skip
+
+
+def test_a_directory_of_save_to_disk(tmp_path: Path) -> None:
+    """The columns and the split of the page are found by its settings."""
+    columns = coloured(0)
+    named = {
+        "picture": columns["image"],
+        "kind": columns["label"],
+        "words": columns["caption"],
+        "artist": columns["label"],
+    }
+    write_saved(tmp_path / "test", [named])
+    features = {"picture": {}, "kind": {"names": ["a", "b", "c"]}, "words": {}, "artist": {}}
+    (tmp_path / "test/dataset_info.json").write_text(json.dumps({"features": features}), encoding="utf-8")
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train", "test"]}', encoding="utf-8")
+    (tmp_path / "dataset.toml").write_text(BLOCKS["saved.toml"], encoding="utf-8")
+    dataset = open_dataset(tmp_path)
+    assert dataset.require_complete() == 3
+    assert [(sample.label, sample.group) for sample in dataset.samples()] == [("a", "0"), ("b", "1"), ("c", "2")]
+    assert dataset.zero_shot is not None
+    assert f'"{dataset.zero_shot.prompts[0].replace("{}", "{c}")}"' in PAGE
+
+
+@pytest.mark.parametrize("settings", [None, "coco.toml"])
+def test_captions_of_coco(tmp_path: Path, settings: str | None) -> None:
+    """The tree is found by itself, and by the settings of the page."""
+    root = laid_out("coco", tmp_path)
+    if settings is not None:
+        (root / "dataset.toml").write_text(BLOCKS[settings], encoding="utf-8")
+    dataset = open_dataset(root)
+    assert dataset.require_complete() == 2
+    assert [sample.captions for sample in dataset.samples()] == [("a dog", "one dog"), ("a cat",)]
 
 
 def test_records_of_paths() -> None:

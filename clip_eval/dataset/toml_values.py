@@ -8,11 +8,11 @@ from pathlib import Path
 from clip_eval.errors import DatasetError
 from clip_eval.files.untrusted import shown
 from clip_eval.nearest import listed
-from clip_eval.paths import DIGITS, ID, ORDER, PIXIV, TAGS, TEXT, Kind
+from clip_eval.paths import DIGITS, ID, ORDER, PIXIV, TAGS, TEXT, WORD, Kind
 
 __all__ = ["fields_of", "text_table", "within"]
 
-_KINDS: Mapping[str, Kind] = {"text": TEXT, "digits": DIGITS, "tags": TAGS, "id": ID, "order": ORDER}
+_KINDS: Mapping[str, Kind] = {"text": TEXT, "word": WORD, "digits": DIGITS, "tags": TAGS, "id": ID, "order": ORDER}
 
 
 def text_table(raw: Mapping[str, object], name: str, file: Path, keys: Collection[str] | None = None) -> dict[str, str]:

@@ -19,7 +19,7 @@ from clip_eval.paths.errors import (
     SearchError,
     TemplateError,
 )
-from clip_eval.paths.fields import DIGITS, ID, ORDER, PIXIV, TAGS, TEXT, Glue, Kind, choice, flag
+from clip_eval.paths.fields import DIGITS, ID, ORDER, PIXIV, TAGS, TEXT, WORD, Glue, Kind, choice, flag
 from clip_eval.paths.lint import Checked, Clash, Finding, Linter, PathRegistry
 from clip_eval.paths.parsing.assumptions import NOTHING, USUAL, Assumptions
 from clip_eval.paths.render import EXTENSIONS
@@ -35,6 +35,7 @@ __all__ = [
     "TAGS",
     "TEXT",
     "USUAL",
+    "WORD",
     "AmbiguousPath",
     "Assumptions",
     "Checked",

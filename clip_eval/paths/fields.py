@@ -10,7 +10,21 @@ from types import MappingProxyType
 
 from clip_eval.paths.cleaning import clean
 
-__all__ = ["DIGITS", "ID", "ORDER", "PIXIV", "TAGS", "TEXT", "Clean", "Glue", "Kind", "choice", "compiled", "flag"]
+__all__ = [
+    "DIGITS",
+    "ID",
+    "ORDER",
+    "PIXIV",
+    "TAGS",
+    "TEXT",
+    "WORD",
+    "Clean",
+    "Glue",
+    "Kind",
+    "choice",
+    "compiled",
+    "flag",
+]
 
 Clean = Callable[[str], str]
 
@@ -142,9 +156,11 @@ def choice(*words: str) -> Kind:
 
 
 _DIGITS = "[0-9]+"
+_WORD = r"[^\W_]+"
 _ID = "[0-9]+(?:_p[0-9]+)?"
 
 TEXT = Kind("text", _write_text, read=str, free=True)
+WORD = Kind("letters and digits", partial(_write_matching, re.compile(_WORD)), read=str, pattern=_WORD, required=True)
 TAGS = Kind("a list of texts", _write_tags, read=_read_tags, free=True, separator=",")
 DIGITS = Kind("digits", partial(_write_matching, re.compile(_DIGITS)), read=_read_optional, pattern=_DIGITS)
 ORDER = Kind("a whole number from 0", _write_order, read=_read_order, pattern="#[1-9][0-9]*")

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 from support.datasets import write_dataset
 from support.open_clip import write_original
 from support.sample_records import failing_record
+from support.saved_datasets import write_saved
 from support.shards import write_shards
 from support.small_clip import MERGES, small_config, tokenizer_vocabulary
 
@@ -52,7 +53,7 @@ _PIXELS = {
 
 
 def write_originals(root: Path) -> None:
-    """Write `clip` (whole), its `original`, `shards` (with an index), `pack`, two datasets, `folders`, single files."""
+    """Write `clip` (whole), its `original`, `shards` (with an index), `pack`, datasets of each kind, and single files."""
     raw = _config()
     tensors = _tensors(raw)
     for name in ("clip", "shards"):
@@ -63,6 +64,13 @@ def write_originals(root: Path) -> None:
     _write_pack(root / "pack", raw)
     write_dataset(root / "manifest")
     write_shards(root / "tars")
+    write_saved(root / "saved")
+    _write(
+        root / "saved/dataset.toml",
+        '[columns]\nlabel = "label"\n[zero_shot]\nclasses = ["red", "green", "blue"]\nprompts = ["{}"]\n',
+    )
+    _write_named(root / "named")
+    _write_coco(root / "coco")
     for label in ("red_cat", "blue_dog"):
         (root / "folders" / label).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(root / "folders" / label / "0.png")
@@ -73,6 +81,33 @@ def write_originals(root: Path) -> None:
     _write(root / "policy.toml", _POLICY)
     _write(root / "run.json", dump(failing_record()))
     _write(root / "asked.jsonl", 'Mira/red_100.png\n{"path": "Mira/red_101.jpg", "given": {"user": "Mira"}}\n')
+
+
+def _write_named(root: Path) -> None:
+    """Images that are named by a template, without a manifest."""
+    (root / "cat").mkdir(parents=True)
+    for name in ("cat/Ann_1", "cat/Bo_x_2"):
+        Image.new("RGB", (8, 8)).save(root / f"{name}.png")
+    _write(root / "cat/Ann_1.txt", "a caption\n")
+    _write(root / "classes.txt", "cat\ndog\n")
+    _write(
+        root / "dataset.toml",
+        'template = "{genre}/{artist}_{id}"\n[kinds]\nid = "word"\n[fields]\nlabel = "genre"\ngroup = "artist"\n'
+        '[zero_shot]\nclasses = "classes.txt"\nprompts = ["a {}"]\n',
+    )
+
+
+def _write_coco(root: Path) -> None:
+    root.mkdir()
+    names = ("a.png", "b.png")
+    for name in names:
+        Image.new("RGB", (8, 8)).save(root / name)
+    images = [{"id": number, "file_name": name} for number, name in enumerate(names)]
+    annotations = [{"image_id": number % 2, "caption": f"caption {number}"} for number in range(3)]
+    _write_json(root / "captions.json", {"images": images, "annotations": annotations})
+    karpathy = [{"filename": name, "split": "test", "sentences": [{"raw": name}]} for name in names]
+    _write_json(root / "karpathy.json", {"images": karpathy})
+    _write(root / "dataset.toml", '[coco]\nannotations = "karpathy.json"\nsplit = "test"\n')
 
 
 def _write(file: Path, text: str) -> None:

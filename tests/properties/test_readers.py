@@ -109,6 +109,20 @@ def _dataset(directory: Path) -> None:
     list(dataset.samples())
 
 
+def _both_captions(root: Path) -> None:
+    """The settings name one file of captions; the other is read by its name alone, as if there were none."""
+    settings = root / "dataset.toml"
+    content = settings.read_bytes()
+    try:
+        _dataset(root)
+    finally:
+        settings.unlink()
+        try:
+            _dataset(root)
+        finally:
+            settings.write_bytes(content)
+
+
 def _pack(root: Path) -> None:
     """The seal of the damaged file is renewed: damage that a digest shows is another matter."""
     manifest = root / "pack/pack.json"
@@ -145,6 +159,11 @@ READERS: Mapping[str, Reader] = {
             "folders/red_cat/0.txt": any_bytes,
         },
         lambda root: _dataset(root / "folders"),
+    ),
+    "captions of COCO": Reader(
+        {"coco/captions.json": json_text, "coco/karpathy.json": json_text, "coco/dataset.toml": toml_text},
+        lambda root: _both_captions(root / "coco"),
+        share=0.5,
     ),
     "config": Reader({"clip/config.json": json_text}, lambda root: read_config(root / "clip")),
     "checkpoint": Reader(
@@ -185,10 +204,25 @@ READERS: Mapping[str, Reader] = {
     "run record": Reader(
         {"run.json": json_text}, lambda root: load(read_text(root / "run.json", error=UsageError)), share=0.05
     ),
+    "saved dataset": Reader(
+        {
+            "saved/data-00000-of-00002.arrow": any_bytes,
+            "saved/dataset_info.json": json_text,
+            "saved/state.json": json_text,
+            "saved/dataset.toml": toml_text,
+        },
+        lambda root: _dataset(root / "saved"),
+        share=0.5,
+    ),
     "shards of images": Reader(
         {"tars/test/0.tar": tar_file, "tars/test/nshards.txt": any_bytes, "tars/classnames.txt": any_bytes},
         lambda root: _dataset(root / "tars"),
         share=0.2,
+    ),
+    "template folder": Reader(
+        {"named/dataset.toml": toml_text, "named/classes.txt": any_bytes, "named/cat/Ann_1.txt": any_bytes},
+        lambda root: _dataset(root / "named"),
+        share=0.5,
     ),
     "tensors": Reader(
         {"clip/model.safetensors": safetensors_file}, lambda root: _weights(root / "clip/model.safetensors")
