@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from support.saved_datasets import IMAGE, write_saved
 from support.shards import write_shards
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
@@ -83,6 +86,37 @@ def as_shards(as_manifest: Path, as_folders: Path, templates: str, tmp_path_fact
     return write_shards(tmp_path_factory.mktemp("shards"), texts=texts, shards=shards)
 
 
+@pytest.fixture(scope="module")
+def as_named(as_folders: Path, templates: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same images named by a template, without a manifest."""
+    root = shutil.copytree(as_folders, tmp_path_factory.mktemp("named") / "images")
+    (root / PROMPTS).rename(root / "prompts.txt")
+    task = open_dataset(as_folders).zero_shot
+    assert task is not None
+    (root / "classes.txt").write_text("\n".join(task.classes), encoding="utf-8")
+    template = 'template = "{shape}/{id}"\n[fields]\nlabel = "shape"\n'
+    lists = '[zero_shot]\nclasses = "classes.txt"\nprompts = "prompts.txt"\n'
+    (root / "dataset.toml").write_text(template + lists, encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="module")
+def as_saved(as_folders: Path, templates: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same images as `save_to_disk` of Hugging Face's `datasets` writes them."""
+    folders = open_dataset(as_folders)
+    assert folders.zero_shot is not None
+    entries = [(entry.image, entry.sample.label) for entry in folders.entries() if entry.sample is not None]
+    columns = {
+        "image": pa.array([{"bytes": image, "path": None} for image, _ in entries], IMAGE),
+        "label": pa.array([folders.zero_shot.classes.index(str(label)) for _, label in entries]),
+    }
+    root = write_saved(tmp_path_factory.mktemp("saved"), [columns])
+    features = {"image": {"_type": "Image"}, "label": {"names": folders.zero_shot.classes}}
+    (root / "dataset_info.json").write_text(json.dumps({"features": features}), encoding="utf-8")
+    (root / PROMPTS).write_text(templates, encoding="utf-8")
+    return root
+
+
 def scored(subject: Subject, root: Path) -> tuple[Embedded, Scored]:
     """Return the embeddings and the zero-shot scores of a dataset."""
     embedded = embed_dataset(subject, open_dataset(root))
@@ -97,12 +131,16 @@ def by_class(embedded: Embedded, scores: Scored) -> list[tuple[str | None, float
 
 
 def test_scores_do_not_depend_on_the_format(
-    subject: Subject, as_folders: Path, as_shards: Path, as_manifest: Path
+    subject: Subject, as_folders: Path, as_shards: Path, as_named: Path, as_saved: Path, as_manifest: Path
 ) -> None:
-    """Folders and shards of the same images and classes have the same answers; the manifest's are as good."""
+    """The same images and classes have the same answers in every layout; the manifest's are as good."""
     (in_folders, folders), (in_shards, shards) = (scored(subject, root) for root in (as_folders, as_shards))
     assert by_class(in_folders, folders) == by_class(in_shards, shards)
     assert folders.details == shards.details
+    for root in (as_named, as_saved):
+        embedded, other = scored(subject, root)
+        assert by_class(embedded, other) == by_class(in_folders, folders)
+        assert (other.details, other.unreadable) == (folders.details, ())
     assert folders.unreadable == shards.unreadable == ()
     assert folders.primary.value > 0.9
     _, manifest = scored(subject, as_manifest)

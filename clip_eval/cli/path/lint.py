@@ -93,7 +93,12 @@ def _parts(dataset: Path) -> tuple[PathTemplate, str, Path]:
     if not dataset.is_dir():
         fix = beside(dataset, f"Name a directory with {SETTINGS} and {MANIFEST}")
         raise DatasetError("the dataset does not exist", where=dataset, fix=fix)
-    return read_settings(dataset / SETTINGS).template, str(dataset / MANIFEST), dataset
+    settings = read_settings(dataset / SETTINGS)
+    if not os.path.lexists(dataset / MANIFEST):
+        what = f"the dataset has no {MANIFEST}, with which its files could be compared"
+        fix = "Without one, a gate or an evaluation names each path that does not match the template"
+        raise DatasetError(what, where=dataset, fix=fix)
+    return settings.template, str(dataset / MANIFEST), dataset
 
 
 def _flaws(linter: DatasetLinter, records: str | None) -> Iterator[Flaw]:
