@@ -53,7 +53,7 @@ _PIXELS = {
 
 
 def write_originals(root: Path) -> None:
-    """Write `clip` (whole), its `original`, `shards` (with an index), `pack`, datasets of each kind, and single files."""
+    """Write `clip` (whole), its `original`, `shards` (with an index), `pack`, datasets of each kind, single files."""
     raw = _config()
     tensors = _tensors(raw)
     for name in ("clip", "shards"):
