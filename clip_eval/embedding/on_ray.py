@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import math
-import os
 import queue
 import time
 from collections.abc import Iterator
@@ -89,7 +88,6 @@ def _cluster(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {"num_cpus": usable_cores(), "include_dashboard": False} if address is None else {}
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **options)

@@ -35,6 +35,8 @@ from clip_eval.dataset import open_dataset
 from clip_eval.embedding import pipeline as pipeline_module
 from clip_eval.embedding import texts as texts_module
 from clip_eval.embedding.fill import EmbedOptions, embed_entries, open_pipeline
+from clip_eval.embedding.pipeline import Pipeline
+from clip_eval.embedding.rows import key_of
 from clip_eval.subject.candidate import Candidate
 from clip_eval.subject.launch import launched
 
@@ -121,15 +123,19 @@ def plain(candidate: Candidate, dataset: Path) -> NDArray[Any]:
     return np.asarray(torch.cat(found).numpy())
 
 
-def ours(candidate: Candidate, dataset: Path, store: Path) -> NDArray[Any]:
-    """The pipeline into a store; returns the features of the images."""
+def ours(candidate: Candidate, dataset: Path, store: Path) -> Pipeline:
+    """The pipeline into a store."""
     options = EmbedOptions(model=str(candidate.checkpoint.path), dataset=dataset, out=store, batch_size=BATCH)
     candidate.runtime.checkpoint._cache.clear()  # the weights are read again
     pipeline = open_pipeline(options, candidate, workers=WORKERS)
-    opened = open_dataset(dataset)
-    embed_entries(pipeline, opened.entries(), lambda done: None)
-    keys = [pipeline_module.key_of((dataset / sample.path).read_bytes()) for sample in opened.samples()]
-    return pipeline.images.read(keys)
+    embed_entries(pipeline, open_dataset(dataset).entries(), lambda done: None)
+    return pipeline
+
+
+def features_in(pipeline: Pipeline, dataset: Path) -> NDArray[Any]:
+    """The features of the images that the pipeline keeps."""
+    samples = open_dataset(dataset).samples()
+    return pipeline.images.read([key_of((dataset / sample.path).read_bytes()) for sample in samples])
 
 
 def recorded(candidate: Candidate, dataset: Path, store: Path) -> list[tuple[Any, Mapping[str, Any]]]:
@@ -170,7 +176,8 @@ def bench(name: str, checkpoint: Path, dataset: Path, scratch: Path, rounds: int
     candidate = Candidate(str(checkpoint))
     expected = plain(candidate, dataset)  # loads everything
     batches = recorded(candidate, dataset, scratch / "recorded")
-    np.testing.assert_allclose(ours(candidate, dataset, scratch / "recorded"), expected, rtol=1e-3, atol=1e-3)
+    found = features_in(ours(candidate, dataset, scratch / "recorded"), dataset)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
     stores = iter([scratch / f"store-{number}" for number in range(rounds)])
     last: list[Path] = []
 
