@@ -26,10 +26,10 @@ def approximate_first_hits(
 ) -> NDArray[np.float64]:
     """Return the rank of each query's nearest own item among the ten nearest that were found, (queries,).
 
-    It is infinite where no own item is among them, so that recall@1, 5 and 10 can be told and a median rank cannot. Items
-    are found in an eighth of the lists of an inverted file index: an item in another list is missed, whether it is the
-    query's own or a rival, so recall may be lower than the exact one, or higher. Products are float32's, and a tie is
-    lost as far as the ten show it. NaN where the query is not finite, or none of its own items is.
+    It is infinite where no own item is among them, so that recall@1, 5 and 10 can be told and a median rank cannot.
+    Items are found in an eighth of the lists of an inverted file index: an item in another list is missed, whether it
+    is the query's own or a rival, so recall may be lower than the exact one, or higher. Products are float32's, and a
+    tie is lost as far as the ten show it. NaN where the query is not finite, or none of its own items is.
 
     Args:
         queries: (queries, width), float32 or float64.
