@@ -8,9 +8,9 @@ The product is written to memory that is there already. Nothing compares seconds
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
+import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,9 +50,10 @@ def test_ranks_take_hardly_more_than_the_product(benchmark: BenchmarkFixture, di
     queries, gallery = images, texts
     if direction == "text to image":
         queries, gallery, own = texts, images, [[place // CAPTIONS_EACH] for place in range(len(texts))]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    tracemalloc.start()
     first_hits(queries, gallery, own)
-    above_bytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    above_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     product = np.ones((len(queries), len(gallery)), dtype=np.float32)  # its pages are there
     ratios = []
 
