@@ -28,6 +28,9 @@ MISTAKES = [
     ({"label": "rod"}, "the nearest is 'red'"),
     ({"label": 1}, "`label` is not a text"),
     ({"group": "\ud83d"}, "`group` holds a lone surrogate"),
+    ({"negatives": "text"}, "`negatives` is not a list of texts"),
+    ({"negatives": ["something blue"]}, "`negatives` holds its caption"),
+    ({"negatives": ["a"], "caption": None}, "it has `negatives` and no `caption` that is right"),
 ]
 
 
@@ -217,3 +220,19 @@ def test_digest_covers_every_file(tmp_path: Path, file: str) -> None:
     if path.suffix == ".png":
         path.unlink()
         assert dataset.digest() not in (before, changed)
+
+
+def test_tags_negatives_and_split(tmp_path: Path) -> None:
+    """Tags are those that the table names, in its order, and count with the table only; a list of them is required."""
+    table = SETTINGS + '[multi_label]\nprompts = ["{}"]\ntags = ["round", "red"]\n'
+    fields = {"tags": ["red", "round", "of no interest"], "negatives": ["something \ud83d"], "split": "test"}
+    first, second = ({**entry, **fields} for entry in samples(2))
+    found = next(open_dataset(write_dataset(tmp_path / "a", [first], settings=table)).samples())
+    assert (found.tags, found.negatives, found.split) == (("round", "red"), ("something \ufffd",), "test")
+    without = next(open_dataset(write_dataset(tmp_path / "b", [{**first, "split": 3}])).samples())
+    assert (without.tags, without.split) == ((), None)
+    lacking = open_dataset(write_dataset(tmp_path / "c", [first, {**second, "tags": None}], settings=table))
+    with pytest.raises(
+        DatasetError, match=r"line 2 of manifest\.jsonl: `tags` is missing, and \[multi_label\] needs it"
+    ):
+        list(lacking.samples())

@@ -48,6 +48,8 @@ def test_texts_put_every_class_into_every_prompt() -> None:
         (TEMPLATE + "[zero_shot]\nprompts = ['{}']\nclasses = ['a', 'a']", "holds 'a' twice"),
         (TEMPLATE + "[zero_shot]\nprompts = ['{}']\nclasses = ['a']", "has one class only"),
         (TEMPLATE + "[zero_shot]\nprompts = ['a photo']\nclasses = ['a', 'b']", "does not have one {}"),
+        (TEMPLATE + "[multi_label]\nprompts = ['{}']", "`multi_label.tags` is not a list of texts"),
+        (TEMPLATE + "[multi_label]\nprompts = ['a']\ntags = ['b']", "does not have one {}"),
         (TEMPLATE + "[zero_shot]\nprompts = ['{} {}']\nclasses = ['a', 'b']", "does not have one {}"),
     ],
 )
