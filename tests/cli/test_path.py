@@ -59,6 +59,14 @@ def test_the_shipped_dataset_is_clean(run: Run) -> None:
     assert (ended.code, ended.out) == (0, "528 records and 528 files: no finding\n")
 
 
+def test_a_dataset_without_a_manifest_has_nothing_to_compare(run: Run, tmp_path: Path) -> None:
+    """A folder that is named by a template alone is refused in a paragraph that says what names its wrong paths."""
+    (tmp_path / "dataset.toml").write_text('template = "{id}"\n[fields]\n', encoding="utf-8")
+    ended = run("lint", "--dataset", tmp_path)
+    assert (ended.code, ended.out) == (4, "")
+    assert "the dataset has no manifest.jsonl" in " ".join(ended.err.split())
+
+
 def test_measured_cases_are_rendered(run: Run) -> None:
     """The rule of this project, given records in a pipe, writes the paths that were measured."""
     cases = [case for case in GOLDEN if case["template"] == RULE]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from clip_eval.dataset import Dataset, Sample, open_dataset
 from clip_eval.errors import DatasetError
+from clip_eval.paths import TEXT, WORD, PathTemplate, RecordError
 
 SETTINGS = """
 template = "{genre}/{artist}_{id}"
@@ -108,6 +109,15 @@ def test_kinds_say_what_fields_can_be(tmp_path: Path) -> None:
         Sample(id="1999-cat_x_1.png", path="1999-cat_x_1.png", label="1999", captions=(), group="cat_x"),
         Sample(id="1999-cat_é1.png", path="1999-cat_é1.png", label="1999", captions=(), group="cat"),
     ]
+
+
+def test_a_word_is_written_as_it_is() -> None:
+    """Letters and digits of any script; a separator or nothing at all is refused."""
+    template = PathTemplate("{name}_{id}", {"name": TEXT, "id": WORD})
+    assert template.render({"name": "a", "id": "é1"}, extension="png") == "a_é1.png"
+    for wrong in ("a_b", "a b", "", None):
+        with pytest.raises(RecordError, match="letters and digits"):
+            template.render({"name": "a", "id": wrong})
 
 
 def test_classes_and_prompts_may_lie_in_files(tmp_path: Path) -> None:
