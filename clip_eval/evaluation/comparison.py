@@ -62,16 +62,22 @@ def compare_score(
     reference = score.aggregate(before, np.arange(len(before)))
     sign = 1 if score.higher_is_better else -1
     lost, gained = (int((sign * side * (before - score.filled) > 0).sum()) for side in (1, -1))
-    loss = _loss(scored, score, before, lost + gained)
+    identical = identical and not lost + gained
+    nothing = _Loss(0.0, Interval(0.0, 0.0), 1.0, 1.0)
+    loss = nothing if identical else _loss(scored, score, before, lost + gained)
     if loss is None:
         return _undecided("one sample is too few to compare", limit, count, reference)
-    outcome: ComparisonOutcome = "same" if identical and not lost + gained else _outcome(loss, limit)
+    outcome: ComparisonOutcome = "same" if identical else _outcome(loss, limit)
     needed = None  # a median moves in steps: nothing can be said of more samples
     if outcome == "inconclusive" and abs(score.best - score.worst) == 1:
         needed = _needed(loss, limit, count, changed=lost + gained)
     return Comparison(
         outcome=outcome,
-        reason=_reason(scored, loss, limit, lost, gained, needed),
+        reason=(
+            f"both have the same files and dtype, and none of {len(scored.samples):,} values differs"
+            if identical
+            else _reason(scored, loss, limit, lost, gained, needed)
+        ),
         other=reference,
         loss_low=loss.interval.low,
         loss_high=loss.interval.high,
@@ -105,8 +111,8 @@ def _loss(scored: Scored, score: Score, before: NDArray[np.float64], changed: in
     if len(set(scored.clusters)) < 2:
         return None
     if not changed:  # nothing to resample
-        ends = (sign * (score.value - scored.with_unseen(score, end)) for end in (score.best, score.worst))
-        return _Loss(value, Interval(*ends), 1.0, 1.0)
+        ends = [sign * (score.value - scored.with_unseen(score, end)) for end in (score.best, score.worst)]
+        return _Loss(value, Interval(min(0.0, *ends), max(0.0, *ends)), 1.0, 1.0)
     found = loss_of(scored, score, before)
     return _Loss(value, found.loss, found.p_value, found.gain_p_value)
 

@@ -69,7 +69,9 @@ def test_the_margin_is_the_user_s() -> None:
 
 def test_identical_checkpoints_are_the_same() -> None:
     """Where files and dtype are one and no answer differs, nothing is left to be shown; one that differs counts."""
-    assert changed(of=3, lost=0, gained=0, identical=True).outcome == "same"
+    found = changed(of=3, lost=0, gained=0, identical=True)
+    assert (found.outcome, found.loss_low, found.loss_high) == ("same", 0.0, 0.0)
+    assert "same files and dtype" in found.reason
     assert changed(of=30, lost=1, gained=0, identical=True).outcome == "inconclusive"
 
 
