@@ -81,11 +81,11 @@ class Runner:
             raise RuntimeError(f"the suite ended with {code} and left no record:\n{output.getvalue()[-3000:]}")
         return Run(keeper.record, int(code))
 
-    def _open(self, model: str) -> Checkpoint:
+    def _open(self, model: str, **options: str | None) -> Checkpoint:
         files = ((path, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(Path(model).rglob("*")))
-        key = (model, *files)
+        key = (model, *options.items(), *files)
         if key not in self._opened:
-            self._opened = {key: open_checkpoint(model)}
+            self._opened = {key: open_checkpoint(model, **options)}
         return self._opened[key]
 
 
