@@ -207,6 +207,7 @@ def evaluate(
     attention: str | None = None,
     store: str | Path | None = None,
     workers: int | None = None,
+    approximate: bool = False,
     out: str | Path = DEFAULT_OUT,
     quiet: bool = False,
 ) -> Evaluation:
@@ -223,6 +224,7 @@ def evaluate(
         attention: an attention implementation; by default transformers' choice.
         store: directory of embeddings that `embed` stored; new ones are added.
         workers: threads that decode images; by default one a core.
+        approximate: search for what is retrieved by FAISS, and not exactly; needs the extra clip-eval[faiss].
         out: where the reports go.
         quiet: say nothing on stderr while it runs.
 
@@ -240,6 +242,7 @@ def evaluate(
         model=named(checkpoint, "checkpoint"), dataset=named(dataset, "dataset"), tasks=_several(tasks, "tasks"),
         against=_optional(against, "against"), margin=margin, device=named(device, "device"), dtype=dtype,
         attention=_optional(attention, "attention"), store=_optional(store, "store"), workers=workers,
+        approximate=approximate,
     )  # fmt: skip
     return run_and_write(options, Path(named(out, "out")), say=None if quiet else _say)
 

@@ -33,6 +33,7 @@ __all__ = ["evaluate"]
 @click.option("--attn", "attention", callback=a_name, metavar="NAME", help="Default: transformers' choice.")
 @click.option("--store", callback=a_name, metavar="DIR", help="Embeddings that embed stored; new ones are added.")
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode images, by default one a core.")
+@click.option("--approximate", is_flag=True, help="Retrieve by FAISS, for very large datasets; needs clip-eval[faiss].")
 @click.option("--out", callback=a_place, metavar="DIR", help="Where the reports go.  [default: reports/latest]")
 def evaluate(checkpoint: str, out: Path | None, tasks: tuple[str, ...], **named: Any) -> int:
     """Measure what a checkpoint's embeddings are good for.

@@ -14,11 +14,25 @@ from numpy.typing import NDArray
 
 from clip_eval.errors import UsageError
 
-__all__ = ["approximate_first_hits"]
+__all__ = ["approximate_first_hits", "require_faiss"]
 
 _FIRST = 10  # the largest k of recall@k
 _LEAST_A_LIST = 64  # FAISS warns below 39 items a centroid
 _SHARE_SEARCHED = 8  # one list in so many is looked through
+
+
+def require_faiss() -> Any:
+    """Return the module of FAISS.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import faiss
+    except ImportError as problem:
+        fix = "Install clip-eval[faiss], or search exactly"
+        raise UsageError("an approximate search needs FAISS", fix=fix) from problem
+    return faiss
 
 
 def approximate_first_hits(
@@ -39,11 +53,7 @@ def approximate_first_hits(
     Raises:
         UsageError: FAISS is not installed.
     """
-    try:
-        import faiss
-    except ImportError as problem:
-        fix = "Install clip-eval[faiss], or search exactly"
-        raise UsageError("an approximate search needs FAISS", fix=fix) from problem
+    faiss = require_faiss()
     items, asked = (np.ascontiguousarray(side, dtype=np.float32) for side in (gallery, queries))
     finite = np.flatnonzero(np.isfinite(items).all(axis=1))  # (finite,)
     lists = max(1, min(isqrt(len(finite)), len(finite) // _LEAST_A_LIST))

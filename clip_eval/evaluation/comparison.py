@@ -55,7 +55,9 @@ def compare_score(
     """
     limit = score.margin if margin is None or abs(score.best - score.worst) != 1 else margin
     count = len(set(scored.clusters))
-    (before,) = (beside.filled for beside in other.scores if beside.name == score.name)  # (values,)
+    before = next((beside.filled for beside in other.scores if beside.name == score.name), None)  # (values,)
+    if before is None:  # an approximate search of the other may have found too little for a median
+        return _undecided(f"the other has no {score.name}", limit, count, None)
     if scored.samples != other.samples:
         reason = f"{score.name} was scored on other samples, as the models do not take the same texts"
         return _undecided(reason, limit, count, None)

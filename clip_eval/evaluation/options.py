@@ -27,6 +27,7 @@ class Options:
         attention: for both; None for transformers' own choice.
         store: directory of stored embeddings, used and added to; None for none.
         workers: threads that decode images; None for one a core.
+        approximate: search for what is retrieved by FAISS, and not exactly.
 
     Raises:
         UsageError: an option is out of range.
@@ -42,6 +43,7 @@ class Options:
     attention: str | None = None
     store: str | None = None
     workers: int | None = None
+    approximate: bool = False
 
     def __post_init__(self) -> None:
         require_utf8((self.model, self.dataset, self.against, self.store))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from clip_eval.checkpoint.changes import watch
 from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from clip_eval.dataset import Dataset, open_dataset
+from clip_eval.embedding.approximate import approximate_first_hits, require_faiss
 from clip_eval.errors import CheckpointError, DatasetError, UsageError
 from clip_eval.evaluation.options import Options
 from clip_eval.evaluation.results import Evaluation, NotServed, TaskScores
@@ -86,6 +87,8 @@ def open_inputs(options: Options) -> Opened:
         require_attention(options.attention)
     if options.store is not None:
         writable_directory(options.store)
+    if options.approximate:
+        require_faiss()
     return Opened(dataset, _look_over(dataset), checkpoints, *_tasks(options, dataset))
 
 
@@ -132,6 +135,7 @@ def _tasks(options: Options, dataset: Dataset) -> tuple[tuple[Task, ...], tuple[
     return tuple(task for task in chosen if not lacks[task.name]), not_served
 
 
+_APPROXIMATE = "Ranks of retrieval are approximate: FAISS looked through an eighth of what there is for each query."
 _SERVES = "Add what is missing (FORMATS.md says how), or name other tasks with --task"
 
 
@@ -173,6 +177,8 @@ def _side(options: Options, checkpoint: Checkpoint, opened: Opened, say: Callabl
     vars(candidate)["checkpoint"] = checkpoint  # fills the cached property: it is opened once
     watched = watch(checkpoint)
     embedded = _embedded(options, candidate, opened, quiet=say is None)
+    if options.approximate:
+        embedded = replace(embedded, rank=approximate_first_hits)
     scored, problems = {}, {}
     for task in opened.tasks:
         if say is not None:
@@ -232,7 +238,10 @@ def _evaluation(options: Options, opened: Opened, sides: Sequence[_Side], tasks:
         verdict=verdict,
         headline=headline,
         reasons=reasons,
-        notes=tuple(notes_on(embedded, tuple(first.scored.values()), opened.not_served)),
+        notes=(
+            *notes_on(embedded, tuple(first.scored.values()), opened.not_served),
+            *([_APPROXIMATE] if options.approximate else []),
+        ),
         provenance=first.provenance,  # type: ignore[arg-type]
         candidate=first.info,
         against=sides[1].info if len(sides) > 1 else None,

@@ -74,6 +74,15 @@ def test_a_good_model_passes(run: Run, model: Path, dataset: Path, tmp_path: Pat
     assert data["headline"] == "pass: zero_shot passed"
 
 
+def test_an_approximate_search_says_so(model: Path, dataset: Path) -> None:
+    """Retrieval has no median rank where FAISS does not find it, and a note says what the ranks are."""
+    pytest.importorskip("faiss", reason="the extra clip-eval[faiss] is not installed")
+    options = Options(model=str(model), dataset=str(dataset), tasks=("image_to_text",), approximate=True)
+    found = run_evaluation(options).evaluation
+    assert "approximate" in found.notes[-1]
+    assert found.tasks[0].scores[0].name == "image_to_text_recall_at_1"
+
+
 def test_every_task_that_the_dataset_serves_is_scored(model: Path, dataset: Path) -> None:
     """Without --task all are; those that it cannot serve are named with the reason."""
     found = run_evaluation(Options(model=str(model), dataset=str(dataset))).evaluation
