@@ -1,24 +1,17 @@
-"""Images of a dataset, decoded in threads, in order, a bounded number ahead of the caller."""
+"""Images of a dataset, decoded."""
 
 from __future__ import annotations
 
 import io
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clip_eval.dataset.dataset import Dataset
 from clip_eval.dataset.sample import Entry, Sample
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Decoded", "decode", "decoded"]
-
-_WORKERS = 2
-_AHEAD = 64
+__all__ = ["Decoded", "decode"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +29,6 @@ class Decoded:
     sample: Sample | None
     image: Image | None
     problem: str | None
-
-
-def decoded(dataset: Dataset, *, workers: int = _WORKERS, ahead: int = _AHEAD) -> Iterator[Decoded]:
-    """Yield every entry of the dataset in its order, each image read once.
-
-    Args:
-        dataset: an opened dataset.
-        workers: threads that decode.
-        ahead: images decoded in advance.
-
-    Raises:
-        DatasetError: a manifest cannot be read at all. A sample or image that cannot be read is not an error
-            but a `problem`.
-    """
-    waiting: deque[Future[Decoded]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="clip-eval-decode") as pool:
-        try:
-            for entry in dataset.entries():
-                waiting.append(pool.submit(decode, entry))
-                if len(waiting) > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:  # the caller stopped early, or the manifest raised an error
-                future.cancel()
 
 
 def decode(entry: Entry) -> Decoded:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from clip_eval.evaluation.results import Evaluation, ScoreResult
 from clip_eval.report.markdown import literal, table
-from clip_eval.report.text import paragraph
+from clip_eval.report.text import aligned, bullets, paragraph
 from clip_eval.verdict.measurement import format_number
 from clip_eval.verdict.run_record import SubjectInfo
 
@@ -19,12 +17,12 @@ _AGAINST = ("score", "other", "loss, 95 % interval", "outcome")
 def terminal(evaluation: Evaluation) -> list[str]:
     """Return what the command prints: scores, comparison, verdict, reasons, notes."""
     lines = [*paragraph(f"{evaluation.candidate.source} on {evaluation.dataset}: {_images(evaluation)}").splitlines()]
-    lines += ["", *_aligned([_COLUMNS, *_scores(evaluation)], words=(0,))]
+    lines += ["", *aligned([_COLUMNS, *_scores(evaluation)], words=(0,))]
     if evaluation.against is not None:
         lines += ["", *paragraph(f"against {evaluation.against.source}").splitlines()]
-        lines += ["", *_aligned([_AGAINST, *_compared(evaluation)], words=(0, 3))]
+        lines += ["", *aligned([_AGAINST, *_compared(evaluation)], words=(0, 3))]
     lines += ["", *paragraph(evaluation.headline).splitlines()]
-    return [*lines, *_listed(evaluation.reasons), *_listed(evaluation.notes)]
+    return [*lines, *bullets(evaluation.reasons), *bullets(evaluation.notes)]
 
 
 def markdown(evaluation: Evaluation) -> str:
@@ -106,19 +104,3 @@ def subject_words(info: SubjectInfo) -> str:
     loaded = ", ".join(part for part in (info.dtype, info.device, info.attention) if part)
     revision = f" at {info.revision}" if info.revision else ""
     return f"{info.source}{revision} ({loaded}; weights {(info.fingerprints.get('weights') or 'none')[:16]})"
-
-
-def _aligned(rows: Sequence[Sequence[str]], *, words: Sequence[int]) -> list[str]:
-    """A table for a terminal: words to the left, numbers to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        " ".join(
-            cell.ljust(width) if column in words else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
-def _listed(texts: Iterable[str]) -> list[str]:
-    return [line for text in texts for line in paragraph(text, first="- ", rest="  ").splitlines()]

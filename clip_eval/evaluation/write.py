@@ -14,6 +14,7 @@ from clip_eval.evaluation.results import Evaluation
 from clip_eval.evaluation.run import Finished, open_inputs, run_evaluation
 from clip_eval.files.folder_lock import clear, owned
 from clip_eval.files.read_write import writable_directory, write_bytes
+from clip_eval.report.page import page_environment
 from clip_eval.verdict.measurement import format_number
 
 __all__ = ["FILES", "render_html", "run_and_write", "write_evaluation"]
@@ -85,16 +86,7 @@ def _utf8(text: str) -> bytes:
 
 def render_html(finished: Finished) -> str:
     """Return the evaluation as one HTML file: no script, nothing is fetched, pictures are in it."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("clip_eval.evaluation"), PackageLoader("clip_eval.report")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = page_environment("clip_eval.evaluation")
     environment.filters.update(number=lambda value, digits=4: format_number(value and value + 0.0, digits=digits))
     return environment.get_template("evaluation.html.j2").render(
         found=finished.evaluation, sections=finished.sections, subject_words=subject_words

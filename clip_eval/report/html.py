@@ -17,6 +17,7 @@ from clip_eval.report import bars as figures
 from clip_eval.report import summary, text, trials
 from clip_eval.report.anchors import anchor, linked
 from clip_eval.report.failure_text import failure_lines
+from clip_eval.report.page import page_environment
 from clip_eval.report.page_data import page_data, rules
 from clip_eval.verdict.acceptances import draft
 from clip_eval.verdict.changes import CONSEQUENCES, by_consequence, grouped
@@ -83,18 +84,7 @@ def _targets(record: RunRecord) -> dict[str, str]:
 
 @cache
 def _environment() -> Environment:
-    # imported here, as the plugin imports this package in every pytest run and few render anything
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("clip_eval.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_cleaned,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = page_environment()
     environment.filters.update(
         anchor=lambda name, kind: anchor(kind, name),
         clip=text.clip,
@@ -118,11 +108,6 @@ def _environment() -> Environment:
         worst_classes=trials.worst_classes,
     )
     return environment
-
-
-def _cleaned(value: object) -> object:
-    # Exactly str: Markup is a str whose HTML is already safe and must stay Markup.
-    return text.clean(value) if type(value) is str else value
 
 
 def _json_text(value: Json) -> str:

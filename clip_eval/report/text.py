@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from clip_eval.verdict.measurement import EXACT_RULE, Measurement, format_number, worst
@@ -15,6 +15,8 @@ __all__ = [
     "OUTCOME_WORDS",
     "Chapter",
     "ScopeWords",
+    "aligned",
+    "bullets",
     "by_chapter",
     "clean",
     "clip",
@@ -127,6 +129,23 @@ def paragraph(text: str, *, first: str = "", rest: str = "", width: int = 80, br
     return textwrap.fill(
         text, width, initial_indent=first, subsequent_indent=rest, break_long_words=breaks_words, break_on_hyphens=False
     )
+
+
+def bullets(texts: Iterable[str]) -> list[str]:
+    """Each text as a paragraph after a dash, in lines."""
+    return [line for text in texts for line in paragraph(text, first="- ", rest="  ").splitlines()]
+
+
+def aligned(rows: Sequence[Sequence[str]], *, words: Sequence[int]) -> list[str]:
+    """A table for a terminal: columns of words to the left, of numbers to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        " ".join(
+            cell.ljust(width) if column in words else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def title(identifier: str) -> str:

@@ -1,31 +1,23 @@
-"""Decoding in threads: order, modes, problems that are told, and a caller who stops early."""
+"""Decoding: order, modes, and problems that are told."""
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from support.datasets import samples, write_dataset
 
-from clip_eval.dataset import decoded, open_dataset
+from clip_eval.dataset import decode, open_dataset
 from clip_eval.errors import DatasetError
 
 
-def workers_alive() -> list[str]:
-    """Return the names of decoding threads that still run."""
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("clip-eval-decode")]
-
-
-@pytest.mark.parametrize("ahead", [0, 2, 100])
-def test_images_come_in_the_order_of_the_manifest(tmp_path: Path, ahead: int) -> None:
-    """Whatever thread is done first, samples keep their order and their own image."""
+def test_images_come_in_the_order_of_the_manifest(tmp_path: Path) -> None:
+    """Samples keep their order and their own image."""
     dataset = open_dataset(write_dataset(tmp_path, samples(9)))
-    found = list(decoded(dataset, ahead=ahead))
+    found = list(map(decode, dataset.entries()))
     assert [item.sample.id for item in found if item.sample] == [str(100 + index) for index in range(9)]
     assert [item.image.size for item in found if item.image] == [(40 + index % 7, 33) for index in range(9)]
-    assert not workers_alive()
 
 
 def test_modes_are_those_of_the_file(tmp_path: Path) -> None:
@@ -34,7 +26,7 @@ def test_modes_are_those_of_the_file(tmp_path: Path) -> None:
     paths = [dataset.root / sample.path for sample in dataset.samples()]
     Image.new("RGBA", (9, 9), (1, 2, 3, 4)).save(paths[0])
     Image.new("P", (9, 9)).save(paths[2])
-    assert [item.image.mode for item in decoded(dataset) if item.image] == ["RGBA", "RGB", "P"]
+    assert [item.image.mode for item in map(decode, dataset.entries()) if item.image] == ["RGBA", "RGB", "P"]
 
 
 def test_problems_are_told_and_nothing_is_dropped(tmp_path: Path) -> None:
@@ -44,7 +36,7 @@ def test_problems_are_told_and_nothing_is_dropped(tmp_path: Path) -> None:
     missing.unlink()
     truncated.write_bytes(truncated.read_bytes()[:-300])
     foreign.write_bytes(b"no image at all")
-    found = list(decoded(dataset))
+    found = list(map(decode, dataset.entries()))
     assert [item.image is None for item in found] == [True, True, True, False]
     problems = [item.problem or "" for item in found]
     assert problems[0] == "No such file or directory"
@@ -61,15 +53,7 @@ def test_a_decoder_may_raise_anything(tmp_path: Path, monkeypatch: pytest.Monkey
         raise KeyError("table")
 
     monkeypatch.setattr(Image, "open", broken)
-    assert [item.problem for item in decoded(dataset)] == ["KeyError: 'table'"] * 2
-
-
-def test_a_caller_may_stop_early(tmp_path: Path) -> None:
-    """Threads end when the walk is closed."""
-    walk = decoded(open_dataset(write_dataset(tmp_path, samples(9))), ahead=1)
-    next(walk)
-    walk.close()
-    assert not workers_alive()
+    assert [item.problem for item in map(decode, dataset.entries())] == ["KeyError: 'table'"] * 2
 
 
 def test_a_broken_line_keeps_its_place(tmp_path: Path) -> None:
@@ -77,16 +61,15 @@ def test_a_broken_line_keeps_its_place(tmp_path: Path) -> None:
     root = write_dataset(tmp_path, samples(3))
     lines = (root / "manifest.jsonl").read_bytes().splitlines(keepends=True)
     (root / "manifest.jsonl").write_bytes(b"".join([lines[0], b"{\n", *lines[1:]]))
-    found = list(decoded(open_dataset(root)))
+    found = list(map(decode, open_dataset(root).entries()))
     assert [item.sample is None for item in found] == [False, True, False, False]
     assert found[1].where == "line 2 of manifest.jsonl"
     assert "it is not JSON" in str(found[1].problem)
 
 
 def test_a_manifest_that_vanished_ends_the_walk(tmp_path: Path) -> None:
-    """Where the manifest itself cannot be read there is nothing to count: an error, and threads end."""
+    """Where the manifest itself cannot be read there is nothing to count: an error."""
     dataset = open_dataset(write_dataset(tmp_path, samples(3)))
     (dataset.root / "manifest.jsonl").unlink()
     with pytest.raises(DatasetError, match="cannot be read"):
-        list(decoded(dataset))
-    assert not workers_alive()
+        list(map(decode, dataset.entries()))

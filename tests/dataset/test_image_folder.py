@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from support.datasets import COLOURS
 
-from clip_eval.dataset import Dataset, decoded, open_dataset
+from clip_eval.dataset import Dataset, decode, open_dataset
 from clip_eval.errors import DatasetError
 
 PROMPTS = "zeroshot_classification_templates.txt"
@@ -51,7 +51,7 @@ def test_every_sample_has_the_bytes_of_its_file(tmp_path: Path) -> None:
     for entry in dataset.entries():
         assert entry.sample is not None
         assert entry.image == (tmp_path / entry.sample.path).read_bytes()
-    pixels = [item.image.convert("RGB").getpixel((3, 3)) for item in decoded(dataset) if item.image]
+    pixels = [item.image.convert("RGB").getpixel((3, 3)) for item in map(decode, dataset.entries()) if item.image]
     assert [pixel == COLOURS["blue"] for pixel in pixels[::2]] == [True, False, False]
 
 
@@ -100,7 +100,7 @@ def test_nothing_is_left_out_in_silence(tmp_path: Path) -> None:
         "plain_red/gone.png": "No such file or directory",
         "plain_red/round": "links to directories are not followed",
     }
-    whole = {item.where: item.problem for item in decoded(dataset)}
+    whole = {item.where: item.problem for item in map(decode, dataset.entries())}
     assert whole["plain_red/notes.md"] == "not an image that Pillow knows"
     assert whole["plain_red/linked.png"] is None
     assert len(whole) == 6 + 4 + 2
@@ -114,7 +114,7 @@ def test_names_that_are_no_text_are_read_and_printable(tmp_path: Path) -> None:
     write_folders(tmp_path)
     os.rename(tmp_path / "plain_red/b.png", os.fsencode(tmp_path / "plain_red") + b"/\xff.png")  # noqa: PTH104
     dataset = open_dataset(tmp_path)
-    found = [item for item in decoded(dataset) if item.where.isascii() and "udcff" in item.where]
+    found = [item for item in map(decode, dataset.entries()) if item.where.isascii() and "udcff" in item.where]
     assert [item.problem for item in found] == [None]
     assert found[0].sample is not None
     found[0].sample.id.encode("utf-8")

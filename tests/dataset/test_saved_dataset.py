@@ -11,7 +11,7 @@ from support.datasets import COLOURS
 from support.saved_datasets import IMAGE, coloured, write_saved
 from support.shards import image_bytes
 
-from clip_eval.dataset import Dataset, decoded, open_dataset
+from clip_eval.dataset import Dataset, decode, open_dataset
 from clip_eval.errors import DatasetError
 
 FIRST, SECOND = "data-00000-of-00002.arrow", "data-00001-of-00002.arrow"
@@ -41,7 +41,7 @@ def test_rows_come_file_by_file(tmp_path: Path) -> None:
     assert [sample.label for sample in samples] == [*COLOURS, *COLOURS]
     assert samples[3].captions == ("a red one, number 3", "red")
     assert entries[0].image == image_bytes("red", "png")
-    assert [item.image.size for item in decoded(dataset) if item.image] == [(24, 20)] * 6
+    assert [item.image.size for item in map(decode, dataset.entries()) if item.image] == [(24, 20)] * 6
 
 
 def test_columns_classes_and_split_are_named_in_dataset_toml(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.datasets import COLOURS
 from support.shards import entries, image_bytes, write_shard, write_shards
 
-from clip_eval.dataset import Dataset, decoded, open_dataset
+from clip_eval.dataset import Dataset, decode, open_dataset
 from clip_eval.dataset import webdataset_shards as shards
 from clip_eval.errors import DatasetError
 
@@ -45,7 +45,7 @@ def test_records_come_shard_by_shard(tmp_path: Path) -> None:
     assert dataset.zero_shot.classes == COLOUR_NAMES
     assert dataset.zero_shot.prompts == ("a photo of a {}.", "a drawing of a {}.")
     assert dataset.require_complete() == 6
-    assert [item.image.size for item in decoded(dataset) if item.image] == [(24, 20)] * 6
+    assert [item.image.size for item in map(decode, dataset.entries()) if item.image] == [(24, 20)] * 6
 
 
 def test_a_dataset_may_be_named_by_the_folder_of_its_shards(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from clip_eval.checkpoint.fingerprints import (
 from clip_eval.checkpoint.original import open_original
 from clip_eval.checkpoint.tensor_files import read_header, value_chunks
 from clip_eval.cli.path.answers import asked_lines
-from clip_eval.dataset import decoded, open_dataset
+from clip_eval.dataset import decode, open_dataset
 from clip_eval.errors import ClipEvalError, UsageError
 from clip_eval.files.read_write import read_text
 from clip_eval.oracle.preprocessing.image_processor import PixelSettings
@@ -102,7 +102,7 @@ def _dataset(directory: Path) -> None:
     dataset = open_dataset(directory)
     for entry in dataset.entries(images=True):
         assert (entry.problem is None) == (entry.image is not None)
-    for found in decoded(dataset, workers=1):
+    for found in map(decode, dataset.entries()):
         assert (found.problem is None) == (found.image is not None)
     dataset.digest()
     dataset.require_complete()

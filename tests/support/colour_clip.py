@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clip_eval.dataset import Dataset, decoded
+from clip_eval.dataset import Dataset, decode
 from clip_eval.embedding import embedded as module
 from clip_eval.embedding.embed import unit
 from clip_eval.embedding.embedded import Embedded
@@ -30,7 +30,7 @@ def sees_colours(patch: pytest.MonkeyPatch, *, broken: Sequence[str] = (), blind
     """
 
     def embed(runtime: str, dataset: Dataset, **_: object) -> Embedded:
-        found = list(decoded(dataset))
+        found = list(map(decode, dataset.entries()))
         known = [item for item in found if item.image is not None and item.sample is not None]
         images = np.array([np.asarray(item.image.convert("RGB")).mean((0, 1)) for item in known])  # type: ignore[union-attr]
         if blind is not None and blind in runtime:

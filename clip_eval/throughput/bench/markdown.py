@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
 from clip_eval.report.markdown import table
-from clip_eval.report.text import paragraph
+from clip_eval.report.text import aligned, bullets, paragraph
 from clip_eval.throughput.bench.results import AtOnce, Bench, Comparison, Compiled, Configuration
 from clip_eval.throughput.sweep import Point
 from clip_eval.verdict.measurement import format_number
@@ -20,13 +18,13 @@ def terminal(bench: Bench) -> list[str]:
     return [
         *paragraph(f"{bench.source}: {_machine(bench)}").splitlines(),
         "",
-        *_aligned([_COLUMNS, *_saturated(bench)]),
+        *aligned([_COLUMNS, *_saturated(bench)], words=(0, 1, 6)),
         "",
-        *_paragraphs(_advice(bench)),
-        *_paragraphs(compiled_words(one) for one in bench.compiled),
-        *_paragraphs(outcome_words(one) for one in bench.comparisons),
-        *_paragraphs(at_once_words(one) for one in bench.at_once),
-        *_paragraphs(bench.notes),
+        *bullets(_advice(bench)),
+        *bullets(compiled_words(one) for one in bench.compiled),
+        *bullets(outcome_words(one) for one in bench.comparisons),
+        *bullets(at_once_words(one) for one in bench.at_once),
+        *bullets(bench.notes),
     ]
 
 
@@ -136,20 +134,3 @@ def _facts(bench: Bench) -> list[tuple[str, str]]:
 
 def _copies(one: Configuration) -> str:
     return f"{one.ceilings.bytes_per_s / 1e9:,.1f} GB/s copied"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table for a terminal: words to the left, numbers to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    words = (0, 1, 6)
-    return [
-        " ".join(
-            cell.ljust(width) if column in words else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
-def _paragraphs(texts: Iterable[str]) -> list[str]:
-    return [line for text in texts for line in paragraph(text, first="- ", rest="  ").splitlines()]

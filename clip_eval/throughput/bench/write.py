@@ -8,6 +8,7 @@ from pathlib import Path
 from clip_eval.errors import OutputError
 from clip_eval.files.folder_lock import clear
 from clip_eval.files.read_write import write_text
+from clip_eval.report.page import page_environment
 from clip_eval.throughput.bench.charts import charts
 from clip_eval.throughput.bench.markdown import at_once_words, compiled_words, markdown, outcome_words
 from clip_eval.throughput.bench.results import Bench
@@ -36,16 +37,7 @@ def write_bench(bench: Bench, out: Path) -> None:
 
 def render_html(bench: Bench) -> str:
     """Return the bench as one HTML file: no script, and nothing is fetched."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("clip_eval.throughput.bench"), PackageLoader("clip_eval.report")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = page_environment("clip_eval.throughput.bench")
     environment.filters.update(number=format_number)
     return environment.get_template("bench.html.j2").render(
         bench=bench,
