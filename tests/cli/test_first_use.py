@@ -115,7 +115,7 @@ def test_every_name_that_a_user_gives_is_looked_at() -> None:
         for param in command.params
         if param.callback is None
         and not getattr(param, "is_flag", False)
-        and not isinstance(param.type, (click.IntRange, click.Choice))
+        and not isinstance(param.type, (click.IntRange, click.types.FloatParamType, click.Choice))
         and param.name not in ("help", "version")
     }
     assert unlooked == set()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.datasets import samples, write_dataset
 
 from clip_eval.errors import DatasetError
+from clip_eval.families.holding import HOLDINGS
+from clip_eval.families.roles import WHOLE
 from clip_eval.run.session import Session
 from clip_eval.run.settings import Settings
 
@@ -15,7 +18,8 @@ from clip_eval.run.settings import Settings
 def opened(dataset: Path) -> None:
     """Open the inputs of a run with this dataset; the checkpoint is left out of it."""
     session = Session(Settings(model="nowhere", dataset=str(dataset)))
-    session.candidate.__dict__["checkpoint"] = session.__dict__["watched"] = None
+    session.candidate.__dict__["checkpoint"] = SimpleNamespace(holds=HOLDINGS[WHOLE])
+    session.__dict__["watched"] = None
     session.open_inputs()
 
 

@@ -14,6 +14,8 @@ from support.timing_stand_ins import found
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.families.clip.family import CLIP
 from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig
+from clip_eval.families.holding import HOLDINGS
+from clip_eval.families.roles import WHOLE
 from clip_eval.probes.batches import Batch, make_batch
 from clip_eval.subject import Subject, projected_features, transformers_release
 from clip_eval.throughput.ratio import in_one_run
@@ -72,7 +74,7 @@ def full_size(device: str) -> Subject:
     """Stands for a ViT-B/32 on a device, of which a trial asks shapes and no results."""
     stand_in = SimpleNamespace(
         family=CLIP,
-        checkpoint=SimpleNamespace(config=ClipConfig(text=TextConfig(), vision=VisionConfig())),
+        checkpoint=SimpleNamespace(config=ClipConfig(text=TextConfig(), vision=VisionConfig()), holds=HOLDINGS[WHOLE]),
         device=device,
         dtype="float32",
         tensors=lambda inputs: inputs,
