@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_eval.families.family import PlainForward
 from clip_eval.families.holding import Holding
 from clip_eval.families.roles import IMAGE_FEATURES, TEXT_FEATURES
 from clip_eval.probes.batches import Batch
@@ -114,14 +115,8 @@ def make_trial(
     tensors = subject.tensors(inputs)
     family = subject.family
     model_class = holding.main_class
-    floor = family.plain_forward(subject.weights(model_class), config)
-    # The mask is all ones: the plain forward needs none.
-    shown = {name: tensor for name, tensor in tensors.items() if name != "attention_mask"}
+    bare = _plain_call(kind, family.plain_forward(subject.weights(model_class), config), tensors)
     methods = {"images": IMAGE_FEATURES, "texts": TEXT_FEATURES} if holding.whole else {}
-    plain: Mapping[str, Callable[..., Any]] = {
-        "images": floor.image_features, "texts": floor.text_features, "pairs": floor.logits
-    }  # fmt: skip
-    bare = partial(plain[kind], **shown)
     return Trial(
         kind=kind,
         rows=rows,
@@ -131,6 +126,14 @@ def make_trial(
         subject=subject.prepared(model_class, tensors, method=methods.get(kind, "forward"), through=through),
         floor=replayed(bare, subject.device) if is_launch_bound(subject.device, operations * rows) else bare,
     )
+
+
+def _plain_call(kind: str, floor: PlainForward, tensors: Mapping[str, Any]) -> Callable[[], Any]:
+    plain: Mapping[str, Callable[..., Any]] = {
+        "images": floor.image_features, "texts": floor.text_features, "pairs": floor.logits
+    }  # fmt: skip
+    # The mask is all ones: the plain forward needs none.
+    return partial(plain[kind], **{name: tensor for name, tensor in tensors.items() if name != "attention_mask"})
 
 
 def repeated_images(batch: Batch, rows: int) -> NDArray[np.float32]:

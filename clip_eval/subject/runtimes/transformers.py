@@ -341,10 +341,7 @@ class Subject:
         return {self.family.canonical_name(name, model_class): tensor for name, tensor in state.items()}
 
     def state(self, model_class: str) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Yield (canonical name, values) for every tensor of the loaded model's state_dict.
-
-        Values of fewer than 64 bits come as float32, which holds them exactly.
-        """
+        """Yield (canonical name, values) for every tensor of the state_dict; float32 holds narrower ones exactly."""
         for name, tensor in self.model(model_class).state_dict().items():
             yield self.family.canonical_name(name, model_class), array_of(tensor)
 
@@ -361,11 +358,8 @@ class Subject:
         model = self.model(model_class)
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             if tensor.is_floating_point():
-                yield (
-                    self.family.canonical_name(name, model_class),
-                    str(tensor.dtype).removeprefix("torch."),
-                    tensor.device.type,
-                )
+                canonical = self.family.canonical_name(name, model_class)
+                yield canonical, str(tensor.dtype).removeprefix("torch."), tensor.device.type
 
     def _load(self, model_class: str, directory: Path | None = None, **options: object) -> tuple[Any, dict[str, Any]]:
         import torch
