@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -22,6 +22,7 @@ from clip_eval.progress import Progress, counted
 from clip_eval.subject import require_attention, require_device
 from clip_eval.subject.candidate import Candidate
 from clip_eval.subject.environment import attention_used, provenance
+from clip_eval.verdict.plain_values import Json
 from clip_eval.verdict.run_record import SubjectInfo
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class _Side:
     """One checkpoint's scores."""
 
     info: SubjectInfo
-    provenance: dict[str, object]
+    provenance: Mapping[str, Json]
     embedded: Embedded
     scored: dict[str, Scored]
     problems: dict[str, DatasetError] = field(default_factory=dict)
@@ -242,7 +243,7 @@ def _evaluation(options: Options, opened: Opened, sides: Sequence[_Side], tasks:
             *notes_on(embedded, tuple(first.scored.values()), opened.not_served),
             *([_APPROXIMATE] if options.approximate else []),
         ),
-        provenance=first.provenance,  # type: ignore[arg-type]
+        provenance=first.provenance,
         candidate=first.info,
         against=sides[1].info if len(sides) > 1 else None,
         dataset=str(Path(options.dataset)),

@@ -46,7 +46,7 @@ def _on_cuda(subject: Subject, entry: EntryPoint, arrays: Mapping[str, NDArray[A
     features = projected_features(answer, transformers_release()).float()  # (rows, projection)
     there = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
     there.copy_(features, non_blocking=True)
-    done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    done = torch.cuda.Event()  # type: ignore[no-untyped-call] # torch declares no types of it
     done.record(torch.cuda.current_stream(subject.device))
 
     def fetched() -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from clip_eval.baseline.surface.configs import flat
 from clip_eval.baseline.surface.formatting import attempt, kept_apart, spelled
@@ -49,8 +50,7 @@ def observe_saved(clip: Clip) -> dict[str, Json]:
 
 def _beyond(entry: Json, whole: Json) -> Json:
     """What a class with the whole config writes otherwise than the whole model."""
-    both = isinstance(entry, dict) and isinstance(whole, dict)
-    return kept_apart(entry, whole) if both else entry  # type: ignore[arg-type] # both narrows two names
+    return kept_apart(entry, whole) if isinstance(entry, dict) and isinstance(whole, dict) else entry
 
 
 def _presence(clip: Clip) -> tuple[bool, ...]:
@@ -80,10 +80,10 @@ def _directory() -> Iterator[Path]:
         yield Path(directory)
 
 
-def _files(call: str, saved: object, directory: Path, *, source: Path) -> dict[str, Json]:
+def _files(call: str, saved: Any, directory: Path, *, source: Path) -> dict[str, Json]:
     """The names of the files, and under FILE: KEY their content, without what was loaded unchanged from `source`."""
     loaded = dict(_contents(source))
-    outcome = attempt(lambda: str(saved.save_pretrained(str(directory)) and ""))  # type: ignore[attr-defined] # any model
+    outcome = attempt(lambda: str(saved.save_pretrained(str(directory)) and ""))
     if outcome.startswith("raises"):
         return {call: outcome}
     found: dict[str, Json] = {}
