@@ -23,7 +23,7 @@ from clip_eval.subject import candidate
 from clip_eval.subject.candidate import Candidate
 from clip_eval.verdict.run_record import RunRecord
 
-__all__ = ["Run", "Runner"]
+__all__ = ["SUITE", "Run", "Runner"]
 
 _PLACE = ("-c", str(SUITE / "gate.ini"), "--rootdir", str(SUITE.parent.parent))
 _HERMETIC = (*_PLACE, "--noconftest", "--import-mode=importlib", "-s", "--tb=line")

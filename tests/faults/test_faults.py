@@ -9,8 +9,9 @@ from support.releases import ordinary_under
 
 from clip_eval.run.declared_checks import declared_checks
 from clip_eval.subject import transformers_release
-from faults.catalogue import ESSENTIAL, FAULTS, KINDS
+from faults.catalogue import ESSENTIAL, FAULTS, KINDS, reach
 from faults.fault import Fault
+from faults.runner import SUITE
 from faults.watch import Watch
 
 HERE = [fault for fault in FAULTS if fault.applies(transformers_release())]
@@ -49,6 +50,12 @@ def test_every_check_is_needed() -> None:
     asked = {check for fault in FAULTS for check in fault.seen_by}
     assert declared - asked == set(), "no fault needs these checks"
     assert asked - declared == set(), "there are no such checks"
+
+
+def test_what_a_fault_reaches_can_be_run() -> None:
+    """Each chapter that a whole run of a fault asks for is a file of the suite."""
+    chapters = {file.stem.removeprefix("test_") for file in SUITE.rglob("test_*.py")}
+    assert not {chapter for fault in FAULTS for chapter in reach(fault)} - chapters
 
 
 def test_every_kind_has_faults() -> None:
