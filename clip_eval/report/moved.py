@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
@@ -19,6 +19,7 @@ from clip_eval.verdict.changes import ChangeGroup, grouped
 from clip_eval.verdict.plain_values import Json
 from clip_eval.verdict.reasons import by_cause, cause
 from clip_eval.verdict.run_record import (
+    CheckOutcome,
     CheckResult,
     RunRecord,
     SubjectInfo,
@@ -48,7 +49,7 @@ _HELD = ("passed", "deviation")
 Direction = Literal["fails", "other", "appeared", "gone", "mended"]  # what decides most first
 ChangeDirection = Literal["appeared", "differs", "no longer accepted", "now accepted", "gone"]
 
-_T = TypeVar("_T", TaskResult, ThroughputResult)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +78,8 @@ class MovedCheck:
 
     name: str
     direction: Direction
-    before: str | None
-    after: str | None
+    before: CheckOutcome | None
+    after: CheckOutcome | None
     reason: str
     margin_before: float | None
     margin_after: float | None
@@ -258,10 +259,9 @@ def _checks(before: RunRecord, after: RunRecord) -> tuple[MovedCheck, ...]:
     first, second = ({check.name: check for check in run.checks} for run in (before, after))
     margin_before, margin_after = margins(before), margins(after)
     counting = {change.check for change in after.surface_changes if change.accepted is None}
-    failing_first = [check.name for check in by_cause(after.checks)]
+    failing_first = {check.name: second[check.name] for check in by_cause(after.checks)}
     found: list[MovedCheck] = []
-    for name in dict.fromkeys((*failing_first, *second, *first)):
-        one, other = first.get(name), second.get(name)
+    for name, one, other in _paired(first, {**failing_first, **second}):
         outcomes = (one.outcome if one else None, other.outcome if other else None)
         if outcomes[0] != outcomes[1]:
             found.append(
@@ -320,23 +320,21 @@ def _distance(margin: MovedMargin) -> float:
 
 
 def _scores(before: RunRecord, after: RunRecord) -> tuple[MovedScore, ...]:
-    pairs = (MovedScore(name=name, before=one, after=other) for name, one, other in _paired(before.tasks, after.tasks))
+    first, second = ({task.name: task for task in run.tasks} for run in (before, after))
+    pairs = (MovedScore(name=name, before=one, after=other) for name, one, other in _paired(first, second))
     moved = (one for one in pairs if _value(one.before) != _value(one.after) or _judged_otherwise(one))
     return tuple(sorted(moved, key=lambda one: one.after is None or one.after.outcome != "failed"))
 
 
 def _speeds(before: RunRecord, after: RunRecord) -> tuple[MovedSpeed, ...]:
-    trials = _paired(before.throughput, after.throughput)
-    return tuple(
-        sorted((MovedSpeed(name=name, before=a, after=b) for name, a, b in trials), key=lambda one: not one.apart)
-    )
+    first, second = ({timing.name: timing for timing in run.throughput} for run in (before, after))
+    pairs = (MovedSpeed(name=name, before=one, after=other) for name, one, other in _paired(first, second))
+    return tuple(sorted(pairs, key=lambda one: not one.apart))
 
 
-def _paired(before: Iterable[_T], after: Iterable[_T]) -> list[tuple[str, _T | None, _T | None]]:
-    """Trials of the same name, in the order of B, then what only A has."""
-    first = {trial.name: trial for trial in before}
-    second = {trial.name: trial for trial in after}
-    return [(name, first.get(name), second.get(name)) for name in dict.fromkeys((*second, *first))]
+def _paired(before: Mapping[str, _T], after: Mapping[str, _T]) -> list[tuple[str, _T | None, _T | None]]:
+    """What has the same name, in the order of B, then what only A has."""
+    return [(name, before.get(name), after.get(name)) for name in dict.fromkeys((*after, *before))]
 
 
 def _value(trial: TaskResult | None) -> float | None:

@@ -10,7 +10,7 @@ from clip_eval.report.summary import name_of
 from clip_eval.report.text import OUTCOME_WORDS, clip
 from clip_eval.verdict.changes import CONSEQUENCES, ChangeGroup
 from clip_eval.verdict.measurement import format_number
-from clip_eval.verdict.run_record import RunRecord, TaskResult, ThroughputResult
+from clip_eval.verdict.run_record import CheckOutcome, RunRecord, TaskResult, ThroughputResult
 
 __all__ = ["Section", "sections", "sentence"]
 
@@ -168,8 +168,8 @@ def _others(kind: str, checks: Sequence[MovedCheck]) -> Section:
     return Section(id=f"checks-{kind}", title=_OTHER_CHECKS[kind], columns=columns, rows=rows, count=len(checks))
 
 
-def _outcome(outcome: str | None) -> str:
-    return "not there" if outcome is None else str(dict(OUTCOME_WORDS).get(outcome, outcome))  # type: ignore[call-overload]
+def _outcome(outcome: CheckOutcome | None) -> str:
+    return "not there" if outcome is None else OUTCOME_WORDS[outcome]
 
 
 def _over(check: MovedCheck) -> str:
@@ -185,7 +185,9 @@ def _surface(moved: MovedChanges) -> Section:
     )
     columns = ("cause or area", "what it means", "changes", "such as")
     place = f"surface-{moved.direction.replace(' ', '-')}"
-    return Section(id=place, title=_CHANGES[moved.direction], columns=columns, rows=rows, count=moved.count)
+    run = "A" if moved.direction == "gone" else "B"
+    note = f"One change of each cause or area is shown; the report of run {run} has all of them."
+    return Section(id=place, title=_CHANGES[moved.direction], columns=columns, rows=rows, count=moved.count, note=note)
 
 
 def _example(group: ChangeGroup) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from html.parser import HTMLParser
 
 import pytest
 from support import sample_records as sample
@@ -197,6 +198,38 @@ def hostile() -> RunRecord:
         throughput=(sample.timing(name=HOSTILE, reference=HOSTILE),),
     )
     return dataclasses.replace(record, candidate=sample.subject(source=f"/m/{HOSTILE}", revision=HOSTILE))
+
+
+class Page(HTMLParser):
+    """The tags of a page, which must be closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the tag, and that it is open unless it never closes."""
+        self.tags.append((tag, dict(attrs)))
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close the tag, which must be the one opened last."""
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_fetches_nothing() -> None:
+    """Tags are closed, links lead somewhere, headers have a scope, tables a name, and there is no script."""
+    page = Page(render_moved_html(sample.passing_record(), sample.failing_record()))
+    assert page.open == []
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in page.tags}
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)) > 4
+    named = [attributes["aria-labelledby"] for _, attributes in page.tags if "aria-labelledby" in attributes]
+    assert {*named, *(str(attributes["href"])[1:] for tag, attributes in page.tags if tag == "a")} == set(ids)
+    assert all(attributes.get("scope") in ("row", "col") for tag, attributes in page.tags if tag == "th")
 
 
 def test_hostile_text_stays_text() -> None:
