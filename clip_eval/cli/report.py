@@ -30,7 +30,10 @@ _FORMATS = "[html|markdown|junit|hub|ctrf]"
     help="Where it goes; for the hub the folder of the model.  [default: html beside the run, all others on stdout]",
 )
 @click.option("--dataset-id", callback=a_name, metavar="ID", help="Of the dataset on the hub, which hub needs.")
-def report(run: Path, other: Path | None, form: str | None, out: Path | None, dataset_id: str | None) -> None:
+@click.option("--to-mlflow", is_flag=True, help="Log it as a run of MLflow instead; needs clip-eval[mlflow].")
+def report(
+    run: Path, other: Path | None, form: str | None, out: Path | None, dataset_id: str | None, to_mlflow: bool
+) -> None:
     """Render a run again, or show what moved between two.
 
     RUN.json is what a gate wrote, or its folder. One run: html, beside it as report.html; markdown as summary.md;
@@ -41,6 +44,13 @@ def report(run: Path, other: Path | None, form: str | None, out: Path | None, da
     """
     from clip_eval.report.rendering import beside, open_run, rendered, write_hub, write_report
 
+    if to_mlflow:
+        if other or form or out or dataset_id:
+            raise click.UsageError("--to-mlflow logs one run with all its reports: leave the other options out")
+        from clip_eval.report.mlflow_run import log_to_mlflow
+
+        click.echo(f"MLflow run: {log_to_mlflow(open_run(run))}")
+        return
     form = form or ("html" if other is None else "markdown")
     first, second = open_run(run), None if other is None else open_run(other)
     if form == "hub" and second is None and out is not None:

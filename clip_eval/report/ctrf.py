@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
-from clip_eval.errors import UsageError
 from clip_eval.report.cases import Case, cases
 from clip_eval.report.summary import name_of
-from clip_eval.report.text import clean, clip
+from clip_eval.report.text import clean, clip, epoch_ms
 from clip_eval.verdict.run_record import RunRecord
 
 __all__ = ["render_ctrf"]
@@ -42,18 +39,10 @@ def render_ctrf(record: RunRecord) -> str:
 
 
 def _summary(every: Sequence[Case], record: RunRecord) -> dict[str, int]:
-    start = _start_ms(record.started)
+    start = epoch_ms(record.started)
     counts = {state: sum(_STATUS[case.outcome] == state for case in every) for state in _STATES}
     suites = len({case.suite for case in every})
     return {"tests": len(every), **counts, "suites": suites, "start": start, "stop": start + _ms(record.duration_s)}
-
-
-def _start_ms(started: str) -> int:
-    plain = re.sub(r"\.[0-9]+", "", started).replace("Z", "+00:00")  # all that Python 3.10 reads
-    try:
-        return round(datetime.fromisoformat(plain).timestamp() * 1000)
-    except ValueError as problem:
-        raise UsageError("the run record has no valid time of its start", where=started) from problem
 
 
 def _test(case: Case) -> dict[str, Any]:
