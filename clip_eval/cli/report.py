@@ -40,6 +40,8 @@ def report(
     junit; ctrf; or its scores for the hub, as model-index and .eval_results. Two runs: what moved from the first to
     the second, html beside the second as compared.html. A file that is no report of clip-eval is never replaced.
 
+    Exit code 0 whatever the verdicts; 4 usage error.
+
     Example: clip-eval report reports/old reports/new
     """
     from clip_eval.report.rendering import beside, open_run, rendered, write_hub, write_report

@@ -46,7 +46,7 @@ _TOLD_ELSEWHERE = ("attention", "baseline", "device", "dtype", "model", "out")  
 _BROKEN = ("failed", "error")
 _HELD = ("passed", "deviation")
 
-Direction = Literal["fails", "other", "appeared", "gone", "mended"]  # what decides most first
+Direction = Literal["fails", "mended", "other", "appeared", "gone"]  # what decides most first
 ChangeDirection = Literal["appeared", "differs", "no longer accepted", "now accepted", "gone"]
 
 _T = TypeVar("_T")

@@ -24,10 +24,10 @@ _CHANGES = {
     "gone": "Surface changes that are gone",
 }
 _OTHER_CHECKS = {
+    "mended": "Checks that hold again",
     "other": "Checks with another outcome",
     "appeared": "Checks that only B has",
     "gone": "Checks that only A has",
-    "mended": "Checks that hold again",
 }
 
 

@@ -12,6 +12,7 @@ from support import sample_records as sample
 from support.commands import Run, assert_refused
 
 import clip_eval
+from clip_eval.files.folder_lock import owned
 from clip_eval.report import render_ctrf, render_html, render_junit, render_markdown
 from clip_eval.report.moved_pages import render_moved_html, render_moved_markdown
 from clip_eval.verdict.run_record import RunRecord, dump, load
@@ -102,6 +103,13 @@ def test_what_is_not_ours_is_kept(run: Run, folder: Path, tmp_path: Path, form: 
         assert file.read_bytes() == content
     (folder / "report.html").write_text("<p>mine", encoding="utf-8")
     assert_refused(run("report", folder), "no report of clip-eval", "report.html")
+
+
+def test_a_folder_that_a_run_owns_is_left_alone(run: Run, folder: Path) -> None:
+    """While a gate writes there, no page is put beside its run.json."""
+    with owned(folder):
+        assert_refused(run("report", folder), "another run is writing there")
+    assert [file.name for file in folder.iterdir()] == ["run.json"]
 
 
 WRONG = {
