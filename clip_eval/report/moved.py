@@ -299,8 +299,7 @@ def _reason(check: CheckResult | None, counting: set[str]) -> str:
         return f"{clip(cause(check))}{follows}"
     if check.outcome == "deviation":
         return f"declared deviation {check.deviation}"
-    because = f"because of {check.because}: " if check.because else ""
-    return f"{because}{check.reason}" if check.reason else because.removesuffix(": ")
+    return f"because of {check.because}" if check.because else clip(check.reason or "")
 
 
 def _margins(before: RunRecord, after: RunRecord, *, told: set[str]) -> tuple[MovedMargin, ...]:

@@ -21,7 +21,7 @@ __all__ = ["render_moved_html", "render_moved_markdown"]
 # GitHub takes 65,536 characters in a comment
 _MOST, _ROOM = 64_000, 12_000
 _CELL, _ROWS = 300, 25  # characters of a cell and rows of a table
-_OPEN = 30  # rows of a table that is not folded in the page
+_OPEN = 25  # rows of a table that are not folded in the page
 
 
 def render_moved_markdown(before: RunRecord, after: RunRecord) -> str:

@@ -10,6 +10,7 @@ from clip_eval.report.summary import name_of
 from clip_eval.report.text import OUTCOME_WORDS, clip
 from clip_eval.verdict.changes import CONSEQUENCES, ChangeGroup
 from clip_eval.verdict.measurement import format_number
+from clip_eval.verdict.reasons import listed
 from clip_eval.verdict.run_record import CheckOutcome, RunRecord, TaskResult, ThroughputResult
 
 __all__ = ["Section", "sections", "sentence"]
@@ -113,15 +114,15 @@ def _joined(parts: Sequence[str]) -> str:
 
 def _runs(moved: Moved) -> Section:
     """Always there: which run is A and which B, then the scopes whose result differs."""
-    facts = [(_about(moved.before)), (_about(moved.after))]
-    rows = [(name, facts[0][name], facts[1][name]) for name in facts[0]]
-    rows += [_row(one) for one in moved.verdict if one.name != "verdict"]  # the headline says it
+    first, second = _about(moved.before), _about(moved.after)
+    rows = [(name, first[name], second[name]) for name in first]
+    rows += [_row(one) for one in moved.verdict if one.name != "verdict"]  # the first row says it
     return Section(id="runs", title="The two runs", columns=("", "A", "B"), rows=tuple(rows))
 
 
 def _about(record: RunRecord) -> dict[str, str]:
     return {
-        "verdict": record.headline,
+        "verdict": record.verdict,
         "model": name_of(record.candidate),
         "transformers": str(record.provenance["transformers"]),
         "started": record.started,
@@ -161,9 +162,7 @@ def _others(kind: str, checks: Sequence[MovedCheck]) -> Section:
     for check in checks:
         key = (_outcome(check.before), _outcome(check.after), check.reason)
         groups.setdefault(key, []).append(check.name)
-    rows = tuple(
-        (", ".join(names), str(len(names)), before, after, why) for (before, after, why), names in groups.items()
-    )
+    rows = tuple((listed(names), str(len(names)), before, after, why) for (before, after, why), names in groups.items())
     columns = ("checks", "number", "A", "B", "why")
     return Section(id=f"checks-{kind}", title=_OTHER_CHECKS[kind], columns=columns, rows=rows, count=len(checks))
 

@@ -58,17 +58,19 @@ def test_outcomes_that_moved() -> None:
         sample.check("a.other", outcome="not_run", reason="no tokenizer", measurements=()),
         sample.check("a.kept", outcome="failed"),
         sample.check("a.new"),
+        sample.check("a.unasked", outcome="not_run", reason="it broke", because="a.fails", measurements=()),
         sample.check("a.newBad", outcome="error", reason="died", measurements=()),
     ]
     moved = compare_runs(run(checks=first), run(checks=second))
     assert sorted(named(moved, "fails")) == ["a.fails", "a.newBad"]
     assert named(moved, "mended") == ["a.mended"]
     assert named(moved, "other") == ["a.other"]
-    assert named(moved, "appeared") == ["a.new"]
+    assert named(moved, "appeared") == ["a.new", "a.unasked"]
     assert named(moved, "gone") == ["a.gone", "a.goneBad"]
     reasons = {check.name: check.reason for check in moved.checks}
     assert reasons["a.fails"] == "it broke (may follow from a.kept)"
     assert reasons["a.other"] == "no tokenizer"
+    assert reasons["a.unasked"] == "because of a.fails"  # whose reason is told once
     assert moved.checks[0].direction == "fails"
 
 
