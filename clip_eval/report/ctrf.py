@@ -13,7 +13,7 @@ from clip_eval.verdict.run_record import RunRecord
 
 __all__ = ["render_ctrf"]
 
-_SPEC = "0.1.0"  # of the format
+_SPEC = "1.0.0"  # of the format
 _STATUS = {"passed": "passed", "failure": "failed", "error": "failed", "skipped": "skipped"}
 _STATES = ("passed", "failed", "skipped", "pending", "other")
 
