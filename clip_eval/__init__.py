@@ -1,5 +1,5 @@
 """The release gate for CLIP models: the functions `gate`, `record`, `evaluate`, `bench` and `embed` do what
-the commands of these names do.
+the commands of these names do, and `render` what `report` does.
 
 Each raises a kind of `ClipEvalError` for what a user can mend: one paragraph that says what, where and what to do.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from clip_eval.version import __version__
 
 if TYPE_CHECKING:
-    from clip_eval.api import bench, embed, evaluate, gate, record
+    from clip_eval.api import bench, embed, evaluate, gate, record, render
     from clip_eval.errors import (
         CheckpointError,
         ClipEvalError,
@@ -37,10 +37,11 @@ __all__ = [
     "evaluate",
     "gate",
     "record",
+    "render",
 ]
 
 
-_COMMANDS = ("bench", "embed", "evaluate", "gate", "record")
+_COMMANDS = ("bench", "embed", "evaluate", "gate", "record", "render")
 
 
 def __getattr__(name: str) -> Any:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from clip_eval.run.approval import Approval
     from clip_eval.throughput.bench import Bench
 
-__all__ = ["bench", "embed", "evaluate", "gate", "record"]
+__all__ = ["bench", "embed", "evaluate", "gate", "record", "render"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -294,6 +294,47 @@ def embed(
         dtype=dtype, attention=_optional(attention, "attention"), workers=workers, batch_size=batch_size,
     )  # fmt: skip
     return fill(options, quiet=quiet)
+
+
+def render(
+    run: str | Path | RunRecord,
+    other: str | Path | RunRecord | None = None,
+    *,
+    format: str | None = None,
+    out: str | Path | None = None,
+    dataset_id: str | None = None,
+) -> str:
+    """Render a run again, or what moved between two, as `clip-eval report` does.
+
+    Args:
+        run: a run.json, its folder, or what `gate` returned.
+        other: a second run; what moved from `run` to it is rendered.
+        format: html, markdown, junit, hub or ctrf, by default html; of two runs html or markdown, by default markdown.
+        out: where it is written too, a file, and for hub a folder; a file that is no report of clip-eval is kept.
+        dataset_id: of the dataset on the hub, with or without @revision; needed for hub.
+
+    Returns:
+        The text; for hub that of README.md.
+
+    Raises:
+        ClipEvalError: something that was named cannot be read or written, or there is no such report.
+    """
+    from clip_eval.report.rendering import open_run, rendered, write_hub, write_report
+
+    first, second = (
+        each if each is None or isinstance(each, RunRecord) else open_run(named(each, name))
+        for each, name in ((run, "run"), (other, "other"))
+    )
+    if first is None:
+        raise UsageError("run is None", fix="Name a run.json, or give what gate returned")
+    form = format or ("html" if second is None else "markdown")
+    text = rendered(first, second, form=form, dataset_id=_optional(dataset_id, "dataset_id"))
+    place = _place(out, "out")
+    if place is not None and form == "hub":
+        write_hub(first, place, dataset_id=dataset_id)
+    elif place is not None:
+        write_report(text, place)
+    return text
 
 
 def _optional(value: object, option: str) -> str | None:

@@ -17,6 +17,7 @@ from clip_eval.cli.evaluate import evaluate
 from clip_eval.cli.exit_code import ends_the_process
 from clip_eval.cli.option_values import a_name, a_place, settings_options, settings_values
 from clip_eval.cli.path import path
+from clip_eval.cli.report import report
 from clip_eval.errors import ClipEvalError
 from clip_eval.run.settings import GateOptions, RecordOptions, Settings
 from clip_eval.version import __version__
@@ -142,6 +143,7 @@ cli.add_command(bench)
 cli.add_command(embed)
 cli.add_command(evaluate)
 cli.add_command(path)
+cli.add_command(report)
 
 
 @cli.command()

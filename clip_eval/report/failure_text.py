@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,7 @@ __all__ = [
     "FailureLine",
     "failure_lines",
     "terminal_failure",
+    "terminal_lines",
 ]
 
 _LABEL_COLUMNS = 10
@@ -24,10 +26,10 @@ _WORDS = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*"|['"])+""")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureLine:
     """One line of a failure. Without a measurement, the cause replaces the worst element; a failure that may follow
-    from another has one line more.
+    from another has one line more. What is no check has "where" for the module that diverges.
     """
 
-    label: Literal["promise", "worst", "cause", "error", "diverges", "because", "rerun"]
+    label: Literal["promise", "worst", "cause", "error", "diverges", "where", "because", "rerun"]
     text: str
 
 
@@ -50,7 +52,12 @@ def terminal_failure(check: CheckResult, *, width: int = 80) -> str:
 
     A module path, a file name or a quoted argument wider than the terminal stays whole, so that it can be copied.
     """
-    return "\n".join(_wrapped(line, width=width) for line in failure_lines(check))
+    return terminal_lines(failure_lines(check), width=width)
+
+
+def terminal_lines(lines: Iterable[FailureLine], *, width: int = 80) -> str:
+    """The same for lines."""
+    return "\n".join(_wrapped(line, width=width) for line in lines)
 
 
 def _cause(check: CheckResult) -> str:
@@ -79,7 +86,7 @@ def _wrapped(line: FailureLine, *, width: int) -> str:
     label, margin = f"{line.label:<{_LABEL_COLUMNS}}", " " * _LABEL_COLUMNS
     if line.label == "rerun":
         return label + f"\n{margin}".join(_command_rows(line.text, width=width - _LABEL_COLUMNS))
-    breaks = line.label in ("worst", "cause")
+    breaks = line.label in ("worst", "cause", "where")
     return paragraph(line.text, first=label, rest=margin, width=width, breaks_words=breaks)
 
 

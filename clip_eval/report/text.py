@@ -7,7 +7,9 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from clip_eval.errors import UsageError
 from clip_eval.verdict.measurement import EXACT_RULE, Measurement, format_number, worst
 from clip_eval.verdict.run_record import CheckOutcome, CheckResult, RunRecord, Scope, ScopeEntry
 
@@ -21,6 +23,7 @@ __all__ = [
     "clean",
     "clip",
     "count_outcomes",
+    "epoch_ms",
     "error_against_bound",
     "index_text",
     "paragraph",
@@ -182,3 +185,12 @@ def error_against_bound(measurement: Measurement) -> str:
     unit = f" {measurement.unit}" if measurement.unit else ""
     error, bound = format_number(measurement.error), format_number(measurement.bound)
     return f"{error}{unit} against {bound}{unit}, {times_over(measurement)} (budget {measurement.budget})"
+
+
+def epoch_ms(started: str) -> int:
+    """The start of a run in milliseconds since 1970. Raises UsageError for an impossible time, such as month 13."""
+    plain = re.sub(r"\.[0-9]+", "", started).replace("Z", "+00:00")  # all that Python 3.10 reads
+    try:
+        return round(datetime.fromisoformat(plain).timestamp() * 1000)
+    except ValueError as problem:
+        raise UsageError("the run record has no valid time of its start", where=started) from problem

@@ -82,11 +82,13 @@ def _named_options() -> list[tuple[str, str, str]]:
         for leaf, inner in leaves:
             path = f"{name} {leaf}".strip()
             checkpoint = "CLIP" if any(param.name == "checkpoint" for param in inner.params) else ""
+            arguments = [param for param in inner.params if isinstance(param, click.Argument)]
             for param in inner.params:
                 if param.callback is None:
                     continue
-                if isinstance(param, click.Argument):
-                    found.append((path, "''", str(param.human_readable_name).strip("[].")))
+                if param in arguments:
+                    first = "CLIP " * arguments.index(param)
+                    found.append((path, f"{first}''", str(param.human_readable_name).strip("[].")))
                 else:
                     found.append((path, f"{checkpoint} {param.opts[0]} ''", param.opts[0]))
     return found
