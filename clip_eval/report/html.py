@@ -13,12 +13,14 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from clip_eval.report import bars as figures
 from clip_eval.report import summary, text, trials
 from clip_eval.report.anchors import anchor, linked
 from clip_eval.report.failure_text import failure_lines
 from clip_eval.report.page import page_environment
 from clip_eval.report.page_data import page_data, rules
+from clip_eval.report.pictures.intervals import scores_picture, speeds_picture
+from clip_eval.report.pictures.layers import layers_picture
+from clip_eval.report.pictures.margins import closest, margins_of, margins_picture
 from clip_eval.verdict.acceptances import draft
 from clip_eval.verdict.changes import CONSEQUENCES, by_consequence, grouped
 from clip_eval.verdict.deviations import declared_deviation
@@ -56,6 +58,11 @@ def render_html(record: RunRecord) -> str:
             merits=[one for one in record.reasons if of_merits(one)],
             chapters=text.by_chapter(record.checks),
             deviations=deviating(record.checks),
+            pictures=[picture for picture in (margins_picture(record), layers_picture(record)) if picture],
+            numbers_first=any(one.kind == "failed" for one in margins_of(record.checks)),
+            closest=closest(record),
+            scores=scores_picture(record.tasks),
+            speeds=speeds_picture(record),
             parts=_fingerprint_parts(record),
             rules=rules(record),
             data=Markup(page_data(record)),  # it holds no character that HTML reads
@@ -97,7 +104,6 @@ def _environment() -> Environment:
         count_outcomes=text.count_outcomes,
         declared_deviation=declared_deviation,
         failure_lines=failure_lines,
-        interval_bar=figures.interval_bar,
         linked=linked,
         outcome_words=text.OUTCOME_WORDS,
         scope_words=text.scope_words,

@@ -5,6 +5,6 @@ matplotlib is imported when a picture is drawn: neither the plugin nor a command
 
 from __future__ import annotations
 
-from clip_eval.report.pictures.canvas import Colour, canvas, svg
+from clip_eval.report.pictures.canvas import Colour, Picture, area, canvas, decades, label, svg
 
-__all__ = ["Colour", "canvas", "svg"]
+__all__ = ["Colour", "Picture", "area", "canvas", "decades", "label", "svg"]

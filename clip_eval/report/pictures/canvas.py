@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -15,11 +17,12 @@ from clip_eval.report.text import clean, clip
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["WIDTH", "Colour", "canvas", "label", "svg"]
+__all__ = ["WIDTH", "Colour", "Picture", "area", "canvas", "decades", "label", "svg"]
 
-WIDTH = 400.0  # of a picture, in pixels: what a telephone shows without making text smaller
+WIDTH = 380.0  # of a picture, in pixels: what a telephone shows without making text smaller
 
 
 class Colour:
@@ -33,8 +36,15 @@ class Colour:
     BAD = "#a51d2d"
     OPEN = "#7a4d00"
     BAR = "#2f7d5b"
-    TRACK = "#dfe4ea"
     LINK = "#1a4f8b"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawing with the sentence that says what is to be seen."""
+
+    svg: Markup
+    caption: str
 
 
 _VARIABLES = {value: f"var(--{name.lower()})" for name, value in vars(Colour).items() if name.isupper()}
@@ -49,14 +59,14 @@ _STYLE = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
-    "axes.titlesize": 11,
+    "axes.titlesize": 12,
     "axes.unicode_minus": True,
     "figure.dpi": 72,  # SVG's: a length of 1 is a pixel
     "figure.facecolor": "none",
-    "font.size": 10,
+    "font.size": 11,
     "grid.color": Colour.LINE,
     "grid.linewidth": 0.8,
-    "legend.fontsize": 10,
+    "legend.fontsize": 11,
     "legend.frameon": False,
     "lines.linewidth": 1.5,
     "svg.fonttype": "none",
@@ -71,7 +81,6 @@ _STYLE = {
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _NUMBER = re.compile(r"-?\d+\.\d+")
 _FONT = re.compile(r"font-family: [^;]*;? ?|font-style: normal;? ?")
-_REFERENCE = re.compile(r"#([A-Za-z][\w.-]*)")
 _NAMESPACE = re.compile(r"\{[^}]*\}")
 
 
@@ -84,6 +93,36 @@ def canvas(height: float, width: float = WIDTH) -> Iterator[Figure]:
         yield Figure(figsize=(width / 72, height / 72))
 
 
+def area(figure: Figure, *, left: float, right: float, top: float, bottom: float) -> Axes:
+    """Axes with these margins in pixels, without ticks on them, and with a line below only."""
+    width, height = (72 * side for side in figure.get_size_inches())
+    axes = figure.add_axes(
+        (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)  # of the figure
+    )
+    axes.tick_params(which="both", length=0)
+    axes.spines["left"].set_visible(False)
+    return axes
+
+
+def decades(axes: Axes, low: float, high: float, *, which: str = "x", beyond: bool = False) -> None:
+    """A logarithmic axis from `low` to `high` with a plain number at each power of ten, at every second one of many.
+
+    With `beyond` the first one says that what is less is drawn there, too.
+    """
+    powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
+    powers = powers[:: 1 + len(powers) // 10]
+    names = [f"{10.0**power:,g}" if -4 < power < 5 else f"1e{power}" for power in powers]
+    if beyond:
+        names[0] = f"\u2264 {names[0]}"
+    if which == "x":
+        axes.set(xscale="log", xlim=(low, high))
+        axes.set_xticks([10.0**power for power in powers], names)
+    else:
+        axes.set(yscale="log", ylim=(low, high))
+        axes.set_yticks([10.0**power for power in powers], names)
+    axes.minorticks_off()
+
+
 def label(text: str, limit: int) -> str:
     """A name of the run as the text of a picture: one line, at most `limit` characters, none that XML forbids."""
     return clip(text, limit=limit)
@@ -91,6 +130,8 @@ def label(text: str, limit: int) -> str:
 
 def svg(figure: Figure, title: str, description: str = "") -> Markup:
     """The figure as an `svg` element for the page, as wide as what it stands in, without metadata or a date.
+
+    Nothing is cut at the edge of its axes: draw inside of their limits.
 
     Args:
         figure: drawn in `Colour`s or the defaults of `canvas`; other colours stay as they are.
@@ -126,22 +167,25 @@ def _style() -> Iterator[None]:
 
 def _simplify(root: ElementTree.Element, prefix: str) -> None:
     """Without style sheet, metadata, groups that say nothing, and ids that nothing names; in the page's colours."""
-    known = set(_REFERENCE.findall(" ".join(value for node in root.iter() for value in node.attrib.values())))
     for node in list(root.iter()):
         node.tag = _NAMESPACE.sub("", node.tag)
         node.text = node.text if node.tag == "text" else None
         node.tail = None
-        attributes = {_NAMESPACE.sub("", key): _attribute(key, value, prefix) for key, value in node.items()}
-        if node.get("id") not in known:
-            attributes.pop("id", None)
+        node.attrib = {_NAMESPACE.sub("", key): value for key, value in node.items() if key != "clip-path"}
+    named = dict.fromkeys(node.get("href", "")[1:] for node in root.iter("use"))
+    names = {name: f"{prefix}-{number}" for number, name in enumerate(named)}
+    for node in root.iter():
+        attributes = {key: _attribute(key, value, names) for key, value in node.items()}
         node.attrib = {key: value for key, value in attributes.items() if value}
     _unwrap(root)
 
 
-def _attribute(key: str, value: str, prefix: str) -> str:
-    """Fewer digits, no font, no rotation by nothing, the page's colours, ids with the picture's prefix."""
+def _attribute(key: str, value: str, names: dict[str, str]) -> str:
+    """Fewer digits, no font, no rotation by nothing, the page's colours, the picture's own ids; empty to drop it."""
     if key == "id":
-        return f"{prefix}-{value}"
+        return names.get(value, "")
+    if key == "href":
+        return f"#{names[value[1:]]}"
     if key == "transform" and value.startswith("rotate(-0"):
         return ""
     value = _NUMBER.sub(lambda number: f"{round(float(number.group()), 2):g}", " ".join(value.split()))
@@ -149,18 +193,24 @@ def _attribute(key: str, value: str, prefix: str) -> str:
         value = _FONT.sub("", value)
         for fixed, variable in _VARIABLES.items():
             value = value.replace(fixed, variable)
-    return _REFERENCE.sub(rf"#{prefix}-\1", value) if key != "style" else value
+    return value
 
 
 def _unwrap(node: ElementTree.Element) -> None:
-    """Replace groups without attributes by what is in them, and drop what is empty."""
+    """Replace groups without attributes by what is in them, drop what is empty, say a style of all marks once."""
     children: list[ElementTree.Element] = []
     for child in node:
         _unwrap(child)
-        if child.tag in ("style", "metadata") or (child.tag in ("g", "defs") and not len(child)):
+        nothing = child.tag == "path" and child.get("style") == "fill: none"
+        if nothing or child.tag in ("style", "metadata", "clipPath") or (child.tag in ("g", "defs") and not len(child)):
             continue
         children += list(child) if child.tag == "g" and not child.attrib else [child]
     node[:] = children
+    styles = {child.get("style") for child in children if child.tag == "use"}
+    if node.tag == "g" and len(styles) == 1 and all(child.tag == "use" for child in children):
+        node.set("style", str(styles.pop()))
+        for child in children:
+            del child.attrib["style"]
 
 
 def _name(root: ElementTree.Element, prefix: str, title: str, description: str) -> None:
