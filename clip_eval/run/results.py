@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from clip_eval.run.declared_checks import Case
 from clip_eval.run.evidence import PROPERTY_PREFIX
 from clip_eval.verdict.measurement import Measurement
-from clip_eval.verdict.plain_values import decode_float
+from clip_eval.verdict.plain_values import Json, decode_float
 from clip_eval.verdict.run_record import CheckOutcome, CheckResult, SurfaceChange, TaskResult, ThroughputResult
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Outcomes:
     tasks: list[TaskResult] = field(default_factory=list)
     throughput: list[ThroughputResult] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    images: dict[str, str] = field(default_factory=dict)
+    similarity: dict[str, Json] | None = None
 
     def add(self, report: pytest.TestReport, case: Case) -> None:
         """Add one phase of one test. The call phase decides; setup and teardown can only make it worse."""
@@ -46,6 +48,8 @@ class Outcomes:
             self.surface_changes += _read(report, "surface_change", lambda data: SurfaceChange(**data))
             self.notes += [note for note in _read(report, "note", str) if note not in self.notes]
             self.tasks += _read(report, "task", lambda data: TaskResult(**_floats(data)))
+            self.images.update(_read(report, "image", tuple))
+            self.similarity = next(iter(_read(report, "similarity", dict)), self.similarity)
             self.throughput += _read(report, "throughput", lambda data: ThroughputResult(**_floats(data)))
 
     def not_run(self, case: Case, reason: str) -> None:

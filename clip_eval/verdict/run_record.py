@@ -269,6 +269,9 @@ class RunRecord:
         tasks: task scores.
         throughput: speed ratios.
         notes: facts about the candidate that are not failures, a sentence each.
+        images: small pictures as data URIs, by the names that `similarity` and the details of tasks use.
+        similarity: of the probe: `images`, names; `texts`, labels; `observed` and `expected`, logits, (images, texts).
+            None where they were not compared.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -287,9 +290,13 @@ class RunRecord:
     tasks: tuple[TaskResult, ...]
     throughput: tuple[ThroughputResult, ...]
     notes: tuple[str, ...] = ()
+    images: Mapping[str, str] = field(default_factory=dict)
+    similarity: Mapping[str, Json] | None = None
 
     def __post_init__(self) -> None:
         _one_of(self.verdict, get_args(Verdict), "verdict")
+        object.__setattr__(self, "images", plain(self.images))
+        object.__setattr__(self, "similarity", plain(self.similarity))
         object.__setattr__(self, "arguments", plain(self.arguments))
         object.__setattr__(self, "provenance", plain(self.provenance))
 

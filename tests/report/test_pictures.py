@@ -12,7 +12,7 @@ from support import sample_records as sample
 
 from clip_eval.report import render_html
 from clip_eval.report.pictures import Colour, Picture, canvas, svg
-from clip_eval.report.pictures.intervals import Row, intervals_svg, scores_picture, speeds_picture
+from clip_eval.report.pictures.intervals import Row, intervals_svg, score_rows, scores_picture, speeds_picture
 from clip_eval.report.pictures.layers import layers_picture, towers_of
 from clip_eval.report.pictures.margins import closest, margins_of, margins_picture
 from clip_eval.verdict.run_record import CheckResult, RunRecord
@@ -114,7 +114,7 @@ def test_the_module_that_diverges_is_named_and_marked() -> None:
 def test_a_score_has_its_interval_and_its_baseline() -> None:
     """The row names score and baseline; a rank, which is no share, has an axis of its own."""
     rank = sample.task(name="median_rank", score=3.0, interval_low=2.0, interval_high=4.0, reference=None)
-    picture = scores_picture([sample.task(), rank, sample.task(name="lost", score=None)])
+    picture = scores_picture(score_rows([sample.task(), rank, sample.task(name="lost", score=None)]))
     words = texts(picture)
     assert "zero_shot_top1" in words
     assert "0.9812 (0.9833)" in words
@@ -137,7 +137,13 @@ def test_every_pair_of_a_timing_is_a_dot() -> None:
 def test_nothing_to_see_is_no_picture() -> None:
     """A record without measurements, tasks or timings has no frame without a content."""
     record = sample.record(checks=(sample.check(measurements=()),), tasks=(), throughput=())
-    assert margins_picture(record) is layers_picture(record) is scores_picture(()) is speeds_picture(record) is None
+    assert (
+        margins_picture(record)
+        is layers_picture(record)
+        is scores_picture(score_rows(()))
+        is speeds_picture(record)
+        is None
+    )
     assert "<figure" not in render_html(record)
     assert "<svg" not in render_html(record)
 
@@ -152,7 +158,7 @@ def test_hostile_names_stay_text(name: str) -> None:
         tasks=(sample.task(name=name),),
         throughput=(sample.timing(name=name, details={"pairs": [name, None, True, float("nan")]}),),
     )
-    drawn = [margins_picture(made), layers_picture(made), scores_picture(made.tasks), speeds_picture(made)]
+    drawn = [margins_picture(made), layers_picture(made), scores_picture(score_rows(made.tasks)), speeds_picture(made)]
     for picture in drawn:
         assert picture is not None
         assert "<script" not in picture.svg
@@ -179,7 +185,7 @@ def test_colours_are_the_style_sheets() -> None:
     for picture in (
         margins_picture(record),
         layers_picture(record),
-        scores_picture(record.tasks),
+        scores_picture(score_rows(record.tasks)),
         speeds_picture(record),
     ):
         assert picture is not None

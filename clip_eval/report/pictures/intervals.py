@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.axes import Axes
 
-__all__ = ["Row", "intervals_svg", "scores_picture", "speeds_picture", "task_row"]
+__all__ = ["Row", "intervals_svg", "number_of", "score_rows", "scores_picture", "speeds_picture"]
 
 _ROW, _ABOVE, _BELOW = 34.0, 6.0, 24.0  # pixels
 _COLOURS = {"failed": Colour.BAD, "worse": Colour.BAD, "inconclusive": Colour.OPEN}
@@ -55,33 +55,36 @@ class Row:
         return [number for number in shown if number is not None and math.isfinite(number)]
 
 
-def scores_picture(tasks: Iterable[TaskResult]) -> Picture | None:
-    """Every score with its interval, the baseline's score and chance; None without a score."""
-    rows = [row for task in tasks if (row := task_row(task)) is not None]
+def scores_picture(rows: Sequence[Row], other: str = "the baseline") -> Picture | None:
+    """Every score with its interval, its chance and the score of something else; None without a score.
+
+    Args:
+        rows: one a score.
+        other: what the scores are compared with.
+    """
     if not rows:
         return None
     said = "The bar is the 95 % interval of a score, the dot the score"
-    said += (
-        ", the upright line and the number in brackets the baseline's"
-        if any(row.mark is not None for row in rows)
-        else ""
-    )
+    if any(row.mark is not None for row in rows):
+        said += f", the upright line and the number in brackets {other}'s"
     said += ", the dotted line chance" if any(row.edge is not None for row in rows) else ""
     return Picture(intervals_svg(rows, "Scores with their intervals"), f"{said}.")
 
 
-def task_row(task: TaskResult) -> Row | None:
-    """The row of a score; None where the task did not run."""
-    if task.score is None or not math.isfinite(task.score):
-        return None
+def score_rows(tasks: Iterable[TaskResult]) -> list[Row]:
+    """The row of each score; tasks that did not run have none."""
+    return [_score_row(task, task.score) for task in tasks if task.score is not None and math.isfinite(task.score)]
+
+
+def _score_row(task: TaskResult, score: float) -> Row:
     return Row(
         name=task.name,
         outcome=task.outcome,
-        value=task.score,
+        value=score,
         low=task.interval_low,
         high=task.interval_high,
         mark=task.reference,
-        edge=_number(task.details.get("chance")),
+        edge=number_of(task.details.get("chance")),
     )
 
 
@@ -101,7 +104,7 @@ def speeds_picture(record: RunRecord) -> Picture | None:
 def _speed_row(timing: ThroughputResult) -> Row:
     assert timing.ratio is not None, "only timings with a ratio are drawn"
     details = timing.details
-    share, margin = _number(details.get("share_of_products")), _number(details.get("margin"))
+    share, margin = number_of(details.get("share_of_products")), number_of(details.get("margin"))
     pairs = details.get("pairs")
     return Row(
         name=timing.name,
@@ -111,32 +114,34 @@ def _speed_row(timing: ThroughputResult) -> Row:
         high=timing.interval_high,
         edge=None if share is None else share * timing.ratio,
         band=None if margin is None else (1.0, 1 + margin),
-        dots=tuple(number for pair in pairs if (number := _number(pair))) if isinstance(pairs, (list, tuple)) else (),
+        dots=tuple(number for pair in pairs if (number := number_of(pair))) if isinstance(pairs, (list, tuple)) else (),
     )
 
 
-def _number(value: Json) -> float | None:
+def number_of(value: Json) -> float | None:
+    """A finite number of a record's details; None for anything else."""
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None
 
 
-def intervals_svg(rows: Sequence[Row], title: str, *, line: float | None = None) -> Markup:
+def intervals_svg(rows: Sequence[Row], title: str, *, line: float | None = None, origin: float | None = None) -> Markup:
     """Shares of 1 on one axis, other numbers on another below it.
 
     Args:
         rows: at least one.
         title: of the picture.
         line: drawn through all rows.
+        origin: where the axis begins, the same for all rows.
     """
     shares = [row for row in rows if all(0 <= number <= 1 for number in row.numbers)]
     panels = [panel for panel in (shares, [row for row in rows if row not in shares]) if panel]
-    panels = [list(rows)] if line is not None else panels
+    panels = panels if line is None and origin is None else [list(rows)]
     height = sum(_height(panel) for panel in panels)
     above = 0.0
     with canvas(height) as figure:
         for panel in panels:
             above += _height(panel)
             axes = area(figure, left=10, right=10, top=above - _height(panel) + _ABOVE, bottom=height - above + _BELOW)
-            _draw(axes, panel, line)
+            _draw(axes, panel, line, origin)
         return svg(figure, title)
 
 
@@ -144,12 +149,15 @@ def _height(panel: Sequence[Row]) -> float:
     return _ROW * len(panel) + _ABOVE + _BELOW
 
 
-def _draw(axes: Axes, panel: Sequence[Row], line: float | None) -> None:
-    numbers = [number for row in panel for number in row.numbers] + ([] if line is None else [line])
+def _draw(axes: Axes, panel: Sequence[Row], line: float | None, origin: float | None) -> None:
+    numbers = [number for row in panel for number in row.numbers]
+    numbers += [number for number in (line, origin) if number is not None]
     low, high = min(numbers), max(numbers)
     spare = (high - low) * 0.02 or abs(high) * 0.02 or 0.02
     axes.set(xlim=(low - spare, high + spare), ylim=(len(panel), 0))
     axes.set_yticks([])
+    if all(number == round(number) for number in numbers):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="x")
     axes.hlines(range(1, len(panel)), low - spare, high + spare, colors=Colour.LINE, linewidth=0.8)
     if line is not None:
