@@ -12,9 +12,11 @@ from support import sample_records as sample
 
 from clip_eval.report import render_html
 from clip_eval.report.pictures import Colour, Picture, canvas, svg
+from clip_eval.report.pictures.answers import calibration_picture, confusions_picture
 from clip_eval.report.pictures.intervals import Row, intervals_svg, score_rows, scores_picture, speeds_picture
 from clip_eval.report.pictures.layers import layers_picture, towers_of
 from clip_eval.report.pictures.margins import closest, margins_of, margins_picture
+from clip_eval.report.samples import samples_of, similarity_of
 from clip_eval.verdict.run_record import CheckResult, RunRecord
 
 HOSTILE = [
@@ -137,13 +139,8 @@ def test_every_pair_of_a_timing_is_a_dot() -> None:
 def test_nothing_to_see_is_no_picture() -> None:
     """A record without measurements, tasks or timings has no frame without a content."""
     record = sample.record(checks=(sample.check(measurements=()),), tasks=(), throughput=())
-    assert (
-        margins_picture(record)
-        is layers_picture(record)
-        is scores_picture(score_rows(()))
-        is speeds_picture(record)
-        is None
-    )
+    assert margins_picture(record) is layers_picture(record) is speeds_picture(record) is None
+    assert scores_picture(()) is confusions_picture({}) is calibration_picture({}) is None
     assert "<figure" not in render_html(record)
     assert "<svg" not in render_html(record)
 
@@ -212,3 +209,77 @@ def test_a_users_matplotlibrc_changes_nothing() -> None:
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "path"}):
         assert intervals_svg(rows, "Scores") == expected
         assert matplotlib.rcParams["font.size"] == 30
+
+
+CONFUSIONS = [{"class": "cat", "taken_for": "dog", "images": 4}, {"class": "cow", "taken_for": "ox", "images": 1}]
+BINS = [{"confidence": 0.5, "hits": 0.25, "images": 4}, {"confidence": 0.9, "hits": 1.0, "images": 9}]
+
+
+def test_confusions_that_moved_come_first() -> None:
+    """Alone the most frequent come first; beside another checkpoint those whose number differs, and no others."""
+    now = {"confusions": CONFUSIONS}
+    other = {
+        "confusions": [{"class": "cat", "taken_for": "dog", "images": 4}, {"class": "a", "taken_for": "b", "images": 2}]
+    }
+    alone, moved = confusions_picture(now), confusions_picture(now, other)
+    assert texts(alone).index("cat → dog") < texts(alone).index("cow → ox")
+    assert "a → b" in texts(moved)
+    assert "cat → dog" not in texts(moved)
+    assert texts(moved).index("a → b") < texts(moved).index("cow → ox")
+    assert confusions_picture(now, now) is None
+
+
+def test_calibration_has_a_dot_for_each_bin() -> None:
+    """Those of another checkpoint are grey."""
+    picture = calibration_picture({"calibration": BINS}, {"calibration": BINS[:1]})
+    assert (marks(picture, "bar"), marks(picture, "soft")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["text", [1, None], [{"images": "many"}], [{"confidence": "nan", "hits": 2, "images": 0}]]
+)
+def test_details_in_another_form_are_left_out(wrong: object) -> None:
+    """A record may be anybody's: what is not in the form of a picture has none, and nothing is raised."""
+    task = sample.task(details={"confusions": wrong, "calibration": wrong, "samples": wrong})
+    assert calibration_picture(task.details) is None
+    assert len(samples_of(sample.record(tasks=(task,)), task)) <= 1
+    render_html(sample.record(tasks=(task,)))
+
+
+PICTURE = "data:image/jpeg;base64,AAAA"
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=["markup", "right-to-left", "long", "mathematics", "comment"])
+def test_samples_are_shown_as_they_are(name: str) -> None:
+    """Each has its picture, its texts and its values, in a fold that is open where the task failed, and an anchor."""
+    shown = [{"sample": name, "texts": [f"label: {name}"], "values": [["top1", "0, 1"]]}]
+    sections = [{"title": "worse than the baseline", "total": 12, "shown": shown}]
+    tasks = (sample.task(outcome="failed", details={"samples": sections}),)
+    made = dataclasses.replace(sample.record(tasks=tasks), images={f"sample/{name}": PICTURE})
+    text = render_html(made)
+    assert text.count(f'src="{PICTURE}"') == 1
+    assert '<details class="fold" open>' in text
+    assert '<li id="sample-' in text
+    assert "<script>alert" not in text
+    assert "1 of 12" in text
+    assert "0, 1" in text
+
+
+def test_similarities_are_beside_their_differences() -> None:
+    """A row for each text, a picture for each image, each logit with its difference from the reference."""
+    found = {
+        "images": ["probe/1", "probe/2"],
+        "texts": ["one", "two", "three"],
+        "observed": [[1.0, 2.0, "nan"], [4.0, 5.0, 6.0]],
+        "expected": [[1.5, 2.0, 3.0], [4.0, 5.0, 6.0]],
+    }
+    made = dataclasses.replace(sample.passing_record(), similarity=found, images={"probe/1": PICTURE})
+    similarity = similarity_of(made)
+    assert similarity is not None
+    assert [text for text, _ in similarity.rows] == ["one", "two", "three"]
+    assert [cell.difference for cell in similarity.rows[0][1]] == ["-0.5", "0"]
+    assert similarity.rows[2][1][0].observed == "nan"
+    text = render_html(made)
+    assert f'<img src="{PICTURE}" alt="probe/1">' in text
+    assert "probe/2" in text
+    assert similarity_of(dataclasses.replace(made, similarity={**found, "observed": [[1.0]]})) is None

@@ -108,10 +108,10 @@ def _draw(axes: Axes, tower: Tower) -> None:
     axes.set_xticks([xs[place] for place in shown], [tower.stages[place].name for place in shown])
     axes.set(xlim=(-0.5, xs[-1] + max(0.5, layers * 0.1)), xlabel="after layer")
     axes.grid(axis="y")
-    axes.text(0, 1 + 20 / _PANEL, tower.title, transform=axes.transAxes, fontsize=12)
+    axes.text(0, 1 + 24 / _PANEL, tower.title, transform=axes.transAxes, fontsize=12)
     if tower.module is not None:
         axes.axvspan(*_span(tower.module, xs, layers), color=Colour.BAD, alpha=0.16, linewidth=0)
-        axes.text(1, 1 + 6 / _PANEL, label(tower.module, 52), transform=axes.transAxes, color=Colour.BAD, ha="right")
+        axes.text(1, 1 + 8 / _PANEL, label(tower.module, 52), transform=axes.transAxes, color=Colour.BAD, ha="right")
     axes.plot(xs, bounds, color=Colour.SOFT, linestyle=(0, (4, 3)), linewidth=1.2)
     axes.plot(xs, errors, color=Colour.BAR, marker="o", markersize=4)
     broken = [place for place, stage in enumerate(tower.stages) if not stage.measurement.passed]
