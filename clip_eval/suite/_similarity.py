@@ -33,11 +33,11 @@ def show_similarity(evidence: Evidence, clip: Clip, observed: Any, expected: Any
     names = [f"probe/{number}" for number in range(1, images + 1)]
     for name, pixels in zip(names, clip.batch.pixel_values[:images, :3], strict=True):
         low, high = pixels.min(), pixels.max()
-        levels = np.uint8(255 * (pixels - low) / max(high - low, 1e-6))  # (channels, height, width)
-        colours = levels.transpose(1, 2, 0)  # (height, width, channels)
-        evidence.image(
-            name, thumbnail(Image.fromarray(colours if colours.shape[2] == 3 else colours[:, :, 0]), _SIZE_PX)
-        )
+        levels = (255 * (pixels - low) / max(high - low, 1e-6)).astype(np.uint8)  # (channels, height, width)
+        shown = (
+            np.moveaxis(levels, 0, -1) if len(levels) == 3 else levels[0]
+        )  # (height, width), with channels or without
+        evidence.image(name, thumbnail(Image.fromarray(shown), _SIZE_PX))
     tokens = clip.batch.attention_mask[:texts].sum(axis=1)  # (texts,)
     evidence.similarity(
         {

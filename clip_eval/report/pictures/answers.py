@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from clip_eval.report.pictures.canvas import Colour, Picture, area, canvas, svg
 from clip_eval.report.pictures.intervals import Row, intervals_svg, number_of
@@ -25,23 +26,20 @@ def confusions_picture(details: Mapping[str, Json], other: Mapping[str, Json] | 
         None where there is none, or none that moved.
     """
     now = dict(_confusions(details))
-    before = None if other is None else dict(_confusions(other))
-    if before is None:
-        shown = [(name, float(count), None) for name, count in now.items()]
-    else:
-        names = dict.fromkeys((*now, *before))
-        both = ((name, float(now.get(name, 0)), float(before.get(name, 0))) for name in names)
-        shown = sorted((one for one in both if one[1] != one[2]), key=lambda one: -abs(one[1] - one[2]))  # type: ignore[assignment]
+    before = {} if other is None else dict(_confusions(other))
     rows = [
-        Row(name=name, outcome="failed" if mark is not None and count > mark else "shown", value=count, mark=mark)
-        for name, count, mark in shown[:_MOST]
+        Row(name=name, outcome="", value=now.get(name, 0.0), mark=None if other is None else before.get(name, 0.0))
+        for name in dict.fromkeys((*now, *before))
     ]
+    if other is not None:
+        rows = [replace(row, outcome="worse" if row.change > 0 else "better") for row in rows if row.change]
+        rows.sort(key=lambda row: -abs(row.change))
     if not rows:
         return None
     said = "Classes that are taken for another, and in how many images"
-    if before is not None:
+    if other is not None:
         said += ", where that moved most: the upright line and the number in brackets are the other checkpoint's"
-    return Picture(intervals_svg(rows, "Confusions", origin=0.0), f"{said}.")
+    return Picture(intervals_svg(rows[:_MOST], "Confusions", origin=0.0), f"{said}.")
 
 
 def calibration_picture(details: Mapping[str, Json], other: Mapping[str, Json] | None = None) -> Picture | None:

@@ -49,6 +49,11 @@ class Row:
     dots: tuple[float, ...] = ()
 
     @property
+    def change(self) -> float:
+        """The value less what it is compared with; 0 without."""
+        return 0.0 if self.mark is None else self.value - self.mark
+
+    @property
     def numbers(self) -> list[float]:
         """All that is drawn."""
         shown = (self.value, self.low, self.high, self.mark, self.edge, *(self.band or ()), *self.dots)
@@ -157,7 +162,7 @@ def _draw(axes: Axes, panel: Sequence[Row], line: float | None, origin: float | 
     axes.set(xlim=(low - spare, high + spare), ylim=(len(panel), 0))
     axes.set_yticks([])
     if all(number == round(number) for number in numbers):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
     axes.grid(axis="x")
     axes.hlines(range(1, len(panel)), low - spare, high + spare, colors=Colour.LINE, linewidth=0.8)
     if line is not None:
