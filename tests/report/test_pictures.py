@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -209,6 +213,17 @@ def test_a_users_matplotlibrc_changes_nothing() -> None:
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "path"}):
         assert intervals_svg(rows, "Scores") == expected
         assert matplotlib.rcParams["font.size"] == 30
+
+
+def test_no_window_is_asked_for(tmp_path: Path) -> None:
+    """A backend that is none, a home that nobody may write to and a wrong matplotlibrc end no run and say nothing."""
+    (tmp_path / "matplotlibrc").write_text("font.size: large one\n", encoding="utf-8")
+    code = "from clip_eval.report.pictures import *\nwith canvas(50) as figure: print(svg(figure, 'one')[:4])"
+    environment = {**os.environ, "MPLBACKEND": "nonsense", "HOME": "/proc/0", "XDG_CACHE_HOME": "/proc/0"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "<svg\n", "")
 
 
 CONFUSIONS = [{"class": "cat", "taken_for": "dog", "images": 4}, {"class": "cow", "taken_for": "ox", "images": 1}]

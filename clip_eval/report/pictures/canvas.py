@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
+import logging
 import math
+import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -81,15 +86,16 @@ _STYLE = {
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _NUMBER = re.compile(r"-?\d+\.\d+")
 _FONT = re.compile(r"font-family: [^;]*;? ?|font-style: normal;? ?")
+_SHORTHAND = re.compile(r"font: ([\d.]+px) [^;]*")  # of older releases
 _NAMESPACE = re.compile(r"\{[^}]*\}")
 
 
 @contextmanager
 def canvas(height: float, width: float = WIDTH) -> Iterator[Figure]:
     """A figure to draw on, of a height and width in pixels, with the page's style as long as the context lasts."""
-    from matplotlib.figure import Figure
-
     with _style():
+        from matplotlib.figure import Figure
+
         yield Figure(figsize=(width / 72, height / 72))
 
 
@@ -158,11 +164,29 @@ def svg(figure: Figure, title: str, description: str = "") -> Markup:
 @contextmanager
 def _style() -> Iterator[None]:
     """The page's style over matplotlib's defaults, whatever the user's matplotlibrc says."""
-    import matplotlib
-
+    matplotlib = _matplotlib()
     defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if "backend" not in key}
     with matplotlib.rc_context({**defaults, **_STYLE}):
         yield
+
+
+def _matplotlib() -> ModuleType:
+    """matplotlib, without its hints about cache and settings, and whatever MPLBACKEND says: no window is opened."""
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        for name in ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_svg"):
+            importlib.import_module(name)
+    except ValueError:
+        if os.environ.pop("MPLBACKEND", None) is None:
+            raise
+        for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+            del sys.modules[name]  # half of it
+        return _matplotlib()
+    finally:
+        logger.setLevel(level)
+    return sys.modules["matplotlib"]
 
 
 def _simplify(root: ElementTree.Element, prefix: str) -> None:
@@ -190,7 +214,7 @@ def _attribute(key: str, value: str, names: dict[str, str]) -> str:
         return ""
     value = _NUMBER.sub(lambda number: f"{round(float(number.group()), 2):g}", " ".join(value.split()))
     if key == "style":
-        value = _FONT.sub("", value)
+        value = _FONT.sub("", _SHORTHAND.sub(r"font-size: \1", value))
         for fixed, variable in _VARIABLES.items():
             value = value.replace(fixed, variable)
     return value
