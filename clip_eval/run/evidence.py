@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -65,6 +65,10 @@ class Evidence:
     def image(self, name: str, data: str) -> None:
         """Record a small picture, a data URI, under the name by which a report finds it."""
         self._leave("image", json.dumps([name, data]))
+
+    def samples(self, score: str, sections: Sequence[Mapping[str, Json]]) -> None:
+        """Record the samples that a report shows of a score: they join the details of its result."""
+        self._leave("samples", json.dumps([score, plain(sections)]))
 
     def similarity(self, found: Mapping[str, Json]) -> None:
         """Record the probe's logits; see `RunRecord`."""

@@ -7,7 +7,7 @@ boundary.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,8 @@ class Outcomes:
         if report.when == "call":
             self.surface_changes += _read(report, "surface_change", lambda data: SurfaceChange(**data))
             self.notes += [note for note in _read(report, "note", str) if note not in self.notes]
-            self.tasks += _read(report, "task", lambda data: TaskResult(**_floats(data)))
+            samples = dict(_read(report, "samples", tuple))
+            self.tasks += _read(report, "task", lambda data: _task(_floats(data), samples))
             self.images.update(_read(report, "image", tuple))
             self.similarity = next(iter(_read(report, "similarity", dict)), self.similarity)
             self.throughput += _read(report, "throughput", lambda data: ThroughputResult(**_floats(data)))
@@ -135,6 +136,12 @@ def _last_line(report: pytest.TestReport) -> str:
 def _read(report: pytest.TestReport, kind: str, build: Callable[[Any], Any]) -> list[Any]:
     properties: Iterable[tuple[str, object]] = report.user_properties
     return [build(json.loads(str(value))) for name, value in properties if name == PROPERTY_PREFIX + kind]
+
+
+def _task(data: dict[str, Any], samples: Mapping[str, Json]) -> TaskResult:
+    """A score, with the samples that are shown of it."""
+    shown = {"samples": samples[data["name"]]} if data["name"] in samples else {}
+    return TaskResult(**{**data, "details": {**data["details"], **shown}})
 
 
 def _floats(data: dict[str, Any]) -> dict[str, Any]:

@@ -179,11 +179,11 @@ def _draw_row(axes: Axes, row: Row, place: int) -> None:
     axes.text(1, place + 0.34, _words(row), transform=over, ha="right", color=colour)
     if row.band is not None:
         axes.fill_between(row.band, y - 0.2, y + 0.2, color=Colour.OPEN, alpha=0.25, linewidth=0)
-    if row.dots:
-        lifts = [y + lift for lift in _lifts(len(row.dots))]
-        axes.plot(row.dots, lifts, "o", markersize=2, color=Colour.SOFT, markeredgewidth=0, alpha=0.5)
     if row.low is not None and row.high is not None and math.isfinite(row.low) and math.isfinite(row.high):
         axes.plot([row.low, row.high], [y, y], color=colour, linewidth=5, alpha=0.45, solid_capstyle="butt")
+    if row.dots:
+        lifts = [y + lift for lift in _lifts(len(row.dots))]
+        axes.plot(row.dots, lifts, "o", markersize=3, color=Colour.SOFT, markeredgewidth=0, alpha=0.5)
     if row.edge is not None:
         axes.plot([row.edge] * 2, [y - 0.22, y + 0.22], color=Colour.SOFT, linestyle=":")
     if row.mark is not None and math.isfinite(row.mark):

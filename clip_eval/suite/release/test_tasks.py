@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from clip_eval.baseline import PackedTask
@@ -16,7 +14,6 @@ from clip_eval.tasks.judgement import against_chance, against_reference, judge
 from clip_eval.tasks.shown import sections_of
 from clip_eval.tasks.task import Scored, Task, all_tasks
 from clip_eval.verdict.compare import Compare
-from clip_eval.verdict.plain_values import Json
 
 SCOPE = "tasks"
 
@@ -50,6 +47,17 @@ def approved(clip_session: Session, scored: Scored) -> PackedTask | None:
 
 
 @pytest.fixture
+def shown(clip_session: Session, scored: Scored, approved: PackedTask | None, evidence: Evidence) -> None:
+    """The samples of the report; their pictures go into the record once."""
+    sections = sections_of(
+        clip_session.embedded, [(scored, approved)], reference="the baseline", most=6, size_px=96, in_files=True
+    )
+    for one in (one for section in sections for one in section.shown if one.picture):
+        evidence.image(f"sample/{one.sample}", one.picture)
+    evidence.samples(scored.name(scored.primary), [section.to_data() for section in sections])
+
+
+@pytest.fixture
 def told_by(clip_session: Session, request: pytest.FixtureRequest) -> str | None:
     """The task whose check tells what cannot be read, the first that runs: one cause is one finding."""
     if clip_session.dataset is None:
@@ -73,17 +81,16 @@ def test_every_record_is_readable(
     compare.equal(scored.unreadable, (), name="unreadable images")
 
 
+@pytest.mark.usefixtures("shown")
 def test_score_is_above_chance(
-    clip_session: Session, scored: Scored, approved: PackedTask | None, evidence: Evidence, compare: Compare
+    scored: Scored, approved: PackedTask | None, evidence: Evidence, compare: Compare
 ) -> None:
     """{claim} more often than guessing explains.
 
     Fails where the score cannot be told from guessing although the images would show a useful model; see
     `clip_eval.tasks.judgement`.
     """
-    first, *others = judge(scored, approved)
-    sections = _shown(clip_session, scored, approved, evidence)
-    for result in (replace(first, details={**first.details, "samples": sections}), *others):
+    for result in judge(scored, approved):
         evidence.task(result)
     compare.equal(scored.not_finite, 0, name="images without an answer, an embedding being NaN or infinite")
     score, found, interval = scored.primary, against_chance(scored), scored.interval(scored.primary)
@@ -95,16 +102,6 @@ def test_score_is_above_chance(
         compare.fail(observed, f"{better} chance, {score.chance:.4f}", name=scored.name(score))
     if found.outcome == "inconclusive":
         evidence.not_run(found.reason)
-
-
-def _shown(session: Session, scored: Scored, approved: PackedTask | None, evidence: Evidence) -> list[Json]:
-    """The samples that the report shows, whose pictures go into the record once."""
-    sections = sections_of(
-        session.embedded, [(scored, approved)], reference="the baseline", most=6, size_px=96, in_files=True
-    )
-    for one in (one for section in sections for one in section.shown if one.picture):
-        evidence.image(f"sample/{one.sample}", one.picture)
-    return [section.to_data() for section in sections]
 
 
 def test_score_is_no_worse_than_approved(
