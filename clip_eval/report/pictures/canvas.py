@@ -41,6 +41,7 @@ class Colour:
     BAD = "#a51d2d"
     OPEN = "#7a4d00"
     BAR = "#2f7d5b"
+    TRACK = "#dfe4ea"
     LINK = "#1a4f8b"
 
 
