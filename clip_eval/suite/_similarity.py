@@ -33,7 +33,7 @@ def show_similarity(evidence: Evidence, clip: Clip, observed: Any, expected: Any
     names = [f"probe/{number}" for number in range(1, images + 1)]
     for name, pixels in zip(names, clip.batch.pixel_values[:images, :3], strict=True):
         low, high = pixels.min(), pixels.max()
-        levels = (255 * (pixels - low) / max(high - low, 1e-6)).astype(np.uint8)  # (channels, height, width)
+        levels = (255 * (pixels - low) / ((high - low) or 1.0)).astype(np.uint8)  # (channels, height, width)
         shown = (
             np.moveaxis(levels, 0, -1) if len(levels) == 3 else levels[0]
         )  # (height, width), with channels or without

@@ -116,7 +116,7 @@ def decades(axes: Axes, low: float, high: float, *, which: str = "x", beyond: bo
 
     With `beyond` the first one says that what is less is drawn there, too.
     """
-    powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
+    powers = range(math.ceil(round(math.log10(low), 6)), math.floor(round(math.log10(high), 6)) + 1)
     powers = powers[:: 1 + len(powers) // 9]
     names = [f"{10.0**power:,g}" if -4 < power < 4 else f"1e{power}" for power in powers]
     if beyond:

@@ -137,7 +137,7 @@ def _limits(stages: Sequence[Stage]) -> tuple[float, float]:
     """Powers of ten around all errors and bounds above 0."""
     numbers = [number for stage in stages for number in (stage.measurement.error, stage.measurement.bound)]
     shown = [number for number in numbers if number and math.isfinite(number)] or [1.0]
-    return 10.0 ** math.floor(math.log10(min(shown))), 10.0 ** math.ceil(math.log10(max(shown)) + 1e-9)
+    return 10.0 ** math.floor(math.log10(min(shown))), 10.0 ** math.floor(math.log10(max(shown)) + 1)
 
 
 def _within(number: float | None, low: float, high: float) -> float:

@@ -14,7 +14,7 @@ from clip_eval.verdict.run_record import CheckResult, RunRecord
 __all__ = ["Margin", "closest", "margins_of", "margins_picture"]
 
 _ROW, _LEFT, _RIGHT, _BELOW = 22.0, 128.0, 22.0, 34.0  # pixels
-_LEAST, _MOST = 1e-4, 1e6  # what lies beyond is drawn at the edge
+_LEAST, _MOST = 0.001, 1e6  # what lies beyond is drawn at the edge
 _NEAR = 5.0  # pixels: marks that are nearer lie one above the other
 _LIFTS = (0.0, -0.14, 0.14, -0.28, 0.28, -0.42, 0.42)  # of a row
 _MARKS = {
