@@ -90,6 +90,16 @@ def test_zero_and_infinite_errors_are_drawn_at_the_edges() -> None:
     assert (marks(picture, "bar"), marks(picture, "bad")) == (1, 2)
 
 
+@pytest.mark.parametrize("number", [5e-324, 1e308, -1e308, 0.0, float("inf"), float("nan")])
+def test_no_number_is_too_small_or_too_large(number: float) -> None:
+    """What an axis cannot hold is left out or drawn at its edge; nothing is raised."""
+    wrong = sample.failed_measurement(name="hidden_states[0]", error=number, bound=abs(number), required=None)
+    check = sample.check("reference_values.text_tower", outcome="failed", measurements=(wrong,))
+    task = sample.task(score=number, interval_low=number, reference=number, details={"chance": number})
+    timing = sample.timing(ratio=number, details={"pairs": [number], "margin": number, "share_of_products": number})
+    render_html(sample.record(checks=(check,), tasks=(task,), throughput=(timing,)))
+
+
 def test_the_nearest_margins_are_named_once() -> None:
     """Of cases of a check, and of the same number in several checks, one stands for all; failures do not count."""
     near, nearer = sample.measurement(error=9e-6), sample.measurement(error=1e-5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Row", "intervals_svg", "number_of", "score_rows", "scores_picture", "speeds_picture"]
 
 _ROW, _ABOVE, _BELOW = 34.0, 6.0, 24.0  # pixels
+_LARGEST = 1e9
 _COLOURS = {"failed": Colour.BAD, "worse": Colour.BAD, "inconclusive": Colour.OPEN}
 
 
@@ -57,7 +57,7 @@ class Row:
     def numbers(self) -> list[float]:
         """All that is drawn."""
         shown = (self.value, self.low, self.high, self.mark, self.edge, *(self.band or ()), *self.dots)
-        return [number for number in shown if number is not None and math.isfinite(number)]
+        return [number for number in shown if number is not None and can_be_drawn(number)]
 
 
 def scores_picture(rows: Sequence[Row], other: str = "the baseline") -> Picture | None:
@@ -78,7 +78,7 @@ def scores_picture(rows: Sequence[Row], other: str = "the baseline") -> Picture 
 
 def score_rows(tasks: Iterable[TaskResult]) -> list[Row]:
     """The row of each score; tasks that did not run have none."""
-    return [_score_row(task, task.score) for task in tasks if task.score is not None and math.isfinite(task.score)]
+    return [_score_row(task, task.score) for task in tasks if task.score is not None and can_be_drawn(task.score)]
 
 
 def _score_row(task: TaskResult, score: float) -> Row:
@@ -95,7 +95,7 @@ def _score_row(task: TaskResult, score: float) -> Row:
 
 def speeds_picture(record: RunRecord) -> Picture | None:
     """Every time over its reference's with the pairs it is the median of; None where nothing was timed."""
-    timings = [timing for timing in record.throughput if timing.ratio is not None and math.isfinite(timing.ratio)]
+    timings = [timing for timing in record.throughput if timing.ratio is not None and can_be_drawn(timing.ratio)]
     rows = [_speed_row(timing) for timing in timings]
     if not rows:
         return None
@@ -124,8 +124,13 @@ def _speed_row(timing: ThroughputResult) -> Row:
 
 
 def number_of(value: Json) -> float | None:
-    """A finite number of a record's details; None for anything else."""
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None
+    """A number of a record's details that can be drawn; None for anything else."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) and can_be_drawn(value) else None
+
+
+def can_be_drawn(number: float) -> bool:
+    """Whether an axis can hold a number: it is finite, and no score or ratio of this world is larger."""
+    return abs(number) <= _LARGEST
 
 
 def intervals_svg(rows: Sequence[Row], title: str, *, line: float | None = None, origin: float | None = None) -> Markup:
@@ -158,7 +163,7 @@ def _draw(axes: Axes, panel: Sequence[Row], line: float | None, origin: float | 
     numbers = [number for row in panel for number in row.numbers]
     numbers += [number for number in (line, origin) if number is not None]
     low, high = min(numbers), max(numbers)
-    spare = (high - low) * 0.02 or abs(high) * 0.02 or 0.02
+    spare = max((high - low) * 0.02, max(1.0, abs(high)) * 0.001)
     axes.set(xlim=(low - spare, high + spare), ylim=(len(panel), 0))
     axes.set_yticks([])
     if all(number == round(number) for number in numbers):
@@ -179,14 +184,14 @@ def _draw_row(axes: Axes, row: Row, place: int) -> None:
     axes.text(1, place + 0.34, _words(row), transform=over, ha="right", color=colour)
     if row.band is not None:
         axes.fill_between(row.band, y - 0.2, y + 0.2, color=Colour.OPEN, alpha=0.25, linewidth=0)
-    if row.low is not None and row.high is not None and math.isfinite(row.low) and math.isfinite(row.high):
+    if row.low is not None and row.high is not None and can_be_drawn(row.low) and can_be_drawn(row.high):
         axes.plot([row.low, row.high], [y, y], color=colour, linewidth=5, alpha=0.45, solid_capstyle="butt")
     if row.dots:
         lifts = [y + lift for lift in _lifts(len(row.dots))]
         axes.plot(row.dots, lifts, "o", markersize=3, color=Colour.SOFT, markeredgewidth=0, alpha=0.5)
     if row.edge is not None:
         axes.plot([row.edge] * 2, [y - 0.22, y + 0.22], color=Colour.SOFT, linestyle=":")
-    if row.mark is not None and math.isfinite(row.mark):
+    if row.mark is not None and can_be_drawn(row.mark):
         axes.plot([row.mark] * 2, [y - 0.22, y + 0.22], color=Colour.INK, linewidth=2, solid_capstyle="butt")
     axes.plot([row.value], [y], "o", markersize=6, color=colour, markeredgecolor=Colour.CARD, markeredgewidth=0.8)
 

@@ -136,8 +136,9 @@ def _positions(stages: Sequence[Stage]) -> tuple[list[float], int]:
 def _limits(stages: Sequence[Stage]) -> tuple[float, float]:
     """Powers of ten around all errors and bounds above 0."""
     numbers = [number for stage in stages for number in (stage.measurement.error, stage.measurement.bound)]
-    shown = [number for number in numbers if number and math.isfinite(number)] or [1.0]
-    return 10.0 ** math.floor(math.log10(min(shown))), 10.0 ** math.floor(math.log10(max(shown)) + 1)
+    shown = [number for number in numbers if number is not None and 0 < number < math.inf] or [1.0]
+    low, high = (math.floor(math.log10(number)) for number in (min(shown), max(shown)))
+    return 10.0 ** max(low, -300), 10.0 ** min(high + 1, 300)
 
 
 def _within(number: float | None, low: float, high: float) -> float:
