@@ -20,10 +20,12 @@ from clip_eval.checkpoint.fingerprints import (
     output_options,
     tokenizer_fields,
 )
+from clip_eval.embedding.embed import unit
 from clip_eval.families.config import ClipConfig
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.subject.observations import Clip
-from clip_eval.verdict.compare import Expected
+from clip_eval.verdict.compare import Expected, to_array
+from clip_eval.verdict.measurement import format_number
 from clip_eval.verdict.plain_values import Json, plain
 from clip_eval.verdict.run_record import SurfaceChange
 
@@ -93,6 +95,17 @@ class Baseline:
         value = recorded.value if self._computes_the_same else reference.value + error  # the output's shape
         bound = reference.bound + np.abs(error)  # the output's shape
         return Expected(np.asarray(value, dtype=np.float64), bound, f"{reference.rule}, plus the pack's own error")
+
+    def moved(self) -> str:
+        """Return how far the embeddings lie from the pack's on its inputs, a sentence; empty for another config."""
+        if self.pack.config != self.checkpoint.config or not self.checkpoint.holds.whole:
+            return ""
+        found = []
+        for name, what in (("image_embeds", "image"), ("text_embeds", "text")):
+            now = unit(to_array(BY_NAME[name].observe(self.clip)))  # (rows, projection)
+            cosines = (now * unit(self.pack.outputs[name].value.astype(np.float64))).sum(axis=1)  # (rows,)
+            found.append(f"{format_number(1 - float(cosines.min()))} for {what} embeddings")
+        return f"On the pack's inputs the cosine distance from the approved release's is up to {' and '.join(found)}."
 
     def surface_changes(self) -> tuple[SurfaceChange, ...]:
         """Return every difference against the pack: of the checkpoint's parts, then of the nearest approved surface."""

@@ -27,7 +27,7 @@ from clip_eval.verdict.run_record import SubjectInfo
 
 if TYPE_CHECKING:
     from clip_eval.embedding.embedded import Embedded
-    from clip_eval.evaluation.pictures import Section
+    from clip_eval.tasks.shown import Section
     from clip_eval.tasks.task import Scored, Task
 
 __all__ = ["Finished", "Opened", "open_inputs", "run_evaluation"]
@@ -158,7 +158,7 @@ def run_evaluation(
     sides = [_side(options, checkpoint, opened, say) for checkpoint in opened.checkpoints]
     if say is not None:
         say("judging the scores")
-    from clip_eval.evaluation.pictures import sections_of
+    from clip_eval.tasks.shown import sections_of
 
     tasks = _judged(options, opened.tasks, sides)
     scored, others = sides[0].scored, sides[1].scored if len(sides) > 1 else {}

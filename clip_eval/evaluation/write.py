@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from clip_eval.errors import OutputError
 from clip_eval.evaluation import clip_benchmark as theirs
 from clip_eval.evaluation.markdown import markdown, subject_words
 from clip_eval.evaluation.options import Options
-from clip_eval.evaluation.results import Evaluation
+from clip_eval.evaluation.results import Evaluation, ScoreResult, TaskScores
 from clip_eval.evaluation.run import Finished, open_inputs, run_evaluation
 from clip_eval.files.folder_lock import clear, owned
 from clip_eval.files.read_write import writable_directory, write_bytes
+from clip_eval.report.anchors import anchor
 from clip_eval.report.page import page_environment
+from clip_eval.report.pictures import Picture
+from clip_eval.report.pictures.answers import calibration_picture, confusions_picture
+from clip_eval.report.pictures.intervals import Row, scores_picture
 from clip_eval.verdict.measurement import format_number
 
 __all__ = ["FILES", "render_html", "run_and_write", "write_evaluation"]
@@ -87,7 +91,37 @@ def _utf8(text: str) -> bytes:
 def render_html(finished: Finished) -> str:
     """Return the evaluation as one HTML file: no script, nothing is fetched, pictures are in it."""
     environment = page_environment("clip_eval.evaluation")
-    environment.filters.update(number=lambda value, digits=4: format_number(value and value + 0.0, digits=digits))
-    return environment.get_template("evaluation.html.j2").render(
-        found=finished.evaluation, sections=finished.sections, subject_words=subject_words
+    environment.filters.update(
+        anchor=lambda name, kind: anchor(kind, name),
+        number=lambda value, digits=4: format_number(value and value + 0.0, digits=digits),
     )
+    return environment.get_template("evaluation.html.j2").render(
+        found=finished.evaluation,
+        pictures=[picture for picture in _pictures(finished) if picture],
+        sections=finished.sections,
+        subject_words=subject_words,
+    )
+
+
+def _row(task: TaskScores, score: ScoreResult) -> Row:
+    """The row of a score; only the first one of a task is judged against chance."""
+    compared = score.comparison
+    return Row(
+        name=score.name,
+        outcome=task.outcome if compared is None and score is task.scores[0] else compared.outcome if compared else "",
+        value=score.score,
+        low=score.interval_low,
+        high=score.interval_high,
+        mark=None if compared is None else compared.other,
+        edge=score.chance,
+    )
+
+
+def _pictures(finished: Finished) -> Iterator[Picture | None]:
+    """Scores beside the other checkpoint's, and the answers behind them."""
+    rows = [_row(task, score) for task in finished.evaluation.tasks for score in task.scores]
+    yield scores_picture(rows, other="the other checkpoint")
+    for task in finished.evaluation.tasks:
+        other = finished.others.get(task.name)
+        yield confusions_picture(task.details, None if other is None else other.details)
+        yield calibration_picture(task.details, None if other is None else other.details)

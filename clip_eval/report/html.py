@@ -9,16 +9,22 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from clip_eval.report import bars as figures
 from clip_eval.report import summary, text, trials
 from clip_eval.report.anchors import anchor, linked
 from clip_eval.report.failure_text import failure_lines
 from clip_eval.report.page import page_environment
 from clip_eval.report.page_data import page_data, rules
+from clip_eval.report.pictures import Picture
+from clip_eval.report.pictures.answers import calibration_picture, confusions_picture
+from clip_eval.report.pictures.intervals import score_rows, scores_picture, speeds_picture
+from clip_eval.report.pictures.layers import layers_picture
+from clip_eval.report.pictures.margins import closest, margins_of, margins_picture
+from clip_eval.report.samples import samples_of, similarity_of
 from clip_eval.verdict.acceptances import draft
 from clip_eval.verdict.changes import CONSEQUENCES, by_consequence, grouped
 from clip_eval.verdict.deviations import declared_deviation
@@ -56,6 +62,12 @@ def render_html(record: RunRecord) -> str:
             merits=[one for one in record.reasons if of_merits(one)],
             chapters=text.by_chapter(record.checks),
             deviations=deviating(record.checks),
+            pictures=[picture for picture in (margins_picture(record), layers_picture(record)) if picture],
+            numbers_first=any(one.kind == "failed" for one in margins_of(record.checks)),
+            closest=closest(record),
+            alike=similarity_of(record),
+            task_pictures=[picture for picture in _task_pictures(record) if picture],
+            speeds=speeds_picture(record),
             parts=_fingerprint_parts(record),
             rules=rules(record),
             data=Markup(page_data(record)),  # it holds no character that HTML reads
@@ -63,6 +75,14 @@ def render_html(record: RunRecord) -> str:
             script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
     )
+
+
+def _task_pictures(record: RunRecord) -> Iterator[Picture | None]:
+    """The scores, and what is known of the answers behind them."""
+    yield scores_picture(score_rows(record.tasks))
+    for task in record.tasks:
+        yield confusions_picture(task.details)
+        yield calibration_picture(task.details)
 
 
 def _script() -> str:
@@ -97,9 +117,9 @@ def _environment() -> Environment:
         count_outcomes=text.count_outcomes,
         declared_deviation=declared_deviation,
         failure_lines=failure_lines,
-        interval_bar=figures.interval_bar,
         linked=linked,
         outcome_words=text.OUTCOME_WORDS,
+        samples_of=samples_of,
         scope_words=text.scope_words,
         speed_facts=trials.speed_facts,
         summary=summary,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from clip_eval.verdict.measurement import Measurement
-from clip_eval.verdict.plain_values import plain
+from clip_eval.verdict.plain_values import Json, plain
 from clip_eval.verdict.run_record import CheckOutcome, SurfaceChange, TaskResult, ThroughputResult
 
 if TYPE_CHECKING:
@@ -60,6 +61,18 @@ class Evidence:
     def throughput(self, result: ThroughputResult) -> None:
         """Record a speed ratio."""
         self._leave("throughput", json.dumps(plain(asdict(result))))
+
+    def image(self, name: str, data: str) -> None:
+        """Record a small picture, a data URI, under the name by which a report finds it."""
+        self._leave("image", json.dumps([name, data]))
+
+    def samples(self, score: str, sections: Sequence[Mapping[str, Json]]) -> None:
+        """Record the samples that a report shows of a score: they join the details of its result."""
+        self._leave("samples", json.dumps([score, plain(sections)]))
+
+    def similarity(self, found: Mapping[str, Json]) -> None:
+        """Record the probe's logits; see `RunRecord`."""
+        self._leave("similarity", json.dumps(plain(found)))
 
     def not_run(self, reason: str, *, because: str | None = None) -> NoReturn:
         """Leave the check undecided: something it needs is missing, and the run cannot pass without it.

@@ -302,6 +302,8 @@ class Recorder:
             tasks=tuple(self.outcomes.tasks),
             throughput=tuple(self.outcomes.throughput),
             notes=(*self.session.candidate.checkpoint.notes, *self.outcomes.notes),
+            images=self.outcomes.images,
+            similarity=self.outcomes.similarity,
         )
 
     def _results(self) -> list[CheckResult]:

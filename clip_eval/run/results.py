@@ -7,14 +7,14 @@ boundary.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from clip_eval.run.declared_checks import Case
 from clip_eval.run.evidence import PROPERTY_PREFIX
 from clip_eval.verdict.measurement import Measurement
-from clip_eval.verdict.plain_values import decode_float
+from clip_eval.verdict.plain_values import Json, decode_float
 from clip_eval.verdict.run_record import CheckOutcome, CheckResult, SurfaceChange, TaskResult, ThroughputResult
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Outcomes:
     tasks: list[TaskResult] = field(default_factory=list)
     throughput: list[ThroughputResult] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    images: dict[str, str] = field(default_factory=dict)
+    similarity: dict[str, Json] | None = None
 
     def add(self, report: pytest.TestReport, case: Case) -> None:
         """Add one phase of one test. The call phase decides; setup and teardown can only make it worse."""
@@ -45,7 +47,10 @@ class Outcomes:
         if report.when == "call":
             self.surface_changes += _read(report, "surface_change", lambda data: SurfaceChange(**data))
             self.notes += [note for note in _read(report, "note", str) if note not in self.notes]
-            self.tasks += _read(report, "task", lambda data: TaskResult(**_floats(data)))
+            samples = dict(_read(report, "samples", tuple))
+            self.tasks += _read(report, "task", lambda data: _task(_floats(data), samples))
+            self.images.update(_read(report, "image", tuple))
+            self.similarity = next(iter(_read(report, "similarity", dict)), self.similarity)
             self.throughput += _read(report, "throughput", lambda data: ThroughputResult(**_floats(data)))
 
     def not_run(self, case: Case, reason: str) -> None:
@@ -131,6 +136,12 @@ def _last_line(report: pytest.TestReport) -> str:
 def _read(report: pytest.TestReport, kind: str, build: Callable[[Any], Any]) -> list[Any]:
     properties: Iterable[tuple[str, object]] = report.user_properties
     return [build(json.loads(str(value))) for name, value in properties if name == PROPERTY_PREFIX + kind]
+
+
+def _task(data: dict[str, Any], samples: Mapping[str, Json]) -> TaskResult:
+    """A score, with the samples that are shown of it."""
+    shown = {"samples": samples[data["name"]]} if data["name"] in samples else {}
+    return TaskResult(**{**data, "details": {**data["details"], **shown}})
 
 
 def _floats(data: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ _IMAGES_AT_ONCE = 64
 _FIRST = 5
 _BIN_ENDS = np.arange(1, 15) / 15  # (14,): the end of each bin but the last
 _NAMED_CLASSES = 5
+_NAMED_CONFUSIONS = 40
 _NONE = -1
 
 
@@ -81,6 +82,8 @@ def _score(embedded: Embedded) -> Scores:
             "classes": classes,
             "prompts": len(task.prompts),
             "worst_classes": tuple(_worst_classes(expected.tolist(), answers.nearest.tolist(), task.classes)),
+            "confusions": tuple(_confusions(expected.tolist(), answers.nearest.tolist(), task.classes)),
+            "calibration": tuple(_calibration(answers.confidence, hits)),
             "classes_without_images": len(without),
             "without_images": tuple(without[:_NAMED_CLASSES]),
         },
@@ -135,9 +138,34 @@ def _calibration_error(confidence: NDArray[np.float64], hits: NDArray[np.float64
 
 def _gap(values: NDArray[np.float64], rows: NDArray[np.intp]) -> float:
     confidence, hits = np.abs(values[rows]), values[rows] < 0  # (rows,)
-    bins = np.searchsorted(_BIN_ENDS, confidence, side="left")  # (rows,)
+    bins = _bins(confidence)  # (rows,)
     surplus = np.bincount(bins, weights=confidence - hits)  # (bins,): images x (mean confidence - share of hits)
     return float(np.abs(surplus).sum() / len(rows))
+
+
+def _bins(confidence: NDArray[np.float64]) -> NDArray[np.intp]:
+    return np.searchsorted(_BIN_ENDS, confidence, side="left")
+
+
+def _calibration(confidence: NDArray[np.float64], hits: NDArray[np.float64]) -> Iterator[dict[str, Json]]:
+    """Mean confidence and share of hits of each bin that holds images, in order."""
+    finite = np.isfinite(confidence)  # (samples,)
+    bins = _bins(confidence[finite])  # (finite samples,)
+    for number in np.unique(bins):
+        inside = bins == number  # (finite samples,)
+        yield {
+            "confidence": float(confidence[finite][inside].mean()),
+            "hits": float(hits[finite][inside].mean()),
+            "images": int(inside.sum()),
+        }
+
+
+def _confusions(expected: Sequence[int], predicted: Sequence[int], classes: Sequence[str]) -> Iterator[dict[str, Json]]:
+    """Which class was taken for which, the most frequent first."""
+    pairs = zip(expected, predicted, strict=True)
+    counts = Counter(pair for pair in pairs if pair[0] != pair[1] and pair[1] != _NONE)
+    for (label, answer), images in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_NAMED_CONFUSIONS]:
+        yield {"class": classes[label], "taken_for": classes[answer], "images": images}
 
 
 def _label(sample: Sample, task: ZeroShot) -> int:

@@ -41,6 +41,7 @@ A tower without its projection computes pooled states instead.
 """
 
 _WORK = {"cpu": 10e9, "cuda": 2e12}  # operations of a batch: one ViT-B/32 image on a CPU, about 10 ms of a large GPU
+_MOST_PAIRS = 200  # that a record shows
 _MOST_ROWS = {"cpu": 16, "cuda": 256}
 
 
@@ -180,6 +181,9 @@ def throughput_result(
         "gflop_per_row": trial.operations / 1e9,
         "latency_ms": _percentiles_ms(found.subject_s),
         "confidence": CONFIDENCE,
+        "pairs": [
+            round(subject / reference, 4) for subject, reference in zip(found.subject_s, found.reference_s, strict=True)
+        ][:_MOST_PAIRS],
         **details,
     }
     return ThroughputResult(

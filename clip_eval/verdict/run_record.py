@@ -63,8 +63,6 @@ PROVENANCE_KEYS = (
     "transformers",
 )
 
-# schema errors, of which the gravest is reported
-_LOOKED_AT = 1_000
 _AS_WRITTEN = "Use the run.json as the gate wrote it"
 
 _T = TypeVar("_T")
@@ -269,6 +267,8 @@ class RunRecord:
         tasks: task scores.
         throughput: speed ratios.
         notes: facts about the candidate that are not failures, a sentence each.
+        images: small pictures as data URIs, by the names that `similarity` and the details of tasks use.
+        similarity: of the probe: names of `images`, `texts`, logits `observed` and `expected`, (images, texts).
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -287,11 +287,13 @@ class RunRecord:
     tasks: tuple[TaskResult, ...]
     throughput: tuple[ThroughputResult, ...]
     notes: tuple[str, ...] = ()
+    images: Mapping[str, str] = field(default_factory=dict)
+    similarity: Mapping[str, Json] | None = None
 
     def __post_init__(self) -> None:
         _one_of(self.verdict, get_args(Verdict), "verdict")
-        object.__setattr__(self, "arguments", plain(self.arguments))
-        object.__setattr__(self, "provenance", plain(self.provenance))
+        for name in ("arguments", "provenance", "images", "similarity"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
 
 
 def dump(record: RunRecord) -> str:

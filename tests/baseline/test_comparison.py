@@ -65,6 +65,9 @@ def test_one_unit_in_the_last_place_is_another_model(model: Path, pack_path: Pat
     assert run.error.diverges_at == TENSOR.removesuffix(".weight")
     numbers = Run(other, suite.test_outputs_match_the_record, part="head")
     assert numbers.reason == "the weights are not the pack's, so other numbers are right"
+    (moved,) = [value for name, value in numbers.left if name == "note"]
+    assert moved.startswith("On the pack's inputs the cosine distance from the approved release's is up to ")
+    assert moved.endswith("for text embeddings.")
 
 
 @pytest.mark.parametrize("narrow", ["bfloat16", "float16"])

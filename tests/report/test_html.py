@@ -16,7 +16,6 @@ import pytest
 from support import sample_records as sample
 
 from clip_eval.report import render_html
-from clip_eval.report.bars import interval_bar
 from clip_eval.verdict.deviations import declared_deviation
 from clip_eval.verdict.measurement import EXACT_RULE
 from clip_eval.verdict.reasons import of_changes, of_scope
@@ -109,9 +108,12 @@ def test_is_accessible(record: RunRecord) -> None:
     assert page.all("html")[0][1]["lang"] == "en"
     assert len(page.all("caption")) == len(page.all("table"))
     assert all(attributes.get("scope") in ("row", "col", "colgroup") for _, attributes in page.all("th"))
-    assert all(attributes.get("aria-hidden") == "true" for _, attributes in page.all("svg"))
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
+    for _, attributes in page.all("svg"):
+        assert attributes.get("role") == "img"
+        assert {*(attributes["aria-labelledby"] or "").split()} <= {*ids}
+    assert len(page.all("figcaption")) == len(page.all("figure")) == len(page.all("svg"))
 
 
 def test_links_lead_somewhere() -> None:
@@ -276,14 +278,6 @@ def test_non_finite_numbers_render() -> None:
     )
     text = render_html(made)
     assert "nan" in text
-    assert 'class="bar interval' not in text
-
-
-def test_interval_bar_fits_everything() -> None:
-    """Interval, estimate and mark keep their order and lie inside of the drawing."""
-    bar = interval_bar(low=0.9, value=0.92, high=0.95, mark=1.0)
-    assert bar is not None
-    assert bar.mark is not None
-    assert 0 <= bar.low < bar.value < bar.high < bar.mark <= 100
-    assert interval_bar(low=None, value=1.0, high=2.0, mark=None) is None
-    assert interval_bar(low=1.0, value=1.0, high=1.0, mark=None) is not None
+    assert 'id="throughput"' in text
+    assert "Scores with their intervals</title>" not in text
+    assert "Times over the reference's</title>" not in text

@@ -149,10 +149,16 @@ def test_the_worst_classes_are_told() -> None:
     samples = [sample(str(place), label="ab"[place > 1]) for place in range(5)]
     images = np.array([[1.0, 0], [0, 1], [1, 0], [1, 0], [0, 1]])
     task = ZeroShot(("a", "b"), ("a {}",))
-    assert score_task(TASK, embedded(samples, images, texts, zero_shot=task)).details["worst_classes"] == (
+    details = score_task(TASK, embedded(samples, images, texts, zero_shot=task)).details
+    assert details["worst_classes"] == (
         {"class": "b", "hits": 1, "images": 3, "taken_for": "a"},
         {"class": "a", "hits": 1, "images": 2, "taken_for": "b"},
     )
+    assert details["confusions"] == (
+        {"class": "b", "taken_for": "a", "images": 2},
+        {"class": "a", "taken_for": "b", "images": 1},
+    )
+    assert details["calibration"] == ({"confidence": 1.0, "hits": 0.4, "images": 5},)
 
 
 NAMES = tuple("abcdefg")

@@ -59,8 +59,10 @@ def test_schema_is_draft_2020_12() -> None:
     Draft202012Validator.check_schema(SCHEMA)
 
 
-ADDED: dict[type, set[str]] = {SubjectInfo: {"surface"}, SurfaceChange: {"cause"}}
-"""Fields that came after the first records of schema version 1, and are None in those."""
+ADDED: dict[type, set[str]] = {
+    RunRecord: {"images", "similarity"}, SubjectInfo: {"surface"}, SurfaceChange: {"cause"}
+}  # fmt: skip
+"""Fields that came after the first records of schema version 1, and are None or empty in those."""
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,19 @@ def test_schema_and_constants_agree() -> None:
     assert tuple(SCHEMA["properties"]["provenance"]["required"]) == PROVENANCE_KEYS
     names = [entry["properties"]["name"]["const"] for entry in SCHEMA["properties"]["scope"]["prefixItems"]]
     assert tuple(names) == SCOPES
+
+
+PICTURE = "data:image/jpeg;base64,AAAA"
+SIMILARITY = {"images": ["a"], "texts": ["b"], "observed": [[1.5]], "expected": [["nan"]]}
+
+
+def test_pictures_come_back() -> None:
+    """Small pictures and the similarities of the probe are read as they were written, and may be absent."""
+    made = dataclasses.replace(sample.passing_record(), images={"a": PICTURE}, similarity=SIMILARITY)
+    assert load(dump(made)) == made
+    data = json.loads(dump(made))
+    old = load(json.dumps({key: value for key, value in data.items() if key not in ("images", "similarity")}))
+    assert (old.images, old.similarity) == ({}, None)
 
 
 def _edited(edit: Callable[[dict[str, Any]], object]) -> str:
@@ -126,6 +141,9 @@ def test_refuses_a_newer_schema() -> None:
         (lambda data: data["provenance"].pop("torch"), "at provenance: 'torch'"),
         (lambda data: data["candidate"]["fingerprints"].pop("weights"), "at candidate.fingerprints"),
         (lambda data: data["tasks"][0].update(score=True), r"at tasks\[0\].score"),
+        (lambda data: data.update(images={"a": "https://example.org/a.png"}), "at images.a"),
+        (lambda data: data.update(images={"a": 'data:image/svg+xml,<svg onload="x">'}), "at images.a"),
+        (lambda data: data.update(similarity={"images": []}), "at similarity"),
     ],
 )
 def test_refuses_an_invalid_record(edit: Callable[[dict[str, Any]], object], place: str) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from clip_eval.oracle.expected.outputs import Oracle
+from clip_eval.run.evidence import Evidence
 from clip_eval.subject.observations import Clip
+from clip_eval.suite._similarity import show_similarity
 from clip_eval.verdict.compare import Compare
 
 TEXTS, IMAGES = 5, 5
@@ -73,10 +75,14 @@ def test_vision_tower(clip: Clip, oracle: Oracle, compare: Compare, attention: s
 
 @every_attention
 @every_mask
-def test_embeddings_and_logits(clip: Clip, oracle: Oracle, compare: Compare, mask: str, attention: str | None) -> None:
+def test_embeddings_and_logits(
+    clip: Clip, oracle: Oracle, compare: Compare, evidence: Evidence, mask: str, attention: str | None
+) -> None:
     """Embeddings and logits of CLIPModel are what the weights and inputs determine, in every element."""
     out = clip.forward(images=3, texts=TEXTS, mask=mask, attention=attention)
     expected = oracle.forward(images=3, texts=TEXTS, mask="padding" if mask == "none" else mask)
+    if mask == "padding" and attention is None:
+        show_similarity(evidence, clip, out.logits_per_image, expected.logits_per_image)
     compare.close(out.text_embeds, expected.text_embeds, name="text_embeds", module="text_projection")
     compare.close(out.image_embeds, expected.image_embeds, name="image_embeds", module="visual_projection")
     compare.close(out.logits_per_text, expected.logits_per_text, name="logits_per_text", module="logit_scale")

@@ -11,6 +11,7 @@ from clip_eval.run.declared_checks import task_check_id
 from clip_eval.run.evidence import Evidence
 from clip_eval.run.session import Session
 from clip_eval.tasks.judgement import against_chance, against_reference, judge
+from clip_eval.tasks.shown import sections_of
 from clip_eval.tasks.task import Scored, Task, all_tasks
 from clip_eval.verdict.compare import Compare
 
@@ -46,6 +47,17 @@ def approved(clip_session: Session, scored: Scored) -> PackedTask | None:
 
 
 @pytest.fixture
+def shown(clip_session: Session, scored: Scored, approved: PackedTask | None, evidence: Evidence) -> None:
+    """The samples of the report; their pictures go into the record once."""
+    sections = sections_of(
+        clip_session.embedded, [(scored, approved)], reference="the baseline", most=6, size_px=96, in_files=True
+    )
+    for one in (one for section in sections for one in section.shown if one.picture):
+        evidence.image(f"sample/{one.sample}", one.picture)
+    evidence.samples(scored.name(scored.primary), [section.to_data() for section in sections])
+
+
+@pytest.fixture
 def told_by(clip_session: Session, request: pytest.FixtureRequest) -> str | None:
     """The task whose check tells what cannot be read, the first that runs: one cause is one finding."""
     if clip_session.dataset is None:
@@ -69,6 +81,7 @@ def test_every_record_is_readable(
     compare.equal(scored.unreadable, (), name="unreadable images")
 
 
+@pytest.mark.usefixtures("shown")
 def test_score_is_above_chance(
     scored: Scored, approved: PackedTask | None, evidence: Evidence, compare: Compare
 ) -> None:
