@@ -32,7 +32,8 @@ from clip_eval.run.session import Session
 from clip_eval.run.settings import REPORTS
 from clip_eval.verdict.causes import attributed
 from clip_eval.verdict.decide import Asked, DeclaredCheck, complete, decide
-from clip_eval.verdict.run_record import CheckResult, RunRecord, dump
+from clip_eval.verdict.run_record import SCOPES, CheckResult, RunRecord, dump
+from clip_eval.verdict.warnings import parts_that_warn, soften
 
 if TYPE_CHECKING:
     from clip_eval.verdict.compare import Mismatch
@@ -59,6 +60,7 @@ class Recorder:
         self._folders = contextlib.ExitStack()
         self._unwritten: OutputError | None = None
         self._refused: UsageError | None = None
+        self._own_failed = False
 
     def prepare(self) -> None:
         """Lock the folders, clear them, and open everything the user named, before long work. Raises ClipEvalError."""
@@ -203,6 +205,12 @@ class Recorder:
         case = self._case(report)
         if case is not None:
             self.outcomes.add(report, case)
+        elif report.failed:
+            self._own_failed = True
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that cannot be collected is no failure that a policy lets warn."""
+        self._own_failed = self._own_failed or report.failed
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -263,28 +271,41 @@ class Recorder:
         add_to_job_summary(self.record, os.environ)
         code = int(session.exitstatus)
         if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
-            own_tests_failed = code == pytest.ExitCode.TESTS_FAILED and self.record.verdict == "pass"
+            passed = self.record.verdict == "pass"
+            warned = any(check.outcome == "warned" for check in self.record.checks)
+            own_tests_failed = code == pytest.ExitCode.TESTS_FAILED and passed and (self._own_failed or not warned)
             verdicts = {"pass": int(own_tests_failed), "fail": 1, "inconclusive": _INCONCLUSIVE}
             session.exitstatus = verdicts[self.record.verdict]
 
     def _record(self) -> RunRecord:
         settings = self.session.settings
         declared = declared_checks()
-        checks = attributed(complete(self._results(), declared=declared))
+        policy = self.session.policy
+        found = soften(
+            attributed(complete(self._results(), declared=declared)),
+            self.outcomes.tasks,
+            self.outcomes.throughput,
+            self.outcomes.surface_changes,
+            policy=policy,
+            new_weights=settings.new_weights,
+            today=self.session.today,
+        )
         decision = decide(
-            checks=checks,
+            checks=found.checks,
             declared=declared,
             surface_changes=self.outcomes.surface_changes,
-            tasks=self.outcomes.tasks,
-            throughput=self.outcomes.throughput,
+            tasks=found.tasks,
+            throughput=found.throughput,
             asked=Asked(
                 baseline=settings.baseline is not None,
                 tasks=settings.dataset is not None,
                 throughput=settings.throughput,
             ),
             new_weights=settings.new_weights,
-            required=self.session.policy.require,
+            required=policy.require,
             changed=self.session.changed(),
+            warns=[name for name in SCOPES if name in parts_that_warn(policy, new_weights=settings.new_weights)],
+            thresholds=policy.blocking_scores,
         )
         return RunRecord(
             started=datetime.fromtimestamp(self._started, tz=timezone.utc).isoformat(timespec="seconds"),
@@ -297,11 +318,12 @@ class Recorder:
             provenance=self._provenance,
             candidate=self.session.candidate.info(self._attention),
             baseline=self.session.pack_info_in(str(self._provenance.get("transformers")), self._attention),
-            checks=checks,
+            checks=found.checks,
             surface_changes=tuple(self.outcomes.surface_changes),
-            tasks=tuple(self.outcomes.tasks),
-            throughput=tuple(self.outcomes.throughput),
-            notes=(*self.session.candidate.checkpoint.notes, *self.outcomes.notes),
+            tasks=found.tasks,
+            throughput=found.throughput,
+            notes=(*found.notes, *self.session.candidate.checkpoint.notes, *self.outcomes.notes),
+            policy=policy.info,
         )
 
     def _results(self) -> list[CheckResult]:

@@ -25,14 +25,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from clip_eval.errors import UsageError
 from clip_eval.files.read_write import read_text
-from clip_eval.files.untrusted import REVIEWED_BYTES, complaint, parse_toml, shown
+from clip_eval.files.untrusted import REVIEWED_BYTES, complaint, parse_toml
 from clip_eval.verdict.changes import ChangeGroup, area, grouped
+from clip_eval.verdict.reviewed import expired, last_day, with_last_day
 from clip_eval.verdict.run_record import SurfaceChange
 
 __all__ = ["Acceptance", "GroupAcceptance", "Idle", "Ruling", "draft", "read_acceptances", "rule"]
@@ -67,7 +68,7 @@ class Acceptance:
     @property
     def note(self) -> str:
         """The reason, with the last day if there is one."""
-        return self.reason if self.expires is None else f"{self.reason} (until {self.expires})"
+        return with_last_day(self.reason, self.expires)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,7 @@ class GroupAcceptance:
     @property
     def note(self) -> str:
         """The reason, with the last day if there is one."""
-        return self.reason if self.expires is None else f"{self.reason} (until {self.expires})"
+        return with_last_day(self.reason, self.expires)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +242,7 @@ def _idle_group(entry: GroupAcceptance, group: ChangeGroup | None, today: date) 
     if (entry.changes, entry.digest) != (len(group.changes), group.digest):
         was, now = f"{entry.changes} of digest '{_short(entry.digest)}'", f"{len(group.changes)} of '{group.digest}'"
         return f"accepts other changes, {was}, and there are now {now}"
-    return _expired(entry.expires, today)
+    return expired(entry.expires, today)
 
 
 def _idle(entry: Acceptance, change: SurfaceChange | None, today: date) -> str | None:
@@ -252,11 +253,7 @@ def _idle(entry: Acceptance, change: SurfaceChange | None, today: date) -> str |
         return f"accepts '{_short(entry.after)}', and it is now '{_short(change.after)}'"
     if entry.before != change.before:
         return f"accepts a change from '{_short(entry.before)}', and it was '{_short(change.before)}'"
-    return _expired(entry.expires, today)
-
-
-def _expired(expires: date | None, today: date) -> str | None:
-    return f"expired on {expires}" if expires is not None and expires < today else None
+    return expired(entry.expires, today)
 
 
 def _acceptance(entry: object, number: int, file: str | Path) -> Acceptance | GroupAcceptance:
@@ -273,10 +270,10 @@ def _acceptance(entry: object, number: int, file: str | Path) -> Acceptance | Gr
         _refuse(f"{where} has the unknown keys {_listed(unknown)}", file, fix=f"Known keys are {', '.join(known_keys)}")
     for required in (key, *(("before", "after") if key == "id" else ("digest",)), "reason"):
         _check_text(entry, required, where, file)
-    expires = entry.get("expires")
-    # a datetime is a date too, but its time would be dropped
-    if expires is not None and (not isinstance(expires, date) or isinstance(expires, datetime)):
-        _refuse(f"{where} expires at {shown(expires)}", file, fix="Write a day without quotes, such as 2027-01-31")
+    try:
+        last_day(entry.get("expires"))
+    except ValueError as problem:
+        _refuse(f"{where} {problem}", file, fix="Write a day without quotes, such as 2027-01-31")
     if key == "id":
         return Acceptance(**entry)
     if type(entry.get("changes")) is not int:

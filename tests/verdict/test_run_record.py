@@ -19,6 +19,7 @@ from clip_eval.verdict.run_record import (
     PROVENANCE_KEYS,
     SCOPES,
     CheckResult,
+    PolicyInfo,
     RunRecord,
     ScopeEntry,
     SubjectInfo,
@@ -59,8 +60,13 @@ def test_schema_is_draft_2020_12() -> None:
     Draft202012Validator.check_schema(SCHEMA)
 
 
-ADDED: dict[type, set[str]] = {SubjectInfo: {"surface"}, SurfaceChange: {"cause"}}
-"""Fields that came after the first records of schema version 1, and are None in those."""
+ADDED: dict[type, set[str]] = {
+    SubjectInfo: {"surface"},
+    SurfaceChange: {"cause", "warned"},
+    TaskResult: {"policy"},
+    RunRecord: {"policy"},
+}
+"""Fields that came after the first records of schema version 1, and are None or false in those."""
 
 
 @pytest.mark.parametrize(
@@ -69,6 +75,7 @@ ADDED: dict[type, set[str]] = {SubjectInfo: {"surface"}, SurfaceChange: {"cause"
         (RunRecord, SCHEMA),
         (CheckResult, SCHEMA["$defs"]["check"]),
         (Measurement, SCHEMA["$defs"]["measurement"]),
+        (PolicyInfo, SCHEMA["$defs"]["policy"]),
         (ScopeEntry, SCHEMA["$defs"]["scope_entry"]),
         (SubjectInfo, SCHEMA["$defs"]["subject"]),
         (SurfaceChange, SCHEMA["$defs"]["surface_change"]),
