@@ -96,7 +96,7 @@ def gate(checkpoint: str, keyword: str | None, **options: Any) -> int:
     from clip_eval.run.hermetic_pytest import run_gate
     from clip_eval.run.keywords import require_match
 
-    settings = Settings(model=checkpoint, **settings_values(options))
+    settings = Settings(model=checkpoint, **settings_values(options)).with_project_policy()
     require_match(keyword)
     return run_gate(settings, keyword=keyword)
 

@@ -100,6 +100,7 @@ def _environment() -> Environment:
         interval_bar=figures.interval_bar,
         linked=linked,
         outcome_words=text.OUTCOME_WORDS,
+        policy_rules=text.policy_rules,
         scope_words=text.scope_words,
         speed_facts=trials.speed_facts,
         summary=summary,

@@ -97,6 +97,8 @@ def _check(check: CheckResult) -> ET.Element:
         _outcome(case, "failure", message=cause(check), text=text)
     elif check.outcome == "error":
         _outcome(case, "error", message=cause(check), text=check.detail or "")
+    elif check.outcome == "warned":
+        _outcome(case, "skipped", message=f"failed, which only warns: {cause(check)}", text=terminal_failure(check))
     elif check.outcome in ("not_run", "not_applicable"):
         because = f"because of {check.because}: " if check.because else ""
         _outcome(case, "skipped", message=f"{check.outcome}: {because}{check.reason or 'no reason was given'}")

@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from clip_eval.report import summary, trials
 from clip_eval.report.failure_text import failure_lines
-from clip_eval.report.text import OUTCOME_WORDS, clip, count_outcomes, scope_words, title
+from clip_eval.report.text import OUTCOME_WORDS, clip, count_outcomes, policy_rules, scope_words, title
 from clip_eval.verdict.acceptances import draft
 from clip_eval.verdict.changes import CONSEQUENCES, ChangeGroup, by_consequence, grouped
 from clip_eval.verdict.measurement import format_number
@@ -235,7 +235,9 @@ def _provenance(record: RunRecord) -> list[str]:
         subjects.append(("baseline", _subject(record.baseline)))
     versions = [(key, str(record.provenance[key])) for key in _VERSIONS if record.provenance.get(key) is not None]
     started = [("started", record.started), ("duration", f"{record.duration_s:.1f} s")]
-    return _folded("Provenance", table(("", ""), [*subjects, *started, *versions]))
+    policy = [] if record.policy is None else [("policy", record.policy.source)]
+    rules = [] if record.policy is None else ["", *(f"- {_code(rule)}" for rule in policy_rules(record.policy))]
+    return _folded("Provenance", [*table(("", ""), [*subjects, *policy, *started, *versions]), *rules])
 
 
 def _subject(subject: SubjectInfo) -> str:

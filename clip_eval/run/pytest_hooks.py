@@ -359,9 +359,10 @@ class Recorder:
     def _closing_paragraphs(self, record: RunRecord) -> list[str]:
         reasons = [paragraph(reason, first="- ", rest="  ") for reason in record.reasons]
         out = self.session.settings.out
+        policy = [] if record.policy is None else [f"policy: {record.policy.source}"]
         reports = [] if out is None or self._unwritten else [f"reports: {out / 'report.html'}"]
         notes = [paragraph(note, first="note: ", rest="  ") for note in record.notes]
-        return [paragraph(record.headline), *reasons, *notes, *reports]
+        return [paragraph(record.headline), *reasons, *notes, *policy, *reports]
 
 
 def _cases(names: list[str]) -> list[Case]:

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypedDict
 
 from clip_eval.user_values import named, require_dtype, require_utf8
 from clip_eval.verdict.plain_values import Json
+from clip_eval.verdict.policy import project_policy
 
 __all__ = ["DEFAULT_OUT", "OPTIONS", "REPORTS", "GateOptions", "Option", "RecordOptions", "Settings"]
 
@@ -143,7 +144,11 @@ class Settings:
     )
     policy: str | None = field(
         default=None,
-        metadata=_option("input", "FILE", "What is asked beyond the rules, such as scopes that must be judged."),
+        metadata=_option(
+            "input",
+            "FILE",
+            "What is asked beyond the rules, and what only warns; by default [tool.clip-eval] of pyproject.toml.",
+        ),
     )
     baseline_python: str | None = field(
         default=None,
@@ -210,6 +215,15 @@ class Settings:
     def rerun(self, function: str) -> str:
         """Return the command that runs the checks whose name contains `function`."""
         return shlex.join(["clip-eval", "gate", self.model, *self.options("--"), "-k", function])
+
+    def with_project_policy(self) -> Settings:
+        """Return the same settings with the policy in the working directory's pyproject.toml, unless one is named.
+
+        Raises:
+            UsageError: pyproject.toml speaks of clip-eval and cannot be read.
+        """
+        file = None if self.policy is not None else project_policy(Path())
+        return self if file is None else replace(self, policy=str(file))
 
     def absolute(self) -> Settings:
         """Return the same settings for a process that runs in another directory.

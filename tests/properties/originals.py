@@ -43,7 +43,45 @@ before = "1"
 after = "2"
 reason = "wanted"
 """
-_POLICY = 'require = ["baseline", "throughput"]\n\n[throughput]\nleast_efficiency = 0.6\n'
+_POLICY = """
+require = ["baseline", "throughput"]
+warn = ["surface"]
+
+[throughput]
+least_efficiency = 0.6
+
+[surface]
+uses = ["CLIPModel"]
+
+[tasks.zero_shot_top1]
+least = 0.9
+most_relative_loss = 0.01
+by = "score"
+warn = true
+
+[[warned]]
+check = "a.b"
+reason = "known"
+expires = 2027-01-31
+
+[[warned]]
+area = "tokenizer: values differ"
+reason = "wanted"
+"""
+_PROJECT = """
+[project]
+name = "ours"
+
+[tool.clip-eval]
+require = ["tasks"]
+
+[tool.clip-eval.tasks.zero_shot_top1]
+least = 0.9
+
+[[tool.clip-eval.warned]]
+cause = "towers-are-flat"
+reason = "wanted"
+"""
 _PIXELS = {
     "crop_size": {"height": 32, "width": 32}, "do_center_crop": True, "do_convert_rgb": True, "do_normalize": True,
     "do_rescale": True, "do_resize": True, "image_mean": [0.48, 0.45, 0.4], "image_std": [0.26, 0.26, 0.27],
@@ -79,6 +117,7 @@ def write_originals(root: Path) -> None:
     _write(root / "folders/zeroshot_classification_templates.txt", "a {c}.\nthe {c}.\n")
     _write(root / "accepted.toml", _ACCEPTED)
     _write(root / "policy.toml", _POLICY)
+    _write(root / "pyproject.toml", _PROJECT)
     _write(root / "run.json", dump(failing_record()))
     _write(root / "asked.jsonl", 'Mira/red_100.png\n{"path": "Mira/red_101.jpg", "given": {"user": "Mira"}}\n')
 

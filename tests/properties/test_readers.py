@@ -35,7 +35,7 @@ from clip_eval.files.read_write import read_text
 from clip_eval.oracle.preprocessing.image_processor import PixelSettings
 from clip_eval.oracle.preprocessing.tokenizer import BytePairEncoder
 from clip_eval.verdict.acceptances import read_acceptances
-from clip_eval.verdict.policy import read_policy
+from clip_eval.verdict.policy import project_policy, read_policy
 from clip_eval.verdict.run_record import load
 
 from .mutation import Mutate, any_bytes, json_text, lines_of_json, safetensors_file, tar_file, toml_text
@@ -145,6 +145,12 @@ def _pack(root: Path) -> None:
     assert isinstance(pack.device, str)
 
 
+def _project(root: Path) -> None:
+    """The file that a gate finds by itself is the one that it reads."""
+    if (file := project_policy(root)) is not None:
+        read_policy(file)
+
+
 READERS: Mapping[str, Reader] = {
     "acceptances": Reader({"accepted.toml": toml_text}, lambda root: read_acceptances(root / "accepted.toml")),
     "asked paths": Reader(
@@ -201,6 +207,7 @@ READERS: Mapping[str, Reader] = {
         share=0.1,
     ),
     "policy": Reader({"policy.toml": toml_text}, lambda root: read_policy(root / "policy.toml")),
+    "policy of a project": Reader({"pyproject.toml": toml_text}, _project),
     "run record": Reader(
         {"run.json": json_text}, lambda root: load(read_text(root / "run.json", error=UsageError)), share=0.05
     ),
