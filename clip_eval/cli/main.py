@@ -15,6 +15,7 @@ from clip_eval.cli.bench import bench
 from clip_eval.cli.embed import embed
 from clip_eval.cli.evaluate import evaluate
 from clip_eval.cli.exit_code import ends_the_process
+from clip_eval.cli.history import history
 from clip_eval.cli.option_values import a_name, a_place, settings_options, settings_values
 from clip_eval.cli.path import path
 from clip_eval.errors import ClipEvalError
@@ -141,6 +142,7 @@ def record(
 cli.add_command(bench)
 cli.add_command(embed)
 cli.add_command(evaluate)
+cli.add_command(history)
 cli.add_command(path)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from clip_eval.report.anchors import anchor, linked
 from clip_eval.report.failure_text import failure_lines
 from clip_eval.report.page import page_environment
 from clip_eval.report.page_data import page_data, rules
+from clip_eval.report.trends import Trend, drawn, words
 from clip_eval.verdict.acceptances import draft
 from clip_eval.verdict.changes import CONSEQUENCES, by_consequence, grouped
 from clip_eval.verdict.deviations import declared_deviation
@@ -33,8 +35,13 @@ if TYPE_CHECKING:
 __all__ = ["render_html"]
 
 
-def render_html(record: RunRecord) -> str:
-    """The run as one HTML file: verdict, what to do, what failed, changes, tasks, speed, all checks, provenance."""
+def render_html(record: RunRecord, trends: Sequence[Trend] = ()) -> str:
+    """The run as one HTML file: verdict, what to do, what failed, changes, tasks, speed, all checks, provenance.
+
+    Args:
+        record: of the run.
+        trends: of its model over the last runs; none without a history.
+    """
     from markupsafe import Markup
 
     counting = summary.counting(record)
@@ -58,6 +65,8 @@ def render_html(record: RunRecord) -> str:
             deviations=deviating(record.checks),
             parts=_fingerprint_parts(record),
             rules=rules(record),
+            trends=trends,
+            pictures=drawn(trends),
             data=Markup(page_data(record)),  # it holds no character that HTML reads
             script=Markup(script),
             script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -106,6 +115,7 @@ def _environment() -> Environment:
         summary=summary,
         times_over=text.times_over,
         trial_words=trials.outcome_words,
+        words=words,
         worst_classes=trials.worst_classes,
     )
     return environment

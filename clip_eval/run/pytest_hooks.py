@@ -21,6 +21,7 @@ from clip_eval.families.family import EntryPoint
 from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.files.folder_lock import clear, owned
 from clip_eval.files.read_write import lacks_room, write_text
+from clip_eval.history.remember import Remembered, remember
 from clip_eval.report import render_html, render_junit, render_markdown, terminal_failure
 from clip_eval.report.text import paragraph
 from clip_eval.run.declared_checks import Case, declared_checks, find_case, is_of_suite
@@ -261,10 +262,11 @@ class Recorder:
         return nothing_matches(keyword) if keyword and nothing_left else None
 
     def _finish(self, session: pytest.Session) -> None:
-        self.record = self._record()
+        found = remember(self._record(), self.session.settings.history)
+        self.record = found.record
         try:
             if self.session.settings.out is not None:
-                _write_reports(self.record, self.session.settings.out)
+                _write_reports(found, self.session.settings.out)
         except OutputError as error:
             self._unwritten, session.exitstatus = error, error.exit_code
             return
@@ -380,9 +382,10 @@ def _own_check(item: pytest.Item) -> DeclaredCheck:
     return DeclaredCheck(id=item.nodeid, chapter="own", scope="contract", promise=" ".join(promise.split()))
 
 
-def _write_reports(record: RunRecord, out: Path) -> None:
+def _write_reports(found: Remembered, out: Path) -> None:
     """Write the reports, all or none, each whole and none before all can be rendered."""
-    texts = [render(record) for render in (render_html, render_markdown, render_junit, dump)]
+    page = render_html(found.record, found.trends)
+    texts = [page, *(render(found.record) for render in (render_markdown, render_junit, dump))]
     try:
         for name, text in zip(REPORTS, texts, strict=True):
             write_text(out / name, text)

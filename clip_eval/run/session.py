@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from clip_eval.checkpoint.changes import Watched, watch
 from clip_eval.checkpoint.original import Original, open_original
 from clip_eval.errors import DatasetError, PackError, UsageError
+from clip_eval.history.database import require_usable
 from clip_eval.processes import require_clip_eval
 from clip_eval.run.policy_names import require_known_names
 from clip_eval.run.settings import Settings
@@ -65,6 +66,8 @@ class Session:
         self.pack, self.acceptances, self.policy, self.original  # noqa: B018 - as above
         if self.settings.baseline_python is not None:
             require_clip_eval(self.settings.baseline_python)
+        if self.settings.history is not None:
+            require_usable(self.settings.history)
         self.require_place()
         self.watched  # noqa: B018 - as above
 

@@ -164,6 +164,10 @@ class Settings:
             "safetensors file: weights, config and image processor are held to it.",
         ),
     )  # fmt: skip
+    history: str | None = field(
+        default=None,
+        metadata=_option("output", "FILE", "Add the run to this history, which `clip-eval history` lists and draws."),
+    )
     repro: str | None = field(
         default=None,
         metadata=_option("output", "DIR", "Write a standalone script for each failed check to this directory."),
@@ -272,4 +276,5 @@ class GateOptions(RecordOptions, total=False):
     policy: str | Path | None
     baseline_python: str | Path | None
     converted_from: str | Path | None
+    history: str | Path | None
     repro: str | Path | None

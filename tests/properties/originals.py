@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 from support.datasets import write_dataset
+from support.history_runs import RUN
 from support.open_clip import write_original
 from support.sample_records import failing_record
 from support.saved_datasets import write_saved
@@ -23,6 +24,7 @@ from clip_eval.baseline.write_pack import write_pack
 from clip_eval.checkpoint.fingerprints import Fingerprints
 from clip_eval.families.clip.config import parse_config
 from clip_eval.families.clip.tensors import expected_tensors
+from clip_eval.history.database import add
 from clip_eval.probes.batches import make_batch
 from clip_eval.throughput.ratio import Conditions, Ratio, Speed
 from clip_eval.verdict.run_record import dump
@@ -119,6 +121,8 @@ def write_originals(root: Path) -> None:
     _write(root / "policy.toml", _POLICY)
     _write(root / "pyproject.toml", _PROJECT)
     _write(root / "run.json", dump(failing_record()))
+    for _ in range(12):
+        add(root / "runs.sqlite", RUN)
     _write(root / "asked.jsonl", 'Mira/red_100.png\n{"path": "Mira/red_101.jpg", "given": {"user": "Mira"}}\n')
 
 

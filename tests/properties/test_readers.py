@@ -15,6 +15,7 @@ from random import Random
 
 import pytest
 from hypothesis import settings
+from support.history_runs import RUN
 
 from clip_eval.baseline.open_pack import open_pack
 from clip_eval.baseline.surface.diff import changes
@@ -32,6 +33,8 @@ from clip_eval.cli.path.answers import asked_lines
 from clip_eval.dataset import decode, open_dataset
 from clip_eval.errors import ClipEvalError, UsageError
 from clip_eval.files.read_write import read_text
+from clip_eval.history.database import add
+from clip_eval.history.database import read as read_history
 from clip_eval.oracle.preprocessing.image_processor import PixelSettings
 from clip_eval.oracle.preprocessing.tokenizer import BytePairEncoder
 from clip_eval.verdict.acceptances import read_acceptances
@@ -151,6 +154,19 @@ def _project(root: Path) -> None:
         read_policy(file)
 
 
+def _history(root: Path) -> None:
+    """Reading a damaged history changes nothing; adding to it sets it aside, for a new one that is sound."""
+    file = root / "runs.sqlite"
+    read_history(file)
+    try:
+        add(file, RUN)
+        assert read_history(file).note is None
+    finally:
+        for path in root.glob("runs.sqlite*"):
+            path.unlink()
+        file.write_bytes(ORIGINALS["runs.sqlite"])
+
+
 READERS: Mapping[str, Reader] = {
     "acceptances": Reader({"accepted.toml": toml_text}, lambda root: read_acceptances(root / "accepted.toml")),
     "asked paths": Reader(
@@ -177,6 +193,7 @@ READERS: Mapping[str, Reader] = {
         lambda root: _checkpoint(root / "clip"),
         share=0.1,
     ),
+    "history": Reader({"runs.sqlite": any_bytes}, _history, share=0.1),
     "image processor": Reader({"clip/preprocessor_config.json": json_text}, lambda root: _pixels(root / "clip")),
     "index of shards": Reader(
         {
