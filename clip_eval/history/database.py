@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,7 +27,7 @@ from clip_eval.files.untrusted import opened
 from clip_eval.history.runs import KINDS, Measured, Run
 from clip_eval.nearest import beside
 
-__all__ = ["SCHEMA_VERSION", "History", "add", "read", "require_usable"]
+__all__ = ["SCHEMA_VERSION", "History", "add", "latest", "read", "require_usable"]
 
 SCHEMA_VERSION = 1
 """`PRAGMA user_version` of the file."""
@@ -36,12 +37,24 @@ _MAGIC = b"SQLite format 3\0"
 _PATIENCE_S = 60.0  # for other writers, each of which takes milliseconds
 _TRIES = 5
 _COLUMNS = tuple(column.name for column in fields(Run) if column.name not in ("number", "measured"))
+_OPTIONAL = ("dtype", "device", "weights", "transformers", "torch", "clip_eval")
+
+
+def _column(name: str, kind: str, *, optional: bool) -> str:
+    """A column that `PRAGMA quick_check` finds damaged where a value is of another kind."""
+    kinds = f"'{kind}', 'null'" if optional else f"'{kind}'"
+    return f"{name} {kind} CHECK (typeof({name}) IN ({kinds}))"
+
+
+_RUN_COLUMNS = (
+    _column(name, "real" if name == "duration_s" else "text", optional=name in _OPTIONAL) for name in _COLUMNS
+)
+_NUMBERS = (_column(name, "real", optional=name != "value") for name in ("value", "low", "high"))
 _TABLES = (
-    "CREATE TABLE run (number INTEGER PRIMARY KEY, started TEXT NOT NULL, model TEXT NOT NULL, dtype TEXT, "
-    "device TEXT, verdict TEXT NOT NULL, headline TEXT NOT NULL, duration_s REAL NOT NULL, weights TEXT, "
-    "transformers TEXT, torch TEXT, clip_eval TEXT)",
-    "CREATE TABLE measured (run INTEGER NOT NULL REFERENCES run (number), kind TEXT NOT NULL, name TEXT NOT NULL, "
-    "value REAL NOT NULL, low REAL, high REAL, PRIMARY KEY (run, kind, name)) WITHOUT ROWID",
+    f"CREATE TABLE run (number INTEGER PRIMARY KEY, {', '.join(_RUN_COLUMNS)})",
+    "CREATE TABLE measured (run INTEGER NOT NULL REFERENCES run (number), "
+    f"{_column('kind', 'text', optional=False)}, {_column('name', 'text', optional=False)}, {', '.join(_NUMBERS)}, "
+    "PRIMARY KEY (run, kind, name)) WITHOUT ROWID",
 )
 # What is no fault of the file's content: permission, busy, locked, memory, read-only, input and output, full, cannot
 # open, authorisation (https://www.sqlite.org/rescode.html).
@@ -50,6 +63,7 @@ _OUTSIDE_WORDS = ("locked", "readonly", "disk I/O", "is full", "unable to open",
 
 # beside SQLite's own errors, values of another kind or size than were written
 _UNREADABLE = (sqlite3.Error, ValueError, OverflowError, MemoryError)
+_MOST_NUMBERS = 20_000  # of one run
 _LARGEST_BYTES = 1 << 32  # of a file that was cut and is read all the same
 
 
@@ -101,10 +115,24 @@ def read(file: str | Path) -> History:
         return History(())
     try:
         with _connected(target, write=False) as database:
-            return History(tuple(_with_numbers(database, run) for run in _rows(database)))
+            return History(tuple(_required(_with_numbers(database, run)) for run in _rows(database)))
     except _Damaged as problem:
         found = _readable(target)
         return History(tuple(found), f"The history is damaged ({problem}); {len(found)} runs could be read: {target}.")
+
+
+def latest(file: str | Path, subject: tuple[str, str | None, str | None], count: int) -> tuple[Run, ...]:
+    """Return the last so many runs of one subject, in the order in which they were added. Raises as `add`."""
+    target = Path(file).resolve()
+    try:
+        with _connected(target, write=False) as database:
+            rest = "WHERE model IS ? AND dtype IS ? AND device IS ? ORDER BY number DESC LIMIT ?"
+            found = [_required(_with_numbers(database, run)) for run in _rows(database, rest, (*subject, count))]
+    except _Damaged as problem:
+        raise OutputError(
+            f"the history is damaged ({problem})", where=target, fix="The next gate sets it aside"
+        ) from problem
+    return tuple(reversed(found))
 
 
 def require_usable(file: str | Path) -> None:
@@ -135,13 +163,19 @@ def _connected(file: Path, *, write: bool) -> Iterator[sqlite3.Connection]:
             f"file:{name}?mode={'rwc' if write else 'ro'}", uri=True, timeout=_PATIENCE_S, isolation_level=None
         )
         with contextlib.closing(database):
-            database.execute("PRAGMA trusted_schema = OFF")
+            _guard(database)
             database.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             if write and not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 _begin(database)
             _check(database, file)
             yield database
             database.execute("COMMIT")
+
+
+def _guard(database: sqlite3.Connection) -> None:
+    """Run nothing that the file brings along, and read a text whatever its bytes are."""
+    database.execute("PRAGMA trusted_schema = OFF")
+    database.text_factory = lambda data: data.decode(errors="replace")
 
 
 def _require_database(file: Path) -> None:
@@ -222,37 +256,38 @@ def _text(value: Any) -> Any:
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
-def _rows(database: sqlite3.Connection, order: str = "ASC") -> Iterator[Run]:
-    """Yield the runs without their numbers. Raises one of `_UNREADABLE` at the first that cannot be read."""
-    for number, *values in database.execute(f"SELECT number, {', '.join(_COLUMNS)} FROM run ORDER BY number {order}"):
-        run = Run(number=number, **dict(zip(_COLUMNS, values, strict=True)))
-        _require_sound(run)
-        yield run
+def _rows(database: sqlite3.Connection, rest: str = "ORDER BY number", values: Sequence[object] = ()) -> Iterator[Run]:
+    """Yield runs without their numbers. Raises one of `_UNREADABLE` at the first that cannot be read."""
+    for number, *columns in database.execute(f"SELECT number, {', '.join(_COLUMNS)} FROM run {rest}", values):
+        yield Run(number=number, **dict(zip(_COLUMNS, columns, strict=True)))
 
 
 def _with_numbers(database: sqlite3.Connection, run: Run) -> Run:
     """The run with its numbers. Raises one of `_UNREADABLE`."""
-    rows = database.execute("SELECT kind, name, value, low, high FROM measured WHERE run = ?", (run.number,)).fetchall()
-    if not all(isinstance(name, str) for _, name, *_ in rows):
-        raise ValueError(f"run {run.number} has a number without a name")
-    measured = {(kind, name): Measured(*map(_number, numbers)) for kind, name, *numbers in rows if kind in KINDS}
-    return replace(run, measured=measured)
+    rows = database.execute("SELECT kind, name, value, low, high FROM measured WHERE run = ?", (run.number,))
+    some = islice(rows, _MOST_NUMBERS)  # pages of a damaged file may lead in a circle
+    return replace(run, measured={(kind, name): Measured(*numbers) for kind, name, *numbers in some if kind in KINDS})
 
 
-def _require_sound(run: Run) -> None:
-    """Raise ValueError where a value is not of its kind."""
-    optional = ("dtype", "device", "weights", "transformers", "torch", "clip_eval")
-    for name in _COLUMNS:
-        value = getattr(run, name)
-        kind: Any = (int, float) if name == "duration_s" else str
-        if not isinstance(value, kind) and not (value is None and name in optional):
-            raise ValueError(f"run {run.number} has no {name}")
+def _required(run: Run) -> Run:
+    """The run, if it is sound: SQLite looks for values of another kind only in a file that is open for writing."""
+    if not _is_sound(run) or not all(_is_number(key, one) for key, one in run.measured.items()):
+        raise ValueError(f"run {run.number} holds a value of another kind")
+    return run
 
 
-def _number(value: Any) -> float | None:
-    if value is not None and not isinstance(value, (int, float)):
-        raise ValueError(f"{type(value).__name__} where a number stood")
-    return None if value is None else float(value)
+def _is_sound(run: Run) -> bool:
+    """Whether a file takes the columns of a run."""
+    texts = {name: getattr(run, name) for name in _COLUMNS if name != "duration_s"}
+    return isinstance(run.duration_s, float) and all(
+        isinstance(text, str) or (text is None and name in _OPTIONAL) for name, text in texts.items()
+    )
+
+
+def _is_number(key: tuple[str, str], one: Measured) -> bool:
+    """Whether a file takes a number of this kind and name."""
+    optional = all(isinstance(end, (float, type(None))) for end in (one.low, one.high))
+    return isinstance(key[1], str) and isinstance(one.value, float) and optional
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
@@ -314,10 +349,14 @@ def _readable(file: Path) -> list[Run]:
     with contextlib.suppress(OSError), _copied(file) as copy:
         for order in ("ASC", "DESC"):
             with contextlib.suppress(*_UNREADABLE), contextlib.closing(sqlite3.connect(copy)) as database:
-                database.execute("PRAGMA trusted_schema = OFF")
-                for run in _rows(database, order):
+                _guard(database)
+                seen: set[int] = set()
+                for run in _rows(database, f"ORDER BY number {order}"):
+                    if run.number in seen:  # pages that lead in a circle
+                        break
+                    seen.add(run.number)
                     found.setdefault(run.number, _measured_if_readable(database, run))
-    return [found[number] for number in sorted(found)]
+    return [run for number, run in sorted(found.items()) if _is_sound(run)]
 
 
 @contextlib.contextmanager
@@ -335,7 +374,9 @@ def _copied(file: Path) -> Iterator[Path]:
 
 
 def _measured_if_readable(database: sqlite3.Connection, run: Run) -> Run:
+    """The run with those of its numbers that are numbers."""
     try:
-        return _with_numbers(database, run)
+        measured = _with_numbers(database, run).measured
     except _UNREADABLE:
         return run
+    return replace(run, measured={key: one for key, one in measured.items() if _is_number(key, one)})

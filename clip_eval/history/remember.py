@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from clip_eval.errors import ClipEvalError
-from clip_eval.history.database import add, read
+from clip_eval.history.database import add, latest
 from clip_eval.history.runs import Measured, Run
-from clip_eval.history.trends import trends_of
+from clip_eval.history.trends import LAST, trends_of
 from clip_eval.report.margins import margins
 from clip_eval.report.summary import name_of
 from clip_eval.report.trends import Trend
@@ -36,7 +36,7 @@ def remember(record: RunRecord, file: str | None) -> Remembered:
     run = run_of(record)
     try:
         note = add(file, run)
-        runs = [one for one in read(file).runs if one.subject == run.subject]
+        runs = latest(file, run.subject, LAST)
     except ClipEvalError as problem:
         return Remembered(_noted(record, f"The run is not in the history: {problem}"))
     return Remembered(record if note is None else _noted(record, note), trends_of(runs))

@@ -27,6 +27,7 @@ _RAM = Path("/dev/shm")
 def altered(file: Path, statement: str) -> None:
     """Change a file as SQLite lets one."""
     with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute("PRAGMA ignore_check_constraints = ON")
         database.execute(statement)
         database.commit()
 
@@ -220,7 +221,6 @@ def test_a_run_whose_numbers_are_lost(tmp_path: Path, statement: str) -> None:
     [
         "UPDATE run SET verdict = X'00'",
         "UPDATE run SET duration_s = 'long'",
-        "UPDATE run SET headline = CAST(X'80' AS TEXT)",
         "ALTER TABLE run DROP COLUMN torch",
     ],
 )
