@@ -47,8 +47,8 @@ def _why(record: RunRecord, *, whole: bool) -> str:
     unjudged = [entry for entry in record.scope if entry.status == "could_not"]
     if record.verdict == "inconclusive":
         gaps = "; ".join(f"{entry.name}: {entry.reason}" for entry in unjudged)
-        judged = "was judged" if whole else "blocks"
-        return f"Nothing that {judged} failed, but not everything asked for could be judged{gaps and f' ({gaps})'}."
+        what = "was judged" if whole else "blocks"
+        return f"Nothing that {what} failed, but not everything asked for could be judged{gaps and f' ({gaps})'}."
     judged = [entry.name for entry in record.scope if entry.status == "judged"]
     rest = [entry for entry in record.scope if entry.status == "not_asked"]
     absent = ", ".join(entry.name for entry in rest if not entry.reason)

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 
 from clip_eval.verdict.measurement import EXACT_RULE, Measurement, format_number, worst
 from clip_eval.verdict.plain_values import Json
-from clip_eval.verdict.run_record import CheckOutcome, CheckResult, PolicyInfo, RunRecord, Scope, ScopeEntry
+from clip_eval.verdict.run_record import (
+    CheckOutcome,
+    CheckResult,
+    PolicyInfo,
+    RunRecord,
+    Scope,
+    ScopeEntry,
+    TaskResult,
+    ThroughputResult,
+)
 
 __all__ = [
     "OUTCOME_WORDS",
@@ -113,7 +122,7 @@ def _has_failure(record: RunRecord, scope: Scope) -> bool:
 
 def warned(record: RunRecord, scope: Scope) -> list[str]:
     """What a policy lets warn in a scope: names of checks, scores and timings, and how many surface changes."""
-    trials = {"tasks": record.tasks, "throughput": record.throughput}.get(scope, ())
+    trials = _trials(record, scope)
     checks = [check.name for check in record.checks if check.scope == scope and check.outcome == "warned"]
     changes = sum(change.warned for change in record.surface_changes) if scope == "baseline" else 0
     told = [f"{changes} surface change{'' if changes == 1 else 's'}"] if changes else []
@@ -137,9 +146,14 @@ def _rules(name: str, value: Json) -> Iterator[str]:
 
 
 def _outcomes(record: RunRecord, scope: Scope) -> list[str]:
-    trials = {"tasks": record.tasks, "throughput": record.throughput}.get(scope, ())
     checks = [check.outcome for check in record.checks if check.scope == scope]
-    return [*checks, *(trial.outcome for trial in trials)]
+    return [*checks, *(trial.outcome for trial in _trials(record, scope))]
+
+
+def _trials(record: RunRecord, scope: Scope) -> Sequence[TaskResult | ThroughputResult]:
+    if scope == "tasks":
+        return record.tasks
+    return record.throughput if scope == "throughput" else ()
 
 
 def clean(text: str) -> str:
