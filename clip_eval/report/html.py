@@ -108,6 +108,7 @@ def _environment() -> Environment:
         failure_lines=failure_lines,
         interval_bar=figures.interval_bar,
         linked=linked,
+        noted=text.noted,
         outcome_words=text.OUTCOME_WORDS,
         policy_rules=text.policy_rules,
         scope_words=text.scope_words,

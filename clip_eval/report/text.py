@@ -34,6 +34,7 @@ __all__ = [
     "count_outcomes",
     "error_against_bound",
     "index_text",
+    "noted",
     "paragraph",
     "policy_rules",
     "scope_words",
@@ -127,6 +128,11 @@ def warned(record: RunRecord, scope: Scope) -> list[str]:
     changes = sum(change.warned for change in record.surface_changes) if scope == "baseline" else 0
     told = [f"{changes} surface change{'' if changes == 1 else 's'}"] if changes else []
     return [*checks, *(trial.name for trial in trials if trial.outcome == "warned"), *told]
+
+
+def noted(note: str, *, word: str = "Note") -> str:
+    """A note of a record after this word, a warning as it is."""
+    return note if note.startswith("Warning: ") else f"{word}: {note}"
 
 
 def policy_rules(policy: PolicyInfo) -> list[str]:

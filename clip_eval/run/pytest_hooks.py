@@ -23,7 +23,7 @@ from clip_eval.files.folder_lock import clear, owned
 from clip_eval.files.read_write import lacks_room, write_text
 from clip_eval.history.remember import Remembered, remember
 from clip_eval.report import render_html, render_junit, render_markdown, terminal_failure
-from clip_eval.report.text import paragraph
+from clip_eval.report.text import noted, paragraph
 from clip_eval.run.declared_checks import Case, declared_checks, find_case, is_of_suite
 from clip_eval.run.evidence import Evidence
 from clip_eval.run.github_actions import add_to_job_summary, workflow_commands
@@ -363,7 +363,7 @@ class Recorder:
         out = self.session.settings.out
         policy = [] if record.policy is None else [f"policy: {record.policy.source}"]
         reports = [] if out is None or self._unwritten else [f"reports: {out / 'report.html'}"]
-        notes = [paragraph(note, first="note: ", rest="  ") for note in record.notes]
+        notes = [paragraph(noted(note, word="note"), rest="  ") for note in record.notes]
         return [paragraph(record.headline), *reasons, *notes, *policy, *reports]
 
 
