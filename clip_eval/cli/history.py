@@ -23,7 +23,9 @@ __all__ = ["history"]
 @click.argument("file", callback=a_place)
 @click.option("--model", callback=a_name, metavar="NAME", help="Only runs of this model.")
 @click.option("--last", type=click.IntRange(min=1), default=30, show_default=True, metavar="N", help="So many runs.")
-@click.option("--compare", nargs=2, type=int, metavar="A B", help="What moved between the runs of two numbers.")
+@click.option(
+    "--compare", nargs=2, type=click.IntRange(min=1), metavar="A B", help="What moved between the runs of two numbers."
+)
 @click.option("--html", callback=a_place, metavar="FILE", help="Write a page with the trends of each model.")
 def history(file: Path, model: str | None, last: int, compare: tuple[int, int] | None, html: Path | None) -> None:
     """List the runs of a history, and draw them.

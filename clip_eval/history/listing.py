@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["Moved", "moved", "moved_table", "run_of_number", "runs_table", "when"]
 
 _MARGINS = 10  # of two runs, those that moved most
-_SAME = 1e-9  # relative
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ def moved(before: Run, after: Run) -> list[Moved]:
     keys = sorted({*before.measured, *after.measured}, key=lambda key: (KINDS.index(key[0]), key[1]))
     values = {run.number: {key: one.value for key, one in run.measured.items()} for run in (before, after)}
     found = [Moved(*key, values[before.number].get(key), values[after.number].get(key)) for key in keys]
-    found = [one for one in found if one.factor > 1 + _SAME]
+    found = [one for one in found if one.before != one.after]
     margins = sorted((one for one in found if one.kind == "margin"), key=lambda one: -one.factor)[:_MARGINS]
     return [*(one for kind in ("score", "ratio") for one in found if one.kind == kind), *margins]
 
