@@ -31,6 +31,7 @@ from typing import Any, Literal, NoReturn
 
 from clip_eval.errors import UsageError
 from clip_eval.files.read_write import read_text
+from clip_eval.files.toml_lines import line_of
 from clip_eval.files.untrusted import REVIEWED_BYTES, complaint, parse_toml
 from clip_eval.verdict.changes import ChangeGroup, area, grouped
 from clip_eval.verdict.reviewed import expired, last_day, with_last_day
@@ -127,7 +128,7 @@ def read_acceptances(file: str | Path) -> tuple[Acceptance | GroupAcceptance, ..
 
     Raises:
         UsageError: the file cannot be read, is not TOML, an entry lacks a key, has an unknown one, or repeats an id;
-            the message names entry and key.
+            the message names entry, key and line.
     """
     text = read_text(file, error=UsageError, limit_bytes=REVIEWED_BYTES)
     try:
@@ -139,7 +140,7 @@ def read_acceptances(file: str | Path) -> tuple[Acceptance | GroupAcceptance, ..
         _refuse(f"it holds {_listed(data) or 'no'} beside [[{_TABLE}]] tables", file)
     if not entries:
         _refuse(f"it holds no [[{_TABLE}]] table", file, fix="Add one, or leave --accepted out")
-    acceptances = tuple(_acceptance(entry, number, file) for number, entry in enumerate(entries, start=1))
+    acceptances = tuple(_placed(entry, number, file, text) for number, entry in enumerate(entries, start=1))
     for (identity, _), count in Counter((entry.id, type(entry)) for entry in acceptances).items():
         if count > 1:
             _refuse(f"it accepts {_short(identity)} {count} times", file, fix="Keep one entry for each id")
@@ -254,6 +255,17 @@ def _idle(entry: Acceptance, change: SurfaceChange | None, today: date) -> str |
     if entry.before != change.before:
         return f"accepts a change from '{_short(entry.before)}', and it was '{_short(change.before)}'"
     return expired(entry.expires, today)
+
+
+def _placed(entry: object, number: int, file: str | Path, text: str) -> Acceptance | GroupAcceptance:
+    """The entry, or the error with the line at which it begins."""
+    try:
+        return _acceptance(entry, number, file)
+    except UsageError as problem:
+        line = line_of(text, (_TABLE, number - 1))
+        if line is None:
+            raise
+        raise UsageError(problem.what, where=f"{file}, line {line}", fix=problem.fix) from problem
 
 
 def _acceptance(entry: object, number: int, file: str | Path) -> Acceptance | GroupAcceptance:
