@@ -40,7 +40,7 @@ def render_history(runs: Sequence[Run], *, called: str, note: str | None = None,
     """
     environment = page_environment("clip_eval.history")
     environment.filters.update(number=format_number)
-    environment.globals.update(when=when, words=words)
+    environment.globals.update(when=when, trend_words=words)
     models = [_model(members, last) for members in by_subject(runs).values()]
     return environment.get_template("history.html.j2").render(models=models, called=called, note=note, count=len(runs))
 

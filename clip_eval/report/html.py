@@ -66,7 +66,7 @@ def render_html(record: RunRecord, trends: Sequence[Trend] = ()) -> str:
             parts=_fingerprint_parts(record),
             rules=rules(record),
             trends=trends,
-            pictures=drawn(trends),
+            trend_pictures=drawn(trends),
             data=Markup(page_data(record)),  # it holds no character that HTML reads
             script=Markup(script),
             script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -116,7 +116,7 @@ def _environment() -> Environment:
         summary=summary,
         times_over=text.times_over,
         trial_words=trials.outcome_words,
-        words=words,
+        trend_words=words,
         worst_classes=trials.worst_classes,
     )
     return environment

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from clip_eval.verdict.measurement import EXACT_RULE, Measurement, format_number, worst
 from clip_eval.verdict.plain_values import Json
+from clip_eval.verdict.policy_info import PolicyInfo
 from clip_eval.verdict.run_record import (
     CheckOutcome,
     CheckResult,
-    PolicyInfo,
     RunRecord,
     Scope,
     ScopeEntry,

@@ -35,8 +35,9 @@ from clip_eval.files.read_write import read_text
 from clip_eval.files.toml_lines import line_of
 from clip_eval.files.untrusted import REVIEWED_BYTES, complaint, parse_toml, shown
 from clip_eval.nearest import listed
+from clip_eval.verdict.policy_info import PolicyInfo
 from clip_eval.verdict.reviewed import last_day, stated, with_last_day
-from clip_eval.verdict.run_record import SCOPES, PolicyInfo, Scope
+from clip_eval.verdict.run_record import SCOPES, Scope
 
 __all__ = ["PROJECT_FILE", "Part", "Policy", "Threshold", "Warned", "project_policy", "read_policy"]
 

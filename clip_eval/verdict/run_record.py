@@ -15,6 +15,7 @@ from clip_eval.errors import UsageError
 from clip_eval.files.untrusted import complaint, parse_json
 from clip_eval.verdict.measurement import Measurement
 from clip_eval.verdict.plain_values import Json, encoded, plain, with_floats
+from clip_eval.verdict.policy_info import PolicyInfo
 from clip_eval.verdict.schema import fault
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "SCOPES",
     "CheckOutcome",
     "CheckResult",
-    "PolicyInfo",
     "RunRecord",
     "Scope",
     "ScopeEntry",
@@ -249,17 +249,6 @@ class ScopeEntry:
     def __post_init__(self) -> None:
         _one_of(self.name, SCOPES, "name")
         _one_of(self.status, get_args(ScopeStatus), "status")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyInfo:
-    """The policy of a run: where it stands, and its rules as the file has them, days as texts."""
-
-    source: str
-    rules: Mapping[str, Json]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "rules", plain(self.rules))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ from support import sample_records as sample
 from clip_eval.report import render_html, render_junit, render_markdown
 from clip_eval.report.summary import next_steps, why
 from clip_eval.report.text import policy_rules
-from clip_eval.verdict.run_record import PolicyInfo, RunRecord, dump, load
+from clip_eval.verdict.policy_info import PolicyInfo
+from clip_eval.verdict.run_record import RunRecord, dump, load
 
 INFO = PolicyInfo(
     source="/repo/pyproject.toml, [tool.clip-eval]",

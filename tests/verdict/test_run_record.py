@@ -15,11 +15,11 @@ from support import sample_records as sample
 
 from clip_eval.errors import UsageError
 from clip_eval.verdict.measurement import Measurement
+from clip_eval.verdict.policy_info import PolicyInfo
 from clip_eval.verdict.run_record import (
     PROVENANCE_KEYS,
     SCOPES,
     CheckResult,
-    PolicyInfo,
     RunRecord,
     ScopeEntry,
     SubjectInfo,
