@@ -97,7 +97,7 @@ def gate(
     Raises:
         ClipEvalError: something that was named cannot be read, written or used here, or the test process died.
     """
-    settings = Settings.from_python(checkpoint, options)
+    settings = Settings.from_python(checkpoint, options).with_project_policy()
     keyword = _optional(keyword, "keyword")
     require_match(keyword)
     run_gate(settings, keyword=keyword, quiet=quiet)

@@ -140,4 +140,4 @@ def _settings(config: pytest.Config) -> Settings:
             values[option.setting] = option.checked(option.from_flag(value), flag)
     if "out" in values:
         values["out"] = values["out"].absolute()
-    return Settings(**values)
+    return Settings(**values).with_project_policy()

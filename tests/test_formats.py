@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import re
+import sqlite3
 import tarfile
 from collections.abc import Iterator
-from dataclasses import fields
+from contextlib import closing
+from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import numpy as np
 import pyarrow
 import pytest
 from PIL import Image
+from support.history_runs import RUN
 from support.saved_datasets import coloured, write_saved
 
 from clip_eval.baseline import open_pack
@@ -22,10 +25,13 @@ from clip_eval.dataset import open_dataset
 from clip_eval.embedding.store import Collection
 from clip_eval.families.clip.family import CLIP
 from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig
+from clip_eval.history.database import SCHEMA_VERSION, add
+from clip_eval.history.runs import KINDS, Measured
 from clip_eval.paths import PathTemplate
+from clip_eval.run.policy_names import require_known_names
 from clip_eval.verdict.acceptances import Acceptance, GroupAcceptance, draft, read_acceptances
 from clip_eval.verdict.change_causes import declared_cause
-from clip_eval.verdict.policy import read_policy
+from clip_eval.verdict.policy import Policy, Threshold, project_policy, read_policy
 from clip_eval.verdict.run_record import SCOPES, RunRecord, SurfaceChange
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +90,8 @@ def test_every_example_is_used() -> None:
     """No example of the page goes without a test: each has a name, and the tests below know it."""
     assert PAGE.count("\n```") == 2 * len(BLOCKS)
     assert set(BLOCKS) == {
-        "policy", "acceptances", "records", "dataset.toml", "manifest.jsonl", "classnames.txt",
+        "policy", "pyproject.toml", "acceptances", "history", "records", "dataset.toml", "manifest.jsonl",
+        "classnames.txt",
         "zeroshot_classification_templates.txt", "tree manifest", "tree folders", "tree shards", "tree pack",
         "original", "tree store", "read embeddings",
         "tree named", "named.toml", "saved.toml", "tree coco", "coco.toml", "captions_val2017.json",
@@ -98,7 +105,21 @@ def test_the_policy(tmp_path: Path) -> None:
     policy = read_policy(file)
     assert (policy.require, policy.least_efficiency) == (("baseline", "tasks"), 0.6)
     assert policy.uses == ("CLIPModel", "get_image_features", "AutoProcessor")
+    assert policy.warn == ("throughput", "surface")
+    assert policy.tasks["zero_shot_top1"] == Threshold(least=0.9, most_loss=0.01)
+    assert policy.tasks["image_to_text_median_rank"] == Threshold(most=5.0, by="score", warn=True)
+    assert [(entry.key, entry.expires) for entry in policy.warned] == [("check", date(2027, 1, 31)), ("area", None)]
+    require_known_names(policy, where=str(file))
+    assert [field.name for field in fields(Threshold) if f".{field.name}`" not in PAGE] == []
     assert ", ".join(f"`{scope}`" for scope in SCOPES) in PAGE
+
+
+def test_the_policy_of_a_project(tmp_path: Path) -> None:
+    """The table of a pyproject.toml is found and read as the page says."""
+    file = tmp_path / "pyproject.toml"
+    file.write_text(BLOCKS["pyproject.toml"], encoding="utf-8")
+    assert project_policy(tmp_path) == file
+    assert read_policy(file) == Policy(require=("tasks",), tasks={"zero_shot_top1": Threshold(least=0.9)})
 
 
 def test_the_acceptances(tmp_path: Path) -> None:
@@ -238,6 +259,17 @@ def test_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, pyarrow.Table] = {}
     exec(BLOCKS["read embeddings"], names)
     assert names["table"].column_names == ["key", "id", "embedding"]
+
+
+def test_the_history(tmp_path: Path) -> None:
+    """The query of the page runs, and the page names every column."""
+    add(tmp_path / "runs", replace(RUN, measured={("margin", "a.b"): Measured(0.75), ("margin", "c.d"): Measured(0.1)}))
+    with closing(sqlite3.connect(tmp_path / "runs")) as database:
+        assert database.execute(BLOCKS["history"]).fetchall() == [(RUN.started, "a.b", 0.75)]
+        columns = [row[1] for table in ("run", "measured") for row in database.execute(f"PRAGMA table_info({table})")]
+    assert [name for name in columns if f"`{name}`" not in PAGE] == []
+    assert f"`PRAGMA user_version` is {SCHEMA_VERSION};" in PAGE
+    assert [kind for kind in KINDS if f"`{kind}`" not in PAGE] == []
 
 
 def test_the_run_record() -> None:

@@ -15,7 +15,7 @@ import clip_eval
 ROOT = Path(clip_eval.__file__).parent
 ORDER: tuple[str, ...] = (
     *("__main__", "__init__", "cli", "plugin", "api"),
-    *("suite", "run", "evaluation", "tasks", "baseline", "embedding", "throughput"),
+    *("suite", "run", "evaluation", "history", "tasks", "baseline", "embedding", "throughput"),
     *("subject", "report", "oracle", "probes"),
     *("verdict", "checkpoint", "families", "dataset", "paths"),
     *("processes", "progress", "files", "user_values", "nearest", "errors", "version"),

@@ -15,6 +15,7 @@ from clip_eval.cli.bench import bench
 from clip_eval.cli.embed import embed
 from clip_eval.cli.evaluate import evaluate
 from clip_eval.cli.exit_code import ends_the_process
+from clip_eval.cli.history import history
 from clip_eval.cli.option_values import a_name, a_place, settings_options, settings_values
 from clip_eval.cli.path import path
 from clip_eval.cli.report import report
@@ -97,7 +98,7 @@ def gate(checkpoint: str, keyword: str | None, **options: Any) -> int:
     from clip_eval.run.hermetic_pytest import run_gate
     from clip_eval.run.keywords import require_match
 
-    settings = Settings(model=checkpoint, **settings_values(options))
+    settings = Settings(model=checkpoint, **settings_values(options)).with_project_policy()
     require_match(keyword)
     return run_gate(settings, keyword=keyword)
 
@@ -142,6 +143,7 @@ def record(
 cli.add_command(bench)
 cli.add_command(embed)
 cli.add_command(evaluate)
+cli.add_command(history)
 cli.add_command(path)
 cli.add_command(report)
 

@@ -101,6 +101,8 @@ def _check(check: CheckResult) -> Case:
 
 
 def _message(check: CheckResult, outcome: Outcome) -> str:
+    if check.outcome == "warned":
+        return f"failed, which only warns: {cause(check)}"
     if outcome == "skipped":
         because = f"because of {check.because}: " if check.because else ""
         return f"{check.outcome}: {because}{check.reason or 'no reason was given'}"
@@ -108,7 +110,7 @@ def _message(check: CheckResult, outcome: Outcome) -> str:
 
 
 def _text(check: CheckResult) -> str:
-    if check.outcome == "failed":
+    if check.outcome in ("failed", "warned"):
         return "\n\n".join(part for part in (terminal_failure(check), check.detail) if part)
     return check.detail or "" if check.outcome == "error" else ""
 

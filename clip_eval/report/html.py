@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from clip_eval.report.pictures.intervals import score_rows, scores_picture, spee
 from clip_eval.report.pictures.layers import layers_picture
 from clip_eval.report.pictures.margins import closest, margins_of, margins_picture
 from clip_eval.report.samples import samples_of, similarity_of
+from clip_eval.report.trends import Trend, drawn, words
 from clip_eval.verdict.acceptances import draft
 from clip_eval.verdict.changes import CONSEQUENCES, by_consequence, grouped
 from clip_eval.verdict.deviations import declared_deviation
@@ -39,8 +40,13 @@ if TYPE_CHECKING:
 __all__ = ["render_html"]
 
 
-def render_html(record: RunRecord) -> str:
-    """The run as one HTML file: verdict, what to do, what failed, changes, tasks, speed, all checks, provenance."""
+def render_html(record: RunRecord, trends: Sequence[Trend] = ()) -> str:
+    """The run as one HTML file: verdict, what to do, what failed, changes, tasks, speed, all checks, provenance.
+
+    Args:
+        record: of the run.
+        trends: of its model over the last runs; none without a history.
+    """
     from markupsafe import Markup
 
     counting = summary.counting(record)
@@ -70,6 +76,8 @@ def render_html(record: RunRecord) -> str:
             speeds=speeds_picture(record),
             parts=_fingerprint_parts(record),
             rules=rules(record),
+            trends=trends,
+            trend_pictures=drawn(trends),
             data=Markup(page_data(record)),  # it holds no character that HTML reads
             script=Markup(script),
             script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -118,13 +126,16 @@ def _environment() -> Environment:
         declared_deviation=declared_deviation,
         failure_lines=failure_lines,
         linked=linked,
+        noted=text.noted,
         outcome_words=text.OUTCOME_WORDS,
         samples_of=samples_of,
+        policy_rules=text.policy_rules,
         scope_words=text.scope_words,
         speed_facts=trials.speed_facts,
         summary=summary,
         times_over=text.times_over,
         trial_words=trials.outcome_words,
+        trend_words=words,
         worst_classes=trials.worst_classes,
     )
     return environment

@@ -9,7 +9,7 @@ from itertools import accumulate
 
 from clip_eval.report import summary, trials
 from clip_eval.report.failure_text import failure_lines
-from clip_eval.report.text import OUTCOME_WORDS, clip, count_outcomes, scope_words, title
+from clip_eval.report.text import OUTCOME_WORDS, clip, count_outcomes, noted, policy_rules, scope_words, title
 from clip_eval.verdict.acceptances import draft
 from clip_eval.verdict.changes import CONSEQUENCES, ChangeGroup, by_consequence, grouped
 from clip_eval.verdict.measurement import format_number
@@ -87,7 +87,7 @@ def _next_steps(record: RunRecord) -> list[str]:
 def _reasons(record: RunRecord) -> list[str]:
     """The reasons that no other section tells, and the notes."""
     found = [f"- {_long(one)}" for one in record.reasons if not of_changes(one) and not of_merits(one)]
-    found += [f"- Note: {_long(note)}" for note in record.notes]
+    found += [f"- {_long(noted(note))}" for note in record.notes]
     kept = _within(found, _ROOM_FOR_REASONS)
     left = [f"- {len(found) - len(kept)} more are in report.html."] if len(kept) < len(found) else []
     return ["## Reasons", "", *kept, *left] if found else []
@@ -235,7 +235,9 @@ def _provenance(record: RunRecord) -> list[str]:
         subjects.append(("baseline", _subject(record.baseline)))
     versions = [(key, str(record.provenance[key])) for key in _VERSIONS if record.provenance.get(key) is not None]
     started = [("started", record.started), ("duration", f"{record.duration_s:.1f} s")]
-    return _folded("Provenance", table(("", ""), [*subjects, *started, *versions]))
+    policy = [] if record.policy is None else [("policy", record.policy.source)]
+    rules = [] if record.policy is None else ["", *(f"- {_code(rule)}" for rule in policy_rules(record.policy))]
+    return _folded("Provenance", [*table(("", ""), [*subjects, *policy, *started, *versions]), *rules])
 
 
 def _subject(subject: SubjectInfo) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from clip_eval.report.text import clip
+from clip_eval.report.text import clip, warned
 from clip_eval.verdict.change_causes import Consequence
 from clip_eval.verdict.changes import grouped
 from clip_eval.verdict.reasons import by_cause, failed_names, listed
@@ -35,19 +35,26 @@ class Step:
 
 
 def why(record: RunRecord) -> str:
-    """Why the verdict is what it is, in one or two plain sentences."""
+    """Why the verdict is what it is, in one or two plain sentences, and what the policy only warns of."""
+    warnings = [name for entry in record.scope for name in warned(record, entry.name)]
+    told = f" The policy only warns of {listed(warnings)}." if warnings else ""
+    return f"{_why(record, whole=not warnings)}{told}"
+
+
+def _why(record: RunRecord, *, whole: bool) -> str:
     if record.verdict == "fail":
         return " ".join(_failures(record))
     unjudged = [entry for entry in record.scope if entry.status == "could_not"]
     if record.verdict == "inconclusive":
         gaps = "; ".join(f"{entry.name}: {entry.reason}" for entry in unjudged)
-        return f"Nothing that was judged failed, but not everything asked for could be judged{gaps and f' ({gaps})'}."
+        what = "was judged" if whole else "blocks"
+        return f"Nothing that {what} failed, but not everything asked for could be judged{gaps and f' ({gaps})'}."
     judged = [entry.name for entry in record.scope if entry.status == "judged"]
     rest = [entry for entry in record.scope if entry.status == "not_asked"]
     absent = ", ".join(entry.name for entry in rest if not entry.reason)
     measured = ", ".join(entry.name for entry in rest if entry.reason)
     return (
-        f"Everything that was judged is as it should be: {', '.join(judged)}."
+        f"Everything that {'was judged' if whole else 'blocks'} is as it should be: {', '.join(judged)}."
         f"{absent and f' Not asked: {absent}.'}{measured and f' Measured, not judged: {measured}.'}"
     )
 
@@ -77,6 +84,8 @@ def next_steps(record: RunRecord) -> Sequence[Step]:
         steps.append(Step(text="Look at the answers that were lost, under Tasks."))
     if any(timing.outcome == "failed" for timing in record.throughput):
         steps.append(Step(text="Time it again, on a quiet machine.", command=f"clip-eval bench {model}"))
+    if any(warned(record, entry.name) for entry in record.scope):
+        steps.append(Step(text="See to what only warns, before it blocks: the notes name it."))
     if not steps and record.verdict == "inconclusive":
         steps.append(_settle(record))
     if not steps and record.baseline is None:

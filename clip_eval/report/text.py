@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from clip_eval.errors import UsageError
 from clip_eval.verdict.measurement import EXACT_RULE, Measurement, format_number, worst
-from clip_eval.verdict.run_record import CheckOutcome, CheckResult, RunRecord, Scope, ScopeEntry
+from clip_eval.verdict.plain_values import Json
+from clip_eval.verdict.policy_info import PolicyInfo
+from clip_eval.verdict.run_record import (
+    CheckOutcome,
+    CheckResult,
+    RunRecord,
+    Scope,
+    ScopeEntry,
+    TaskResult,
+    ThroughputResult,
+)
 
 __all__ = [
     "OUTCOME_WORDS",
@@ -26,15 +37,19 @@ __all__ = [
     "epoch_ms",
     "error_against_bound",
     "index_text",
+    "noted",
     "paragraph",
+    "policy_rules",
     "scope_words",
     "times_over",
     "title",
+    "warned",
 ]
 
 OUTCOME_WORDS: dict[CheckOutcome, str] = {
     "failed": "failed",
     "error": "error",
+    "warned": "warning only",
     "not_run": "not run",
     "deviation": "deviation",
     "not_applicable": "not applicable",
@@ -95,6 +110,8 @@ def scope_words(record: RunRecord, entry: ScopeEntry) -> ScopeWords:
     if entry.status == "not_asked":
         return ScopeWords(sign="not_asked", text="not judged" if entry.reason else "not asked")
     if entry.status == "judged":
+        if not failed and warned(record, entry.name):
+            return ScopeWords(sign="warned", text="passed, with warnings")
         return ScopeWords(sign="failed", text="failed") if failed else ScopeWords(sign="passed", text="passed")
     if failed:
         return ScopeWords(sign="failed", text="failed, not judged in full")
@@ -103,14 +120,49 @@ def scope_words(record: RunRecord, entry: ScopeEntry) -> ScopeWords:
 
 
 def _has_failure(record: RunRecord, scope: Scope) -> bool:
-    outcomes: list[str] = [check.outcome for check in record.checks if check.scope == scope]
-    if scope == "baseline":
-        outcomes += ["failed" for change in record.surface_changes if change.accepted is None]
+    open_changes = scope == "baseline" and any(change.accepted is None for change in record.surface_changes)
+    return open_changes or "failed" in _outcomes(record, scope)
+
+
+def warned(record: RunRecord, scope: Scope) -> list[str]:
+    """What a policy lets warn in a scope: names of checks, scores and timings, and how many surface changes."""
+    trials = _trials(record, scope)
+    checks = [check.name for check in record.checks if check.scope == scope and check.outcome == "warned"]
+    changes = sum(change.warned for change in record.surface_changes) if scope == "baseline" else 0
+    told = [f"{changes} surface change{'' if changes == 1 else 's'}"] if changes else []
+    return [*checks, *(trial.name for trial in trials if trial.outcome == "warned"), *told]
+
+
+def noted(note: str, *, word: str = "Note") -> str:
+    """A note of a record after this word, a warning as it is."""
+    return note if note.startswith("Warning: ") else f"{word}: {note}"
+
+
+def policy_rules(policy: PolicyInfo) -> list[str]:
+    """A policy's rules, one a line as `key = value`, the keys of tables before a dot."""
+    return list(_rules("", policy.rules))
+
+
+def _rules(name: str, value: Json) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _rules(f"{name}.{key}" if name else key, item)
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
+        for place, item in enumerate(value, start=1):
+            yield from _rules(f"{name}[{place}]", item)
+    else:
+        yield f"{name} = {json.dumps(value, ensure_ascii=False)}"
+
+
+def _outcomes(record: RunRecord, scope: Scope) -> list[str]:
+    checks = [check.outcome for check in record.checks if check.scope == scope]
+    return [*checks, *(trial.outcome for trial in _trials(record, scope))]
+
+
+def _trials(record: RunRecord, scope: Scope) -> Sequence[TaskResult | ThroughputResult]:
     if scope == "tasks":
-        outcomes += [task.outcome for task in record.tasks]
-    if scope == "throughput":
-        outcomes += [timing.outcome for timing in record.throughput]
-    return "failed" in outcomes
+        return record.tasks
+    return record.throughput if scope == "throughput" else ()
 
 
 def clean(text: str) -> str:

@@ -32,6 +32,7 @@ __all__ = [
     "find_checks",
     "is_of_suite",
     "nearest_checks",
+    "primary_scores",
     "task_check_id",
 ]
 
@@ -64,6 +65,12 @@ class Case:
 def declared_checks() -> tuple[DeclaredCheck, ...]:
     """Return every check of the suite in file order, chapters by name."""
     return tuple(entry.check for entry in _explained())
+
+
+@cache
+def primary_scores() -> dict[str, str]:
+    """Return each task with the name that its judged score has in run records."""
+    return {task["name"]: f"{task['name']}_{task['primary']}" for task in _tasks()}
 
 
 def find_checks(wanted: str) -> tuple[DeclaredCheck, ...]:

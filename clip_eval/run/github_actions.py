@@ -15,23 +15,30 @@ from clip_eval.verdict.run_record import RunRecord
 __all__ = ["add_to_job_summary", "workflow_commands"]
 
 _SUMMARY = "GITHUB_STEP_SUMMARY"
+_WARNING = "Warning: "
 _MOST = 10  # annotations that GitHub shows of one step
 
 
 def workflow_commands(record: RunRecord, environment: Mapping[str, str]) -> Sequence[str]:
-    """Workflow commands, one line each: the verdict first, then what failed; none outside GitHub Actions and on a pass.
+    """Workflow commands, one line each: the verdict first, then what failed, then what only warns; none outside GitHub
+    Actions, and on a pass without warnings.
 
     Args:
         record: the run.
         environment: of this process.
     """
-    if environment.get("GITHUB_ACTIONS") != "true" or record.verdict == "pass":
+    if environment.get("GITHUB_ACTIONS") != "true":
         return []
+    warnings = [note for note in record.notes if note.startswith(_WARNING)]
+    softened = [f"::warning title=clip-eval::{_data(note.removeprefix(_WARNING))}" for note in warnings]
+    if record.verdict == "pass":
+        return softened[:_MOST]
     kind = "error" if record.verdict == "fail" else "warning"
     causes = [(check.name, f"{check.promise} {cause(check)} {_again(check.rerun)}") for check in roots(record)]
     steps = " ".join(step.text for step in next_steps(record))
     told = [(f"clip-eval: {record.verdict}", f"{why(record)} {steps}"), *causes]
-    return [f"::{kind} title={_property(title)}::{_data(text)}" for title, text in told[:_MOST]]
+    commands = [f"::{kind} title={_property(title)}::{_data(text)}" for title, text in told]
+    return [*commands, *softened][:_MOST]
 
 
 def add_to_job_summary(record: RunRecord, environment: Mapping[str, str]) -> None:

@@ -45,7 +45,8 @@ def run_gate(
 
     The child runs in an empty directory with its own configuration file and root directory, without conftest files,
     without any of pytest's environment variables, and loads only its own plugins: nothing in the user's working
-    directory can turn checks off. Reports of an earlier run are removed first, so that a run that dies leaves none.
+    directory can turn checks off. A policy there is read by the command, and the report prints it. Reports of an
+    earlier run are removed first, so that a run that dies leaves none.
 
     Args:
         settings: what to gate; `out` defaults to reports/latest under the working directory.

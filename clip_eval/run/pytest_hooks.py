@@ -21,8 +21,9 @@ from clip_eval.families.family import EntryPoint
 from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.files.folder_lock import clear, owned
 from clip_eval.files.read_write import lacks_room, write_text
+from clip_eval.history.remember import Remembered, remember
 from clip_eval.report import render_html, render_junit, render_markdown, terminal_failure
-from clip_eval.report.text import paragraph
+from clip_eval.report.text import noted, paragraph
 from clip_eval.run.declared_checks import Case, declared_checks, find_case, is_of_suite
 from clip_eval.run.evidence import Evidence
 from clip_eval.run.github_actions import add_to_job_summary, workflow_commands
@@ -32,7 +33,8 @@ from clip_eval.run.session import Session
 from clip_eval.run.settings import REPORTS
 from clip_eval.verdict.causes import attributed
 from clip_eval.verdict.decide import Asked, DeclaredCheck, complete, decide
-from clip_eval.verdict.run_record import CheckResult, RunRecord, dump
+from clip_eval.verdict.run_record import SCOPES, CheckResult, RunRecord, dump
+from clip_eval.verdict.warnings import parts_that_warn, soften
 
 if TYPE_CHECKING:
     from clip_eval.verdict.compare import Mismatch
@@ -59,6 +61,7 @@ class Recorder:
         self._folders = contextlib.ExitStack()
         self._unwritten: OutputError | None = None
         self._refused: UsageError | None = None
+        self._own_failed = False
 
     def prepare(self) -> None:
         """Lock the folders, clear them, and open everything the user named, before long work. Raises ClipEvalError."""
@@ -203,6 +206,12 @@ class Recorder:
         case = self._case(report)
         if case is not None:
             self.outcomes.add(report, case)
+        elif report.failed:
+            self._own_failed = True
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that cannot be collected is no failure that a policy lets warn."""
+        self._own_failed = self._own_failed or report.failed
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -253,38 +262,52 @@ class Recorder:
         return nothing_matches(keyword) if keyword and nothing_left else None
 
     def _finish(self, session: pytest.Session) -> None:
-        self.record = self._record()
+        found = remember(self._record(), self.session.settings.history)
+        self.record = found.record
         try:
             if self.session.settings.out is not None:
-                _write_reports(self.record, self.session.settings.out)
+                _write_reports(found, self.session.settings.out)
         except OutputError as error:
             self._unwritten, session.exitstatus = error, error.exit_code
             return
         add_to_job_summary(self.record, os.environ)
         code = int(session.exitstatus)
         if code in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
-            own_tests_failed = code == pytest.ExitCode.TESTS_FAILED and self.record.verdict == "pass"
+            passed = self.record.verdict == "pass"
+            warned = any(check.outcome == "warned" for check in self.record.checks)
+            own_tests_failed = code == pytest.ExitCode.TESTS_FAILED and passed and (self._own_failed or not warned)
             verdicts = {"pass": int(own_tests_failed), "fail": 1, "inconclusive": _INCONCLUSIVE}
             session.exitstatus = verdicts[self.record.verdict]
 
     def _record(self) -> RunRecord:
         settings = self.session.settings
         declared = declared_checks()
-        checks = attributed(complete(self._results(), declared=declared))
+        policy = self.session.policy
+        found = soften(
+            attributed(complete(self._results(), declared=declared)),
+            self.outcomes.tasks,
+            self.outcomes.throughput,
+            self.outcomes.surface_changes,
+            policy=policy,
+            new_weights=settings.new_weights,
+            today=self.session.today,
+        )
         decision = decide(
-            checks=checks,
+            checks=found.checks,
             declared=declared,
             surface_changes=self.outcomes.surface_changes,
-            tasks=self.outcomes.tasks,
-            throughput=self.outcomes.throughput,
+            tasks=found.tasks,
+            throughput=found.throughput,
             asked=Asked(
                 baseline=settings.baseline is not None,
                 tasks=settings.dataset is not None,
                 throughput=settings.throughput,
             ),
             new_weights=settings.new_weights,
-            required=self.session.policy.require,
+            required=policy.require,
             changed=self.session.changed(),
+            warns=[name for name in SCOPES if name in parts_that_warn(policy, new_weights=settings.new_weights)],
+            thresholds=policy.blocking_scores,
         )
         return RunRecord(
             started=datetime.fromtimestamp(self._started, tz=timezone.utc).isoformat(timespec="seconds"),
@@ -297,13 +320,14 @@ class Recorder:
             provenance=self._provenance,
             candidate=self.session.candidate.info(self._attention),
             baseline=self.session.pack_info_in(str(self._provenance.get("transformers")), self._attention),
-            checks=checks,
+            checks=found.checks,
             surface_changes=tuple(self.outcomes.surface_changes),
-            tasks=tuple(self.outcomes.tasks),
-            throughput=tuple(self.outcomes.throughput),
-            notes=(*self.session.candidate.checkpoint.notes, *self.outcomes.notes),
+            tasks=found.tasks,
+            throughput=found.throughput,
+            notes=(*found.notes, *self.session.candidate.checkpoint.notes, *self.outcomes.notes),
             images=self.outcomes.images,
             similarity=self.outcomes.similarity,
+            policy=policy.info,
         )
 
     def _results(self) -> list[CheckResult]:
@@ -339,9 +363,10 @@ class Recorder:
     def _closing_paragraphs(self, record: RunRecord) -> list[str]:
         reasons = [paragraph(reason, first="- ", rest="  ") for reason in record.reasons]
         out = self.session.settings.out
+        policy = [] if record.policy is None else [f"policy: {record.policy.source}"]
         reports = [] if out is None or self._unwritten else [f"reports: {out / 'report.html'}"]
-        notes = [paragraph(note, first="note: ", rest="  ") for note in record.notes]
-        return [paragraph(record.headline), *reasons, *notes, *reports]
+        notes = [paragraph(noted(note, word="note"), rest="  ") for note in record.notes]
+        return [paragraph(record.headline), *reasons, *notes, *policy, *reports]
 
 
 def _cases(names: list[str]) -> list[Case]:
@@ -359,9 +384,10 @@ def _own_check(item: pytest.Item) -> DeclaredCheck:
     return DeclaredCheck(id=item.nodeid, chapter="own", scope="contract", promise=" ".join(promise.split()))
 
 
-def _write_reports(record: RunRecord, out: Path) -> None:
+def _write_reports(found: Remembered, out: Path) -> None:
     """Write the reports, all or none, each whole and none before all can be rendered."""
-    texts = [render(record) for render in (render_html, render_markdown, render_junit, dump)]
+    page = render_html(found.record, found.trends)
+    texts = [page, *(render(found.record) for render in (render_markdown, render_junit, dump))]
     try:
         for name, text in zip(REPORTS, texts, strict=True):
             write_text(out / name, text)

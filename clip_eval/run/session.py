@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 from clip_eval.checkpoint.changes import Watched, watch
 from clip_eval.checkpoint.original import Original, open_original
 from clip_eval.errors import DatasetError, PackError, UsageError
+from clip_eval.history.database import require_usable
 from clip_eval.processes import require_clip_eval
+from clip_eval.run.policy_names import require_known_names
 from clip_eval.run.settings import Settings
 from clip_eval.subject.candidate import Candidate
 from clip_eval.verdict.acceptances import Acceptance, GroupAcceptance, Ruling, read_acceptances, rule
 from clip_eval.verdict.change_causes import with_causes
 from clip_eval.verdict.policy import Policy, read_policy
 from clip_eval.verdict.run_record import SubjectInfo
+from clip_eval.verdict.warnings import soften_changes
 
 if TYPE_CHECKING:
     from clip_eval.baseline import Baseline, Pack
@@ -63,6 +66,8 @@ class Session:
         self.pack, self.acceptances, self.policy, self.original  # noqa: B018 - as above
         if self.settings.baseline_python is not None:
             require_clip_eval(self.settings.baseline_python)
+        if self.settings.history is not None:
+            require_usable(self.settings.history)
         self.require_place()
         self.watched  # noqa: B018 - as above
 
@@ -190,8 +195,12 @@ class Session:
 
     @cached_property
     def policy(self) -> Policy:
-        """What is required beyond the rules; nothing if no file was named. Raises UsageError."""
-        return Policy() if self.settings.policy is None else read_policy(self.settings.policy)
+        """What is required beyond the rules; nothing if no file was named. Raises UsageError, for unknown names too."""
+        if self.settings.policy is None:
+            return Policy()
+        policy = read_policy(self.settings.policy)
+        require_known_names(policy, where=self.settings.policy)
+        return policy
 
     @cached_property
     def original(self) -> Original | None:
@@ -214,8 +223,13 @@ class Session:
         baseline = self.baseline
         approved, now = baseline.pack.nearest(baseline.environment), baseline.environment
         changes = with_causes(baseline.surface_changes(), before=approved.transformers, after=now.transformers)
-        today = datetime.now(tz=timezone.utc).date()
-        return rule(changes, self.acceptances, today=today, uses=self.policy.uses)
+        ruling = rule(changes, self.acceptances, today=self.today, uses=self.policy.uses)
+        return replace(ruling, changes=soften_changes(ruling.changes, policy=self.policy, today=self.today))
+
+    @cached_property
+    def today(self) -> date:
+        """The day (UTC) that what expires is compared with."""
+        return datetime.now(tz=timezone.utc).date()
 
     @property
     def pack_info(self) -> SubjectInfo | None:

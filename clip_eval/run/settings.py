@@ -14,6 +14,7 @@ from typing import Any, Literal, TypedDict
 
 from clip_eval.user_values import named, require_dtype, require_utf8
 from clip_eval.verdict.plain_values import Json
+from clip_eval.verdict.policy import project_policy
 
 __all__ = ["DEFAULT_OUT", "OPTIONS", "REPORTS", "GateOptions", "Option", "RecordOptions", "Settings"]
 
@@ -143,7 +144,11 @@ class Settings:
     )
     policy: str | None = field(
         default=None,
-        metadata=_option("input", "FILE", "What is asked beyond the rules, such as scopes that must be judged."),
+        metadata=_option(
+            "input",
+            "FILE",
+            "What is asked beyond the rules, and what only warns; by default [tool.clip-eval] of pyproject.toml.",
+        ),
     )
     baseline_python: str | None = field(
         default=None,
@@ -159,6 +164,10 @@ class Settings:
             "safetensors file: weights, config and image processor are held to it.",
         ),
     )  # fmt: skip
+    history: str | None = field(
+        default=None,
+        metadata=_option("output", "FILE", "Add the run to this history, which `clip-eval history` lists and draws."),
+    )
     repro: str | None = field(
         default=None,
         metadata=_option("output", "DIR", "Write a standalone script for each failed check to this directory."),
@@ -211,6 +220,15 @@ class Settings:
         """Return the command that runs the checks whose name contains `function`."""
         return shlex.join(["clip-eval", "gate", self.model, *self.options("--"), "-k", function])
 
+    def with_project_policy(self) -> Settings:
+        """Return the same settings with the policy in the working directory's pyproject.toml, unless one is named.
+
+        Raises:
+            UsageError: pyproject.toml speaks of clip-eval and cannot be read.
+        """
+        file = None if self.policy is not None else project_policy(Path())
+        return self if file is None else replace(self, policy=str(file))
+
     def absolute(self) -> Settings:
         """Return the same settings for a process that runs in another directory.
 
@@ -258,4 +276,5 @@ class GateOptions(RecordOptions, total=False):
     policy: str | Path | None
     baseline_python: str | Path | None
     converted_from: str | Path | None
+    history: str | Path | None
     repro: str | Path | None

@@ -31,18 +31,21 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clip_eval.tasks.statistics import Interval, PairedLoss, paired_change, paired_loss
+from clip_eval.tasks.statistics import Interval, PairedChange, PairedLoss, paired_change, paired_loss
 from clip_eval.tasks.task import Score, Scored, mean
 from clip_eval.verdict.plain_values import Json
 from clip_eval.verdict.run_record import TaskResult, TrialOutcome
 
 __all__ = [
+    "GRAVITY",
     "SIGNIFICANCE",
     "Judgement",
     "Reference",
     "against_chance",
     "against_reference",
     "are_paired_hits",
+    "changed_hits",
+    "in_part",
     "judge",
     "loss_of",
 ]
@@ -50,7 +53,9 @@ __all__ = [
 SIGNIFICANCE = 0.01
 """At most one run in a hundred is called a loss where nothing was lost. Fewer than seven changed hits never are."""
 
-_GRAVITY: tuple[TrialOutcome, ...] = ("not_asked", "passed", "inconclusive", "failed")
+GRAVITY: tuple[TrialOutcome, ...] = ("not_asked", "passed", "warned", "inconclusive", "failed")
+"""Of two judgements the later one counts."""
+
 _NAMED_IMAGES = 5
 
 
@@ -86,10 +91,10 @@ def judge(scored: Scored, reference: Reference | None = None) -> tuple[TaskResul
     found = against_chance(scored)
     if reference is not None:
         paired = against_reference(scored, reference)
-        graver = max((paired, found), key=lambda judgement: _GRAVITY.index(judgement.outcome))
+        graver = max((paired, found), key=lambda judgement: GRAVITY.index(judgement.outcome))
         found = Judgement(graver.outcome, graver.reason, paired.reference, paired.details)
     if scored.unreadable and found.outcome == "passed":
-        found = Judgement("inconclusive", _unreadable(scored), found.reference, found.details)
+        found = Judgement("inconclusive", in_part(scored), found.reference, found.details)
     primary = scored.primary
     shown = f"shown beside {scored.name(primary)}, which is judged"
     return (
@@ -166,6 +171,12 @@ def are_paired_hits(scored: Scored, score: Score, before: NDArray[np.float64]) -
     return score.is_share and scored.is_independent and bool(np.isin(before, (0, 1)).all())
 
 
+def changed_hits(scored: Scored, score: Score, before: NDArray[np.float64]) -> PairedChange:
+    """Pair independent hits, 1 or 0, with those of the reference, (values,)."""
+    now, then = (dict(zip(scored.samples, side.tolist(), strict=True)) for side in (score.filled == 1, before == 1))
+    return paired_change(now, then)
+
+
 def loss_of(scored: Scored, score: Score, before: NDArray[np.float64], *, confidence: float = 0.95) -> PairedLoss:
     """Resample what was lost of a score, whichever direction is better, since its values were these, (values,).
 
@@ -184,9 +195,8 @@ def loss_of(scored: Scored, score: Score, before: NDArray[np.float64], *, confid
 
 def _hits(scored: Scored, before: NDArray[np.float64]) -> Judgement:
     """Independent hits, 1 or 0, against those of the reference, (values,)."""
-    hits, score = scored.primary.filled == 1, scored.primary
-    now, then = (dict(zip(scored.samples, side.tolist(), strict=True)) for side in (hits, before == 1))
-    change = paired_change(now, then)
+    score = scored.primary
+    change = changed_hits(scored, score, before)
     reason = (
         f"{change.lost} answers of {change.count} were lost and {change.gained} gained, "
         f"{_net_loss(change.loss, score)}; p {change.p_value:.2g})"
@@ -232,7 +242,8 @@ def _recorded(scored: Scored, score: Score, reference: Reference | None) -> floa
     return score.aggregate(before, np.arange(len(before)))
 
 
-def _unreadable(scored: Scored) -> str:
+def in_part(scored: Scored) -> str:
+    """Return why a score over a part of the dataset does not pass."""
     lost = len(scored.unreadable)
     return (
         f"{lost} of {lost + len(set(scored.samples))} images could not be read, so the score is not that of the dataset"

@@ -25,14 +25,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from clip_eval.errors import UsageError
 from clip_eval.files.read_write import read_text
-from clip_eval.files.untrusted import REVIEWED_BYTES, complaint, parse_toml, shown
+from clip_eval.files.toml_lines import line_of
+from clip_eval.files.untrusted import REVIEWED_BYTES, complaint, parse_toml
 from clip_eval.verdict.changes import ChangeGroup, area, grouped
+from clip_eval.verdict.reviewed import expired, last_day, with_last_day
 from clip_eval.verdict.run_record import SurfaceChange
 
 __all__ = ["Acceptance", "GroupAcceptance", "Idle", "Ruling", "draft", "read_acceptances", "rule"]
@@ -67,7 +69,7 @@ class Acceptance:
     @property
     def note(self) -> str:
         """The reason, with the last day if there is one."""
-        return self.reason if self.expires is None else f"{self.reason} (until {self.expires})"
+        return with_last_day(self.reason, self.expires)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +95,7 @@ class GroupAcceptance:
     @property
     def note(self) -> str:
         """The reason, with the last day if there is one."""
-        return self.reason if self.expires is None else f"{self.reason} (until {self.expires})"
+        return with_last_day(self.reason, self.expires)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def read_acceptances(file: str | Path) -> tuple[Acceptance | GroupAcceptance, ..
 
     Raises:
         UsageError: the file cannot be read, is not TOML, an entry lacks a key, has an unknown one, or repeats an id;
-            the message names entry and key.
+            the message names entry, key and line.
     """
     text = read_text(file, error=UsageError, limit_bytes=REVIEWED_BYTES)
     try:
@@ -138,7 +140,7 @@ def read_acceptances(file: str | Path) -> tuple[Acceptance | GroupAcceptance, ..
         _refuse(f"it holds {_listed(data) or 'no'} beside [[{_TABLE}]] tables", file)
     if not entries:
         _refuse(f"it holds no [[{_TABLE}]] table", file, fix="Add one, or leave --accepted out")
-    acceptances = tuple(_acceptance(entry, number, file) for number, entry in enumerate(entries, start=1))
+    acceptances = tuple(_placed(entry, number, file, text) for number, entry in enumerate(entries, start=1))
     for (identity, _), count in Counter((entry.id, type(entry)) for entry in acceptances).items():
         if count > 1:
             _refuse(f"it accepts {_short(identity)} {count} times", file, fix="Keep one entry for each id")
@@ -241,7 +243,7 @@ def _idle_group(entry: GroupAcceptance, group: ChangeGroup | None, today: date) 
     if (entry.changes, entry.digest) != (len(group.changes), group.digest):
         was, now = f"{entry.changes} of digest '{_short(entry.digest)}'", f"{len(group.changes)} of '{group.digest}'"
         return f"accepts other changes, {was}, and there are now {now}"
-    return _expired(entry.expires, today)
+    return expired(entry.expires, today)
 
 
 def _idle(entry: Acceptance, change: SurfaceChange | None, today: date) -> str | None:
@@ -252,11 +254,18 @@ def _idle(entry: Acceptance, change: SurfaceChange | None, today: date) -> str |
         return f"accepts '{_short(entry.after)}', and it is now '{_short(change.after)}'"
     if entry.before != change.before:
         return f"accepts a change from '{_short(entry.before)}', and it was '{_short(change.before)}'"
-    return _expired(entry.expires, today)
+    return expired(entry.expires, today)
 
 
-def _expired(expires: date | None, today: date) -> str | None:
-    return f"expired on {expires}" if expires is not None and expires < today else None
+def _placed(entry: object, number: int, file: str | Path, text: str) -> Acceptance | GroupAcceptance:
+    """The entry, or the error with the line at which it begins."""
+    try:
+        return _acceptance(entry, number, file)
+    except UsageError as problem:
+        line = line_of(text, (_TABLE, number - 1))
+        if line is None:
+            raise
+        raise UsageError(problem.what, where=f"{file}, line {line}", fix=problem.fix) from problem
 
 
 def _acceptance(entry: object, number: int, file: str | Path) -> Acceptance | GroupAcceptance:
@@ -273,10 +282,10 @@ def _acceptance(entry: object, number: int, file: str | Path) -> Acceptance | Gr
         _refuse(f"{where} has the unknown keys {_listed(unknown)}", file, fix=f"Known keys are {', '.join(known_keys)}")
     for required in (key, *(("before", "after") if key == "id" else ("digest",)), "reason"):
         _check_text(entry, required, where, file)
-    expires = entry.get("expires")
-    # a datetime is a date too, but its time would be dropped
-    if expires is not None and (not isinstance(expires, date) or isinstance(expires, datetime)):
-        _refuse(f"{where} expires at {shown(expires)}", file, fix="Write a day without quotes, such as 2027-01-31")
+    try:
+        last_day(entry.get("expires"))
+    except ValueError as problem:
+        _refuse(f"{where} {problem}", file, fix="Write a day without quotes, such as 2027-01-31")
     if key == "id":
         return Acceptance(**entry)
     if type(entry.get("changes")) is not int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeAlias
 
-__all__ = ["Json", "decode_float", "encode_float", "plain"]
+__all__ = ["Json", "decode_float", "encode_float", "encoded", "plain", "with_floats"]
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
@@ -32,6 +33,17 @@ def plain(value: object) -> Json:
     raise TypeError(f"{type(value).__name__} is not a plain JSON value")
 
 
+def encoded(value: object) -> Any:
+    """The value as `json.dumps` takes it, in lists and dicts; a dataclass is a dict of its fields in their order."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: encoded(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [encoded(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: encoded(item) for key, item in plain(value).items()}  # type: ignore[union-attr]
+    return plain(value)
+
+
 def encode_float(value: float | None) -> float | str | None:
     """The float as JSON can hold it: NaN and the infinities become "nan", "inf" and "-inf"."""
     return value if value is None or math.isfinite(value) else str(value)
@@ -42,6 +54,11 @@ def decode_float(value: Json) -> float | None:
     if isinstance(value, str) and value in _NON_FINITE:
         return _NON_FINITE[value]
     return _number(value, "a number")
+
+
+def with_floats(data: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The same object with the floats behind `encode_float` under these keys. Raises TypeError as `decode_float`."""
+    return {**data, **{name: decode_float(data[name]) for name in names}}
 
 
 def _unwrap(value: object) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from clip_eval.verdict.causes import directness, twin
@@ -25,6 +25,7 @@ __all__ = [
     "of_changes",
     "of_merits",
     "of_scope",
+    "warned_changes",
 ]
 
 _SHOWN = 3  # names in one sentence; the report lists all
@@ -70,12 +71,13 @@ def gaps(checks: Sequence[CheckResult]) -> tuple[str, ...]:
     Checks not run because of a failed check are in that check's sentence.
     """
     failed = failed_names(checks)
+    warned = {check.name for check in checks if check.outcome == "warned"}
     crashed = _groups((check for check in checks if check.outcome == "error"), key=cause)
     not_run = [check for check in checks if check.outcome == "not_run" and check.because not in failed]
     skipped = _groups(not_run, key=lambda check: (cause(check), check.because))
     return (
         *(f"Ended in an error ({_clause(why)}): {_checks(group)}." for why, group in crashed.items()),
-        *(f"Not run ({_missing(why, name)}): {_checks(group)}." for (why, name), group in skipped.items()),
+        *(f"Not run ({_missing(why, name, warned)}): {_checks(group)}." for (why, name), group in skipped.items()),
     )
 
 
@@ -94,10 +96,15 @@ def of_scope(reason: str) -> bool:
     return _UNJUDGED.match(reason) is not None
 
 
-def _missing(why: str, because: str | None) -> str:
+def _missing(why: str, because: str | None, warned: Collection[str]) -> str:
     if because is None:
         return _clause(why)
-    return f"{_line(why, limit=_PARAGRAPH).rstrip('.')}; {because}, which would say why, did not fail"
+    told = (
+        f"because of {because}, which only warns"
+        if because in warned
+        else f"{because}, which would say why, did not fail"
+    )
+    return f"{_line(why, limit=_PARAGRAPH).rstrip('.')}; {told}"
 
 
 def failed_names(checks: Iterable[CheckResult]) -> frozenset[str]:
@@ -127,11 +134,22 @@ def first_cause(checks: Sequence[CheckResult], scope: Scope) -> str | None:
 def notes(*, checks: Sequence[CheckResult], surface_changes: Sequence[SurfaceChange]) -> tuple[str, ...]:
     """Sentences about excused differences: declared deviations and accepted changes."""
     excused = deviating(checks)
-    accepted = _groups((change for change in surface_changes if change.accepted is not None), key=_reason)
+    reviewed = (change for change in surface_changes if change.accepted is not None and not change.warned)
+    accepted = _groups(reviewed, key=_reason)
     return (
         *_deviations(excused),
         *(f"Accepted ({_clause(reason)}): {_causes(group)}." for reason, group in accepted.items()),
     )
+
+
+def warned_changes(changes: Sequence[SurfaceChange]) -> list[str]:
+    """Sentences about surface changes that a policy only warns of, one for each of its reasons."""
+    groups = _groups((change for change in changes if change.warned), key=_reason)
+    return [f"{_not_accepted(len(group))} ({_clause(why)}): {_causes(group)}." for why, group in groups.items()]
+
+
+def _not_accepted(count: int) -> str:
+    return f"{count} surface change{' is' if count == 1 else 's are'} not accepted"
 
 
 def _causes(changes: Sequence[SurfaceChange]) -> str:
@@ -252,9 +270,8 @@ def _open_changes(changes: Sequence[SurfaceChange]) -> list[str]:
 
 
 def _consequence(kind: Consequence, groups: Sequence[ChangeGroup]) -> str:
-    count = sum(len(group.open) for group in groups)
-    changes = f"{count} surface change{' is' if count == 1 else 's are'} not accepted"
-    return f"{changes}, {CONSEQUENCES[kind]}: {', '.join(f'{group.label} ({len(group.open)})' for group in groups)}."
+    told = ", ".join(f"{group.label} ({len(group.open)})" for group in groups)
+    return f"{_not_accepted(sum(len(group.open) for group in groups))}, {CONSEQUENCES[kind]}: {told}."
 
 
 def _reason(change: SurfaceChange) -> str | None:

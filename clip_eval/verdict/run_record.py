@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
 from clip_eval.errors import UsageError
 from clip_eval.files.untrusted import complaint, parse_json
 from clip_eval.verdict.measurement import Measurement
-from clip_eval.verdict.plain_values import Json, decode_float, plain
+from clip_eval.verdict.plain_values import Json, encoded, plain, with_floats
+from clip_eval.verdict.policy_info import PolicyInfo
 from clip_eval.verdict.schema import fault
 
 __all__ = [
@@ -37,10 +38,10 @@ __all__ = [
     "load",
 ]
 
-CheckOutcome = Literal["passed", "failed", "error", "not_run", "not_applicable", "deviation"]
+CheckOutcome = Literal["passed", "failed", "warned", "error", "not_run", "not_applicable", "deviation"]
 Scope = Literal["contract", "baseline", "tasks", "throughput"]
 ScopeStatus = Literal["judged", "not_asked", "could_not"]
-TrialOutcome = Literal["passed", "failed", "inconclusive", "not_asked"]
+TrialOutcome = Literal["passed", "failed", "warned", "inconclusive", "not_asked"]
 Verdict = Literal["pass", "fail", "inconclusive"]
 
 SCHEMA_VERSION = 1
@@ -101,7 +102,7 @@ class CheckResult:
         chapter: the chapter of the contract the check belongs to.
         promise: the property that the check asserts.
         case: the parametrisation; None for a check without one.
-        outcome: one of OUTCOMES.
+        outcome: "warned" failed, and blocks nothing by a policy.
         scope: the scope it counts for.
         reason: why it failed, was not run or does not apply, one sentence; None where the measurements say it.
         because: name of the check whose failure may be the cause of this failure, or is why this one was not run.
@@ -150,6 +151,7 @@ class SurfaceChange:
         check: id of the check that saw it.
         accepted: the reason of the acceptance that excuses it; None without one.
         cause: id of the declared cause that it follows from; None without one.
+        warned: whether it is accepted by a policy that only warns of it, not by a review.
     """
 
     id: str
@@ -159,6 +161,7 @@ class SurfaceChange:
     check: str
     accepted: str | None
     cause: str | None = None
+    warned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +179,7 @@ class TaskResult:
         reason: one sentence behind the outcome.
         reference: the baseline's score; None without a baseline.
         details: plain JSON values; non-finite floats in it become strings.
+        policy: the judgement by a policy's thresholds alone; None without any.
     """
 
     name: str
@@ -188,6 +192,7 @@ class TaskResult:
     reason: str | None
     reference: float | None
     details: Mapping[str, Json] = field(default_factory=dict)
+    policy: TrialOutcome | None = None
 
     def __post_init__(self) -> None:
         _one_of(self.outcome, get_args(TrialOutcome), "outcome")
@@ -266,9 +271,10 @@ class RunRecord:
         surface_changes: including accepted ones.
         tasks: task scores.
         throughput: speed ratios.
-        notes: facts about the candidate that are not failures, a sentence each.
+        notes: what only warns, then facts about the candidate that are not failures, a sentence each.
         images: small pictures as data URIs, by the names that `similarity` and the details of tasks use.
         similarity: of the probe: names of `images`, `texts`, logits `observed` and `expected`, (images, texts).
+        policy: None without one.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -289,6 +295,7 @@ class RunRecord:
     notes: tuple[str, ...] = ()
     images: Mapping[str, str] = field(default_factory=dict)
     similarity: Mapping[str, Json] | None = None
+    policy: PolicyInfo | None = None
 
     def __post_init__(self) -> None:
         _one_of(self.verdict, get_args(Verdict), "verdict")
@@ -303,7 +310,7 @@ def dump(record: RunRecord) -> str:
         ValueError: the record breaks the schema; the message names the place.
         TypeError: a field holds a value that is not plain.
     """
-    data = _encode(record)
+    data = encoded(record)
     fault = _fault(data)
     if fault is not None:
         raise ValueError(f"the run record breaks its schema at {fault}")
@@ -336,17 +343,6 @@ def _one_of(value: str, allowed: Sequence[str], name: str) -> None:
         raise ValueError(f"{name} is one of {', '.join(allowed)}, not {value!r}")
 
 
-def _encode(value: object) -> Any:
-    """The value as `json.dumps` takes it. Fields keep the order of the dataclass; `plain` has sorted the mappings."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: _encode(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, (list, tuple)):
-        return [_encode(item) for item in value]
-    if isinstance(value, Mapping):
-        return {key: _encode(item) for key, item in plain(value).items()}  # type: ignore[union-attr]
-    return plain(value)
-
-
 def _fault(data: object) -> str | None:
     return fault(data, package="clip_eval.verdict", schema="run_record.schema.json")
 
@@ -369,17 +365,18 @@ def _refuse_newer(data: object, *, where: object) -> None:
 
 
 def _record(data: dict[str, Any]) -> RunRecord:
-    baseline = data["baseline"]
+    baseline, policy = data["baseline"], data.get("policy")
     parts = {
         "reasons": tuple(data["reasons"]),
         "notes": tuple(data["notes"]),
         "scope": _each(data["scope"], lambda item: ScopeEntry(**item)),
         "candidate": SubjectInfo(**data["candidate"]),
         "baseline": None if baseline is None else SubjectInfo(**baseline),
+        "policy": None if policy is None else PolicyInfo(**policy),
         "checks": _each(data["checks"], _check),
         "surface_changes": _each(data["surface_changes"], lambda item: SurfaceChange(**item)),
-        "tasks": _each(data["tasks"], lambda item: TaskResult(**_floats(item, _TASK_FLOATS))),
-        "throughput": _each(data["throughput"], lambda item: ThroughputResult(**_floats(item, _THROUGHPUT_FLOATS))),
+        "tasks": _each(data["tasks"], lambda item: TaskResult(**with_floats(item, _TASK_FLOATS))),
+        "throughput": _each(data["throughput"], lambda item: ThroughputResult(**with_floats(item, _THROUGHPUT_FLOATS))),
     }
     return RunRecord(**{**data, **parts})
 
@@ -394,7 +391,3 @@ def _each(items: Sequence[Any], build: Callable[[Any], _T]) -> tuple[_T, ...]:
 
 _TASK_FLOATS = ("score", "interval_low", "interval_high", "reference")
 _THROUGHPUT_FLOATS = ("ratio", "interval_low", "interval_high")
-
-
-def _floats(data: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {**data, **{name: decode_float(data[name]) for name in names}}

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 from support.datasets import write_dataset
+from support.history_runs import RUN
 from support.open_clip import write_original
 from support.sample_records import failing_record
 from support.saved_datasets import write_saved
@@ -23,6 +24,7 @@ from clip_eval.baseline.write_pack import write_pack
 from clip_eval.checkpoint.fingerprints import Fingerprints
 from clip_eval.families.clip.config import parse_config
 from clip_eval.families.clip.tensors import expected_tensors
+from clip_eval.history.database import add
 from clip_eval.probes.batches import make_batch
 from clip_eval.throughput.ratio import Conditions, Ratio, Speed
 from clip_eval.verdict.run_record import dump
@@ -43,7 +45,45 @@ before = "1"
 after = "2"
 reason = "wanted"
 """
-_POLICY = 'require = ["baseline", "throughput"]\n\n[throughput]\nleast_efficiency = 0.6\n'
+_POLICY = """
+require = ["baseline", "throughput"]
+warn = ["surface"]
+
+[throughput]
+least_efficiency = 0.6
+
+[surface]
+uses = ["CLIPModel"]
+
+[tasks.zero_shot_top1]
+least = 0.9
+most_relative_loss = 0.01
+by = "score"
+warn = true
+
+[[warned]]
+check = "a.b"
+reason = "known"
+expires = 2027-01-31
+
+[[warned]]
+area = "tokenizer: values differ"
+reason = "wanted"
+"""
+_PROJECT = """
+[project]
+name = "ours"
+
+[tool.clip-eval]
+require = ["tasks"]
+
+[tool.clip-eval.tasks.zero_shot_top1]
+least = 0.9
+
+[[tool.clip-eval.warned]]
+cause = "towers-are-flat"
+reason = "wanted"
+"""
 _PIXELS = {
     "crop_size": {"height": 32, "width": 32}, "do_center_crop": True, "do_convert_rgb": True, "do_normalize": True,
     "do_rescale": True, "do_resize": True, "image_mean": [0.48, 0.45, 0.4], "image_std": [0.26, 0.26, 0.27],
@@ -79,7 +119,10 @@ def write_originals(root: Path) -> None:
     _write(root / "folders/zeroshot_classification_templates.txt", "a {c}.\nthe {c}.\n")
     _write(root / "accepted.toml", _ACCEPTED)
     _write(root / "policy.toml", _POLICY)
+    _write(root / "pyproject.toml", _PROJECT)
     _write(root / "run.json", dump(failing_record()))
+    for _ in range(12):
+        add(root / "runs.sqlite", RUN)
     _write(root / "asked.jsonl", 'Mira/red_100.png\n{"path": "Mira/red_101.jpg", "given": {"user": "Mira"}}\n')
 
 

@@ -15,6 +15,7 @@ from random import Random
 
 import pytest
 from hypothesis import settings
+from support.history_runs import RUN
 
 from clip_eval.baseline.open_pack import open_pack
 from clip_eval.baseline.surface.diff import changes
@@ -32,10 +33,12 @@ from clip_eval.cli.path.answers import asked_lines
 from clip_eval.dataset import decode, open_dataset
 from clip_eval.errors import ClipEvalError, UsageError
 from clip_eval.files.read_write import read_text
+from clip_eval.history.database import add
+from clip_eval.history.database import read as read_history
 from clip_eval.oracle.preprocessing.image_processor import PixelSettings
 from clip_eval.oracle.preprocessing.tokenizer import BytePairEncoder
 from clip_eval.verdict.acceptances import read_acceptances
-from clip_eval.verdict.policy import read_policy
+from clip_eval.verdict.policy import project_policy, read_policy
 from clip_eval.verdict.run_record import load
 
 from .mutation import Mutate, any_bytes, json_text, lines_of_json, safetensors_file, tar_file, toml_text
@@ -145,6 +148,25 @@ def _pack(root: Path) -> None:
     assert isinstance(pack.device, str)
 
 
+def _project(root: Path) -> None:
+    """The file that a gate finds by itself is the one that it reads."""
+    if (file := project_policy(root)) is not None:
+        read_policy(file)
+
+
+def _history(root: Path) -> None:
+    """Reading a damaged history changes nothing; adding to it sets it aside, for a new one that is sound."""
+    file = root / "runs.sqlite"
+    read_history(file)
+    try:
+        add(file, RUN)
+        assert read_history(file).note is None
+    finally:
+        for path in root.glob("runs.sqlite*"):
+            path.unlink()
+        file.write_bytes(ORIGINALS["runs.sqlite"])
+
+
 READERS: Mapping[str, Reader] = {
     "acceptances": Reader({"accepted.toml": toml_text}, lambda root: read_acceptances(root / "accepted.toml")),
     "asked paths": Reader(
@@ -171,6 +193,7 @@ READERS: Mapping[str, Reader] = {
         lambda root: _checkpoint(root / "clip"),
         share=0.1,
     ),
+    "history": Reader({"runs.sqlite": any_bytes}, _history, share=0.1),
     "image processor": Reader({"clip/preprocessor_config.json": json_text}, lambda root: _pixels(root / "clip")),
     "index of shards": Reader(
         {
@@ -201,6 +224,7 @@ READERS: Mapping[str, Reader] = {
         share=0.1,
     ),
     "policy": Reader({"policy.toml": toml_text}, lambda root: read_policy(root / "policy.toml")),
+    "policy of a project": Reader({"pyproject.toml": toml_text}, _project),
     "run record": Reader(
         {"run.json": json_text}, lambda root: load(read_text(root / "run.json", error=UsageError)), share=0.05
     ),

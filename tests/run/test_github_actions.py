@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,15 @@ def test_what_could_not_be_judged_is_a_warning() -> None:
     assert workflow_commands(sample.inconclusive_record(), ON_GITHUB)[0].startswith("::warning title=")
     assert workflow_commands(sample.passing_record(), ON_GITHUB) == []
     assert workflow_commands(sample.failing_record(), {}) == []
+
+
+def test_what_only_warns_is_annotated_as_that() -> None:
+    """A pass with warnings has them, a failure has them after its errors; other notes are no annotations."""
+    notes = ("Warning: Throughput image_tower failed: slow.", "The policy lets a.b warn: known.")
+    softened = dataclasses.replace(sample.passing_record(), notes=notes)
+    line = "::warning title=clip-eval::Throughput image_tower failed: slow."
+    assert workflow_commands(softened, ON_GITHUB) == [line]
+    assert workflow_commands(dataclasses.replace(sample.failing_record(), notes=notes), ON_GITHUB)[-1] == line
 
 
 def test_a_text_starts_no_command_of_its_own() -> None:

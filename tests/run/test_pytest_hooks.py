@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from support import sample_records as sample
 
 from clip_eval.run.pytest_hooks import Recorder
 from clip_eval.run.session import Session
@@ -30,3 +32,17 @@ def test_a_search_that_breaks_keeps_the_mismatch_and_leaves_a_note(tmp_path: Pat
     ((kind, text),) = item.user_properties
     assert kind == "clip_eval.note"
     assert "RuntimeError: no such module" in text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "own_failed", "code"),
+    [("warned", False, 0), ("warned", True, 1), ("passed", False, 1), ("passed", True, 1)],
+)
+def test_a_warning_leaves_the_exit_code_alone(tmp_path: Path, outcome: str, own_failed: bool, code: int) -> None:
+    """A check that only warns failed as a test; the user's own tests still count, and a failure that nobody knows."""
+    recorder = Recorder(Session(Settings(model=str(tmp_path))), cast("pytest.Config", None))
+    record = dataclasses.replace(sample.passing_record(), checks=(sample.check(outcome=outcome),))
+    vars(recorder).update(_record=lambda: record, _own_failed=own_failed)
+    session = SimpleNamespace(exitstatus=int(pytest.ExitCode.TESTS_FAILED))
+    recorder._finish(cast("pytest.Session", session))
+    assert session.exitstatus == code

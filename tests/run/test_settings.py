@@ -25,6 +25,7 @@ FULL = Settings(
     new_weights=True,
     throughput=False,
     compile=True,
+    history="runs.sqlite",
     repro="shown",
     policy="policy.toml",
     baseline_python="python4",
@@ -46,7 +47,8 @@ def test_every_setting_becomes_an_option() -> None:
         "--clip-variant", "fp16", "--clip-processor", "tokenizer",
         "--clip-baseline", "pack", "--clip-accepted", "accepted.toml", "--clip-dataset", "images", "--clip-dtype",
         "float16", "--clip-attn", "eager", "--clip-device", "cuda:0", "--clip-policy", "policy.toml",
-        "--clip-baseline-python", "python4", "--clip-converted-from", "original", "--clip-repro", "shown",
+        "--clip-baseline-python", "python4", "--clip-converted-from", "original", "--clip-history", "runs.sqlite",
+        "--clip-repro", "shown",
         "--clip-new-weights", "--clip-no-throughput", "--clip-compile",
     ]  # fmt: skip
     changed = [

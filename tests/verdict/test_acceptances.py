@@ -173,3 +173,10 @@ def test_what_nobody_uses_is_accepted_with_that_reason() -> None:
     ruling = rule([change(name) for name in names], [accepted(reason="mine")], today=TODAY, uses=uses)
     unused = "nothing that the policy's [surface] uses names"
     assert [entry.accepted for entry in ruling.changes] == [None, unused, None, unused, "mine"]
+
+
+def test_an_error_names_the_line(tmp_path: Path) -> None:
+    """It is the one at which the entry begins."""
+    file = written(tmp_path, f"# reviewed\n[[accepted]]\n{ENTRY}\n[[accepted]]\n{NO_REASON}")
+    with pytest.raises(UsageError, match=r"accepted\.toml, line 8\. "):
+        read_acceptances(file)

@@ -15,6 +15,7 @@ from support import sample_records as sample
 
 from clip_eval.errors import UsageError
 from clip_eval.verdict.measurement import Measurement
+from clip_eval.verdict.policy_info import PolicyInfo
 from clip_eval.verdict.run_record import (
     PROVENANCE_KEYS,
     SCOPES,
@@ -60,9 +61,12 @@ def test_schema_is_draft_2020_12() -> None:
 
 
 ADDED: dict[type, set[str]] = {
-    RunRecord: {"images", "similarity"}, SubjectInfo: {"surface"}, SurfaceChange: {"cause"}
-}  # fmt: skip
-"""Fields that came after the first records of schema version 1, and are None or empty in those."""
+    SubjectInfo: {"surface"},
+    SurfaceChange: {"cause", "warned"},
+    TaskResult: {"policy"},
+    RunRecord: {"images", "policy", "similarity"},
+}
+"""Fields that came after the first records of schema version 1, and are None, false or empty in those."""
 
 
 @pytest.mark.parametrize(
@@ -71,6 +75,7 @@ ADDED: dict[type, set[str]] = {
         (RunRecord, SCHEMA),
         (CheckResult, SCHEMA["$defs"]["check"]),
         (Measurement, SCHEMA["$defs"]["measurement"]),
+        (PolicyInfo, SCHEMA["$defs"]["policy"]),
         (ScopeEntry, SCHEMA["$defs"]["scope_entry"]),
         (SubjectInfo, SCHEMA["$defs"]["subject"]),
         (SurfaceChange, SCHEMA["$defs"]["surface_change"]),

@@ -19,7 +19,7 @@ __all__ = ["Row", "intervals_svg", "number_of", "score_rows", "scores_picture", 
 
 _ROW, _ABOVE, _BELOW = 34.0, 6.0, 24.0  # pixels
 _LARGEST = 1e9
-_COLOURS = {"failed": Colour.BAD, "worse": Colour.BAD, "inconclusive": Colour.OPEN}
+_COLOURS = {"failed": Colour.BAD, "worse": Colour.BAD, "inconclusive": Colour.OPEN, "warned": Colour.OPEN}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@
   const only = document.getElementById("only");
   const found = document.getElementById("found");
   if (!query) return;
-  const signs = { passed: "\u2713", failed: "\u2717", error: "!", not_run: "\u2013", not_applicable: "\u00b7", deviation: "\u2248" };
-  const pressing = new Set(["failed", "error", "not_run"]);
+  const signs = { passed: "\u2713", failed: "\u2717", error: "!", warned: "!", not_run: "\u2013", not_applicable: "\u00b7", deviation: "\u2248" };
+  const pressing = new Set(["failed", "error", "warned", "not_run"]);
   const chapters = [...document.querySelectorAll("details.chapter")];
   const entries = [...document.querySelectorAll("details.entry")].filter((entry) => entry.id);
   const byName = new Map(data.chapters.flat().map((check) => [check.name, check]));
@@ -48,7 +48,7 @@
     if (check.because) say(check.outcome === "failed" ? "May follow from " : "Because of ", link(check.because_anchor, check.because));
     if (check.deviation) say("Declared deviation: ", make("code", "", check.deviation));
     if (check.module) say("Diverges first at ", make("code", "", check.module));
-    if (pressing.has(check.outcome) && check.outcome !== "not_run") say("", link(anchorOf(check), "How it failed"));
+    if (["failed", "error"].includes(check.outcome)) say("", link(anchorOf(check), "How it failed"));
     if (check.rerun) say("Run again: ", make("code", "", check.rerun));
     if (check.measured.length) inside.append(measurements(check));
     say(`${check.seconds.toFixed(2)} s`);

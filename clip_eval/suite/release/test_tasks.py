@@ -13,6 +13,7 @@ from clip_eval.run.session import Session
 from clip_eval.tasks.judgement import against_chance, against_reference, judge
 from clip_eval.tasks.shown import sections_of
 from clip_eval.tasks.task import Scored, Task, all_tasks
+from clip_eval.tasks.thresholds import as_asked
 from clip_eval.verdict.compare import Compare
 
 SCOPE = "tasks"
@@ -83,14 +84,14 @@ def test_every_record_is_readable(
 
 @pytest.mark.usefixtures("shown")
 def test_score_is_above_chance(
-    scored: Scored, approved: PackedTask | None, evidence: Evidence, compare: Compare
+    clip_session: Session, scored: Scored, approved: PackedTask | None, evidence: Evidence, compare: Compare
 ) -> None:
     """{claim} more often than guessing explains.
 
     Fails where the score cannot be told from guessing although the images would show a useful model; see
     `clip_eval.tasks.judgement`.
     """
-    for result in judge(scored, approved):
+    for result in as_asked(judge(scored, approved), scored, clip_session.policy.tasks, approved):
         evidence.task(result)
     compare.equal(scored.not_finite, 0, name="images without an answer, an embedding being NaN or infinite")
     score, found, interval = scored.primary, against_chance(scored), scored.interval(scored.primary)
