@@ -20,32 +20,33 @@ pytestmark = pytest.mark.browser
 MOST_PRINTED = 12
 """Pages of A4."""
 
-OPEN = """() => {
-  for (const fold of document.querySelectorAll("details:not(.check)")) fold.open = true;
-}"""
-OPEN_CHECKS = """() => {
+OPEN = """(most) => {
+  for (const kind of [".chapter", "details:not(.chapter, .check)"]) {
+    for (const fold of [...document.querySelectorAll(kind)].slice(0, most)) fold.open = true;
+  }
   for (const chapter of document.querySelectorAll(".chapter")) {
     for (const check of [...chapter.querySelectorAll(".check")].slice(0, 3)) check.open = true;
   }
 }"""
+ALL, FEW = 1000, 6
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
-def unfold(page: Page) -> None:
-    """Open the folds of a page, and in each chapter some checks, which are made then."""
-    for script in (OPEN, OPEN_CHECKS, OPEN):
-        page.evaluate(script)
+def unfold(page: Page, most: int = ALL) -> None:
+    """Open so many folds of each kind, and some checks of each chapter, which are made when it opens."""
+    for _ in range(2):
+        page.evaluate(OPEN, most)
         page.wait_for_timeout(50)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
 def test_is_accessible(opened: Opened, name: str, scheme: str) -> None:
-    """axe finds nothing serious or critical, as it opens and unfolded."""
+    """axe finds nothing serious or critical, with some of each kind of fold open."""
     from axe_playwright_python.sync_playwright import Axe
 
     page = opened(name, color_scheme=scheme)
-    unfold(page)
+    unfold(page, FEW)
     found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
     told = [f"{one['id']}: {one['nodes'][0]['html'][:300]}" for one in found if one["impact"] in ("serious", "critical")]
     assert told == []
@@ -126,16 +127,15 @@ def test_failed_only(opened: Opened) -> None:
     page.get_by_label("failed or not run only").focus()
     page.keyboard.press("Space")
     page.locator(".check").first.wait_for()
-    words = set(page.locator(".check:visible .outcome").all_inner_texts())
-    assert words <= {"failed", "error", "not run"}
-    assert "failed" in words
+    words = page.locator(".check:visible .outcome").all_inner_texts()
+    assert {word.strip() for word in words} == {"failed", "error"}
 
 
 @pytest.mark.parametrize(
     ("name", "place"),
     [
-        ("pass", "check-hidden_states.flags_choose_what_is_returned"),
-        ("pass", "check-pixels.pixels_match_the_oracle"),
+        ("pass", "check-contrastive_head.logits_are_symmetric"),
+        ("pass", "rule-1"),
         ("pass", "task-task_1"),
         ("pass", "timing-timing_5"),
         ("fail", "check-reference_values.hidden_states[vision]"),
