@@ -61,7 +61,7 @@ def whole_suite() -> Iterator[CheckResult]:
 
 def passing() -> RunRecord:
     """A run of the whole suite that passed, with tasks and timings."""
-    worst = [{"name": f"class {number}", "hits": number, "images": 10, "taken_for": "another"} for number in range(9)]
+    worst = [{"class": f"class {number}", "hits": number, "images": 10, "taken_for": "another"} for number in range(9)]
     tasks = [sample.task(name=f"task_{number}", score=0.9 + number / 100) for number in (3, 1, 2)]
     tasks[0] = replace(tasks[0], details={**tasks[0].details, "worst_classes": worst})
     timings = [sample.timing(name=f"timing_{number}", ratio=1 + number / 100) for number in range(6)]

@@ -65,6 +65,7 @@
 
   const clear = new Map();
   for (const table of document.querySelectorAll("table")) {
+    if ("fixed" in table.dataset) continue; // its order is part of what it says
     const named = table.tHead && [...table.tHead.rows[0].cells].every((cell) => cell.tagName === "TH" && cell.textContent.trim());
     if (!named || !table.tBodies.length || table.tBodies[0].rows.length < 2) continue;
     const rows = sortable(table);
