@@ -42,13 +42,15 @@ def unfold(page: Page, most: int = ALL) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
 def test_is_accessible(opened: Opened, name: str, scheme: str) -> None:
-    """axe finds nothing serious or critical, with some of each kind of fold open."""
+    """Axe finds nothing serious or critical, with some of each kind of fold open."""
     from axe_playwright_python.sync_playwright import Axe
 
     page = opened(name, color_scheme=scheme)
     unfold(page, FEW)
     found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
-    told = [f"{one['id']}: {one['nodes'][0]['html'][:300]}" for one in found if one["impact"] in ("serious", "critical")]
+    told = [
+        f"{one['id']}: {one['nodes'][0]['html'][:300]}" for one in found if one["impact"] in ("serious", "critical")
+    ]
     assert told == []
 
 
@@ -173,7 +175,9 @@ def test_decides_without_script(opened: Opened, name: str) -> None:
     assert page.locator("h1").is_visible()
     assert page.locator("input:visible, select:visible, button:visible").count() == 0
     for part in ("article.failure", "tbody tr"):
-        assert all(one.is_visible() or one.locator("xpath=ancestor::details").count() for one in page.locator(part).all())
+        assert all(
+            one.is_visible() or one.locator("xpath=ancestor::details").count() for one in page.locator(part).all()
+        )
 
 
 @pytest.mark.parametrize("name", ["hostile", "evaluate"])

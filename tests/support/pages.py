@@ -16,7 +16,6 @@ from types import SimpleNamespace
 from typing import Any
 
 from PIL import Image
-from support import sample_records as sample
 
 from clip_eval.evaluation.results import Comparison, Evaluation, ScoreResult, TaskScores
 from clip_eval.evaluation.run import Finished
@@ -29,6 +28,7 @@ from clip_eval.throughput.ratio import Ratio
 from clip_eval.throughput.roofline import Ceilings
 from clip_eval.throughput.sweep import Point
 from clip_eval.verdict.run_record import CheckResult, RunRecord, SurfaceChange
+from support import sample_records as sample
 
 __all__ = ["HOSTILE", "PAGES"]
 
@@ -71,7 +71,9 @@ def passing() -> RunRecord:
 def upgraded() -> RunRecord:
     """A run in which everything is right and the surface is another: what transformers 5.23.0 changed since 4.57.6."""
     rows = re.findall(r"^\| (.+?) (?<!\\)\| (.*?) (?<!\\)\| (.*) \|$", _UPGRADE.read_text(encoding="utf-8"), re.M)
-    texts = [[html.unescape(re.sub(r"\\(.)", r"\1", cell)) for cell in row] for row in rows if row[0] not in ("id", "---")]
+    texts = [
+        [html.unescape(re.sub(r"\\(.)", r"\1", cell)) for cell in row] for row in rows if row[0] not in ("id", "---")
+    ]
     name = "baseline.surface_is_approved"
     changes = [
         SurfaceChange(id=name_of, what="outcome of the call", before=before, after=after, check=name, accepted=None)
