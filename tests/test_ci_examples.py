@@ -1,4 +1,4 @@
-"""The action and the examples for CI: what they type can be typed, what they name exists, and the action's script works."""
+"""The action and the examples for CI: what they type can be typed, what they name exists, the script works."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_workflows_use_inputs_and_outputs_that_there_are(file: Path) -> None:
 
 
 def test_the_action_hands_everything_over() -> None:
-    """Each input is used and each that is used is declared; none is pasted into a command line, where it could be code."""
+    """Each input is used and each that is used is declared; none is pasted into a command line as code."""
     text = (ROOT / "action.yml").read_text(encoding="utf-8")
     assert set(re.findall(r"\binputs\.([\w-]+)", text)) == set(ACTION["inputs"])
     assert ACTION["runs"]["using"] == "composite"
@@ -83,7 +83,7 @@ def act(folder: Path, **inputs: str) -> tuple[int, dict[str, str], str]:
 
 
 def test_the_action_says_what_it_refuses(tmp_path: Path) -> None:
-    """A checkpoint that is not there is exit code 4 without a verdict, though a run.json of an earlier gate lies there."""
+    """A checkpoint that is not there is exit code 4 without a verdict, though an earlier run.json lies there."""
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "run.json").write_text('{"verdict": "pass"}', encoding="utf-8")
     code, outputs, said = act(tmp_path, checkpoint="--no-such", dataset="$(touch here)")

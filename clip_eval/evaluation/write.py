@@ -85,7 +85,7 @@ def _utf8(text: str) -> bytes:
 
 
 def render_html(finished: Finished) -> str:
-    """Return the evaluation as one HTML file with its pictures: nothing is fetched, the only script sorts its tables."""
+    """Return the evaluation as one HTML file, pictures in it: nothing is fetched, its script sorts its tables."""
     environment = page_environment("clip_eval.evaluation")
     environment.filters.update(number=lambda value, digits=4: format_number(value and value + 0.0, digits=digits))
     return environment.get_template("evaluation.html.j2").render(

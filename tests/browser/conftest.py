@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def opened(chromium: Browser, folder: Path) -> Iterator[Opened]:
-    """Open a page by name, at a width in pixels. Whatever the browser complains of, and every request, fails the test."""
+    """Open a page by name, at a width in pixels; a complaint of the browser, or a request, fails the test."""
     from support.pages import PAGES
 
     contexts: list[Any] = []

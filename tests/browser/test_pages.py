@@ -75,7 +75,7 @@ def column(page: Page, table: int, place: int) -> list[str]:
     ("name", "heading", "place"), [("pass", "Score", 2), ("bench", "A second", 2), ("evaluate", "Value", 1)]
 )
 def test_a_table_sorts_by_keyboard(opened: Opened, name: str, heading: str, place: int, width: int) -> None:
-    """Enter on a column's name sorts up, Space then down, once more gives the first order; a reader is told the order."""
+    """Enter on a column's name sorts up, Space then down, Enter gives the first order back; a reader is told."""
     page = opened(name, width=width)
     before = column(page, 0, place)
     head = page.locator("table:has(thead.sorts)").first.locator("thead th", has_text=heading)
@@ -170,7 +170,7 @@ def test_prints_on_few_pages(opened: Opened, name: str) -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_decides_without_script(opened: Opened, name: str) -> None:
-    """With scripts off the heading, each row of a table and each failure are there, and no control that does nothing."""
+    """With scripts off, heading, failures and tables are there, and no control that does nothing."""
     page = opened(name, java_script_enabled=False)
     assert page.locator("h1").is_visible()
     assert page.locator("input:visible, select:visible, button:visible").count() == 0

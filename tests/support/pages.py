@@ -151,7 +151,8 @@ def evaluation() -> Finished:
         started="2025-06-03T14:07:21+00:00", duration_s=41.5, arguments={}, verdict="fail",
         headline="fail: zero_shot is worse than the other checkpoint", reasons=("zero_shot: worse",), notes=HOSTILE,
         provenance={"torch": "2.13.0"}, candidate=info, against=replace(info, source="checkpoints/other"),
-        dataset="shapes", dataset_digest="0" * 64, images=480, unreadable=("a.png: damaged",), tasks=tasks, not_served=(),
+        dataset="shapes", dataset_digest="0" * 64, images=480, unreadable=("a.png: damaged",), tasks=tasks,
+        not_served=(),
     )  # fmt: skip
     shown = [
         SimpleNamespace(sample=text, picture=_picture(), texts=(text,), values=(("top1", "0, 1"),)) for text in HOSTILE
