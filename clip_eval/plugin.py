@@ -64,6 +64,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SESSION] = session
     config.pluginmanager.register(recorder, "clip-eval-recorder")
     config.pluginmanager.register(keywords, "clip-eval-keywords")
+    if file is not None and config.option.verbose > 0:
+        from clip_eval.run.progress_hooks import Lister
+
+        config.pluginmanager.register(Lister(), "clip-eval-lister")
     if is_handed_on():
         from clip_eval.run.progress_hooks import Follower
 

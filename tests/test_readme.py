@@ -16,7 +16,7 @@ from typing import Any
 import click
 import pytest
 import yaml
-from support.commands import Run
+from support.commands import Run, parse_clip_eval
 
 import clip_eval
 from clip_eval.cli.main import cli
@@ -59,17 +59,6 @@ def commands(page: str) -> Iterator[list[str]]:
 
 COMMANDS = [pytest.param(words, id=f"{page}: {shlex.join(words)}") for page in PAGES if page != "FORMATS.md"
             for words in commands(page)]  # fmt: skip
-
-
-def parse_clip_eval(words: list[str]) -> None:
-    """Let the real option parser read a command line of clip-eval. Raises what it raises."""
-    command, rest = cli, words[1:]
-    context = click.Context(cli, info_name="clip-eval")
-    while isinstance(command, click.Group):
-        name, found, rest = command.resolve_command(context, list(rest))
-        assert found is not None
-        command, context = found, click.Context(found, info_name=name, parent=context)  # type: ignore[assignment]
-    command.make_context(str(command.name), list(rest), parent=context.parent)
 
 
 @pytest.mark.parametrize("words", COMMANDS)

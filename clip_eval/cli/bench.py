@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from clip_eval.cli.option_values import DTYPE_NAMES, a_dtype, a_name, a_place
+from clip_eval.cli.option_values import DTYPE_NAMES, a_dtype, a_name, a_place, quiet_option
 from clip_eval.run.settings import DEFAULT_OUT
 from clip_eval.user_values import require_utf8
 
@@ -55,8 +55,9 @@ __all__ = ["bench"]
 )
 @click.option("--most-rows", type=click.IntRange(1), help="Try no larger batch.")
 @click.option("--out", callback=a_place, metavar="DIR", help="Where the reports go.  [default: reports/latest]")
+@quiet_option
 def bench(
-    checkpoint: str, dtypes: tuple[str, ...], attentions: tuple[str, ...], out: Path | None, **named: Any
+    checkpoint: str, dtypes: tuple[str, ...], attentions: tuple[str, ...], out: Path | None, quiet: bool, **named: Any
 ) -> None:
     """Measure how fast a checkpoint is, and say what to run.
 
@@ -81,7 +82,7 @@ def bench(
     options = Options(model=checkpoint, dtypes=dtypes, attentions=attentions, **named)
     with owned(where):
         clear(where, FILES)
-        results = run_bench(options, say=lambda line: click.echo(line, err=True))
+        results = run_bench(options, say=lambda line: None if quiet else click.echo(line, err=True))
         click.echo("\n".join(terminal(results)))  # before the files, so that it is shown even if they cannot be written
         write_bench(results, where)
     click.echo(f"reports: {where / 'bench.html'}")

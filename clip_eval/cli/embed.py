@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from clip_eval.cli.option_values import DTYPE_NAMES, a_dtype, a_name, a_place
+from clip_eval.cli.option_values import DTYPE_NAMES, a_dtype, a_name, a_place, quiet_option
 
 __all__ = ["embed"]
 
@@ -42,7 +42,8 @@ _LEFT_OUT = 10
     help="Threads that decode, by default one a core; with Ray, processes that embed.",
 )
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images in a batch.")
-def embed(checkpoint: str, dataset: Path, out: Path, **named: Any) -> int:
+@quiet_option
+def embed(checkpoint: str, dataset: Path, out: Path, quiet: bool, **named: Any) -> int:
     """Embed a dataset into a store.
 
     Computes what the store does not have: images, captions, and prompts of classes. A run that was killed goes on where
@@ -53,6 +54,6 @@ def embed(checkpoint: str, dataset: Path, out: Path, **named: Any) -> int:
     from clip_eval.embedding.engines import fill
     from clip_eval.embedding.fill import EmbedOptions
 
-    tally = fill(EmbedOptions(model=checkpoint, dataset=dataset, out=out, **named))
+    tally = fill(EmbedOptions(model=checkpoint, dataset=dataset, out=out, **named), quiet=quiet)
     click.echo("\n".join([*tally.lines, f"store: {out}"]))
     return _LEFT_OUT if tally.left_out else 0

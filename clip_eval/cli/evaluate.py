@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from clip_eval.cli.option_values import DTYPE_NAMES, a_dtype, a_name, a_place
+from clip_eval.cli.option_values import DTYPE_NAMES, a_dtype, a_name, a_place, quiet_option
 from clip_eval.run.settings import DEFAULT_OUT
 
 __all__ = ["evaluate"]
@@ -35,7 +35,8 @@ __all__ = ["evaluate"]
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode images, by default one a core.")
 @click.option("--approximate", is_flag=True, help="Retrieve by FAISS, for very large datasets; needs clip-eval[faiss].")
 @click.option("--out", callback=a_place, metavar="DIR", help="Where the reports go.  [default: reports/latest]")
-def evaluate(checkpoint: str, out: Path | None, tasks: tuple[str, ...], **named: Any) -> int:
+@quiet_option
+def evaluate(checkpoint: str, out: Path | None, tasks: tuple[str, ...], quiet: bool, **named: Any) -> int:
     """Measure what a checkpoint's embeddings are good for.
 
     Scores every task that the dataset can serve, each with its 95 % interval. Writes evaluation.json, evaluation.md,
@@ -53,7 +54,7 @@ def evaluate(checkpoint: str, out: Path | None, tasks: tuple[str, ...], **named:
     found = run_and_write(
         Options(model=checkpoint, tasks=tasks, **named),
         where,
-        say=say,
+        say=None if quiet else say,
         show=lambda found: click.echo("\n".join(terminal(found))),
     )
     click.echo(f"reports: {where / 'evaluation.html'}")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,7 +21,7 @@ from clip_eval.cli.option_values import a_name, a_place, settings_options, setti
 from clip_eval.cli.path import path
 from clip_eval.cli.report import report
 from clip_eval.errors import ClipEvalError
-from clip_eval.run.settings import GateOptions, RecordOptions, Settings
+from clip_eval.run.settings import DEFAULT_OUT, GateOptions, RecordOptions, Settings
 from clip_eval.version import __version__
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _USAGE_ERROR = 4
+_DECIDED = (0, 1, 10)
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, as a shell reports it
 
 
@@ -63,10 +65,25 @@ def _complain(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def _print_versions(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    """The versions that decide what a gate finds, from the metadata of what is installed: nothing is imported."""
+    if asked and not context.resilient_parsing:
+        installed = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+        click.echo(f"clip-eval, version {__version__} ({installed})")
+        context.exit()
+
+
 @click.group(
     invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80}
 )
-@click.version_option(__version__, prog_name="clip-eval")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_versions,
+    help="Show the versions of clip-eval, torch and transformers.",
+)
 @click.pass_context
 def cli(context: click.Context) -> None:
     """The release gate for CLIP models.
@@ -87,7 +104,10 @@ def cli(context: click.Context) -> None:
     metavar="EXPR",
     help="Run only matching checks, by id or words; the verdict is then inconclusive at best.",
 )
-def gate(checkpoint: str, keyword: str | None, **options: Any) -> int:
+@click.option("-v", "--verbose", is_flag=True, help="Print a line for each check as it ends.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but the verdict.")
+@click.option("--margins", is_flag=True, help="Print the twenty checks that come nearest to their bounds.")
+def gate(checkpoint: str, keyword: str | None, verbose: bool, quiet: bool, margins: bool, **options: Any) -> int:
     """Judge a CLIP checkpoint.
 
     CHECKPOINT is a directory, or a hub id with or without @revision: a whole CLIP, one tower with or without its
@@ -98,9 +118,16 @@ def gate(checkpoint: str, keyword: str | None, **options: Any) -> int:
     from clip_eval.run.hermetic_pytest import run_gate
     from clip_eval.run.keywords import require_match
 
+    if verbose and quiet:
+        raise click.UsageError("give either --verbose or --quiet")
     settings = Settings(model=checkpoint, **settings_values(options)).with_project_policy()
     require_match(keyword)
-    return run_gate(settings, keyword=keyword)
+    code = run_gate(settings, keyword=keyword, quiet=quiet, verbose=verbose)
+    if code in _DECIDED and (quiet or margins):
+        from clip_eval.cli.closing import print_closing
+
+        print_closing(settings.out or DEFAULT_OUT, headline=quiet, table=margins)
+    return code
 
 
 @cli.command()

@@ -12,7 +12,7 @@ from clip_eval.errors import UsageError
 from clip_eval.run.settings import OPTIONS, Option
 from clip_eval.user_values import DTYPES, named, require_dtype
 
-__all__ = ["DTYPE_NAMES", "a_dtype", "a_name", "a_place", "settings_options", "settings_values"]
+__all__ = ["DTYPE_NAMES", "a_dtype", "a_name", "a_place", "quiet_option", "settings_options", "settings_values"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -48,6 +48,9 @@ def a_dtype(context: click.Context, param: click.Parameter, value: Any) -> Any:
 def _written(param: click.Parameter) -> str:
     """The parameter's name in the help."""
     return param.opts[0] if param.param_type_name == "option" else param.human_readable_name.strip("[].")
+
+
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 
 
 def settings_options(declared: type) -> Callable[[_F], _F]:

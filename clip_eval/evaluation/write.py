@@ -89,7 +89,7 @@ def _utf8(text: str) -> bytes:
 
 
 def render_html(finished: Finished) -> str:
-    """Return the evaluation as one HTML file: no script, nothing is fetched, pictures are in it."""
+    """Return the evaluation as one HTML file, pictures in it: nothing is fetched, its script sorts its tables."""
     environment = page_environment("clip_eval.evaluation")
     environment.filters.update(
         anchor=lambda name, kind: anchor(kind, name),

@@ -6,18 +6,15 @@ data in the page when a reader opens them.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from clip_eval.report import summary, text, trials
 from clip_eval.report.anchors import anchor, linked
 from clip_eval.report.failure_text import failure_lines
-from clip_eval.report.page import page_environment
+from clip_eval.report.page import page_environment, page_script
 from clip_eval.report.page_data import page_data, rules
 from clip_eval.report.pictures import Picture
 from clip_eval.report.pictures.answers import calibration_picture, confusions_picture
@@ -52,7 +49,7 @@ def render_html(record: RunRecord, trends: Sequence[Trend] = ()) -> str:
     counting = summary.counting(record)
     broken = [check for check in by_cause(record.checks) if check not in counting]
     groups = grouped(record.surface_changes)
-    script = _script()
+    script = page_script("tables.js", "report.js")
     return (
         _environment()
         .get_template("report.html.j2")
@@ -79,8 +76,8 @@ def render_html(record: RunRecord, trends: Sequence[Trend] = ()) -> str:
             trends=trends,
             trend_pictures=drawn(trends),
             data=Markup(page_data(record)),  # it holds no character that HTML reads
-            script=Markup(script),
-            script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            script=script.text,
+            script_digest=script.digest,
         )
     )
 
@@ -91,10 +88,6 @@ def _task_pictures(record: RunRecord) -> Iterator[Picture | None]:
     for task in record.tasks:
         yield confusions_picture(task.details)
         yield calibration_picture(task.details)
-
-
-def _script() -> str:
-    return "\n" + files("clip_eval.report").joinpath("templates/report.js").read_text(encoding="utf-8")
 
 
 def _pressing(record: RunRecord) -> list[str]:
@@ -114,7 +107,6 @@ def _targets(record: RunRecord) -> dict[str, str]:
 def _environment() -> Environment:
     environment = page_environment()
     environment.filters.update(
-        anchor=lambda name, kind: anchor(kind, name),
         clip=text.clip,
         json_text=_json_text,
         number=format_number,

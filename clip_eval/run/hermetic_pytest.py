@@ -38,6 +38,7 @@ def run_gate(
     *,
     keyword: str | None = None,
     quiet: bool = False,
+    verbose: bool = False,
     progress: bool | None = None,
     opened: Callable[[], None] = lambda: None,
 ) -> int:
@@ -52,7 +53,8 @@ def run_gate(
         settings: what to gate; `out` defaults to reports/latest under the working directory.
         keyword: run only checks that match this pytest -k expression; the verdict is then inconclusive at best.
         quiet: print nothing unless the run breaks down, for callers with a verdict of their own.
-        progress: show progress on stderr; by default unless `quiet`.
+        verbose: print a line for each check as it ends, instead of progress.
+        progress: show progress on stderr; by default unless `quiet` or `verbose`.
         opened: called once everything that the user named has been opened.
 
     Returns:
@@ -71,18 +73,19 @@ def run_gate(
             session = Session(replace(settings, out=out).absolute())
             session.open_inputs()
             opened()
-            return _gate(session, lease, keyword, quiet=quiet, progress=not quiet if progress is None else progress)
+            shown = not (quiet or verbose) if progress is None else progress
+            return _gate(session, lease, keyword, quiet=quiet, verbose=verbose, progress=shown)
         finally:
             if not (out / "run.json").exists():
                 clear(out, REPORTS)  # run.json is written last: without it the run broke down
 
 
-def _gate(session: Session, lease: Lease, keyword: str | None, *, quiet: bool, progress: bool) -> int:
+def _gate(session: Session, lease: Lease, keyword: str | None, *, quiet: bool, verbose: bool, progress: bool) -> int:
     with handed_on(progress) as stream:
         _record_baseline(session, stream)
         with _scratch() as scratch:
             ended = run_to_the_end(
-                _command(_handed_over(session, scratch), keyword),
+                _command(_handed_over(session, scratch), keyword, verbose=verbose),
                 environment={**_environment(), **lease.environment(), **stream.environment()},
                 errors=scratch.errors,
                 output=scratch.output if quiet else None,
@@ -176,12 +179,13 @@ def _require_record(code: int, session: Session) -> None:
         )
 
 
-def _command(settings_file: Path, keyword: str | None) -> list[str]:
+def _command(settings_file: Path, keyword: str | None, *, verbose: bool = False) -> list[str]:
     plugins = [part for plugin in _PLUGINS for part in ("-p", plugin)]
+    loud = ["-vv"] if verbose else []  # gate.ini has one -q, so that this is pytest's -v
     return [
         sys.executable, "-m", "pytest", str(SUITE), "-c", str(_CONFIGURATION), "--rootdir", str(SUITE.parent.parent),
         "--noconftest", "--import-mode=importlib", "-p", "no:cacheprovider", *plugins,
-        "--clip-settings", str(settings_file), *([] if keyword is None else ["-k", keyword]),
+        "--clip-settings", str(settings_file), *loud, *([] if keyword is None else ["-k", keyword]),
     ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from clip_eval.progress import Progress
 
-__all__ = ["Follower"]
+__all__ = ["Follower", "Lister"]
 
 _DOING = {
     "throughput": "timing the model",
@@ -20,13 +20,28 @@ _DOING = {
 }
 
 
+class Lister:
+    """Names the checks of `--verbose` as reports do, where pytest shows the place of their file."""
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """The lines begin now."""
+        reporter: Any = session.config.pluginmanager.get_plugin("terminalreporter")
+        reporter._locationline = lambda nodeid, *_: f"{'.'.join(_parts(str(nodeid)))} "
+
+
+def _parts(nodeid: str) -> tuple[str, str]:
+    """The chapter and the name of a check, without what pytest calls for."""
+    file, _, name = nodeid.partition("::")
+    return Path(file).stem.removeprefix("test_"), name.removeprefix("test_")
+
+
 class Follower:
     """Shows the progress of a pytest run, and hides pytest's own letters if they would mix with its lines."""
 
     def __init__(self, subject: str) -> None:
         self._subject = subject
         self._progress: Progress | None = None
-        self._hides_letters = self._loaded = False
+        self._hides_letters = self._loaded = self._settles = False
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """The number of checks is known now."""
@@ -41,18 +56,21 @@ class Follower:
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Show the next check's chapter."""
         if self._progress is not None and self._loaded:
-            chapter = Path(nodeid.partition("::")[0]).stem.removeprefix("test_")
+            chapter = _parts(nodeid)[0]
             self._progress.doing(_DOING.get(chapter, f"checking {chapter.replace('_', ' ')}"))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """The first check that was not skipped has loaded the model: its time is left out of the estimate."""
         if self._progress is not None and not self._loaded and report.when == "call" and not report.skipped:
-            self._loaded = True
-            self._progress.settle()
+            self._loaded = self._settles = True
 
     def pytest_runtest_logfinish(self) -> None:
         """One more check is done."""
-        if self._progress is not None:
+        if self._progress is not None and self._settles:
+            self._settles = False
+            self._progress.done += 1  # without a line: the estimate begins here
+            self._progress.settle()
+        elif self._progress is not None:
             self._progress.step()
 
     @pytest.hookimpl(wrapper=True, trylast=True)

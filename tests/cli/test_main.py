@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -189,7 +191,22 @@ def test_both_ways_to_start(module: bool) -> None:
     command = [sys.executable, "-m", "clip_eval"] if module else [str(script)]
     done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.strip() == f"clip-eval, version {__version__}"
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+    assert done.stdout.strip() == f"clip-eval, version {__version__} ({libraries})"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete(shell: str) -> None:
+    """Click's completion, as the README turns it on, knows commands and options."""
+    script = Path(sys.executable).with_name("clip-eval")
+    asked = {**os.environ, "_CLIP_EVAL_COMPLETE": f"{shell}_source"}
+    source = subprocess.run([str(script)], env=asked, capture_output=True, text=True, check=True).stdout
+    assert f"_CLIP_EVAL_COMPLETE={shell}_complete" in source
+    typed = {"COMP_WORDS": "clip-eval gate --bas", "COMP_CWORD": "--bas" if shell == "fish" else "2"}
+    asked |= {"_CLIP_EVAL_COMPLETE": f"{shell}_complete", **typed}
+    found = subprocess.run([str(script)], env=asked, capture_output=True, text=True, check=True).stdout
+    assert "--baseline" in found
+    assert "--dataset" not in found
 
 
 def test_help_lists_every_command(run: Run) -> None:

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import click
 import pytest
 
-from clip_eval.cli.main import main
+from clip_eval.cli.main import cli, main
 
-__all__ = ["Ended", "Run", "assert_refused", "nothing_starts", "running"]
+__all__ = ["Ended", "Run", "assert_refused", "nothing_starts", "parse_clip_eval", "running"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +63,14 @@ def assert_refused(ended: Ended, *said: str) -> None:
     text = " ".join(lines)
     assert text.endswith(".")
     assert [part for part in said if part not in text] == [], text
+
+
+def parse_clip_eval(words: list[str]) -> None:
+    """Let the real option parser read a command line of clip-eval. Raises what it raises."""
+    command, rest = cli, words[1:]
+    context = click.Context(cli, info_name="clip-eval")
+    while isinstance(command, click.Group):
+        name, found, rest = command.resolve_command(context, list(rest))
+        assert found is not None
+        command, context = found, click.Context(found, info_name=name, parent=context)  # type: ignore[assignment]
+    command.make_context(str(command.name), list(rest), parent=context.parent)

@@ -1,10 +1,10 @@
-"use strict";
 // Rows of the checks, made from the data of the page when a chapter, a check or a search asks for them. All text is set
 // as text: nothing of a run becomes markup.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const query = document.getElementById("query");
   const only = document.getElementById("only");
+  const order = document.getElementById("order");
   const found = document.getElementById("found");
   if (!query) return;
   const signs = { passed: "\u2713", failed: "\u2717", error: "!", warned: "!", not_run: "\u2013", not_applicable: "\u00b7", deviation: "\u2248" };
@@ -13,7 +13,7 @@
   const entries = [...document.querySelectorAll("details.entry")].filter((entry) => entry.id);
   const byName = new Map(data.chapters.flat().map((check) => [check.name, check]));
   const anchorOf = (check) => check.anchor || `check-${check.name}`;
-  const places = new Map(data.chapters.flatMap((checks, chapter) => checks.map((check) => [anchorOf(check), chapter])));
+  const chapterOf = new Map(data.chapters.flatMap((checks, chapter) => checks.map((check) => [anchorOf(check), chapter])));
 
   const make = (tag, name, ...inner) => {
     const element = document.createElement(tag);
@@ -51,14 +51,18 @@
     if (["failed", "error"].includes(check.outcome)) say("", link(anchorOf(check), "How it failed"));
     if (check.rerun) say("Run again: ", make("code", "", check.rerun));
     if (check.measured.length) inside.append(measurements(check));
-    say(`${check.seconds.toFixed(2)} s`);
+    const here = make("a", "", "Link to this check");
+    here.href = `#${anchorOf(check)}`;
+    say(`${check.seconds.toFixed(2)} s. `, here);
     row.append(inside);
   };
 
+  // The largest error over its bound; 0 if all is exact, less without any number.
+  const gravestOf = (check) => Math.max(-1, ...check.measured.map((one) => (typeof one === "string" ? 0 : one[4] || 0)));
+
   const rowOf = (check) => {
-    const ratios = check.measured.map((one) => (typeof one === "string" ? 0 : one[4] || 0));
-    const gravest = ratios.length ? Math.max(...ratios) : null;
-    const side = check.because ? `because of ${check.because}` : gravest ? `${Number(gravest.toPrecision(2))} of the bound` : "";
+    const gravest = gravestOf(check);
+    const side = check.because ? `because of ${check.because}` : gravest > 0 ? `${Number(gravest.toPrecision(2))} of the bound` : "";
     const sign = make("span", `sign ${check.outcome}`, signs[check.outcome]);
     sign.setAttribute("aria-hidden", "true");
     const short = check.name.slice(check.name.indexOf(".") + 1);
@@ -74,9 +78,28 @@
     return row;
   };
 
+  // Orders of the checks, and by their first ones of the chapters.
+  const orders = {
+    name: (one, other) => one.name.localeCompare(other.name, "en", { numeric: true }),
+    margin: (one, other) => gravestOf(other) - gravestOf(one),
+    time: (one, other) => other.seconds - one.seconds,
+  };
+  const checksOf = (chapter) => {
+    const checks = data.chapters[chapter.dataset.chapter];
+    return order.value ? [...checks].sort(orders[order.value]) : checks;
+  };
+  const behind = chapters[chapters.length - 1].nextSibling;
+  const arrange = () => {
+    const first = new Map(chapters.map((chapter) => [chapter, checksOf(chapter)[0]]));
+    const ordered = order.value ? [...chapters].sort((one, other) => orders[order.value](first.get(one), first.get(other))) : chapters;
+    for (const chapter of ordered) chapter.parentElement.insertBefore(chapter, behind);
+    for (const chapter of chapters) if (chapter.open) show(chapter, matching(chapter));
+  };
+
   // A chapter's rows: those that match, or all. They are made again only when what is wanted has changed.
   const show = (chapter, wanted) => {
-    const key = wanted.length === data.chapters[chapter.dataset.chapter].length ? "all" : `${query.value}|${only.checked}`;
+    const every = wanted.length === data.chapters[chapter.dataset.chapter].length;
+    const key = `${order.value}|${every ? "all" : `${query.value}|${only.checked}`}`;
     if (chapter.dataset.shown === key) return;
     chapter.dataset.shown = key;
     chapter.querySelectorAll(":scope > .check").forEach((row) => row.remove());
@@ -84,7 +107,7 @@
   };
   const matching = (chapter) => {
     const words = query.value.toLowerCase().split(/\s+/).filter(Boolean);
-    return data.chapters[chapter.dataset.chapter].filter((check) => {
+    return checksOf(chapter).filter((check) => {
       if (only.checked && !pressing.has(check.outcome)) return false;
       const text = `${check.name} ${data.promises[check.promise]} ${check.module || ""}`.toLowerCase();
       return words.every((word) => text.includes(word));
@@ -128,11 +151,11 @@
     } catch {
       // it is not encoded
     }
-    if (!document.getElementById(place) && places.has(place)) {
-      const chapter = chapters[places.get(place)];
+    if (!document.getElementById(place) && chapterOf.has(place)) {
+      const chapter = chapters[chapterOf.get(place)];
       chapter.hidden = false;
       chapter.open = true;
-      show(chapter, data.chapters[places.get(place)]);
+      show(chapter, checksOf(chapter));
     }
     const target = document.getElementById(place);
     if (!target) return;
@@ -153,6 +176,7 @@
     waiting = setTimeout(search, 150);
   });
   only.addEventListener("change", search);
+  order.addEventListener("change", arrange);
   document.getElementById("search").hidden = false;
   window.addEventListener("hashchange", reveal);
   reveal();

@@ -36,7 +36,7 @@ def write_bench(bench: Bench, out: Path) -> None:
 
 
 def render_html(bench: Bench) -> str:
-    """Return the bench as one HTML file: no script, and nothing is fetched."""
+    """Return the bench as one HTML file: nothing is fetched, the only script sorts its tables."""
     environment = page_environment("clip_eval.throughput.bench")
     environment.filters.update(number=format_number)
     return environment.get_template("bench.html.j2").render(
