@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from clip_eval.checkpoint.changes import watch
 from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from clip_eval.dataset import Dataset, open_dataset
-from clip_eval.embedding.approximate import approximate_first_hits, require_faiss
+from clip_eval.embedding.approximate import approximate_first_hits_both, require_faiss
 from clip_eval.errors import CheckpointError, DatasetError, UsageError
 from clip_eval.evaluation.options import Options
 from clip_eval.evaluation.results import Evaluation, NotServed, TaskScores
@@ -179,7 +179,7 @@ def _side(options: Options, checkpoint: Checkpoint, opened: Opened, say: Callabl
     watched = watch(checkpoint)
     embedded = _embedded(options, candidate, opened, quiet=say is None)
     if options.approximate:
-        embedded = replace(embedded, rank=approximate_first_hits)
+        embedded = replace(embedded, rank=approximate_first_hits_both)
     scored, problems = {}, {}
     for task in opened.tasks:
         if say is not None:
