@@ -21,10 +21,10 @@ from typing import Any
 
 from clip_eval.dataset import Dataset, Entry, open_dataset
 from clip_eval.dataset.sample import read_file
-from clip_eval.embedding.ahead import usable_cores
 from clip_eval.embedding.fill import EmbedOptions, Tally, embed_entries, embed_prompts, open_pipeline, prompts_of
 from clip_eval.embedding.pipeline import BLOCK
 from clip_eval.errors import ClipEvalError, ProcessError, UsageError
+from clip_eval.processes import usable_cores
 from clip_eval.progress import Progress
 from clip_eval.subject.candidate import Candidate
 from clip_eval.subject.loading import one_line
