@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from clip_eval.dataset import Entry, Sample
 from clip_eval.dataset.decode import decode
+from clip_eval.dataset.key_index import KEY_BYTES
 from clip_eval.embedding.ahead import ahead
 from clip_eval.embedding.pixels import Pixels
-from clip_eval.embedding.rows import KEY_BYTES, Rows, digest_of, text_key
+from clip_eval.embedding.rows import Rows, digest_of, text_key
 from clip_eval.embedding.texts import TOKENS_AT_ONCE, text_features, tokenised, too_long
 from clip_eval.embedding.threads import computing
 from clip_eval.families.registry import entry_point

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KEY_BYTES", "InMemory", "Rows", "digest_of", "key_of", "text_key"]
+from clip_eval.dataset.key_index import KEY_BYTES
 
-KEY_BYTES = 16
+__all__ = ["InMemory", "Rows", "digest_of", "key_of", "text_key"]
 
 
 def digest_of(content: bytes) -> bytes:
