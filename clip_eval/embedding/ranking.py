@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from itertools import chain
 from typing import Any, Protocol
 
@@ -52,9 +52,9 @@ def first_hits(queries: Floats, gallery: Floats, own: Sequence[Sequence[int]]) -
         gallery: (items, width), likewise.
         own: for each query the items that are right, at least one, each once.
     """
-    rows, columns, _ = own_pairs(own)
-    asked = _Side(queries, gallery, rows, columns)
-    _count(queries, gallery, rows, columns, asked, None)
+    pairs = _paired(queries, gallery, own)
+    asked = _Side(queries, gallery, pairs.rows, pairs.scores, _doubt(_lengths(queries), _lengths(gallery), pairs.width))
+    _count(queries, gallery, pairs, asked, None)
     return asked.ranks()
 
 
@@ -68,9 +68,11 @@ def first_hits_both(
         second: (second, width), likewise.
         own: for each of the first those of the second that belong to it, each once. Each belongs to at least one.
     """
-    rows, columns, _ = own_pairs(own)
-    there, back = _Side(first, second, rows, columns), _Side(second, first, columns, rows)
-    _count(first, second, rows, columns, there, back)
+    pairs = _paired(first, second, own)
+    lengths = _lengths(first), _lengths(second)
+    there = _Side(first, second, pairs.rows, pairs.scores, _doubt(*lengths, pairs.width))
+    back = _Side(second, first, pairs.columns, pairs.scores, _doubt(*lengths[::-1], pairs.width))
+    _count(first, second, pairs, there, back)
     return there.ranks(), back.ranks()
 
 
@@ -98,6 +100,23 @@ def dots(first: Floats, second: Floats, rows: NDArray[np.intp], columns: NDArray
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """What belongs together.
+
+    Attributes:
+        rows: of the first, (pairs,).
+        columns: of the second, (pairs,).
+        scores: their float64 products, (pairs,).
+        width: of the vectors.
+    """
+
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    scores: NDArray[np.float64]
+    width: int
+
+
 @dataclass(slots=True)
 class _Side:
     """Queries, and how many items have stood before the nearest of their own so far.
@@ -105,14 +124,16 @@ class _Side:
     Args:
         queries: (queries, width).
         gallery: (items, width).
-        rows: the query of each pair that belongs together, (pairs,); every query is there.
-        columns: its item, (pairs,).
+        owners: the query of each pair that belongs together, (pairs,); every query is there.
+        scores: of these pairs, (pairs,).
+        doubt: how far from the exact one a score in float32 may be, (queries,).
     """
 
     queries: Floats
     gallery: Floats
-    rows: NDArray[np.intp]
-    columns: NDArray[np.intp]
+    owners: InitVar[NDArray[np.intp]]
+    scores: InitVar[NDArray[np.float64]]
+    doubt: InitVar[NDArray[np.float64]]
     best: NDArray[np.float64] = field(init=False)  # (queries,), NaN where every own score is
     low: NDArray[np.float32] = field(init=False)  # (queries,), what a score that is lower cannot reach
     high: NDArray[np.float32] = field(init=False)  # (queries,), what is higher stands before for certain
@@ -120,12 +141,10 @@ class _Side:
     possible: NDArray[np.int64] = field(init=False)  # (queries,)
     lost: NDArray[np.int64] = field(init=False)  # (queries,), of those that are only possible
 
-    def __post_init__(self) -> None:
-        order = np.argsort(self.rows, kind="stable")
-        starts = np.searchsorted(self.rows[order], np.arange(len(self.queries)))
-        scores = dots(self.queries, self.gallery, self.rows[order], self.columns[order])  # (pairs,)
-        self.best = np.fmax.reduceat(scores, starts)
-        doubt = _doubt(self.queries, self.gallery)
+    def __post_init__(self, owners: NDArray[np.intp], scores: NDArray[np.float64], doubt: NDArray[np.float64]) -> None:
+        order = np.argsort(owners, kind="stable")
+        starts = np.searchsorted(owners[order], np.arange(len(self.queries)))
+        self.best = np.fmax.reduceat(scores[order], starts)
         self.low, self.high = (self.best - doubt).astype(np.float32), (self.best + doubt).astype(np.float32)
         self.certain, self.possible, self.lost = (np.zeros(len(self.queries), dtype=np.int64) for _ in range(3))
 
@@ -159,26 +178,23 @@ class _Side:
         return np.where(np.isnan(self.best), np.nan, 1.0 + rivals)
 
 
-def _count(
-    first: Floats,
-    second: Floats,
-    rows: NDArray[np.intp],
-    columns: NDArray[np.intp],
-    there: _Side,
-    back: _Side | None,
-) -> None:
+def _paired(first: Floats, second: Floats, own: Sequence[Sequence[int]]) -> _Pairs:
+    rows, columns, _ = own_pairs(own)
+    return _Pairs(rows, columns, dots(first, second, rows, columns), first.shape[1])
+
+
+def _count(first: Floats, second: Floats, pairs: _Pairs, there: _Side, back: _Side | None) -> None:
     """Count each block of the product of both, (first, second), in one direction or both.
 
     Args:
         first: (first, width).
         second: (second, width).
-        rows: of pairs that belong together, (pairs,); they are left out.
-        columns: their places among the second, (pairs,).
+        pairs: what belongs together, which is left out.
         there: the first are its queries.
         back: the second are its queries.
     """
-    order = np.lexsort((columns, rows // _ROWS_AT_ONCE))
-    rows, columns = rows[order], columns[order]
+    order = np.lexsort((pairs.columns, pairs.rows // _ROWS_AT_ONCE))
+    rows, columns = pairs.rows[order], pairs.columns[order]
     narrow = second.astype(np.float32, copy=False)  # (second, width)
     height, width = min(_ROWS_AT_ONCE, len(first)), min(_COLUMNS_AT_ONCE, len(second))
     room = np.empty((height, width), dtype=np.float32), *(np.empty((height, width), dtype=np.bool_) for _ in range(2))
@@ -213,17 +229,21 @@ def _scores(
     return np.matmul(queries, gallery.T, out=out)  # (queries, items)
 
 
-def _doubt(queries: Floats, gallery: Floats) -> NDArray[np.float64]:
+def _doubt(queries: NDArray[np.float64], items: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     """How far a product in float32 may be from the exact one, (queries,).
 
     A sum of n products in any order is off by no more than n u / (1 - n u) times the lengths of both vectors (Higham,
     Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). Five more roundings are those of the inputs to
     float32, of the threshold, and of the lengths.
+
+    Args:
+        queries: their lengths, (queries,).
+        items: theirs, (items,).
+        width: of the vectors.
     """
-    steps = (queries.shape[1] + 5) * _UNIT_ROUNDOFF
-    longest = _lengths(gallery)  # (items,)
-    most = float(longest.max(initial=0.0, where=np.isfinite(longest)))
-    return np.asarray(steps / (1 - steps) * most * _lengths(queries))
+    steps = (width + 5) * _UNIT_ROUNDOFF
+    most = float(items.max(initial=0.0, where=np.isfinite(items)))
+    return np.asarray(steps / (1 - steps) * most * queries)
 
 
 def _lengths(vectors: Floats) -> NDArray[np.float64]:
