@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 from itertools import chain
 from typing import Any, Protocol
 
@@ -54,7 +54,7 @@ def first_hits(queries: Floats, gallery: Floats, own: Sequence[Sequence[int]]) -
     """
     pairs = _paired(queries, gallery, own)
     asked = _Side(queries, gallery, pairs.rows, pairs.scores, _doubt(_lengths(queries), _lengths(gallery), pairs.width))
-    _count(queries, gallery, pairs, asked, None)
+    _count(gallery, queries, replace(pairs, rows=pairs.columns, columns=pairs.rows), asked)  # quicker than along rows
     return asked.ranks()
 
 
@@ -72,7 +72,7 @@ def first_hits_both(
     lengths = _lengths(first), _lengths(second)
     there = _Side(first, second, pairs.rows, pairs.scores, _doubt(*lengths, pairs.width))
     back = _Side(second, first, pairs.columns, pairs.scores, _doubt(*lengths[::-1], pairs.width))
-    _count(first, second, pairs, there, back)
+    _count(first, second, pairs, back, there)
     return there.ranks(), back.ranks()
 
 
@@ -161,11 +161,10 @@ class _Side:
         possible, certain = (_counts(mask, axis) for mask in (reached, passed))  # (queries of the block,) each
         self.possible[queries] += possible
         self.certain[queries] += certain
-        if np.array_equal(possible, certain):
+        near = np.flatnonzero(possible != certain)  # (queries that are undecided,)
+        if not len(near):
             return
-        places = np.flatnonzero(np.bitwise_xor(reached, passed, out=reached).reshape(-1))  # (undecided,)
-        down, across = np.divmod(places, reached.shape[1])
-        of_queries, of_items = (down, across) if axis == 1 else (across, down)  # (undecided,) each
+        of_queries, of_items = _undecided(reached, passed, near, axis)  # (undecided,) each
         of_queries, of_items = of_queries + queries.start, of_items + items.start
         few = (self.possible - self.certain)[of_queries] <= _CROWD  # (undecided,)
         of_queries, of_items = of_queries[few], of_items[few]
@@ -183,15 +182,15 @@ def _paired(first: Floats, second: Floats, own: Sequence[Sequence[int]]) -> _Pai
     return _Pairs(rows, columns, dots(first, second, rows, columns), first.shape[1])
 
 
-def _count(first: Floats, second: Floats, pairs: _Pairs, there: _Side, back: _Side | None) -> None:
+def _count(first: Floats, second: Floats, pairs: _Pairs, back: _Side, there: _Side | None = None) -> None:
     """Count each block of the product of both, (first, second), in one direction or both.
 
     Args:
         first: (first, width).
         second: (second, width).
         pairs: what belongs together, which is left out.
-        there: the first are its queries.
         back: the second are its queries.
+        there: the first are its queries.
     """
     order = np.lexsort((pairs.columns, pairs.rows // _ROWS_AT_ONCE))
     rows, columns = pairs.rows[order], pairs.columns[order]
@@ -208,13 +207,13 @@ def _count(first: Floats, second: Floats, pairs: _Pairs, there: _Side, back: _Si
             scores = _scores(block, narrow[across], scores)
             own = slice(*(begin + np.searchsorted(columns[begin:end], [across.start, across.stop])))
             scores[rows[own] - top, columns[own] - left] = -np.inf
-            np.greater_equal(scores, there.low[down, None], out=reached)
-            np.greater(scores, there.high[down, None], out=passed)
-            there.add(reached, passed, down, across, axis=1)
-            if back is not None:
-                np.greater_equal(scores, back.low[across], out=reached)
-                np.greater(scores, back.high[across], out=passed)
-                back.add(reached, passed, across, down, axis=0)
+            np.greater_equal(scores, back.low[across], out=reached)
+            np.greater(scores, back.high[across], out=passed)
+            back.add(reached, passed, across, down, axis=0)
+            if there is not None:
+                np.greater_equal(scores, there.low[down, None], out=reached)
+                np.greater(scores, there.high[down, None], out=passed)
+                there.add(reached, passed, down, across, axis=1)
 
 
 def _cut(room: NDArray[Any], down: slice, across: slice) -> NDArray[Any]:
@@ -248,6 +247,17 @@ def _doubt(queries: NDArray[np.float64], items: NDArray[np.float64], width: int)
 
 def _lengths(vectors: Floats) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(np.einsum("vw,vw->v", vectors, vectors).astype(np.float64)))  # (vectors,)
+
+
+def _undecided(
+    reached: Mask, passed: Mask, near: NDArray[np.intp], axis: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Query and item of each score that was reached and not passed, (undecided,) each; `reached` is overwritten."""
+    if axis == 1:  # a few rows are quickly taken out
+        rows, columns = np.divmod(np.flatnonzero(reached[near] ^ passed[near]), reached.shape[1])
+        return near[rows], columns
+    rows, columns = np.divmod(np.flatnonzero(np.bitwise_xor(reached, passed, out=reached)), reached.shape[1])
+    return columns, rows
 
 
 def _counts(mask: Mask, axis: int) -> NDArray[np.int64]:
