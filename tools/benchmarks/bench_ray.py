@@ -41,6 +41,8 @@ class Watch:
     def rate(self, images: int) -> float:
         """Images a second between the first and the last tenth."""
         middle = [(at, done) for at, done in self.seen if images / 10 <= done <= 0.9 * images]
+        if len(middle) < 2:
+            raise SystemExit("too few images for a rate: name more with --images")
         (first_s, first), (last_s, last) = middle[0], middle[-1]
         return (last - first) / (last_s - first_s)
 
