@@ -31,6 +31,7 @@ __all__ = [
     "record_with",
     "require_clip_eval",
     "run_to_the_end",
+    "usable_cores",
 ]
 
 # Python's own variables (https://docs.python.org/3/using/cmdline.html#environment-variables) that a child does not get.
@@ -57,6 +58,11 @@ _CLEARED = frozenset(
         *("PYTHONCASEOK",),  # modules with another spelling are imported
     )
 )
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def clean_environment() -> dict[str, str]:

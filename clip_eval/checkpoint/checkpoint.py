@@ -226,7 +226,7 @@ class Checkpoint:
         """
         key = f"digests {dtype}"
         if key not in self._cache:
-            self._cache[key] = {name: fingerprints.tensor_digest(entry, dtype) for name, entry in self.tensors.items()}
+            self._cache[key] = fingerprints.tensor_digests(self.tensors, dtype)
         digests: Mapping[str, str] = self._cache[key]
         return digests
 

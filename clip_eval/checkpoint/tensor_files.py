@@ -34,7 +34,7 @@ _FLOATS_BY_CODE = {code: dtype for dtype, code in CODES.items()}
 _MAX_HEADER_BYTES = SMALL_BYTES
 # NumPy's own limits.
 _MOST_AXES, _MOST_VALUES = 32, 1 << 62
-_CHUNK_VALUES = 1 << 22
+_CHUNK_VALUES = 1 << 18  # more would fall out of the cache between reading and hashing
 _COPY_AGAIN = "Copy or download the file again"
 
 
@@ -112,23 +112,34 @@ def read_values(entry: TensorEntry, dtype: str) -> NDArray[np.float64]:
 
 
 def value_chunks(entry: TensorEntry) -> Iterator[NDArray[np.float32] | NDArray[np.float64]]:
-    """The tensor's values in order, a few million at a time, flat: float64 if so stored, else float32 (exact).
+    """The tensor's values in order, 262,144 at a time, flat: float64 if so stored, else float32 (exact).
 
     Raises:
-        CheckpointError: the dtype is not bfloat16, float16, float32 or float64.
+        CheckpointError: the dtype is not bfloat16, float16, float32 or float64, or the file has changed.
     """
     if entry.dtype not in NUMPY_DTYPES:
         raise CheckpointError(f"the tensor {entry.stored_name} is stored as {entry.dtype}", where=entry.file)
     if not entry.size_bytes:
         return
-    raw = np.memmap(entry.file, np.uint8, mode="r", offset=entry.offset_bytes, shape=(entry.size_bytes,))  # (bytes,)
     stored, held = NUMPY_DTYPES[entry.dtype], np.float64 if entry.dtype == "float64" else np.float32
-    step = _CHUNK_VALUES * stored.itemsize
-    for begin in range(0, entry.size_bytes, step):
-        chunk = np.asarray(raw[begin : begin + step]).view(stored)  # (chunk,)
+    for raw in _parts(entry, _CHUNK_VALUES * stored.itemsize):
         with np.errstate(invalid="ignore"):  # NumPy warns of some NaN, which checks report
-            values: NDArray[Any] = chunk.astype(held, copy=False)  # (chunk,)
+            values: NDArray[Any] = raw.view(stored).astype(held, copy=False)  # (chunk,)
         yield values
+
+
+def _parts(entry: TensorEntry, step_bytes: int) -> Iterator[NDArray[np.uint8]]:
+    """The tensor's bytes in order, (bytes,), each part of `step_bytes` but the last one."""
+    try:
+        with opened(entry.file) as file:
+            file.seek(entry.offset_bytes)
+            for begin in range(0, entry.size_bytes, step_bytes):
+                part = np.empty(min(step_bytes, entry.size_bytes - begin), dtype=np.uint8)  # (bytes,)
+                if file.readinto(part) != len(part):  # type: ignore[attr-defined] # of every buffered reader
+                    _damaged(f"it ends within {entry.stored_name}, which it held when it was opened", entry.file)
+                yield part
+    except OSError as problem:
+        raise CheckpointError(f"the file cannot be read ({problem.strerror})", where=entry.file) from problem
 
 
 def read_header(file: Path) -> dict[str, TensorEntry]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from clip_eval.dataset.coco_captions import annotations_in, open_coco
 from clip_eval.dataset.image_folder import holds_images, open_folders
+from clip_eval.dataset.key_index import KEY_BYTES, KeyIndex
 from clip_eval.dataset.manifest import MANIFEST, SETTINGS, Manifest
 from clip_eval.dataset.sample import Entry, Piece, Sample
 from clip_eval.dataset.saved_dataset import is_saved, open_saved
@@ -21,7 +22,7 @@ from clip_eval.errors import DatasetError
 from clip_eval.files.untrusted import opened
 from clip_eval.nearest import beside
 
-__all__ = ["Dataset", "Source", "open_dataset"]
+__all__ = ["Dataset", "Source", "UniqueIds", "open_dataset"]
 
 _NAMED_AT_MOST = 3
 _AT_ONCE_BYTES = 2**20  # a shard need not fit in memory
@@ -99,7 +100,7 @@ class Dataset:
             DatasetError: there is no sample, an id occurs twice, or samples or images cannot be read; these are
                 counted, and the first are named.
         """
-        ids: set[str] = set()
+        ids = UniqueIds(self.root)
         broken: list[str] = []
         count = lost = 0
         for entry in self.entries(images=False):
@@ -107,35 +108,55 @@ class Dataset:
             if entry.problem is not None:
                 lost += 1
                 broken += [f"{entry.where} ({entry.problem})"] if lost <= _NAMED_AT_MOST else []
-            elif entry.sample is not None:
-                self._require_new(entry, ids)
+            else:
+                ids.add(entry)
         if not count:
             raise DatasetError("the dataset holds no sample", where=self.root, fix="Add samples and their images")
         if lost:
             raise self._incomplete(lost, count, broken)
         return count
 
-    def digest(self) -> str:
-        """Return one sha256, in hexadecimal, of all files of the dataset; reads them all.
+    def digest(self, known: Mapping[str, bytes] | None = None) -> str:
+        """Return one sha256, in hexadecimal, of all files of the dataset; reads them all, but for those that are known.
 
         Answers for two datasets can be paired if their digests are equal. A missing file has a digest of its own.
+
+        Args:
+            known: sha256 of images that have been read, by their path relative to the dataset.
         """
         whole = hashlib.sha256()
+        files = {os.fspath(self.root / path): digest for path, digest in (known or {}).items()}
         for piece in self.source.files():
-            whole.update(piece.name.encode(errors="surrogateescape") + _digest(piece.file))
+            digest = files.get(os.fspath(piece.file)) or _digest(piece.file)
+            whole.update(piece.name.encode(errors="surrogateescape") + digest)
         return whole.hexdigest()
-
-    def _require_new(self, entry: Entry, ids: set[str]) -> None:
-        assert entry.sample is not None
-        if entry.sample.id in ids:
-            what = f"{entry.where}: the id {entry.sample.id!r} occurs a second time"
-            raise DatasetError(what, where=self.root, fix="Give every sample an id of its own")
-        ids.add(entry.sample.id)
 
     def _incomplete(self, lost: int, count: int, broken: list[str]) -> DatasetError:
         more = f"; and {lost - len(broken)} more" if lost > len(broken) else ""
         what = f"{lost} of {count} samples cannot be read: {'; '.join(broken)}{more}"
         return DatasetError(what, where=self.root, fix="Correct these places, or add the files")
+
+
+class UniqueIds:
+    """The ids of a dataset's samples, sixteen bytes each: a million take 16 MB.
+
+    Args:
+        root: the dataset's directory, for messages.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known = KeyIndex()
+
+    def add(self, entry: Entry) -> None:
+        """Take the id of an entry's sample. Raises DatasetError where it occurs a second time."""
+        if entry.sample is None:
+            return
+        key = hashlib.sha256(entry.sample.id.encode(errors="surrogatepass")).digest()[:KEY_BYTES]
+        if key in self._known:
+            what = f"{entry.where}: the id {entry.sample.id!r} occurs a second time"
+            raise DatasetError(what, where=self._root, fix="Give every sample an id of its own")
+        self._known.add([key])
 
 
 def _digest(file: Path) -> bytes:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clip_eval.errors import UsageError
 
-__all__ = ["approximate_first_hits", "require_faiss"]
+__all__ = ["approximate_first_hits", "approximate_first_hits_both", "require_faiss"]
 
 _FIRST = 10  # the largest k of recall@k
 _LEAST_A_LIST = 64  # FAISS warns below 39 items a centroid
@@ -33,6 +33,23 @@ def require_faiss() -> Any:
         fix = "Install clip-eval[faiss], or search exactly"
         raise UsageError("an approximate search needs FAISS", fix=fix) from problem
     return faiss
+
+
+def approximate_first_hits_both(
+    first: NDArray[np.floating[Any]], second: NDArray[np.floating[Any]], own: Sequence[Sequence[int]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ranks of both directions, (first,) and (second,), as `approximate_first_hits` gives each.
+
+    Args:
+        first: (first, width), float32 or float64.
+        second: (second, width), likewise.
+        own: for each of the first those of the second that belong to it, each once. Each belongs to at least one.
+    """
+    back: list[list[int]] = [[] for _ in range(len(second))]
+    for place, items in enumerate(own):
+        for item in items:
+            back[item].append(place)
+    return approximate_first_hits(first, second, own), approximate_first_hits(second, first, back)
 
 
 def approximate_first_hits(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from clip_eval.dataset import Dataset, Sample
 from clip_eval.embedding.embed import texts_fit, unit
 from clip_eval.embedding.pipeline import BATCH, Pipeline
-from clip_eval.embedding.ranking import Rank, first_hits
+from clip_eval.embedding.ranking import Rank, first_hits_both
 from clip_eval.embedding.rows import InMemory, text_key
 from clip_eval.embedding.store import open_store
 from clip_eval.embedding.texts import refuse_long, tokenised
@@ -40,7 +40,8 @@ class Embedded:
         texts: texts to embeddings, (texts, projection). Texts are embedded when first asked for, and kept.
         fits: says of each text whether it has no more tokens than the model takes.
         logit_scale: what the subject multiplies cosines with before a softmax; 100 is CLIP's limit.
-        rank: queries, items and the own items of each query to ranks, exact unless somebody asks for less.
+        rank: two sides and what belongs together to the ranks of both, exact unless somebody asks for less.
+        kept: what one task has computed and another needs, by a name of theirs.
     """
 
     dataset: Dataset
@@ -51,7 +52,8 @@ class Embedded:
     texts: EmbedTexts
     fits: Callable[[Sequence[str]], list[bool]]
     logit_scale: float = 100.0
-    rank: Rank = first_hits
+    rank: Rank = first_hits_both
+    kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
 
 def embed_dataset(
@@ -82,7 +84,10 @@ def embed_dataset(
     samples: list[Sample] = []
     keys: list[bytes] = []
     unreadable: list[str] = []
+    digests: dict[str, bytes] = {}  # by path
     for seen in pipeline.embed_images(dataset.entries()):
+        if seen.sample is not None and seen.digest is not None:
+            digests[seen.sample.path] = seen.digest
         if seen.key is None or seen.sample is None:
             unreadable.append(f"{seen.where}: {seen.problem}")
         else:
@@ -95,7 +100,7 @@ def embed_dataset(
         raise DatasetError(what, where=dataset.root, fix="Use the images that the manifest was written for")
     return Embedded(
         dataset=dataset,
-        digest=dataset.digest(),
+        digest=dataset.digest(digests),
         samples=tuple(samples),
         images=unit(images.read(keys)),
         unreadable=tuple(unreadable),

@@ -6,6 +6,7 @@ this one computes. The thread count and the model of the processor move only the
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -60,6 +61,7 @@ def _digests(directory: Path, names: tuple[str, ...]) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
+@functools.cache
 def _release(package: str) -> str | None:
     try:
         return version(package)

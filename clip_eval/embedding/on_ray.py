@@ -21,10 +21,10 @@ from typing import Any
 
 from clip_eval.dataset import Dataset, Entry, open_dataset
 from clip_eval.dataset.sample import read_file
-from clip_eval.embedding.ahead import usable_cores
 from clip_eval.embedding.fill import EmbedOptions, Tally, embed_entries, embed_prompts, open_pipeline, prompts_of
 from clip_eval.embedding.pipeline import BLOCK
 from clip_eval.errors import ClipEvalError, ProcessError, UsageError
+from clip_eval.processes import usable_cores
 from clip_eval.progress import Progress
 from clip_eval.subject.candidate import Candidate
 from clip_eval.subject.loading import one_line
@@ -37,7 +37,7 @@ PATIENCE_S = 300.0
 _MOST_BLOCKS = 8  # of a part, whose rows make one shard
 _PARTS_EACH = 4  # parts an actor, at least, so that none waits long for the last one
 _CPUS_EACH = 4
-_LOOK_S = 0.5
+_LOOK_S, _ANSWER_S = 0.5, 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +159,23 @@ def _gathered(rows: Any, counter: Any, pool: _Pool, progress: Progress | None) -
                 raise _explained(item)
             tally.add(item)
             since = time.monotonic()
-        finished = ray.get(counter.entries.remote())
+        finished = _finished(counter, seen)
         if finished != seen:
             seen, since = finished, time.monotonic()
             if progress is not None:
                 progress.reach(finished)
         if time.monotonic() - since > PATIENCE_S:
             raise _standstill(pool, ray.cluster_resources())
+
+
+def _finished(counter: Any, before: int) -> int:
+    """How many entries the counter has; what it had before where it does not answer: Ray would wait for ever."""
+    import ray
+
+    try:
+        return int(ray.get(counter.entries.remote(), timeout=_ANSWER_S))
+    except ray.exceptions.GetTimeoutError:
+        return before
 
 
 def _take(rows: Any, done: queue.Queue[Tally | BaseException | None]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
 import numpy as np
@@ -20,12 +20,15 @@ from numpy.typing import NDArray
 
 from clip_eval.dataset import Entry, Sample
 from clip_eval.dataset.decode import decode
-from clip_eval.embedding.ahead import ahead, usable_cores
+from clip_eval.dataset.key_index import KEY_BYTES
+from clip_eval.embedding.ahead import ahead
 from clip_eval.embedding.pixels import Pixels
-from clip_eval.embedding.rows import Rows, key_of, text_key
+from clip_eval.embedding.rows import Rows, digest_of, text_key
 from clip_eval.embedding.texts import TOKENS_AT_ONCE, text_features, tokenised, too_long
+from clip_eval.embedding.threads import computing
 from clip_eval.families.registry import entry_point
 from clip_eval.families.roles import WHOLE
+from clip_eval.processes import usable_cores
 from clip_eval.subject.launch import Pending, launched
 from clip_eval.subject.runtime import Runtime
 
@@ -37,7 +40,7 @@ BATCH = 64
 BLOCK = 1024
 """Entries in a block."""
 
-_MOST_WORKERS = 16
+_MOST_WORKERS, _MOST_AT_ONCE = 16, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,14 @@ class Seen:
         sample: None if it cannot be read.
         key: of its image; None if and only if there is a problem.
         problem: why it has no embedding, a clause.
+        digest: sha256 of its image's bytes; None if there are none.
     """
 
     where: str
     sample: Sample | None
     key: bytes | None
     problem: str | None
+    digest: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,8 @@ class Pipeline:
         """
         workers = self.workers or min(usable_cores(), _MOST_WORKERS)
         limit = 2 * max(self.batch_size, workers)
-        with closing(ahead(entries, self._prepare, workers=workers, limit=limit)) as prepared:
+        at_once = max(1, min(_MOST_AT_ONCE, limit // (4 * workers)))
+        with closing(ahead(entries, self._prepare, workers=workers, limit=limit, at_once=at_once)) as prepared:
             while (first := next(prepared, None)) is not None:
                 yield from self._block(chain((first,), islice(prepared, BLOCK - 1)))
 
@@ -115,9 +121,10 @@ class Pipeline:
         long = set(too_long(self.runtime, tokens))
         fitting = [place for place in range(len(wanted)) if place not in long]
         budget = TOKENS_AT_ONCE * self.batch_size // BATCH
-        for places, features in text_features(self.runtime, tokens, fitting, tokens_at_once=budget):
-            names = {"text": [wanted[place] for place in places]}
-            self.texts.add([keys[place] for place in places], names, features)
+        with computing(self.runtime, "texts"):
+            for places, features in text_features(self.runtime, tokens, fitting, tokens_at_once=budget):
+                names = {"text": [wanted[place] for place in places]}
+                self.texts.add([keys[place] for place in places], names, features)
         self.texts.settle()
         self.new_texts += len(fitting)
         return [wanted[place] for place in sorted(long)]
@@ -125,18 +132,20 @@ class Pipeline:
     def _prepare(self, entry: Entry) -> _Prepared:
         """Decode and preprocess an image that is new; called in threads."""
         if entry.image is None:
-            return _Prepared(Seen(entry.where, entry.sample, None, entry.problem), None)
-        key = key_of(entry.image)
+            return _Prepared(Seen(entry.where, entry.sample, None, entry.problem, None), None)
+        digest = digest_of(entry.image)
+        key = digest[:KEY_BYTES]
+        seen = Seen(entry.where, entry.sample, key, None, digest)
         if key in self.images:
-            return _Prepared(Seen(entry.where, entry.sample, key, None), None)
+            return _Prepared(seen, None)
         self._pixels.load()
         found = decode(entry)
         if found.image is None:
-            return _Prepared(Seen(entry.where, entry.sample, None, found.problem), None)
+            return _Prepared(replace(seen, key=None, problem=found.problem), None)
         try:
-            return _Prepared(Seen(entry.where, entry.sample, key, None), self._pixels(found.image))
+            return _Prepared(seen, self._pixels(found.image))
         except (TypeError, ValueError, OSError, MemoryError) as problem:
-            return _Prepared(Seen(entry.where, entry.sample, None, f"it cannot be processed ({problem})"), None)
+            return _Prepared(replace(seen, key=None, problem=f"it cannot be processed ({problem})"), None)
 
     def _block(self, block: Iterable[_Prepared]) -> Iterator[Seen]:
         batch: dict[bytes, _Prepared] = {}
@@ -158,7 +167,8 @@ class Pipeline:
     def _launch(self, batch: dict[bytes, _Prepared], waiting: deque[tuple[dict[bytes, Sample], Pending]]) -> None:
         if batch:
             pixels = np.stack([one.pixels for one in batch.values() if one.pixels is not None])
-            started = launched(self.runtime, entry_point(WHOLE, "get_image_features"), {"pixel_values": pixels})
+            with computing(self.runtime, "images"):
+                started = launched(self.runtime, entry_point(WHOLE, "get_image_features"), {"pixel_values": pixels})
             samples = {key: one.seen.sample for key, one in batch.items() if one.seen.sample is not None}
             waiting.append((samples, started))
             self._fetch(waiting, leave=1)

@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import InitVar, dataclass, field, replace
 from itertools import chain
-from math import sqrt
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Rank", "dots", "first_hits", "own_pairs"]
+__all__ = ["Rank", "dots", "first_hits", "first_hits_both", "own_pairs"]
 
-_ROWS_AT_ONCE = 256  # more fall out of the cache, and are slower
-_SCORES_AT_ONCE = 2**25  # 128 MiB
-_PAIRS_AT_ONCE = 4096
+_ROWS_AT_ONCE, _COLUMNS_AT_ONCE = 510, 512  # a megabyte of scores, which the cache of a core holds
+_COUNTED_AT_ONCE = 255  # in one byte
+_PAIRS_AT_ONCE = 256
 _CROWD = 1000
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
 
+Floats = NDArray[np.floating[Any]]
+Mask = NDArray[np.bool_]
+
 
 class Rank(Protocol):
-    """Ranks of what belongs to each query; see `first_hits`."""
+    """Ranks of images among texts and of texts among images; see `first_hits_both`."""
 
     def __call__(
-        self, queries: NDArray[np.floating[Any]], gallery: NDArray[np.floating[Any]], own: Sequence[Sequence[int]], /
-    ) -> NDArray[np.float64]:
-        """Return the rank of each query's nearest own item, (queries,); infinite where it was not looked for."""
+        self, first: Floats, second: Floats, own: Sequence[Sequence[int]], /
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the rank of each row's nearest own row of the other side; infinite where it was not looked for."""
 
 
-def first_hits(
-    queries: NDArray[np.floating[Any]], gallery: NDArray[np.floating[Any]], own: Sequence[Sequence[int]]
-) -> NDArray[np.float64]:
+def first_hits(queries: Floats, gallery: Floats, own: Sequence[Sequence[int]]) -> NDArray[np.float64]:
     """Return the rank of each query's nearest own item, (queries,): 1 where nothing else is as near.
 
     Its rank is 1 plus the count of items that are not the query's own and score as high or higher. A tie is thus lost,
@@ -39,30 +40,40 @@ def first_hits(
     finite, or none of its own items is.
 
     Scores are dot products, and ranks are those of float64. A block of products is computed in float32, in half the
-    time, and settles all items but the few that are as near as the own one up to float32's rounding. Those are scored
+    time, and settles all items but those that are as near as the own one up to what float32 may round. Those are scored
     again in float64, pair by pair in the same way as the own items: a matrix product rounds equal items differently in
     the last bit, depending on where they stand in it, and an item could lose against itself or win over its copy. Where
     more than 1,000 items are that near to one query's own, all of them count as ties.
 
-    Beside the inputs it takes a copy of those that are not float32, and a block of at most 2**25 scores with two bytes
-    of comparisons each: 192 MiB (but one query at least).
+    Beside the inputs it takes a copy of those that are not float32, and a block of 510 x 512 scores: 2 MiB.
 
     Args:
         queries: (queries, width), float32 or float64.
         gallery: (items, width), likewise.
         own: for each query the items that are right, at least one, each once.
     """
-    narrow = gallery.astype(np.float32, copy=False)  # (items, width)
-    lengths = np.linalg.norm(narrow, axis=1)  # (items,)
-    longest = float(lengths.max(initial=0.0, where=np.isfinite(lengths)))
-    at_once = max(1, min(_ROWS_AT_ONCE, _SCORES_AT_ONCE // len(gallery), len(queries)))
-    scores = np.empty((at_once, len(gallery)), dtype=np.float32)  # reused: fresh pages cost as much as comparing
-    ranks = []
-    for start in range(0, len(queries), at_once):
-        block = queries[start : start + at_once]  # (block, width)
-        some = _scores(block.astype(np.float32, copy=False), narrow, scores[: len(block)])
-        ranks.append(_ranks(some, block, gallery, own[start : start + at_once], longest))
-    return np.concatenate(ranks)
+    pairs = _paired(queries, gallery, own)
+    asked = _Side(queries, gallery, pairs.rows, pairs.scores, _doubt(_lengths(queries), _lengths(gallery), pairs.width))
+    _count(gallery, queries, replace(pairs, rows=pairs.columns, columns=pairs.rows), asked)  # quicker than along rows
+    return asked.ranks()
+
+
+def first_hits_both(
+    first: Floats, second: Floats, own: Sequence[Sequence[int]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ranks of both directions, (first,) and (second,), from one product, as `first_hits` gives each.
+
+    Args:
+        first: (first, width), float32 or float64.
+        second: (second, width), likewise.
+        own: for each of the first those of the second that belong to it, each once. Each belongs to at least one.
+    """
+    pairs = _paired(first, second, own)
+    lengths = _lengths(first), _lengths(second)
+    there = _Side(first, second, pairs.rows, pairs.scores, _doubt(*lengths, pairs.width))
+    back = _Side(second, first, pairs.columns, pairs.scores, _doubt(*lengths[::-1], pairs.width))
+    _count(first, second, pairs, back, there)
+    return there.ranks(), back.ranks()
 
 
 def own_pairs(own: Sequence[Sequence[int]]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
@@ -72,12 +83,7 @@ def own_pairs(own: Sequence[Sequence[int]]) -> tuple[NDArray[np.intp], NDArray[n
     return *pairs, np.cumsum(counts) - counts
 
 
-def dots(
-    first: NDArray[np.floating[Any]],
-    second: NDArray[np.floating[Any]],
-    rows: NDArray[np.intp],
-    columns: NDArray[np.intp],
-) -> NDArray[np.float64]:
+def dots(first: Floats, second: Floats, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.float64]:
     """Return the float64 product of each pair, (pairs,), all summed in one order: equal embeddings tie to the last bit.
 
     Args:
@@ -94,33 +100,174 @@ def dots(
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """What belongs together.
+
+    Attributes:
+        rows: of the first, (pairs,).
+        columns: of the second, (pairs,).
+        scores: their float64 products, (pairs,).
+        width: of the vectors.
+    """
+
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    scores: NDArray[np.float64]
+    width: int
+
+
+@dataclass(slots=True)
+class _Side:
+    """Queries, and how many items have stood before the nearest of their own so far.
+
+    Args:
+        queries: (queries, width).
+        gallery: (items, width).
+        owners: the query of each pair that belongs together, (pairs,); every query is there.
+        scores: of these pairs, (pairs,).
+        doubt: how far from the exact one a score in float32 may be, (queries,).
+    """
+
+    queries: Floats
+    gallery: Floats
+    owners: InitVar[NDArray[np.intp]]
+    scores: InitVar[NDArray[np.float64]]
+    doubt: InitVar[NDArray[np.float64]]
+    best: NDArray[np.float64] = field(init=False)  # (queries,), NaN where every own score is
+    low: NDArray[np.float32] = field(init=False)  # (queries,), what a score that is lower cannot reach
+    high: NDArray[np.float32] = field(init=False)  # (queries,), what is higher stands before for certain
+    certain: NDArray[np.int64] = field(init=False)  # (queries,)
+    possible: NDArray[np.int64] = field(init=False)  # (queries,)
+    lost: NDArray[np.int64] = field(init=False)  # (queries,), of those that are only possible
+
+    def __post_init__(self, owners: NDArray[np.intp], scores: NDArray[np.float64], doubt: NDArray[np.float64]) -> None:
+        order = np.argsort(owners, kind="stable")
+        starts = np.searchsorted(owners[order], np.arange(len(self.queries)))
+        self.best = np.fmax.reduceat(scores[order], starts)
+        self.low, self.high = (self.best - doubt).astype(np.float32), (self.best + doubt).astype(np.float32)
+        self.certain, self.possible, self.lost = (np.zeros(len(self.queries), dtype=np.int64) for _ in range(3))
+
+    def add(self, reached: Mask, passed: Mask, queries: slice, items: slice, axis: int) -> None:
+        """Count a block. Its masks are overwritten.
+
+        Args:
+            reached: which scores are no less than `low`, (rows, columns) of the block.
+            passed: which are more than `high`.
+            queries: the block's.
+            items: the block's.
+            axis: along which its items lie.
+        """
+        possible, certain = (_counts(mask, axis) for mask in (reached, passed))  # (queries of the block,) each
+        self.possible[queries] += possible
+        self.certain[queries] += certain
+        near = np.flatnonzero(possible != certain)  # (queries that are undecided,)
+        if not len(near):
+            return
+        of_queries, of_items = _undecided(reached, passed, near, axis)  # (undecided,) each
+        of_queries, of_items = of_queries + queries.start, of_items + items.start
+        few = (self.possible - self.certain)[of_queries] <= _CROWD  # (undecided,)
+        of_queries, of_items = of_queries[few], of_items[few]
+        lost = of_queries[dots(self.queries, self.gallery, of_queries, of_items) >= self.best[of_queries]]
+        self.lost[queries] += np.bincount(lost - queries.start, minlength=len(possible))
+
+    def ranks(self) -> NDArray[np.float64]:
+        """The rank of each query's nearest own item, (queries,)."""
+        rivals = np.where(self.possible - self.certain > _CROWD, self.possible, self.certain + self.lost)
+        return np.where(np.isnan(self.best), np.nan, 1.0 + rivals)
+
+
+def _paired(first: Floats, second: Floats, own: Sequence[Sequence[int]]) -> _Pairs:
+    rows, columns, _ = own_pairs(own)
+    return _Pairs(rows, columns, dots(first, second, rows, columns), first.shape[1])
+
+
+def _count(first: Floats, second: Floats, pairs: _Pairs, back: _Side, there: _Side | None = None) -> None:
+    """Count each block of the product of both, (first, second), in one direction or both.
+
+    Args:
+        first: (first, width).
+        second: (second, width).
+        pairs: what belongs together, which is left out.
+        back: the second are its queries.
+        there: the first are its queries.
+    """
+    order = np.lexsort((pairs.columns, pairs.rows // _ROWS_AT_ONCE))
+    rows, columns = pairs.rows[order], pairs.columns[order]
+    narrow = second.astype(np.float32, copy=False)  # (second, width)
+    height, width = min(_ROWS_AT_ONCE, len(first)), min(_COLUMNS_AT_ONCE, len(second))
+    room = np.empty((height, width), dtype=np.float32), *(np.empty((height, width), dtype=np.bool_) for _ in range(2))
+    for top in range(0, len(first), height):
+        down = slice(top, min(top + height, len(first)))
+        block = first[down].astype(np.float32, copy=False)  # (rows, width)
+        begin, end = np.searchsorted(rows // _ROWS_AT_ONCE, [top // _ROWS_AT_ONCE, top // _ROWS_AT_ONCE + 1])
+        for left in range(0, len(second), width):
+            across = slice(left, min(left + width, len(second)))
+            scores, reached, passed = (_cut(one, down, across) for one in room)  # (rows, columns) each
+            scores = _scores(block, narrow[across], scores)
+            own = slice(*(begin + np.searchsorted(columns[begin:end], [across.start, across.stop])))
+            scores[rows[own] - top, columns[own] - left] = -np.inf
+            np.greater_equal(scores, back.low[across], out=reached)
+            np.greater(scores, back.high[across], out=passed)
+            back.add(reached, passed, across, down, axis=0)
+            if there is not None:
+                np.greater_equal(scores, there.low[down, None], out=reached)
+                np.greater(scores, there.high[down, None], out=passed)
+                there.add(reached, passed, down, across, axis=1)
+
+
+def _cut(room: NDArray[Any], down: slice, across: slice) -> NDArray[Any]:
+    """As much of the room as a block takes, contiguous."""
+    shape = down.stop - down.start, across.stop - across.start
+    return room.reshape(-1)[: shape[0] * shape[1]].reshape(shape)
+
+
 def _scores(
     queries: NDArray[np.float32], gallery: NDArray[np.float32], out: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     return np.matmul(queries, gallery.T, out=out)  # (queries, items)
 
 
-def _ranks(
-    scores: NDArray[np.float32],
-    queries: NDArray[np.floating[Any]],
-    gallery: NDArray[np.floating[Any]],
-    own: Sequence[Sequence[int]],
-    longest: float,
-) -> NDArray[np.float64]:
-    """The ranks in one block of scores, (queries, items), which are overwritten where an item is the query's own."""
-    rows, columns, starts = own_pairs(own)
-    best = np.fmax.reduceat(dots(queries, gallery, rows, columns), starts)  # (queries,), NaN where every own score is
-    scores[rows, columns] = -np.inf
-    # Errors of a sum add up like a random walk, of as many steps as the vectors are wide; the factor 2 is for safety.
-    doubt = 2 * sqrt(queries.shape[1]) * _UNIT_ROUNDOFF * longest * np.linalg.norm(queries, axis=1)  # (queries,)
-    higher = scores > (best + doubt).astype(np.float32)[:, None]  # (queries, items)
-    as_high = scores >= (best - doubt).astype(np.float32)[:, None]  # (queries, items)
-    # row by row, which NumPy does in a quarter of the time that it needs along an axis
-    certain, possible = (np.array([np.count_nonzero(row) for row in mask]) for mask in (higher, as_high))
-    rivals = np.where(possible - certain > _CROWD, possible, certain)  # (queries,)
-    near = np.flatnonzero((possible > certain) & (rivals == certain))  # (undecided,)
-    undecided, items = np.nonzero(as_high[near] ^ higher[near])  # (pairs,) each
-    undecided = near[undecided]
-    lost = dots(queries, gallery, undecided, items) >= best[undecided]  # (pairs,)
-    rivals = rivals + np.bincount(undecided[lost], minlength=len(rivals))
-    return np.where(np.isnan(best), np.nan, 1.0 + rivals)
+def _doubt(queries: NDArray[np.float64], items: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """How far a product in float32 may be from the exact one, (queries,).
+
+    A sum of n products in any order is off by no more than n u / (1 - n u) times the lengths of both vectors (Higham,
+    Accuracy and Stability of Numerical Algorithms, 2002, section 3.1). Five more roundings are those of the inputs to
+    float32, of the threshold, and of the lengths.
+
+    Args:
+        queries: their lengths, (queries,).
+        items: theirs, (items,).
+        width: of the vectors.
+    """
+    steps = (width + 5) * _UNIT_ROUNDOFF
+    most = float(items.max(initial=0.0, where=np.isfinite(items)))
+    return np.asarray(steps / (1 - steps) * most * queries)
+
+
+def _lengths(vectors: Floats) -> NDArray[np.float64]:
+    return np.asarray(np.sqrt(np.einsum("vw,vw->v", vectors, vectors).astype(np.float64)))  # (vectors,)
+
+
+def _undecided(
+    reached: Mask, passed: Mask, near: NDArray[np.intp], axis: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Query and item of each score that was reached and not passed, (undecided,) each; `reached` is overwritten."""
+    if axis == 1:  # a few rows are quickly taken out
+        rows, columns = np.divmod(np.flatnonzero(reached[near] ^ passed[near]), reached.shape[1])
+        return near[rows], columns
+    rows, columns = np.divmod(np.flatnonzero(np.bitwise_xor(reached, passed, out=reached)), reached.shape[1])
+    return columns, rows
+
+
+def _counts(mask: Mask, axis: int) -> NDArray[np.int64]:
+    """How many are true along an axis of (rows, columns), eight or more at a time in the bytes of words."""
+    if axis == 1 and mask.shape[1] % 8 == 0:
+        words = np.add.reduce(mask.view(np.uint64), axis=1)  # (rows,), in each byte a count of at most 64
+        return np.asarray(words.view(np.uint8).reshape(-1, 8).sum(axis=1, dtype=np.int64))
+    if axis == 1:
+        return np.asarray(np.count_nonzero(mask, axis=1), dtype=np.int64)
+    found = np.zeros(mask.shape[1], dtype=np.int64)  # (columns,)
+    for start in range(0, len(mask), _COUNTED_AT_ONCE):
+        found += np.add.reduce(mask[start : start + _COUNTED_AT_ONCE].view(np.uint8), axis=0, dtype=np.uint8)
+    return found

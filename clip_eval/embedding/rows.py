@@ -9,14 +9,19 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KEY_BYTES", "InMemory", "Rows", "key_of", "text_key"]
+from clip_eval.dataset.key_index import KEY_BYTES
 
-KEY_BYTES = 16
+__all__ = ["InMemory", "Rows", "digest_of", "key_of", "text_key"]
+
+
+def digest_of(content: bytes) -> bytes:
+    """Return the sha256 of a file's bytes, which processors have instructions for."""
+    return hashlib.sha256(content).digest()
 
 
 def key_of(content: bytes) -> bytes:
-    """Return the key of an image file: 16 bytes of BLAKE2b of its bytes."""
-    return hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
+    """Return the key of an image file: the first 16 bytes of its digest."""
+    return digest_of(content)[:KEY_BYTES]
 
 
 def text_key(text: str) -> bytes:

@@ -27,9 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_eval.dataset.key_index import KEY_BYTES, KeyIndex
 from clip_eval.embedding.identity import described, identity_of
-from clip_eval.embedding.key_index import KeyIndex
-from clip_eval.embedding.rows import KEY_BYTES
 from clip_eval.errors import OutputError
 from clip_eval.files.read_write import replacing, writable_directory, write_json
 from clip_eval.files.untrusted import opened
@@ -181,7 +180,7 @@ def _read(shard: Path) -> Any:
 
     try:
         with opened(shard) as file:
-            table = pq.read_table(file, page_checksum_verification=True)
+            table = pq.ParquetFile(file, page_checksum_verification=True).read()  # read_table would import pandas
         if not {"key", "embedding"} <= set(table.column_names) or not len(table):
             raise pa.ArrowInvalid("it has other columns")
     except FileNotFoundError:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from clip_eval.checkpoint.changes import watch
 from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from clip_eval.dataset import Dataset, open_dataset
-from clip_eval.embedding.approximate import approximate_first_hits, require_faiss
+from clip_eval.dataset.dataset import UniqueIds
+from clip_eval.embedding.approximate import approximate_first_hits_both, require_faiss
 from clip_eval.errors import CheckpointError, DatasetError, UsageError
 from clip_eval.evaluation.options import Options
 from clip_eval.evaluation.results import Evaluation, NotServed, TaskScores
@@ -106,15 +107,11 @@ def _look_over(dataset: Dataset) -> int:
     Raises:
         DatasetError: it has none, or an id twice.
     """
-    ids: set[str] = set()
+    ids = UniqueIds(dataset.root)
     count = 0
     for entry in counted(dataset.entries(images=False), "samples"):
         count += 1
-        if entry.sample is not None and entry.sample.id in ids:
-            what = f"{entry.where}: the id {entry.sample.id!r} occurs a second time"
-            raise DatasetError(what, where=dataset.root, fix="Give every sample an id of its own")
-        if entry.sample is not None:
-            ids.add(entry.sample.id)
+        ids.add(entry)
     if not count:
         raise DatasetError("the dataset holds no sample", where=dataset.root, fix="Add samples and their images")
     return count
@@ -179,7 +176,7 @@ def _side(options: Options, checkpoint: Checkpoint, opened: Opened, say: Callabl
     watched = watch(checkpoint)
     embedded = _embedded(options, candidate, opened, quiet=say is None)
     if options.approximate:
-        embedded = replace(embedded, rank=approximate_first_hits)
+        embedded = replace(embedded, rank=approximate_first_hits_both)
     scored, problems = {}, {}
     for task in opened.tasks:
         if say is not None:

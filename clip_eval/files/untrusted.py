@@ -155,7 +155,10 @@ def read_bytes(path: str | Path, *, limit_bytes: int | None = None) -> bytes:
     """
     limit = largest_bytes(path) if limit_bytes is None else limit_bytes
     with opened(path, limit_bytes=limit) as file:
-        data = file.read(limit + 1)
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(size + 1)  # Python makes room for what it is asked to read, not for what there is
+        if len(data) > size:
+            data += file.read(limit + 1 - len(data))
     if len(data) > limit:  # it grew, or has no size, like files in /proc
         raise OSError(errno.EFBIG, _too_large(f"more than {limit:,}", limit), str(path))
     return data

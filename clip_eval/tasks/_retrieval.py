@@ -21,7 +21,7 @@ from clip_eval.errors import DatasetError
 from clip_eval.tasks.task import Score
 from clip_eval.verdict.plain_values import Json
 
-__all__ = ["Captions", "captions_of", "lacks_captions", "recall_by_chance", "retrieval_scores"]
+__all__ = ["Captions", "Ranked", "captions_of", "lacks_captions", "ranked", "recall_by_chance", "retrieval_scores"]
 
 _FIRST = (1, 5, 10)
 _NAMED, _SHOWN = 3, 60
@@ -48,11 +48,36 @@ class Captions:
     details: dict[str, Json]
 
 
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Both directions of retrieval, which one product of images and texts gives.
+
+    Attributes:
+        captions: what belongs to what.
+        of_images: the rank of each image's nearest own text, (samples,).
+        of_texts: the rank of each text's nearest own image, (texts,).
+    """
+
+    captions: Captions
+    of_images: NDArray[np.float64]
+    of_texts: NDArray[np.float64]
+
+
 def lacks_captions(dataset: Dataset) -> str | None:
     """Return why there is nothing to retrieve, a clause; None where a sample has a caption."""
     entries = dataset.entries(images=False)
     found = any(entry.sample is not None and entry.sample.captions for entry in entries)
     return None if found else "no sample of the dataset has a caption"
+
+
+def ranked(embedded: Embedded) -> Ranked:
+    """Return the ranks of images and of texts, computed once for both tasks. Raises DatasetError as `captions_of`."""
+    if "retrieval" not in embedded.kept:
+        known = captions_of(embedded)
+        ranks = embedded.rank(known.images, embedded.texts(known.texts), known.texts_of)
+        embedded.kept["retrieval"] = Ranked(known, *ranks)
+    found: Ranked = embedded.kept["retrieval"]
+    return found
 
 
 def captions_of(embedded: Embedded) -> Captions:

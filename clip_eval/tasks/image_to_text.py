@@ -7,18 +7,18 @@ A hit is any of the image's own captions, and the one that lies nearest has the 
 from __future__ import annotations
 
 from clip_eval.embedding.embedded import Embedded
-from clip_eval.tasks._retrieval import captions_of, lacks_captions, retrieval_scores
+from clip_eval.tasks._retrieval import lacks_captions, ranked, retrieval_scores
 from clip_eval.tasks.task import Scores, Task
 
 __all__ = ["TASK"]
 
 
 def _score(embedded: Embedded) -> Scores:
-    known = captions_of(embedded)
-    ranks = embedded.rank(known.images, embedded.texts(known.texts), known.texts_of)  # (samples,)
+    found = ranked(embedded)
+    known = found.captions
     return Scores(
         samples=tuple(sample.id for sample in known.samples),
-        scores=retrieval_scores(ranks, known.texts_of, items=len(known.texts)),
+        scores=retrieval_scores(found.of_images, known.texts_of, items=len(known.texts)),
         details=known.details,
     )
 

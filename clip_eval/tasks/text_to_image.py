@@ -8,18 +8,18 @@ way; the values that stand with it are missing.
 from __future__ import annotations
 
 from clip_eval.embedding.embedded import Embedded
-from clip_eval.tasks._retrieval import captions_of, lacks_captions, retrieval_scores
+from clip_eval.tasks._retrieval import lacks_captions, ranked, retrieval_scores
 from clip_eval.tasks.task import Scores, Task
 
 __all__ = ["TASK"]
 
 
 def _score(embedded: Embedded) -> Scores:
-    known = captions_of(embedded)
-    ranks = embedded.rank(embedded.texts(known.texts), known.images, known.images_of)  # (texts,)
+    found = ranked(embedded)
+    known = found.captions
     return Scores(
         samples=tuple(known.samples[images[0]].id for images in known.images_of),
-        scores=retrieval_scores(ranks, known.images_of, items=len(known.samples)),
+        scores=retrieval_scores(found.of_texts, known.images_of, items=len(known.samples)),
         details=known.details,
     )
 

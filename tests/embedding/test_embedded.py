@@ -12,6 +12,7 @@ from support.datasets import samples, write_dataset
 from support.small_clip import write_small_clip
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
+from clip_eval.dataset import dataset as dataset_module
 from clip_eval.dataset import open_dataset
 from clip_eval.embedding import pipeline
 from clip_eval.embedding.embed import embed_images
@@ -35,6 +36,17 @@ def test_rows_are_those_of_the_images(subject: Subject, tmp_path: Path) -> None:
     assert (found.images.shape, found.images.dtype, found.digest) == ((5, 24), np.float64, dataset.digest())
     with Image.open(dataset.root / found.samples[3].path) as image:
         np.testing.assert_allclose(found.images[3], embed_images(subject, [image])[0], atol=1e-6)
+
+
+def test_files_are_read_once(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest of a dataset takes that of an image from the bytes that were embedded."""
+    dataset = open_dataset(write_dataset(tmp_path, samples(5)))
+    expected = dataset.digest()
+    read: list[str] = []
+    original = dataset_module._digest
+    monkeypatch.setattr(dataset_module, "_digest", lambda file: read.append(file.name) or original(file))
+    assert embed_dataset(subject, dataset).digest == expected
+    assert read == ["dataset.toml", "manifest.jsonl"]
 
 
 def test_unreadable_images_are_named(subject: Subject, tmp_path: Path) -> None:

@@ -74,13 +74,23 @@ def test_a_cursor_gives_any_part(tmp_path: Path) -> None:
         assert list(cursor.part(start, count)) == expected[start : start + count]
 
 
-def test_a_standstill_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where Ray never gives a row, the run ends after a while, and says what it asked for and what there is."""
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_standstill_ends_with_an_error(monkeypatch: pytest.MonkeyPatch, *, answers: bool) -> None:
+    """Where Ray never gives a row, the run ends after a while, and says what it asked for and what there is.
+
+    It does so where the counter of what is finished does not answer, either.
+    """
+
+    def answer(value: int, timeout: float) -> int:
+        if not answers:
+            raise TimeoutError(timeout)
+        return value
 
     class Ray:
         """Answers what is asked of Ray."""
 
-        get = staticmethod(lambda value: value)
+        exceptions = SimpleNamespace(GetTimeoutError=TimeoutError)
+        get = staticmethod(answer)
         cluster_resources = staticmethod(lambda: {"CPU": 2.0})
 
     class Rows:

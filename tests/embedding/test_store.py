@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +30,7 @@ from clip_eval.embedding.fill import EmbedOptions
 from clip_eval.embedding.store import Collection
 from clip_eval.errors import DatasetError, OutputError
 from clip_eval.files import read_write
+from clip_eval.processes import child_environment
 from clip_eval.subject.candidate import Candidate
 
 PROMPTS, CAPTIONS = 6, 3  # distinct ones in `write_dataset`, of three classes
@@ -91,6 +94,24 @@ def test_a_second_run_computes_nothing(options: EmbedOptions, computed: Computed
     assert computed.since() == (10, 0)
     assert stored(options.out).items() >= before.items()
     assert len(stored(options.out)) == 16
+
+
+def test_a_second_run_loads_no_model(options: EmbedOptions) -> None:
+    """In a process of its own it is done before torch would be imported."""
+    fill(options, quiet=True)
+    program = f"""
+import sys
+from pathlib import Path
+from clip_eval.embedding.engines import fill
+from clip_eval.embedding.fill import EmbedOptions
+options = EmbedOptions(model={options.model!r}, dataset=Path({str(options.dataset)!r}), out=Path({str(options.out)!r}))
+print(fill(options, quiet=True).new_images)
+print(*sorted({{"torch", "transformers", "tokenizers", "scipy", "pandas"}} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=child_environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\n") == ["0", "", ""]
 
 
 def test_tasks_read_what_embed_wrote(options: EmbedOptions, computed: Computed) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, ndtr
 
 from clip_eval.errors import CheckpointError
 from clip_eval.families.reference.bicubic import cubic_weights, source_positions
@@ -22,13 +21,21 @@ Array = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 
+def _expit(x: Array) -> Array:
+    from scipy.special import expit  # whoever reads a config alone need not wait for it
+
+    return np.asarray(expit(x))
+
+
 def _quick_gelu(x: Array) -> Array:
     """The sigmoid approximation x sigmoid(1.702 x) of Hendrycks & Gimpel 2016 (arXiv 1606.08415), section 2."""
-    return np.multiply(x, expit(1.702 * x))
+    return np.multiply(x, _expit(1.702 * x))
 
 
 def _gelu(x: Array) -> Array:
     """The definition x Phi(x), Phi the normal distribution function, of Hendrycks & Gimpel 2016, section 2."""
+    from scipy.special import ndtr
+
     return np.multiply(x, ndtr(x))
 
 
@@ -43,7 +50,7 @@ def _relu(x: Array) -> Array:
 
 def _silu(x: Array) -> Array:
     """The SiLU, x sigmoid(x), of Hendrycks & Gimpel 2016, section 2."""
-    return np.multiply(x, expit(x))
+    return np.multiply(x, _expit(x))
 
 
 def _selu(x: Array) -> Array:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_eval.embedding import key_index
-from clip_eval.embedding.key_index import KeyIndex
+from clip_eval.dataset import key_index
+from clip_eval.dataset.key_index import KeyIndex
 
 HALF = st.sampled_from([bytes(8), b"\xff" * 8, b"\x80" + bytes(7), b"\x00" * 7 + b"\x01"])
 KEY = st.one_of(st.binary(min_size=16, max_size=16), st.tuples(HALF, HALF).map(b"".join))

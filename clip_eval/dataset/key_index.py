@@ -1,4 +1,4 @@
-"""Which keys a collection has, at sixteen bytes a key: a set of Python would take a hundred."""
+"""Which keys there are, at sixteen bytes a key: a set of Python would take a hundred."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KeyIndex"]
+__all__ = ["KEY_BYTES", "KeyIndex"]
+
+KEY_BYTES = 16
 
 _LEAST_MERGED = 65_536
 
