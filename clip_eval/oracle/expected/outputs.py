@@ -19,6 +19,7 @@ from clip_eval.families.family import Family
 from clip_eval.families.holding import HOLDINGS, Holding
 from clip_eval.families.roles import CLASSIFIER, WHOLE
 from clip_eval.oracle import Arithmetic, Contrast, Observer, TowerStates
+from clip_eval.oracle.expected.classifier import expected_classes, joined
 from clip_eval.oracle.expected.modules import ExpectedModules, expect_modules
 from clip_eval.oracle.precision import Precision
 from clip_eval.oracle.rounding import RoundingArithmetic, error_variance, pooled_deviation, standard_deviation, tile
@@ -188,6 +189,15 @@ class Oracle:
         if key not in self._heads:
             self._heads[key] = self._head(images, texts, mask)
         return self._heads[key]
+
+    def classes(self, *, images: int) -> Expected:
+        """Return the logits of an image classifier for the first `images`, (images, labels).
+
+        Each is computed alone: copies of a whole batch of large images would not fit into memory.
+        """
+        network, vision = self.family.network, self.config.vision
+        rows = [self.batch.pixel_values[row : row + 1] for row in range(images)]  # of (1, channels, height, width)
+        return joined([expected_classes(network, self.weights, vision, row, self.precision) for row in rows])
 
     def modules(self, which: str) -> ExpectedModules:
         """Return expected inputs and outputs of each module of a tower when all inputs are exact.
