@@ -6,9 +6,10 @@ data without gaps. Everything that can be wrong in a damaged file is checked whe
 
 from __future__ import annotations
 
+import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeGuard
@@ -20,7 +21,7 @@ from clip_eval.checkpoint.dtypes import CODES, NUMPY_DTYPES, ROUNDED_DTYPES, rou
 from clip_eval.errors import CheckpointError, UsageError
 from clip_eval.files.untrusted import SMALL_BYTES, complaint, opened, parse_json, shown
 
-__all__ = ["TensorEntry", "Weights", "read_header", "read_values", "value_chunks"]
+__all__ = ["TensorEntry", "Weights", "header_bytes", "read_header", "read_values", "value_chunks"]
 
 
 _BITS_BY_CODE = {
@@ -66,24 +67,38 @@ class Weights(Mapping[str, NDArray[np.float64]]):
         entries: by canonical name.
         dtype: one of `ROUNDED_DTYPES`, or float64 for the values as they are stored.
         keep_bytes: keep the first arrays read in memory, up to this many bytes in all.
+        keep_single_bytes: of those after them, keep in float32, which holds their values, what is slow to read again.
     """
 
-    def __init__(self, entries: Mapping[str, TensorEntry], dtype: str, *, keep_bytes: int) -> None:
+    def __init__(
+        self, entries: Mapping[str, TensorEntry], dtype: str, *, keep_bytes: int, keep_single_bytes: int = 0
+    ) -> None:
         if dtype not in NUMPY_DTYPES:
             raise UsageError(f"weights cannot be rounded to {dtype}", fix=f"Use {', '.join(ROUNDED_DTYPES)} or float64")
         self.dtype = dtype
         self._entries = entries
         self._left_bytes = keep_bytes
         self._kept: dict[str, NDArray[np.float64]] = {}
+        self._left_single_bytes = keep_single_bytes
+        self._kept_single: dict[str, NDArray[np.float32]] = {}
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         if name in self._kept:
             return self._kept[name]
+        if name in self._kept_single:
+            return _read_only(self._kept_single[name].astype(np.float64))
         values = read_values(self._entries[name], self.dtype)  # the tensor's shape
         if values.nbytes <= self._left_bytes:
             self._left_bytes -= values.nbytes
             self._kept[name] = values
+        elif self._is_slow(name) and values.nbytes // 2 <= self._left_single_bytes:
+            self._left_single_bytes -= values.nbytes // 2
+            self._kept_single[name] = values.astype(np.float32)
         return values
+
+    def _is_slow(self, name: str) -> bool:
+        """Whether a tensor takes more to read than a copy from the file system's cache."""
+        return self.dtype != "float64" and (self._entries[name].dtype, self.dtype) != ("float32", "float32")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -102,11 +117,14 @@ def read_values(entry: TensorEntry, dtype: str) -> NDArray[np.float64]:
     flat = np.empty(math.prod(entry.shape), dtype=np.float64)  # (values,)
     start = 0
     for chunk in value_chunks(entry):
-        rounded = chunk if dtype == "float64" else round_values(chunk, dtype)  # (chunk,)
+        rounded = chunk if dtype in ("float64", entry.dtype) else round_values(chunk, dtype)  # (chunk,)
         with np.errstate(invalid="ignore"):  # as in `value_chunks`
             flat[start : start + len(chunk)] = rounded
         start += len(chunk)
-    values = flat.reshape(entry.shape)  # the tensor's shape
+    return _read_only(flat.reshape(entry.shape))
+
+
+def _read_only(values: NDArray[np.float64]) -> NDArray[np.float64]:
     values.flags.writeable = False
     return values
 
@@ -129,6 +147,21 @@ def value_chunks(entry: TensorEntry) -> Iterator[NDArray[np.float32] | NDArray[n
         with np.errstate(invalid="ignore"):  # NumPy warns of some NaN, which checks report
             values: NDArray[Any] = chunk.astype(held, copy=False)  # (chunk,)
         yield values
+
+
+def header_bytes(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> bytes:
+    """What stands before the data of a safetensors file: the header's length, and the header.
+
+    Args:
+        tensors: name, dtype and shape of each, in the order of their data.
+    """
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, dtype, shape in tensors:
+        begin, end = end, end + math.prod(shape) * NUMPY_DTYPES[dtype].itemsize
+        header[name] = {"dtype": CODES[dtype], "shape": shape, "data_offsets": (begin, end)}
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text
 
 
 def read_header(file: Path) -> dict[str, TensorEntry]:

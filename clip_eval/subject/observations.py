@@ -248,6 +248,8 @@ class Clip:
         rows: tuple[Any, ...],
         options: dict[str, Any],
     ) -> Any:
+        if options.get("attention", "") is None:  # the subject's own, as without the option
+            del options["attention"]
         key = (model_class, method, rows, tuple(sorted(options.items())))
         if key not in self._answers:
             self._questions[key] = Question(model_class, method, inputs, options)

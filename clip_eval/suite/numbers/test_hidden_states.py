@@ -36,6 +36,7 @@ every_attention = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.shallow
 @every_route
 def test_off_by_default(clip: Clip, compare: Compare, route: str) -> None:
     """Without options, and with both options False, hidden states and attention maps are None."""
