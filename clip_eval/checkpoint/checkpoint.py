@@ -42,7 +42,7 @@ __all__ = [
     "read_config",
 ]
 
-_KEEP_BYTES, _KEEP_SINGLE_BYTES = 1 << 29, 3 << 29
+_KEEP_BYTES = 1 << 29
 _COPY_AGAIN = "Copy or download the checkpoint again"
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -205,16 +205,14 @@ class Checkpoint:
     def weights(self, dtype: str) -> Weights:
         """All tensors by canonical name: values rounded to `dtype` (to nearest, ties to even), as float64.
 
-        Tensors are read on access, and the first half gibibyte of them is kept; more of them in float32.
+        Tensors are read on access, and the first half gibibyte of them is kept.
 
         Args:
             dtype: bfloat16, float16 or float32; float64 for the values as they are stored.
         """
         key = f"weights {dtype}"
         if key not in self._cache:
-            self._cache[key] = Weights(
-                self.tensors, dtype, keep_bytes=_KEEP_BYTES, keep_single_bytes=_KEEP_SINGLE_BYTES
-            )
+            self._cache[key] = Weights(self.tensors, dtype, keep_bytes=_KEEP_BYTES)
         weights: Weights = self._cache[key]
         return weights
 

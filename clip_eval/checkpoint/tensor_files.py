@@ -67,38 +67,24 @@ class Weights(Mapping[str, NDArray[np.float64]]):
         entries: by canonical name.
         dtype: one of `ROUNDED_DTYPES`, or float64 for the values as they are stored.
         keep_bytes: keep the first arrays read in memory, up to this many bytes in all.
-        keep_single_bytes: of those after them, keep in float32, which holds their values, what is slow to read again.
     """
 
-    def __init__(
-        self, entries: Mapping[str, TensorEntry], dtype: str, *, keep_bytes: int, keep_single_bytes: int = 0
-    ) -> None:
+    def __init__(self, entries: Mapping[str, TensorEntry], dtype: str, *, keep_bytes: int) -> None:
         if dtype not in NUMPY_DTYPES:
             raise UsageError(f"weights cannot be rounded to {dtype}", fix=f"Use {', '.join(ROUNDED_DTYPES)} or float64")
         self.dtype = dtype
         self._entries = entries
         self._left_bytes = keep_bytes
         self._kept: dict[str, NDArray[np.float64]] = {}
-        self._left_single_bytes = keep_single_bytes
-        self._kept_single: dict[str, NDArray[np.float32]] = {}
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         if name in self._kept:
             return self._kept[name]
-        if name in self._kept_single:
-            return _read_only(self._kept_single[name].astype(np.float64))
         values = read_values(self._entries[name], self.dtype)  # the tensor's shape
         if values.nbytes <= self._left_bytes:
             self._left_bytes -= values.nbytes
             self._kept[name] = values
-        elif self._is_slow(name) and values.nbytes // 2 <= self._left_single_bytes:
-            self._left_single_bytes -= values.nbytes // 2
-            self._kept_single[name] = values.astype(np.float32)
         return values
-
-    def _is_slow(self, name: str) -> bool:
-        """Whether a tensor takes more to read than a copy from the file system's cache."""
-        return self.dtype != "float64" and (self._entries[name].dtype, self.dtype) != ("float32", "float32")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -115,16 +101,13 @@ def read_values(entry: TensorEntry, dtype: str) -> NDArray[np.float64]:
         dtype: one of `ROUNDED_DTYPES`, or float64 for the values as they are stored.
     """
     flat = np.empty(math.prod(entry.shape), dtype=np.float64)  # (values,)
+    holds_all = dtype in ("float64", entry.dtype) or (dtype == "float32" and entry.dtype != "float64")
     start = 0
-    for chunk in value_chunks(entry):
-        rounded = chunk if dtype in ("float64", entry.dtype) else round_values(chunk, dtype)  # (chunk,)
+    for chunk in _stored_chunks(entry) if holds_all else value_chunks(entry):
         with np.errstate(invalid="ignore"):  # as in `value_chunks`
-            flat[start : start + len(chunk)] = rounded
+            flat[start : start + len(chunk)] = chunk if holds_all else round_values(chunk, dtype)
         start += len(chunk)
-    return _read_only(flat.reshape(entry.shape))
-
-
-def _read_only(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    values = flat.reshape(entry.shape)  # the tensor's shape
     values.flags.writeable = False
     return values
 
@@ -135,18 +118,24 @@ def value_chunks(entry: TensorEntry) -> Iterator[NDArray[np.float32] | NDArray[n
     Raises:
         CheckpointError: the dtype is not bfloat16, float16, float32 or float64.
     """
+    held = np.float64 if entry.dtype == "float64" else np.float32
+    for chunk in _stored_chunks(entry):
+        with np.errstate(invalid="ignore"):  # NumPy warns of some NaN, which checks report
+            values: NDArray[Any] = chunk.astype(held, copy=False)  # (chunk,)
+        yield values
+
+
+def _stored_chunks(entry: TensorEntry) -> Iterator[NDArray[Any]]:
+    """The same as they are stored; raises as `value_chunks` does."""
     if entry.dtype not in NUMPY_DTYPES:
         raise CheckpointError(f"the tensor {entry.stored_name} is stored as {entry.dtype}", where=entry.file)
     if not entry.size_bytes:
         return
     raw = np.memmap(entry.file, np.uint8, mode="r", offset=entry.offset_bytes, shape=(entry.size_bytes,))  # (bytes,)
-    stored, held = NUMPY_DTYPES[entry.dtype], np.float64 if entry.dtype == "float64" else np.float32
+    stored = NUMPY_DTYPES[entry.dtype]
     step = _CHUNK_VALUES * stored.itemsize
     for begin in range(0, entry.size_bytes, step):
-        chunk = np.asarray(raw[begin : begin + step]).view(stored)  # (chunk,)
-        with np.errstate(invalid="ignore"):  # NumPy warns of some NaN, which checks report
-            values: NDArray[Any] = chunk.astype(held, copy=False)  # (chunk,)
-        yield values
+        yield np.asarray(raw[begin : begin + step]).view(stored)  # (chunk,)
 
 
 def header_bytes(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> bytes:
