@@ -91,7 +91,7 @@ OTHER_REASONS = re.compile(
     r"|this release has no |the fast image processor needs torchvision|the config has attention_dropout"
     r"|there is no \w+ here: it is of other releases|no \w+ can be used here|the tokenizer written in Python needs"
     r"|transformers [\d.]+ has no \w+ that can be used here|AutoTokenizer knows no tokenizer by the model_type"
-    r"|transformers [\d.]+ (returns|has|gives)"
+    r"|transformers [\d.]+ does not document this"
 )
 """Reasons that are of the run, the release or the environment, and not of the part."""
 
