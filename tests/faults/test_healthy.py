@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.lone_towers import PARTS, save_part
 from support.releases import ordinary_under
 
 from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
@@ -43,6 +45,33 @@ def test_variant_is_left_alone(runner: Runner, tmp_path: Path, variant: Variant)
     assert [check.name for check in run.record.checks if check.outcome in ("failed", "error")] == [], run.record.reasons
     assert run.record.verdict == ("pass" if variant.whole else "inconclusive"), run.record.reasons
     _assert_that_nothing_else_is_left_out(run.record, open_checkpoint(tmp_path / "checkpoint"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("role", PARTS)
+def test_a_part_passes_in_every_dtype_and_attention(
+    runner: Runner, saved: Callable[[str], Path], role: str, dtype: str, attention: str
+) -> None:
+    """Each class that holds a part of a CLIP, as the installed release saves it, passes, and no more is left out."""
+    run = runner.run(saved(role), "--clip-dtype", dtype, "--clip-attn", attention)
+    _report(run)
+    assert run.record.verdict == "pass", run.record.reasons
+    _assert_that_nothing_else_is_left_out(run.record, open_checkpoint(saved(role)))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function that returns the directory of a part, saved on its first call."""
+    made: dict[str, Path] = {}
+
+    def directory(role: str) -> Path:
+        if role not in made:
+            made[role] = save_part(tmp_path_factory.mktemp("saved") / role, role)
+        return made[role]
+
+    return directory
 
 
 def _assert_that_nothing_else_is_left_out(record: RunRecord, checkpoint: Checkpoint) -> None:
