@@ -30,6 +30,9 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 _LARGE_VALUES = 1 << 18
 """Of a matrix that is multiplied in float32: 512 x 512."""
 
+_WIDE = 2048
+"""Width from which an activation is evaluated for one copy only; that of the smallest CLIP's text tower."""
+
 _CANCELLING = ("gelu", "gelu_new", "gelu_pytorch_tanh")
 
 
@@ -96,8 +99,22 @@ class RoundingArithmetic(Arithmetic):
 
     def activation(self, x: Array, name: str) -> Array:
         """Up to three stored roundings: the argument, which the slope amplifies, and the factors of the result."""
+        if self.copies > 1 and x.shape[-1] >= _WIDE:
+            return self._activation_of_copies(x, name)
         exact = Arithmetic.activation(self, x, name)
         return self._noisy(exact, self._activation_error(x, exact, name))
+
+    def _activation_of_copies(self, x: Array, name: str) -> Array:
+        """The activation of all copies, of which only the first is evaluated: the others differ from it by rounding
+        errors, which the slope at the first one amplifies.
+        """
+        copies = x.reshape(self.copies, -1, *x.shape[1:])  # (copies, rows, ..., width)
+        first, step = copies[0], 1e-4  # (rows, ..., width)
+        value, above, below = (Arithmetic.activation(self, first + away, name) for away in (0.0, step, -step))
+        exact = copies - first  # (copies, rows, ..., width)
+        exact *= (above - below) / (2 * step)
+        exact += value
+        return self._noisy(exact, self._activation_error(first, value, name)).reshape(x.shape)
 
     def _activation_error(self, x: Array, exact: Array, name: str) -> Array:
         """Root mean square error of an activation.
@@ -176,8 +193,11 @@ class RoundingArithmetic(Arithmetic):
         """
         copies = x.reshape(self.copies, -1, x.shape[-1])  # (copies, rows, in)
         first = Arithmetic.linear(self, copies[0], weight, bias)  # (rows, out)
-        away = (copies - copies[0]).astype(np.float32).reshape(-1, x.shape[-1])  # (copies * rows, in)
-        products = (away @ weight.T.astype(np.float32)).reshape(self.copies, *first.shape)  # (copies, rows, out)
+        away = np.empty(copies.shape, dtype=np.float32)  # (copies, rows, in)
+        np.subtract(copies, copies[0], out=away, casting="same_kind")  # in float64, rounded afterwards
+        products = (away.reshape(-1, x.shape[-1]) @ weight.T.astype(np.float32)).reshape(
+            self.copies, *first.shape
+        )  # (copies, rows, out)
         return np.asarray(products + first).reshape(*x.shape[:-1], len(weight))
 
     def _product(self, exact: Array, a: Array, b: Array, *, tf32: bool, channels: int = 1) -> Array:
@@ -206,19 +226,17 @@ class RoundingArithmetic(Arithmetic):
         return self._noisy(exact, self.precision.storing(exact))
 
     def _noisy(self, exact: Array, std: Array) -> Array:
-        noise = self._signs(exact.shape)  # the shape of exact
-        noise *= std
+        noise = np.asarray(self._signs(exact.shape) * std)  # the shape of exact
         noise += exact
         return noise
 
-    def _signs(self, shape: tuple[int, ...]) -> Array:
+    def _signs(self, shape: tuple[int, ...]) -> NDArray[np.int8]:
+        """Random signs; of one byte each, since memory takes most of the time of large arrays."""
         count = math.prod(shape)
-        bits = np.unpackbits(
-            np.frombuffer(self.generator.bytes(count // 8 + 1), dtype=np.uint8), count=count
-        )  # (count,)
-        signs = bits.astype(np.float64)  # (count,)
-        signs *= 2.0
-        signs -= 1.0
+        packed = np.frombuffer(self.generator.bytes(count // 8 + 1), dtype=np.uint8)  # (count / 8 + 1,)
+        signs = np.unpackbits(packed, count=count).view(np.int8)  # (count,)
+        signs *= 2
+        signs -= 1
         return signs.reshape(shape)
 
 

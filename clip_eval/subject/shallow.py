@@ -20,17 +20,17 @@ from clip_eval.families.config import TextConfig, VisionConfig
 from clip_eval.families.family import Tower
 from clip_eval.files.read_write import replacing, write_json
 
-__all__ = ["LAYERS", "first_layers"]
+__all__ = ["DEEP", "LAYERS", "first_layers"]
 
-LAYERS = 4
-"""How many stay: a first, a last, and some between them."""
+LAYERS, DEEP = 3, 8
+"""How many stay, a first, a last and one between them, of a tower that has more than `DEEP`."""
 
 _DEPTH = "num_hidden_layers"
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
 def first_layers(checkpoint: Checkpoint, directory: Path) -> Checkpoint | None:
-    """Write the first `LAYERS` layers of each tower; None if no tower has more than twice as many.
+    """Write the first `LAYERS` layers of each deep tower; None if no tower is deep.
 
     Args:
         checkpoint: what is cut; its files stay as they are.
@@ -39,7 +39,7 @@ def first_layers(checkpoint: Checkpoint, directory: Path) -> Checkpoint | None:
     Raises:
         OutputError: there is no room for the files.
     """
-    towers = [tower for tower, config in _towers(checkpoint) if config.num_hidden_layers > 2 * LAYERS]
+    towers = [tower for tower, config in _towers(checkpoint) if config.num_hidden_layers > DEEP]
     if not towers:
         return None
     write_json(directory / "config.json", _config(checkpoint, towers))

@@ -22,16 +22,19 @@ from clip_eval.run.settings import Settings
 from clip_eval.subject import Subject
 from clip_eval.subject.loading import LoadingReport
 from clip_eval.subject.observations import Clip
-from clip_eval.subject.shallow import LAYERS, first_layers
+from clip_eval.subject.shallow import DEEP, LAYERS, first_layers
 from clip_eval.verdict.run_record import RunRecord
 
-DEEP, FLAT = 2 * LAYERS + 1, 3
+DEPTH, FLAT = DEEP + 1, 3
 
 SHALLOW = {
     "batches.test_neighbours_do_not_matter",
     "calling_conventions",
     "calls",
     "gradients.test_recording_them_changes_no_value",
+    "hidden_states.test_asking_for_states_changes_nothing",
+    "hidden_states.test_attentions_leave_states_alone",
+    "hidden_states.test_attentions_under_the_default_implementation",
     "hidden_states.test_off_by_default",
     "interpolation",
     "masks",
@@ -46,7 +49,7 @@ SHALLOW = {
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small checkpoint whose text tower is deep and whose vision tower is not."""
-    return write_small_clip(tmp_path_factory.mktemp("deep"), dtype="float16", text_config={"num_hidden_layers": DEEP})
+    return write_small_clip(tmp_path_factory.mktemp("deep"), dtype="float16", text_config={"num_hidden_layers": DEPTH})
 
 
 def lone_tower(whole: Path, directory: Path) -> Path:
@@ -84,7 +87,7 @@ def test_towers_alone_and_legacy_copies_are_cut(deep: Path, tmp_path: Path) -> N
     tower = first_layers(open_checkpoint(lone_tower(deep, tmp_path / "tower")), tmp_path / "out")
     assert tower is not None
     assert (tower.holds.role, tower.config.text.num_hidden_layers) == (TEXT, LAYERS)
-    old = write_small_clip(tmp_path / "old", processor=False, text_config={"num_hidden_layers": DEEP})
+    old = write_small_clip(tmp_path / "old", processor=False, text_config={"num_hidden_layers": DEPTH})
     config = json.loads((old / "config.json").read_text(encoding="utf-8"))
     (old / "config.json").write_text(
         json.dumps({**config, "text_config_dict": config["text_config"]}), encoding="utf-8"
@@ -96,7 +99,7 @@ def test_towers_alone_and_legacy_copies_are_cut(deep: Path, tmp_path: Path) -> N
 
 
 def test_what_is_not_deep_stays_whole(bare_model: Path, tmp_path: Path) -> None:
-    """A tower of up to twice as many layers is asked as it is, and nothing is written."""
+    """A tower of up to eight layers is asked as it is, and nothing is written."""
     assert first_layers(open_checkpoint(bare_model), tmp_path) is None
     assert list(tmp_path.iterdir()) == []
     session = Session(Settings(model=str(bare_model)))
@@ -140,9 +143,9 @@ def test_a_deep_checkpoint_passes_and_its_report_says_how(deep: Path, tmp_path: 
     record = Runner().run(tower, parts=(masks, values)).record
     assert outcomes(record, masks) == outcomes(record, values) == {"passed"}
     assert [note for note in record.notes if "first layers" in note] == [
-        "Checks of calls, masks and refusals asked the first layers (4 of 9); values were judged on all."
+        "Checks of calls, masks and refusals asked the first layers (3 of 9); values were judged on all."
     ]
-    last = f"encoder.layers.{DEEP - 1}.mlp.fc1"
+    last = f"encoder.layers.{DEPTH - 1}.mlp.fc1"
     broken = Runner().run(tower, parts=(masks, values), during=lambda patch: scale(patch, f"{last}.weight")).record
     assert (outcomes(broken, masks), outcomes(broken, values)) == ({"passed"}, {"failed"})
     assert {check.diverges_at for check in broken.checks if check.id == values} == {f"text_model.{last}"}
