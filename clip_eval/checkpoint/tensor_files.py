@@ -86,6 +86,9 @@ class Weights(Mapping[str, NDArray[np.float64]]):
             self._kept[name] = values
         return values
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries  # a Mapping would read the tensor to find out
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 

@@ -48,6 +48,9 @@ class _Moved(Mapping[str, Array]):
         moved += values
         return moved
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._weights  # a Mapping would move the tensor to find out
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._weights)
 
@@ -68,8 +71,10 @@ def _signed(name: str, shape: tuple[int, ...], size: float) -> Array:
     """A number with the random signs of tensor `name`."""
     count = math.prod(shape)
     bits = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode()))).bytes(count // 8 + 1)
-    signs = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=count).view(np.bool_)  # (values,)
-    return np.where(signs, size, -size).reshape(shape)
+    signs = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=count).view(np.int8)  # (values,)
+    signs *= 2
+    signs -= 1
+    return np.asarray(signs * size).reshape(shape)
 
 
 def logit_factors(texts: int, images: int) -> Array:
