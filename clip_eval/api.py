@@ -18,7 +18,16 @@ from clip_eval.errors import OutputError, UsageError
 from clip_eval.files.read_write import read_text, writable_directory
 from clip_eval.run.hermetic_pytest import run_gate
 from clip_eval.run.keywords import require_match
-from clip_eval.run.settings import DEFAULT_OUT, OPTIONS, GateOptions, Option, RecordOptions, Settings
+from clip_eval.run.settings import (
+    DEFAULT_OUT,
+    OPTIONS,
+    FilesOptions,
+    GateOptions,
+    Option,
+    RecordOptions,
+    Settings,
+    VariantOptions,
+)
 from clip_eval.user_values import named, require_dtype
 from clip_eval.verdict.run_record import RunRecord, load
 
@@ -145,6 +154,7 @@ def record(
     )
 
 
+@_takes(VariantOptions)
 def bench(
     checkpoint: str | Path,
     *,
@@ -158,6 +168,7 @@ def bench(
     most_rows: int | None = None,
     out: str | Path = DEFAULT_OUT,
     quiet: bool = False,
+    **options: Unpack[VariantOptions],
 ) -> Bench:
     """Measure how fast a checkpoint is here, and what to run; bench.json, bench.md and bench.html are in `out`.
 
@@ -183,18 +194,19 @@ def bench(
     """
     from clip_eval.throughput.bench import Options, run_bench, write_bench
 
-    options = Options(
-        model=named(checkpoint, "checkpoint"),
+    asked = Options(
+        model=named(checkpoint, "checkpoint"), variant=_optional(options.get("variant"), "variant"),
         against=_optional(against, "against"), against_python=_optional(against_python, "against_python"),
         devices=_several(devices, "devices"), dtypes=_several(dtypes, "dtypes"),
         attentions=_several(attentions, "attentions"), compiled=compile, threads=threads, most_rows=most_rows,
     )  # fmt: skip
     directory = writable_directory(named(out, "out"))
-    results = run_bench(options, say=_silent if quiet else _say)
+    results = run_bench(asked, say=_silent if quiet else _say)
     write_bench(results, directory)
     return results
 
 
+@_takes(FilesOptions)
 def evaluate(
     checkpoint: str | Path,
     *,
@@ -210,6 +222,7 @@ def evaluate(
     approximate: bool = False,
     out: str | Path = DEFAULT_OUT,
     quiet: bool = False,
+    **options: Unpack[FilesOptions],
 ) -> Evaluation:
     """Score a checkpoint's embeddings of a dataset; the reports are in `out`.
 
@@ -238,15 +251,17 @@ def evaluate(
     """
     from clip_eval.evaluation import Options, run_and_write
 
-    options = Options(
-        model=named(checkpoint, "checkpoint"), dataset=named(dataset, "dataset"), tasks=_several(tasks, "tasks"),
+    asked = Options(
+        model=named(checkpoint, "checkpoint"), **_files(options), dataset=named(dataset, "dataset"),
+        tasks=_several(tasks, "tasks"),
         against=_optional(against, "against"), margin=margin, device=named(device, "device"), dtype=dtype,
         attention=_optional(attention, "attention"), store=_optional(store, "store"), workers=workers,
         approximate=approximate,
     )  # fmt: skip
-    return run_and_write(options, Path(named(out, "out")), say=None if quiet else _say)
+    return run_and_write(asked, Path(named(out, "out")), say=None if quiet else _say)
 
 
+@_takes(FilesOptions)
 def embed(
     checkpoint: str | Path,
     *,
@@ -260,6 +275,7 @@ def embed(
     workers: int | None = None,
     batch_size: int = 64,
     quiet: bool = False,
+    **options: Unpack[FilesOptions],
 ) -> Tally:
     """Embed what a store does not have of a dataset: images, captions and prompts.
 
@@ -288,12 +304,18 @@ def embed(
 
     if dtype is not None:
         require_dtype(dtype)
-    options = EmbedOptions(
-        model=named(checkpoint, "checkpoint"), dataset=Path(named(dataset, "dataset")), out=Path(named(out, "out")),
+    asked = EmbedOptions(
+        model=named(checkpoint, "checkpoint"), **_files(options), dataset=Path(named(dataset, "dataset")),
+        out=Path(named(out, "out")),
         engine=named(engine, "engine"), address=_optional(address, "address"), device=named(device, "device"),
         dtype=dtype, attention=_optional(attention, "attention"), workers=workers, batch_size=batch_size,
     )  # fmt: skip
-    return fill(options, quiet=quiet)
+    return fill(asked, quiet=quiet)
+
+
+def _files(options: FilesOptions) -> dict[str, str | None]:
+    """Which files of a checkpoint were named."""
+    return {name: _optional(options.get(name), name) for name in FilesOptions.__annotations__}
 
 
 def render(

@@ -48,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a bad checkpoint, pack or output directory before anything is collected."""
     config.addinivalue_line("markers", "needs(capability, ...): what the check asks of the runtime beyond numbers")
+    config.addinivalue_line("markers", "shallow: the check asks what all layers share; a deep model's first ones do")
     file = config.getoption(_FILE, default=None)
     if file is None and config.getoption("--clip-model", default=None) is None:
         return
@@ -96,17 +97,20 @@ def clip_session(pytestconfig: pytest.Config) -> Session:
 
 
 @pytest.fixture
-def clip(clip_session: Session, evidence: Evidence) -> Clip:
+def clip(request: pytest.FixtureRequest, clip_session: Session, evidence: Evidence) -> Clip:
     """The subject under test: `clip.forward(images=3, texts=5)` and the like, each answer computed once a session."""
     if problem := clip_session.candidate.device_problem or clip_session.candidate.attention_problem:
         evidence.not_run(problem)
-    return clip_session.candidate.clip
+    asked = clip_session.asked(request.node)
+    if asked is not clip_session.candidate:
+        evidence.note(clip_session.depth_note)
+    return asked.clip
 
 
 @pytest.fixture
-def oracle(clip_session: Session) -> Oracle:
+def oracle(request: pytest.FixtureRequest, clip_session: Session) -> Oracle:
     """The expected values from the float64 reference, with the bound of every element."""
-    return clip_session.candidate.oracle
+    return clip_session.asked(request.node).oracle
 
 
 @pytest.fixture

@@ -194,6 +194,10 @@ def test_bench_hands_everything_on(model: Path, tmp_path: Path, monkeypatch: pyt
     written: list[Any] = []
     monkeypatch.setattr(benching, "run_bench", lambda options, say: options)
     monkeypatch.setattr(benching, "write_bench", lambda found, where: written.append((found, where)))
-    found: Any = clip_eval.bench(model, dtypes=["float32"], devices=["cpu"], compile=True, threads=2, out=tmp_path)
-    assert found == benching.Options(model=str(model), dtypes=("float32",), devices=("cpu",), compiled=True, threads=2)
+    found: Any = clip_eval.bench(
+        model, variant="fp16", dtypes=["float32"], devices=["cpu"], compile=True, threads=2, out=tmp_path
+    )
+    assert found == benching.Options(
+        model=str(model), variant="fp16", dtypes=("float32",), devices=("cpu",), compiled=True, threads=2
+    )
     assert written == [(found, tmp_path)]

@@ -66,7 +66,7 @@ def open_pack(path: str | Path) -> Pack:
     tensors = {name: _tensor(entry) for name, entry in manifest["tensors"].items()}
     holding = holding_of(tensors, DEFAULT)
     config, names = _config(checkpoint["config"], tensors, holding, directory), output_names(holding)
-    arrays = _arrays(directory / manifest["record"]["file"], contents, config, names)
+    arrays = _arrays(directory / manifest["record"]["file"], contents, config, names, _labels(tensors))
     pack = Pack(
         source=checkpoint["source"],
         revision=checkpoint["revision"],
@@ -181,7 +181,7 @@ def _sealed(name: str, contents: Mapping[str, bytes], directory: Path) -> bytes:
 
 
 def _arrays(
-    file: Path, contents: Mapping[str, bytes], config: ClipConfig, names: tuple[str, ...]
+    file: Path, contents: Mapping[str, bytes], config: ClipConfig, names: tuple[str, ...], labels: int
 ) -> dict[str, NDArray[Any]]:
     """The numeric record, with every compared array, in the shapes of a model of this config; `names` of outputs."""
     try:
@@ -194,7 +194,7 @@ def _arrays(
         raise PackError(f"the numeric record lacks {', '.join(missing[:3])}", where=file, fix=_RECORD_AGAIN)
     faults = (array_fault(name, arrays[name]) for name in wanted)
     wrong = next(filter(None, faults), None) or input_fault(arrays, config)
-    if wrong := wrong or output_fault(arrays, names, config):
+    if wrong := wrong or output_fault(arrays, names, config, labels):
         raise PackError(f"the numeric record cannot be compared, {wrong}", where=file, fix=_RECORD_AGAIN)
     return cast("dict[str, NDArray[Any]]", arrays)
 
@@ -213,12 +213,16 @@ def _config(
         raise PackError(
             f"the pack's config has another form ({problem})", where=directory / MANIFEST, fix=_RESTORE
         ) from problem
-    labels = tensors["classifier.bias"].shape if "classifier.bias" in tensors else ()
-    held = held_tensors(config, holding, family=DEFAULT, labels=math.prod(labels))
+    held = held_tensors(config, holding, family=DEFAULT, labels=_labels(tensors))
     expected = {name: tuple(axis.size for axis in axes) for name, axes in held.items()}
     if {name: tensor.shape for name, tensor in tensors.items()} != expected:
         raise PackError("the pack's tensors are not those of its config", where=directory / MANIFEST, fix=_RESTORE)
     return config
+
+
+def _labels(tensors: Mapping[str, PackedTensor]) -> int:
+    """How many labels an image classifier has; 0 of another model."""
+    return math.prod(tensors["classifier.bias"].shape) if "classifier.bias" in tensors else 0
 
 
 def _tensor(entry: Mapping[str, Any]) -> PackedTensor:

@@ -38,7 +38,7 @@ class Output:
         expect: its right value: an array of the exact reference, one with the bound of every element of the oracle.
         module: the module of a family that a difference points at.
         where: elements that count, broadcast to the output's shape; all where it is None.
-        of: the classes, any of which gives it; the whole model gives all.
+        of: the class that gives it; the whole model gives all but those of a classifier, which it has not.
     """
 
     name: str
@@ -132,8 +132,14 @@ _FEATURES = (
         expect=lambda reference: reference.vision(images=IMAGES).projected,
         module=lambda family: family.vision.projection,
     ),
+    Output(
+        name="class_logits",
+        of=roles.CLASSIFIER,
+        observe=lambda clip: clip.classifier(images=IMAGES).logits,
+        expect=lambda reference: reference.classes(images=IMAGES),
+        module=lambda _: "classifier",
+    ),
 )
-
 
 _LOSS = (
     Output(
@@ -161,7 +167,9 @@ BY_NAME: Mapping[str, Output] = MappingProxyType({output.name: output for part i
 
 def outputs_of(holding: Holding) -> Mapping[str, tuple[Output, ...]]:
     """Return the part of a model to its recorded outputs, of what a checkpoint holds."""
-    held = {part: tuple(output for output in outputs if holding.has(output.of)) for part, outputs in OUTPUTS.items()}
+    held = {
+        part: tuple(output for output in outputs if output.of in holding.classes) for part, outputs in OUTPUTS.items()
+    }
     return {part: outputs for part, outputs in held.items() if outputs}
 
 

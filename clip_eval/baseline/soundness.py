@@ -95,15 +95,16 @@ def input_fault(arrays: Mapping[str, Array], config: ClipConfig) -> str | None:
     return None
 
 
-def output_fault(arrays: Mapping[str, Array], names: tuple[str, ...], config: ClipConfig) -> str | None:
+def output_fault(arrays: Mapping[str, Array], names: tuple[str, ...], config: ClipConfig, labels: int) -> str | None:
     """Return which output, or error of it, has a wrong shape, a clause, or None.
 
     Args:
         arrays: the numeric record, with valid inputs.
         names: of the outputs.
         config: of the approved model.
+        labels: of an image classifier; 0 of another model.
     """
-    shapes = output_shapes(config, arrays[_IDS].shape[1])
+    shapes = output_shapes(config, arrays[_IDS].shape[1], labels)
     for name in names:
         for kind in ("outputs", "errors"):
             shape = arrays[f"{kind}.{name}"].shape
@@ -113,7 +114,7 @@ def output_fault(arrays: Mapping[str, Array], names: tuple[str, ...], config: Cl
     return None
 
 
-def output_shapes(config: ClipConfig, tokens: int) -> dict[str, tuple[int, ...]]:
+def output_shapes(config: ClipConfig, tokens: int, labels: int = 0) -> dict[str, tuple[int, ...]]:
     """Shape of each output by name, without its mask."""
     text, vision, projection = config.text, config.vision, config.projection_dim
     positions = (vision.image_size // vision.patch_size) ** 2 + 1
@@ -127,4 +128,5 @@ def output_shapes(config: ClipConfig, tokens: int) -> dict[str, tuple[int, ...]]
         roles.LOGITS_PER_IMAGE: (IMAGES, TEXTS),
         roles.LOGITS_PER_TEXT: (TEXTS, IMAGES),
         "loss": (),
+        "class_logits": (IMAGES, labels),
     }

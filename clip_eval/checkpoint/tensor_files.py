@@ -6,9 +6,10 @@ data without gaps. Everything that can be wrong in a damaged file is checked whe
 
 from __future__ import annotations
 
+import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeGuard
@@ -20,7 +21,7 @@ from clip_eval.checkpoint.dtypes import CODES, NUMPY_DTYPES, ROUNDED_DTYPES, rou
 from clip_eval.errors import CheckpointError, UsageError
 from clip_eval.files.untrusted import SMALL_BYTES, complaint, opened, parse_json, shown
 
-__all__ = ["TensorEntry", "Weights", "read_header", "read_values", "value_chunks"]
+__all__ = ["TensorEntry", "Weights", "header_bytes", "read_header", "read_values", "value_chunks"]
 
 
 _BITS_BY_CODE = {
@@ -85,6 +86,9 @@ class Weights(Mapping[str, NDArray[np.float64]]):
             self._kept[name] = values
         return values
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries  # a Mapping would read the tensor to find out
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
@@ -100,11 +104,11 @@ def read_values(entry: TensorEntry, dtype: str) -> NDArray[np.float64]:
         dtype: one of `ROUNDED_DTYPES`, or float64 for the values as they are stored.
     """
     flat = np.empty(math.prod(entry.shape), dtype=np.float64)  # (values,)
+    holds_all = dtype in ("float64", entry.dtype) or (dtype == "float32" and entry.dtype != "float64")
     start = 0
-    for chunk in value_chunks(entry):
-        rounded = chunk if dtype == "float64" else round_values(chunk, dtype)  # (chunk,)
+    for chunk in _stored_chunks(entry) if holds_all else value_chunks(entry):
         with np.errstate(invalid="ignore"):  # as in `value_chunks`
-            flat[start : start + len(chunk)] = rounded
+            flat[start : start + len(chunk)] = chunk if holds_all else round_values(chunk, dtype)
         start += len(chunk)
     values = flat.reshape(entry.shape)  # the tensor's shape
     values.flags.writeable = False
@@ -117,15 +121,37 @@ def value_chunks(entry: TensorEntry) -> Iterator[NDArray[np.float32] | NDArray[n
     Raises:
         CheckpointError: the dtype is not bfloat16, float16, float32 or float64, or the file has changed.
     """
+    held = np.float64 if entry.dtype == "float64" else np.float32
+    for chunk in _stored_chunks(entry):
+        with np.errstate(invalid="ignore"):  # NumPy warns of some NaN, which checks report
+            values: NDArray[Any] = chunk.astype(held, copy=False)  # (chunk,)
+        yield values
+
+
+def _stored_chunks(entry: TensorEntry) -> Iterator[NDArray[Any]]:
+    """The same as they are stored; raises as `value_chunks` does."""
     if entry.dtype not in NUMPY_DTYPES:
         raise CheckpointError(f"the tensor {entry.stored_name} is stored as {entry.dtype}", where=entry.file)
     if not entry.size_bytes:
         return
-    stored, held = NUMPY_DTYPES[entry.dtype], np.float64 if entry.dtype == "float64" else np.float32
+    stored = NUMPY_DTYPES[entry.dtype]
     for raw in _parts(entry, _CHUNK_VALUES * stored.itemsize):
-        with np.errstate(invalid="ignore"):  # NumPy warns of some NaN, which checks report
-            values: NDArray[Any] = raw.view(stored).astype(held, copy=False)  # (chunk,)
-        yield values
+        yield raw.view(stored)  # (chunk,)
+
+
+def header_bytes(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> bytes:
+    """What stands before the data of a safetensors file: the header's length, and the header.
+
+    Args:
+        tensors: name, dtype and shape of each, in the order of their data.
+    """
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, dtype, shape in tensors:
+        begin, end = end, end + math.prod(shape) * NUMPY_DTYPES[dtype].itemsize
+        header[name] = {"dtype": CODES[dtype], "shape": shape, "data_offsets": (begin, end)}
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text
 
 
 def _parts(entry: TensorEntry, step_bytes: int) -> Iterator[NDArray[np.uint8]]:

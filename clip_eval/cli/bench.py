@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from clip_eval.cli.option_values import DTYPE_NAMES, a_dtype, a_name, a_place, quiet_option
-from clip_eval.run.settings import DEFAULT_OUT
+from clip_eval.cli.option_values import DTYPE_NAMES, a_dtype, a_name, a_place, quiet_option, settings_options
+from clip_eval.run.settings import DEFAULT_OUT, VariantOptions
 from clip_eval.user_values import require_utf8
 
 __all__ = ["bench"]
@@ -16,6 +16,7 @@ __all__ = ["bench"]
 
 @click.command()
 @click.argument("checkpoint", callback=a_name)
+@settings_options(VariantOptions)
 @click.option("--against", callback=a_name, metavar="CHECKPOINT", help="Time it in turns with another checkpoint.")
 @click.option(
     "--against-python", callback=a_name, metavar="EXE", help="The other side runs under this Python; by default itself."
@@ -72,8 +73,9 @@ def bench(
 
     where = writable_directory(out or DEFAULT_OUT)
     require_utf8((checkpoint, named["against"]))
-    for name in {checkpoint, named["against"] or checkpoint}:
-        open_checkpoint(name)  # before torch is loaded, which takes seconds
+    open_checkpoint(checkpoint, variant=named["variant"])  # before torch is loaded, which takes seconds
+    if named["against"] is not None:
+        open_checkpoint(named["against"])
 
     from clip_eval.throughput.bench import Options, run_bench, write_bench
     from clip_eval.throughput.bench.markdown import terminal

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from clip_eval.cli.option_values import DTYPE_NAMES, a_dtype, a_name, a_place, quiet_option
+from clip_eval.cli.option_values import DTYPE_NAMES, a_dtype, a_name, a_place, quiet_option, settings_options
+from clip_eval.run.settings import FilesOptions
 
 __all__ = ["embed"]
 
@@ -16,6 +17,7 @@ _LEFT_OUT = 10
 
 @click.command()
 @click.argument("checkpoint", callback=a_name)
+@settings_options(FilesOptions)
 @click.option("--dataset", required=True, callback=a_place, metavar="DIR", help="The dataset to embed.")
 @click.option("--out", required=True, callback=a_place, metavar="STORE", help="The store; several runs may share it.")
 @click.option(

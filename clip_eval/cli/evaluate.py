@@ -7,14 +7,15 @@ from typing import Any
 
 import click
 
-from clip_eval.cli.option_values import DTYPE_NAMES, a_dtype, a_name, a_place, quiet_option
-from clip_eval.run.settings import DEFAULT_OUT
+from clip_eval.cli.option_values import DTYPE_NAMES, a_dtype, a_name, a_place, quiet_option, settings_options
+from clip_eval.run.settings import DEFAULT_OUT, FilesOptions
 
 __all__ = ["evaluate"]
 
 
 @click.command()
 @click.argument("checkpoint", callback=a_name)
+@settings_options(FilesOptions)
 @click.option("--dataset", required=True, callback=a_name, metavar="DIR", help="The evaluation set.")
 @click.option(
     "--task",

@@ -7,7 +7,15 @@ from collections.abc import Callable
 
 from clip_eval.dataset import Dataset, open_dataset
 from clip_eval.dataset.manifest import MANIFEST, Manifest
-from clip_eval.embedding.fill import EmbedOptions, Tally, embed_entries, embed_prompts, open_pipeline, prompts_of
+from clip_eval.embedding.fill import (
+    EmbedOptions,
+    Tally,
+    candidate_of,
+    embed_entries,
+    embed_prompts,
+    open_pipeline,
+    prompts_of,
+)
 from clip_eval.errors import DatasetError, UsageError
 from clip_eval.files.read_write import writable_directory
 from clip_eval.files.untrusted import opened
@@ -69,7 +77,7 @@ def _require(options: EmbedOptions) -> None:
 
 
 def _candidate(options: EmbedOptions) -> Candidate:
-    candidate = Candidate(options.model, options.dtype, options.device, options.attention)
+    candidate = candidate_of(options, options.device)
     candidate.checkpoint  # noqa: B018 - raises before anything is written
     return candidate
 

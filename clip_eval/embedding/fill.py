@@ -11,7 +11,7 @@ from clip_eval.embedding.pipeline import BATCH, Pipeline, Seen, blocks
 from clip_eval.embedding.store import open_store
 from clip_eval.subject.candidate import Candidate
 
-__all__ = ["EmbedOptions", "Tally", "embed_entries", "embed_prompts", "open_pipeline", "prompts_of"]
+__all__ = ["EmbedOptions", "Tally", "candidate_of", "embed_entries", "embed_prompts", "open_pipeline", "prompts_of"]
 
 _NAMED_AT_MOST = 10
 
@@ -29,6 +29,8 @@ class EmbedOptions:
         device: a torch device; "cuda" with Ray, which gives each worker a GPU.
         dtype: None for the stored dtype.
         attention: None for transformers' choice.
+        variant: of the weights' file, such as "fp16"; None for model.safetensors.
+        processor: a directory with the processor's files, if they are elsewhere.
         workers: threads that decode; with Ray, processes that embed.
         batch_size: images in a batch.
     """
@@ -41,6 +43,8 @@ class EmbedOptions:
     device: str = "cpu"
     dtype: str | None = None
     attention: str | None = None
+    variant: str | None = None
+    processor: str | None = None
     workers: int | None = None
     batch_size: int = BATCH
 
@@ -89,6 +93,13 @@ class Tally:
             found.append(f"{self.left_out:,} left out:")
             found += [f"- {place}" for place in self.places] + ([f"- and {more:,} more"] if more else [])
         return found
+
+
+def candidate_of(options: EmbedOptions, device: str) -> Candidate:
+    """Return the checkpoint that the options name, on a device."""
+    return Candidate(
+        options.model, options.dtype, device, options.attention, variant=options.variant, processor=options.processor
+    )
 
 
 def open_pipeline(options: EmbedOptions, candidate: Candidate, *, workers: int | None) -> Pipeline:

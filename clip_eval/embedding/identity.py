@@ -42,8 +42,8 @@ def described(runtime: Runtime) -> dict[str, dict[str, object]]:
         "device": runtime.device.partition(":")[0],
         "attention": getattr(runtime, "attention", None),
     }
-    images = {"image_processor": prints.image_processor, "files": _digests(checkpoint.path, _PIXEL_FILES)}
-    texts = {"tokenizer": prints.tokenizer, "files": _digests(checkpoint.path, _TOKEN_FILES)}
+    images = {"image_processor": prints.image_processor, "files": _digests(checkpoint.processor_path, _PIXEL_FILES)}
+    texts = {"tokenizer": prints.tokenizer, "files": _digests(checkpoint.processor_path, _TOKEN_FILES)}
     return {
         "images": {**model, **images, **{name: _release(name) for name in _PIXEL_LIBRARIES}},
         "texts": {**model, **texts, **{name: _release(name) for name in _TOKEN_LIBRARIES}},

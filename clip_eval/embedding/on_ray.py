@@ -21,12 +21,19 @@ from typing import Any
 
 from clip_eval.dataset import Dataset, Entry, open_dataset
 from clip_eval.dataset.sample import read_file
-from clip_eval.embedding.fill import EmbedOptions, Tally, embed_entries, embed_prompts, open_pipeline, prompts_of
+from clip_eval.embedding.fill import (
+    EmbedOptions,
+    Tally,
+    candidate_of,
+    embed_entries,
+    embed_prompts,
+    open_pipeline,
+    prompts_of,
+)
 from clip_eval.embedding.pipeline import BLOCK
 from clip_eval.errors import ClipEvalError, ProcessError, UsageError
 from clip_eval.processes import usable_cores
 from clip_eval.progress import Progress
-from clip_eval.subject.candidate import Candidate
 from clip_eval.subject.loading import one_line
 
 __all__ = ["fill_on_ray"]
@@ -226,8 +233,7 @@ class _Embedder:
 
     def __init__(self, options: EmbedOptions, counter: Any, threads: int) -> None:
         device = "cuda:0" if options.device.startswith("cuda") else options.device
-        candidate = Candidate(options.model, options.dtype, device, options.attention)
-        self._pipeline = open_pipeline(options, candidate, workers=threads)
+        self._pipeline = open_pipeline(options, candidate_of(options, device), workers=threads)
         self._dataset = open_dataset(options.dataset)
         self._prompts = prompts_of(self._dataset)
         self._entries = _Cursor(self._dataset)

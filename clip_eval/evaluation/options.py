@@ -18,6 +18,8 @@ class Options:
 
     Attributes:
         model: a checkpoint directory, or a hub id with or without @revision.
+        variant: of its weights' file, such as "fp16"; None for model.safetensors.
+        processor: a directory with its processor's files, if they are elsewhere.
         dataset: its directory.
         tasks: their names; by default every task that the dataset can serve.
         against: another checkpoint, scored on the same samples; None for none.
@@ -35,6 +37,8 @@ class Options:
 
     model: str
     dataset: str
+    variant: str | None = None
+    processor: str | None = None
     tasks: tuple[str, ...] = ()
     against: str | None = None
     margin: float | None = None
@@ -46,7 +50,7 @@ class Options:
     approximate: bool = False
 
     def __post_init__(self) -> None:
-        require_utf8((self.model, self.dataset, self.against, self.store))
+        require_utf8((self.model, self.variant, self.processor, self.dataset, self.against, self.store))
         if self.dtype is not None:
             require_dtype(self.dtype)
         if self.margin is not None and not (math.isfinite(self.margin) and 0 < self.margin < 1):

@@ -79,8 +79,9 @@ def open_inputs(options: Options) -> Opened:
     Raises:
         ClipEvalError: something cannot be read or used, or the dataset serves none of the tasks.
     """
-    names = [options.model] if options.against is None else [options.model, options.against]
-    checkpoints = tuple(map(open_checkpoint, names))
+    others = () if options.against is None else (open_checkpoint(options.against),)
+    own = open_checkpoint(options.model, variant=options.variant, processor=options.processor)
+    checkpoints = (own, *others)
     for checkpoint in checkpoints:
         _require_processors(checkpoint)
     dataset = open_dataset(options.dataset)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,12 @@ from clip_eval.verdict.budgets import (
 __all__ = ["RoundingArithmetic", "error_variance", "pooled_deviation", "standard_deviation", "tile"]
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
+
+_LARGE_VALUES = 1 << 18
+"""Of a matrix that is multiplied in float32: 512 x 512."""
+
+_WIDE = 2048
+"""Width from which an activation is evaluated for one copy only; that of the smallest CLIP's text tower."""
 
 _CANCELLING = ("gelu", "gelu_new", "gelu_pytorch_tanh")
 
@@ -43,7 +49,8 @@ class RoundingArithmetic(Arithmetic):
 
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """Product with weight.T and bias: accumulation, TF32 and storage errors."""
-        exact = Arithmetic.linear(self, x, weight, bias)
+        in_two = self.copies > 1 and _is_large(weight)
+        exact = self._linear(x, weight, bias) if in_two else Arithmetic.linear(self, x, weight, bias)
         return self._product(exact, self._first(x), weight.T, tf32=self.precision.tf32_products)
 
     def patches(self, pixel_values: Array, weight: Array) -> Array:
@@ -92,8 +99,22 @@ class RoundingArithmetic(Arithmetic):
 
     def activation(self, x: Array, name: str) -> Array:
         """Up to three stored roundings: the argument, which the slope amplifies, and the factors of the result."""
+        if self.copies > 1 and x.shape[-1] >= _WIDE:
+            return self._activation_of_copies(x, name)
         exact = Arithmetic.activation(self, x, name)
         return self._noisy(exact, self._activation_error(x, exact, name))
+
+    def _activation_of_copies(self, x: Array, name: str) -> Array:
+        """The activation of all copies, of which only the first is evaluated: the others differ from it by rounding
+        errors, which the slope at the first one amplifies.
+        """
+        copies = x.reshape(self.copies, -1, *x.shape[1:])  # (copies, rows, ..., width)
+        first, step = copies[0], 1e-4  # (rows, ..., width)
+        value, above, below = (Arithmetic.activation(self, first + away, name) for away in (0.0, step, -step))
+        exact = copies - first  # (copies, rows, ..., width)
+        exact *= (above - below) / (2 * step)
+        exact += value
+        return self._noisy(exact, self._activation_error(first, value, name)).reshape(x.shape)
 
     def _activation_error(self, x: Array, exact: Array, name: str) -> Array:
         """Root mean square error of an activation.
@@ -166,6 +187,19 @@ class RoundingArithmetic(Arithmetic):
         """The rows of the first copy; sizes of operands hardly differ between copies."""
         return x[: x.shape[0] // self.copies] if x.ndim > 1 and x.shape[0] % self.copies == 0 else x
 
+    def _linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """The linear layer of all copies. They differ by rounding errors: in float64 the first one is multiplied, and
+        how far the others are from it in float32, which is twice as fast and right to a millionth of an error.
+        """
+        copies = x.reshape(self.copies, -1, x.shape[-1])  # (copies, rows, in)
+        first = Arithmetic.linear(self, copies[0], weight, bias)  # (rows, out)
+        away = np.empty(copies.shape, dtype=np.float32)  # (copies, rows, in)
+        np.subtract(copies, copies[0], out=away, casting="same_kind")  # in float64, rounded afterwards
+        products = (away.reshape(-1, x.shape[-1]) @ weight.T.astype(np.float32)).reshape(
+            self.copies, *first.shape
+        )  # (copies, rows, out)
+        return np.asarray(products + first).reshape(*x.shape[:-1], len(weight))
+
     def _product(self, exact: Array, a: Array, b: Array, *, tf32: bool, channels: int = 1) -> Array:
         """Accumulate in float32, one rounding a term; round the factors to TF32 where the device does; store.
 
@@ -183,29 +217,26 @@ class RoundingArithmetic(Arithmetic):
         variance = (self.precision.internal**2) * squares  # (rows, ..., n)
         if tf32:
             variance = variance + 2 * self.precision.tf32_factor**2 * np.matmul(a**2, b**2)
-        repeats = (exact.shape[0] // variance.shape[0],) + (1,) * (variance.ndim - 1)
-        total = self.precision.storing(exact)  # (copies * rows, ..., n)
+        total = self.precision.storing(exact).reshape(-1, *variance.shape)  # (copies, rows, ..., n)
         np.square(total, out=total)
-        total += np.tile(variance, repeats)
-        return self._noisy(exact, np.sqrt(total, out=total))
+        total += variance
+        return self._noisy(exact, np.sqrt(total, out=total).reshape(exact.shape))
 
     def _stored(self, exact: Array) -> Array:
         return self._noisy(exact, self.precision.storing(exact))
 
     def _noisy(self, exact: Array, std: Array) -> Array:
-        noise = self._signs(exact.shape)  # the shape of exact
-        noise *= std
+        noise = np.asarray(self._signs(exact.shape) * std)  # the shape of exact
         noise += exact
         return noise
 
-    def _signs(self, shape: tuple[int, ...]) -> Array:
+    def _signs(self, shape: tuple[int, ...]) -> NDArray[np.int8]:
+        """Random signs; of one byte each, since memory takes most of the time of large arrays."""
         count = math.prod(shape)
-        bits = np.unpackbits(
-            np.frombuffer(self.generator.bytes(count // 8 + 1), dtype=np.uint8), count=count
-        )  # (count,)
-        signs = bits.astype(np.float64)  # (count,)
-        signs *= 2.0
-        signs -= 1.0
+        packed = np.frombuffer(self.generator.bytes(count // 8 + 1), dtype=np.uint8)  # (count / 8 + 1,)
+        signs = np.unpackbits(packed, count=count).view(np.int8)  # (count,)
+        signs *= 2
+        signs -= 1
         return signs.reshape(shape)
 
 
@@ -217,13 +248,20 @@ def _squared_partial_sums(a: Array, b: Array) -> Array:
     The running sums are sampled at `PARTIAL_SUMS` places. They matter: in trained weights neighbouring terms agree in
     sign, and a sum can go far from zero and come back.
     """
-    total: Array = np.zeros(())
-    squares: Array = np.zeros(())
+    if b.ndim == 2 and _is_large(b):  # these are sizes of errors: float32 is enough
+        a, b = a.astype(np.float32), b.astype(np.float32)
+    total: NDArray[Any] = np.zeros((), a.dtype)
+    squares: NDArray[Any] = np.zeros((), a.dtype)
     for terms in np.array_split(np.arange(a.shape[-1]), min(PARTIAL_SUMS, a.shape[-1])):
         part = slice(terms[0], terms[-1] + 1)
         total = total + np.matmul(a[..., part], b[..., part, :])  # (..., m, n)
         squares = squares + len(terms) * total**2  # (..., m, n)
-    return squares
+    return np.asarray(squares, dtype=np.float64)
+
+
+def _is_large(weight: Array) -> bool:
+    """Whether a product with this matrix costs so much that half of it is worth the conversions to float32."""
+    return weight.size >= _LARGE_VALUES
 
 
 def tile(x: NDArray[_Scalar], copies: int) -> NDArray[_Scalar]:

@@ -194,7 +194,7 @@ class Recorder:
         """
         observed = None if error.numbers is None else error.numbers.observed
         try:
-            return self.session.candidate.localiser.first_divergence(error.diverges_at, observed)
+            return self.session.asked(item).localiser.first_divergence(error.diverges_at, observed)
         except Exception as problem:  # whatever it raises must not hide the mismatch
             raised = " ".join(f"{type(problem).__name__}: {problem}".split())
             Evidence(item.user_properties).note(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import pickle
+import shutil
+import weakref
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timezone
 from functools import cached_property
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from clip_eval.checkpoint.changes import Watched, watch
 from clip_eval.checkpoint.original import Original, open_original
 from clip_eval.errors import DatasetError, PackError, UsageError
+from clip_eval.families.roles import MODEL_CLASSES
 from clip_eval.history.database import require_usable
 from clip_eval.processes import require_clip_eval
 from clip_eval.run.policy_names import require_known_names
@@ -24,6 +28,8 @@ from clip_eval.verdict.run_record import SubjectInfo
 from clip_eval.verdict.warnings import soften_changes
 
 if TYPE_CHECKING:
+    import pytest
+
     from clip_eval.baseline import Baseline, Pack
     from clip_eval.dataset import Dataset
     from clip_eval.embedding.embedded import Embedded
@@ -51,6 +57,42 @@ class Session:
             settings.model, settings.dtype, settings.device, settings.attention, keep_calls=settings.repro is not None,
             variant=settings.variant, processor=settings.processor,
         )  # fmt: skip
+
+    @cached_property
+    def shallow(self) -> Candidate:
+        """The candidate, or its first layers if it is deep: what checks ask that are marked `shallow`.
+
+        It stays whole if a class does not load, so that its checks are not run, and for repro scripts, which load it.
+        """
+        from clip_eval.subject.shallow import first_layers
+
+        candidate, holds = self.candidate, self.candidate.checkpoint.holds
+        loads = not any(candidate.runtime.loading_finding(name) for name in holds.classes if name in MODEL_CLASSES)
+        if self.settings.repro is not None or candidate.runtime_name != "transformers" or not loads:
+            return candidate
+        directory = Path(mkdtemp(prefix="clip-eval-"))
+        weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+        cut = first_layers(candidate.checkpoint, directory)
+        if cut is None:
+            return candidate
+        made = replace(candidate, model=cut.source, asked_dtype=candidate.dtype, variant=None, processor=None)
+        vars(made)["checkpoint"] = cut  # fills the cached property
+        return made
+
+    def asked(self, check: pytest.Item) -> Candidate:
+        """What a check asks: the candidate, or its first layers."""
+        return self.candidate if check.get_closest_marker("shallow") is None else self.shallow
+
+    @property
+    def depth_note(self) -> str:
+        """What the report says of a candidate whose first layers were asked."""
+        whole, cut = (candidate.checkpoint for candidate in (self.candidate, self.shallow))
+        depths = [
+            f"{getattr(cut.config, tower).num_hidden_layers} of {getattr(whole.config, tower).num_hidden_layers}"
+            for tower in whole.holds.towers
+        ]
+        layers = " and ".join(dict.fromkeys(depths))
+        return f"Checks of calls, masks and refusals asked the first layers ({layers}); values were judged on all."
 
     def open_inputs(self) -> None:
         """Open everything the user named, before long work; what a parent handed over is open already.

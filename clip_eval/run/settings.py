@@ -16,7 +16,17 @@ from clip_eval.user_values import named, require_dtype, require_utf8
 from clip_eval.verdict.plain_values import Json
 from clip_eval.verdict.policy import project_policy
 
-__all__ = ["DEFAULT_OUT", "OPTIONS", "REPORTS", "GateOptions", "Option", "RecordOptions", "Settings"]
+__all__ = [
+    "DEFAULT_OUT",
+    "OPTIONS",
+    "REPORTS",
+    "FilesOptions",
+    "GateOptions",
+    "Option",
+    "RecordOptions",
+    "Settings",
+    "VariantOptions",
+]
 
 
 REPORTS = ("report.html", "summary.md", "junit.xml", "run.json")
@@ -253,11 +263,21 @@ OPTIONS: Mapping[str, Option] = {
 """Setting to option, in the order that help shows them in; the model is an argument of the commands."""
 
 
-class RecordOptions(TypedDict, total=False):
-    """The options that `record` shares with `gate`, for type checkers."""
+class VariantOptions(TypedDict, total=False):
+    """The option that every command on a checkpoint's weights takes, for type checkers."""
 
     variant: str | None
+
+
+class FilesOptions(VariantOptions, total=False):
+    """The same with the one of commands that read images or texts."""
+
     processor: str | Path | None
+
+
+class RecordOptions(FilesOptions, total=False):
+    """The options that `record` shares with `gate`, for type checkers."""
+
     dataset: str | Path | None
     attention: str | None
     device: str

@@ -128,9 +128,9 @@ class ProbeSlice:
         towers = {"vision", "text"} & set(parts)
         modules_of = oracle.modules if towers else oracle.projection
         if self.images and (not towers or "vision" in towers):
-            expected["vision"] = modules_of("vision").rows(self.images)
+            expected["vision"] = modules_of("vision", self.images).rows(self.images)
         if self.texts and (not towers or "text" in towers):
-            modules = modules_of(self.mask).rows(self.texts)
+            modules = modules_of(self.mask, self.texts).rows(self.texts)
             whole = self.tokens == oracle.batch.input_ids.shape[1]
             expected["text"] = modules if whole else modules.tokens(self.tokens)
         return expected

@@ -105,9 +105,10 @@ class Localiser:
         if self._default_questions is None:
             entry = entry_point(self.clip.checkpoint.holds.main_class)
             masks = ("padding", "none", "interior") if entry.texts else ("none",)
-            inputs = [self.clip.inputs(entry, images=MOST_ROWS, texts=MOST_ROWS, mask=mask) for mask in masks]
+            texts, images = (min(MOST_ROWS, self.oracle.rows_that_fit(one)) for one in ("padding", "vision"))
+            inputs = [self.clip.inputs(entry, images=images, texts=texts, mask=mask) for mask in masks]
             if entry.texts:
-                plain = self.clip.inputs(entry, images=MOST_ROWS, texts=MOST_ROWS, mask="none")
+                plain = self.clip.inputs(entry, images=images, texts=texts, mask="none")
                 inputs.append({**plain, "attention_mask": np.ones_like(plain["input_ids"])})
             attentions: tuple[dict[str, Any], ...] = ({},) if self.clip.attention == "eager" else ({}, _EAGER)
             self._default_questions = tuple(

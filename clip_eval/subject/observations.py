@@ -164,6 +164,10 @@ class Clip:
         """Return CLIPVisionModelWithProjection's output."""
         return self._ask(roles.VISION_PROJECTED, "forward", self.images(images), (images,), options)
 
+    def classifier(self, *, images: int, **options: Any) -> Any:
+        """Return CLIPForImageClassification's output."""
+        return self._ask(roles.CLASSIFIER, "forward", self.images(images), (images,), options)
+
     def text_features(self, *, texts: int, mask: str = "padding", **options: Any) -> Any:
         """Return what CLIPModel.get_text_features gives in this release."""
         return self._ask(roles.WHOLE, "get_text_features", self.texts(texts, mask), (texts, mask), options)
@@ -244,10 +248,14 @@ class Clip:
         rows: tuple[Any, ...],
         options: dict[str, Any],
     ) -> Any:
+        if options.get("attention", "") is None:  # the subject's own, as without the option
+            del options["attention"]
         key = (model_class, method, rows, tuple(sorted(options.items())))
         if key not in self._answers:
             self._questions[key] = Question(model_class, method, inputs, options)
-            self._answers[key] = answer_of(self.runtime, entry_point(model_class, method), inputs, **options)
+            is_classifier = model_class == roles.CLASSIFIER
+            entry = self.family.classifier if is_classifier else entry_point(model_class, method)
+            self._answers[key] = answer_of(self.runtime, entry, inputs, **options)
         return self._answers[key]
 
 

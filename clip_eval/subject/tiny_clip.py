@@ -6,7 +6,6 @@ takes milliseconds, may be changed, and leaves the candidate as it is.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,8 +17,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from clip_eval.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from clip_eval.checkpoint.dtypes import CODES, NUMPY_DTYPES, ROUNDED_DTYPES
+from clip_eval.checkpoint.dtypes import NUMPY_DTYPES, ROUNDED_DTYPES
 from clip_eval.checkpoint.inventory import config_held, held_tensors
+from clip_eval.checkpoint.tensor_files import header_bytes
 from clip_eval.families.family import EntryPoint
 from clip_eval.families.roles import CLASSIFIER
 from clip_eval.files.read_write import write_bytes, write_json
@@ -209,12 +209,7 @@ def _stated(section: Mapping[str, object], own: str, stored: str) -> dict[str, o
 
 
 def _zeros(shapes: Mapping[str, tuple[int, ...]], stored: str) -> bytes:
-    """A safetensors file of zeros: header length, header, data (https://huggingface.co/docs/safetensors)."""
-    code, item_bytes = CODES[stored], NUMPY_DTYPES[stored].itemsize
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, shape in shapes.items():
-        begin, end = end, end + math.prod(shape) * item_bytes
-        header[name] = {"dtype": code, "shape": shape, "data_offsets": (begin, end)}
-    text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + bytes(end)
+    """A safetensors file of zeros."""
+    values = sum(math.prod(shape) for shape in shapes.values())
+    header = header_bytes((name, stored, shape) for name, shape in shapes.items())
+    return header + bytes(values * NUMPY_DTYPES[stored].itemsize)

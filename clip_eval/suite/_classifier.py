@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from clip_eval.checkpoint.dtypes import round_values
 from clip_eval.families.roles import CLASSIFIER
-from clip_eval.oracle.expected.classifier import expected_classes, joined
+from clip_eval.oracle.expected.classifier import expected_classes
 from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.probes.batches import Batch, make_batch
 from clip_eval.subject import Subject
@@ -86,9 +86,8 @@ class Classifier:
         """Return its expected logits, (images, labels)."""
         precision, checkpoint = self.subject.precision, self.small.checkpoint
         weights, network, config = checkpoint.weights(precision.dtype), checkpoint.family.network, checkpoint.config
-        if self.is_candidate:  # copies of a whole batch of large images would not fit into memory
-            rows = [self.batch.pixel_values[row : row + 1] for row in range(len(self.batch.pixel_values))]
-            return joined([expected_classes(network, weights, config.vision, row, precision) for row in rows])
+        if self.is_candidate:
+            return self.oracle().classes(images=len(self.batch.pixel_values))
         head = classifier_weights(self.labels, config.vision.hidden_size)
         rounded = {name: round_values(values, precision.dtype).astype(np.float64) for name, values in head.items()}
         return expected_classes(network, {**weights, **rounded}, config.vision, self.batch.pixel_values, precision)

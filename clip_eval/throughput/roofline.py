@@ -73,7 +73,9 @@ class Roof:
     binds: Binding
 
 
-def work(family: Family, config: ClipConfig, kind: str, *, rows: int, tokens: int, dtype: str) -> Work:
+def work(
+    family: Family, config: ClipConfig, kind: str, *, rows: int, tokens: int, dtype: str, projected: bool = True
+) -> Work:
     """Return what a batch takes: of "images", "texts" or "pairs" (an image and a text each, and all their logits).
 
     Args:
@@ -83,6 +85,7 @@ def work(family: Family, config: ClipConfig, kind: str, *, rows: int, tokens: in
         rows: of the batch.
         tokens: of a text.
         dtype: of weights and activations.
+        projected: whether the tower has its projection; else it gives pooled states.
     """
     if kind == "pairs":
         logits = Work(2 * rows * rows * config.projection_dim, rows * rows * NUMPY_DTYPES[dtype].itemsize)
@@ -90,16 +93,19 @@ def work(family: Family, config: ClipConfig, kind: str, *, rows: int, tokens: in
             (work(family, config, one, rows=rows, tokens=tokens, dtype=dtype) for one in ("images", "texts")), logits
         )
     unit = NUMPY_DTYPES[dtype].itemsize
-    outputs = rows * config.projection_dim * unit
+    tower, sizes = (family.vision, config.vision) if kind == "images" else (family.text, config.text)
+    outputs = rows * (config.projection_dim if projected else sizes.hidden_size) * unit
+    held = _weights(family, config, *(tower.parts if projected else tower.parts[:1]))
     if kind == "images":
         pixels = rows * config.vision.num_channels * config.vision.image_size**2 * 4  # they come in float32
-        weights = _weights(family, config, *family.vision.parts) * unit
-        return Work(rows * image_operations(config), weights + pixels + outputs)
+        operations = image_operations(config, projected=projected)
+        return Work(rows * operations, held * unit + pixels + outputs)
     # Of the table of token embeddings only the rows of the tokens that occur are read.
     table = config.text.vocab_size * config.text.hidden_size
     read = min(rows * tokens, config.text.vocab_size) * config.text.hidden_size
-    weights = (_weights(family, config, *family.text.parts) - table + read) * unit
-    return Work(rows * text_operations(config, tokens), weights + 2 * rows * tokens * _ID_BYTES + outputs)
+    weights = (held - table + read) * unit
+    operations = text_operations(config, tokens, projected=projected)
+    return Work(rows * operations, weights + 2 * rows * tokens * _ID_BYTES + outputs)
 
 
 def roof(taken: Work, limits: Ceilings, seconds: float) -> Roof:
@@ -110,21 +116,22 @@ def roof(taken: Work, limits: Ceilings, seconds: float) -> Roof:
     return Roof(least_s, least_s / seconds, "products" if products_s >= copies_s else "copies")
 
 
-def image_operations(config: ClipConfig) -> int:
-    """Return the floating-point operations of one image embedding, 2 for each multiply-add of a product.
+def image_operations(config: ClipConfig, *, projected: bool = True) -> int:
+    """Return the floating-point operations of one image, up to its embedding or pooled state.
 
+    Each multiply-add of a product counts as 2.
     Normalisations, activations and softmax are left out, as usual: about 1 % of a ViT-B/32.
     """
     vision = config.vision
     patches = (vision.image_size // vision.patch_size) ** 2
     kernel = vision.num_channels * vision.patch_size**2
     embedding = 2 * patches * kernel * vision.hidden_size
-    return embedding + _encoder(vision, patches + 1) + 2 * vision.hidden_size * config.projection_dim
+    return embedding + _encoder(vision, patches + 1) + projected * 2 * vision.hidden_size * config.projection_dim
 
 
-def text_operations(config: ClipConfig, tokens: int) -> int:
-    """Return the same for one text embedding of `tokens` tokens."""
-    return _encoder(config.text, tokens) + 2 * config.text.hidden_size * config.projection_dim
+def text_operations(config: ClipConfig, tokens: int, *, projected: bool = True) -> int:
+    """Return the same for one text of `tokens` tokens."""
+    return _encoder(config.text, tokens) + projected * 2 * config.text.hidden_size * config.projection_dim
 
 
 def ceilings(dtype: str, device: str, seconds: Seconds) -> Ceilings:

@@ -19,8 +19,8 @@ from clip_eval.throughput.clock import clock_of
 from clip_eval.throughput.memory import peak_mb
 from clip_eval.throughput.paired import Turns, measure
 from clip_eval.throughput.ratio import Ratio
-from clip_eval.throughput.roofline import Binding, Ceilings, roof, work
-from clip_eval.throughput.trial import Trial, make_trial
+from clip_eval.throughput.roofline import Binding, Ceilings, roof
+from clip_eval.throughput.trial import Trial, make_trial, work_of
 from clip_eval.verdict.compare import Expected, agrees
 
 __all__ = ["Point", "batch_sweep", "lengths", "point", "saturated", "stays_within_budget"]
@@ -70,9 +70,7 @@ def point(trial: Trial, subject: Subject, limits: Ceilings) -> Point:
     turns = Turns(trial.subject, trial.floor, seconds)
     measured = measure(turns, 10_000, longest_s=_POINT_S, least_pairs=_LEAST_PAIRS)
     median_s = statistics.median(measured.subject_s)
-    config = subject.checkpoint.config
-    taken = work(subject.family, config, trial.kind, rows=trial.rows, tokens=trial.tokens, dtype=subject.dtype)
-    reached = roof(taken, limits, median_s)
+    reached = roof(work_of(trial.kind, subject, rows=trial.rows, tokens=trial.tokens), limits, median_s)
     return Point(
         kind=trial.kind,
         rows=trial.rows,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_eval.families import roles
 from clip_eval.families.family import PlainForward
 from clip_eval.families.holding import Holding
 from clip_eval.families.roles import IMAGE_FEATURES, TEXT_FEATURES
@@ -19,7 +20,7 @@ from clip_eval.subject import Subject
 from clip_eval.throughput.cuda import is_launch_bound, replayed
 from clip_eval.throughput.paired import CONFIDENCE, Paired
 from clip_eval.throughput.ratio import Judgement
-from clip_eval.throughput.roofline import work
+from clip_eval.throughput.roofline import Work, work
 from clip_eval.verdict.plain_values import Json
 from clip_eval.verdict.run_record import ThroughputResult
 
@@ -32,6 +33,7 @@ __all__ = [
     "repeated_images",
     "throughput_result",
     "untimed",
+    "work_of",
 ]
 
 KINDS: Mapping[str, str] = {"images": "image_embeddings", "texts": "text_embeddings", "pairs": "logits"}
@@ -108,7 +110,7 @@ def make_trial(
     if kind not in kinds_of(holding):
         raise holding.lacking
     tokens = tokens or batch.input_ids.shape[1]
-    operations = work(subject.family, config, kind, rows=1, tokens=tokens, dtype=subject.dtype).operations
+    operations = work_of(kind, subject, rows=1, tokens=tokens).operations
     rows = rows or _rows(subject.device, operations)
     images = {} if kind == "texts" else {"pixel_values": repeated_images(batch, rows)}
     words = {} if kind == "images" else full_texts(batch, rows, tokens)
@@ -126,6 +128,15 @@ def make_trial(
         inputs=inputs,
         subject=subject.prepared(model_class, tensors, method=methods.get(kind, "forward"), through=through),
         floor=replayed(bare, subject.device) if is_launch_bound(subject.device, operations * rows) else bare,
+    )
+
+
+def work_of(kind: str, subject: Subject, *, rows: int, tokens: int) -> Work:
+    """Return what a batch of a subject takes; for arguments, see `make_trial`."""
+    checkpoint = subject.checkpoint
+    projected = checkpoint.holds.main_class not in (roles.TEXT, roles.VISION)
+    return work(
+        subject.family, checkpoint.config, kind, rows=rows, tokens=tokens, dtype=subject.dtype, projected=projected
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
+from support.lone_towers import CLASSIFIER, write_part
 from support.packs import (
     RECORD,
     TENSOR,
@@ -26,11 +27,13 @@ from support.small_clip import write_small_clip
 
 from clip_eval.baseline import open_pack
 from clip_eval.baseline.comparison import checkpoint_changes, weight_differences
-from clip_eval.baseline.recorded_outputs import BY_NAME, OUTPUTS
+from clip_eval.baseline.recorded_outputs import BY_NAME, IMAGES, OUTPUTS, output_names, outputs_of
 from clip_eval.baseline.write_pack import write_pack
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.errors import PackError
 from clip_eval.families.clip.family import CLIP
+from clip_eval.families.holding import HOLDINGS
+from clip_eval.families.roles import WHOLE
 from clip_eval.run.approval import build_pack
 from clip_eval.run.session import Session
 from clip_eval.subject import transformers_release
@@ -114,7 +117,7 @@ def test_new_weights_are_not_judged_by_numbers(model: Path, pack_path: Path, tmp
 def test_every_output_is_recorded_with_its_error(session: Session) -> None:
     """The record holds the declared outputs; value less error is the reference, closer than float32 computes."""
     pack, part = session.baseline.pack, OUTPUTS["head"][0]
-    assert set(pack.outputs) == set(BY_NAME)
+    assert set(pack.outputs) == set(output_names(pack.holds)) == set(BY_NAME) - {"class_logits"}
     recorded = pack.outputs[part.name]
     reference = part.expect(session.candidate.oracle).value  # (texts, projection)
     np.testing.assert_allclose(recorded.value - recorded.error.astype(np.float64), reference, rtol=0, atol=1e-12)
@@ -127,7 +130,26 @@ def test_outputs_match_the_own_record(model: Path, pack_path: Path, dtype: str, 
     """In every dtype a checkpoint gives the numbers of its own float32 record, within its budget."""
     run = Run(_shared(model, pack_path, dtype), suite.test_outputs_match_the_record, part=part)
     assert run.error is None
-    assert len(run.left) == len(OUTPUTS[part])
+    assert len(run.left) == len(outputs_of(HOLDINGS[WHOLE])[part])
+
+
+def test_a_classifier_is_held_to_its_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pack of an image classifier records its logits, and a thousandth too much in them is another release."""
+    checkpoint = write_part(tmp_path / "classifier", CLASSIFIER)
+    record_small(checkpoint, tmp_path / "pack")
+    assert set(open_pack(tmp_path / "pack").outputs) == {
+        "image_last_hidden_state",
+        "image_pooler_output",
+        "class_logits",
+    }
+    session = session_on(checkpoint, pack=tmp_path / "pack")
+    run = Run(session, suite.test_outputs_match_the_record, part="features")
+    assert (run.error, len(run.left)) == (None, 1)
+    observed = session.baseline.clip.classifier(images=IMAGES)
+    monkeypatch.setitem(observed, "logits", observed.logits * 1.001)
+    run = Run(session, suite.test_outputs_match_the_record, part="features")
+    assert run.error is not None
+    assert (run.error.measurement.name, run.error.diverges_at) == ("class_logits", "classifier")
 
 
 _SESSIONS: dict[str, Session] = {}

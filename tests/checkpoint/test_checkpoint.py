@@ -14,6 +14,7 @@ from support.raw_safetensors import edit_header, edit_json, split, store_as, wri
 from support.refused import refusal
 from support.small_clip import write_small_clip
 
+from clip_eval.checkpoint import tensor_files
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.checkpoint.dtypes import round_values
 from clip_eval.errors import UsageError
@@ -77,6 +78,14 @@ def test_weights_are_read_only_and_kept(model: Path) -> None:
     assert weights[TOKEN_EMBEDDING] is weights[TOKEN_EMBEDDING]
     with pytest.raises(ValueError, match="read-only"):
         weights[TOKEN_EMBEDDING][0] = 0
+
+
+def test_asking_for_a_tensor_does_not_read_it(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a tensor is there is known without its values, which may be gigabytes."""
+    weights = open_checkpoint(model).weights("float32")
+    monkeypatch.setattr(tensor_files, "read_values", lambda *_: pytest.fail("it was read"))
+    assert TOKEN_EMBEDDING in weights
+    assert "no.such.tensor" not in weights
 
 
 def test_unknown_rounding_is_refused(model: Path) -> None:

@@ -170,6 +170,20 @@ def re_encoded(options: EmbedOptions) -> EmbedOptions:
     return options
 
 
+def processor_elsewhere(options: EmbedOptions) -> EmbedOptions:
+    """Other settings of the image processor, in a directory of their own."""
+    elsewhere = Path(shutil.copytree(options.model, options.out.with_name("processor")))
+    settings_of_pixels(replace(options, model=str(elsewhere)), size={"shortest_edge": 40})
+    return replace(options, processor=str(elsewhere))
+
+
+def variant(options: EmbedOptions) -> EmbedOptions:
+    """The same weights under the name of a variant."""
+    weights = Path(options.model) / "model.safetensors"
+    weights.rename(weights.with_name("model.fp16.safetensors"))
+    return replace(options, variant="fp16")
+
+
 CHANGES: dict[str, tuple[Callable[[EmbedOptions], EmbedOptions], int]] = {
     "one weight": (one_weight, 6),
     "crop size": (lambda options: settings_of_pixels(options, size={"shortest_edge": 40}), 6),
@@ -178,6 +192,8 @@ CHANGES: dict[str, tuple[Callable[[EmbedOptions], EmbedOptions], int]] = {
     "dtype": (lambda options: replace(options, dtype="bfloat16"), 6),
     "attention": (lambda options: replace(options, attention="eager"), 6),
     "one image": (re_encoded, 1),
+    "image processor elsewhere": (processor_elsewhere, 6),
+    "name of the weights": (variant, 0),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from support.commands import Run, assert_refused
 from support.datasets import SETTINGS, samples, write_dataset
 
 import clip_eval
+from clip_eval.errors import CheckpointError
 from clip_eval.evaluation import FILES, Evaluation, Options, run_evaluation, write_evaluation
 from clip_eval.files.folder_lock import owned
 from clip_eval.run.session import Session
@@ -58,6 +60,19 @@ def blind(model: Path, tmp_path: Path) -> Path:
     config = json.loads((other / "config.json").read_text(encoding="utf-8"))
     (other / "config.json").write_text(json.dumps({**config, "logit_scale_init_value": 1.0}), encoding="utf-8")
     return other
+
+
+def test_a_variant_is_evaluated_with_a_processor_elsewhere(model: Path, dataset: Path, tmp_path: Path) -> None:
+    """--variant and --processor are those of the checkpoint; the other one is opened without them."""
+    files, weights = tmp_path / "processor", tmp_path / "weights"
+    shutil.copytree(model, files)
+    weights.mkdir()
+    for name, called in (("model.safetensors", "model.fp16.safetensors"), ("config.json", "config.json")):
+        (files / name).rename(weights / called)
+    found = evaluated(weights, dataset, variant="fp16", processor=str(files), against=str(model))
+    assert (found.verdict, found.arguments["variant"]) == ("pass", "fp16")
+    with pytest.raises(CheckpointError, match="has no tokenizer"):
+        evaluated(weights, dataset, variant="fp16")
 
 
 def test_a_good_model_passes(run: Run, model: Path, dataset: Path, tmp_path: Path) -> None:

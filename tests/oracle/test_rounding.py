@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from clip_eval.checkpoint.dtypes import round_values
-from clip_eval.oracle import EXACT, Arithmetic
+from clip_eval.oracle import EXACT, Arithmetic, rounding
 from clip_eval.oracle.precision import Precision
 from clip_eval.oracle.rounding import RoundingArithmetic, standard_deviation, tile
 from clip_eval.verdict.budgets import COPIES, SIGMAS
@@ -169,6 +169,48 @@ def test_the_same_seed_gives_the_same_errors() -> None:
     operands = Operands("float32")
     runs = [RoundingArithmetic(Precision("float32"), 2).add(tile(operands.x, 2), 0.5) for _ in range(2)]
     assert np.array_equal(*runs)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_large_products_have_the_errors_of_small_ones(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies that differ by rounding errors are multiplied in float32 but for the first: no sign of an error and no
+    size is another, to a hundred-thousandth.
+    """
+    operands, precision = Operands(dtype), Precision(dtype)
+    copies = RoundingArithmetic(precision, COPIES).scale(tile(operands.x, COPIES), 1.0)  # (copies * rows, width)
+    exact = EXACT.linear(operands.x, operands.weight, operands.bias)  # (rows, out)
+
+    def errors() -> Array:
+        found = RoundingArithmetic(precision, COPIES).linear(copies, operands.weight, operands.bias)
+        return np.asarray(found - tile(exact, COPIES))  # (copies * rows, out)
+
+    small = errors()
+    monkeypatch.setattr(rounding, "_LARGE_VALUES", 1)
+    large = errors()
+    assert (large != small).any()
+    np.testing.assert_allclose(large, small, rtol=0, atol=1e-5 * small.std())
+
+
+@pytest.mark.parametrize("name", ["gelu", "quick_gelu", "relu"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_wide_activations_have_the_errors_of_narrow_ones(
+    dtype: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies that differ by rounding errors go through the slope at the first: each error is the same, to a hundredth
+    of their size in float32, and to a tenth in 16 bit, where they are large.
+    """
+    operands, precision = Operands(dtype), Precision(dtype)
+    copies = RoundingArithmetic(precision, COPIES).scale(tile(operands.x, COPIES), 1.0)  # (copies * rows, width)
+    exact = tile(EXACT.activation(operands.x, name), COPIES)  # (copies * rows, width)
+
+    def errors() -> Array:
+        return np.asarray(RoundingArithmetic(precision, COPIES).activation(copies, name) - exact)
+
+    narrow = errors()
+    monkeypatch.setattr(rounding, "_WIDE", 1)
+    wide = errors()
+    assert (wide != narrow).any()
+    np.testing.assert_allclose(wide, narrow, rtol=0, atol=(0.01 if dtype == "float32" else 0.1) * narrow.std())
 
 
 def test_tf32_widens_products_and_nothing_else() -> None:

@@ -25,7 +25,7 @@ def test_a_search_that_breaks_keeps_the_mismatch_and_leaves_a_note(tmp_path: Pat
 
     recorder = Recorder(Session(Settings(model=str(tmp_path))), cast("pytest.Config", None))
     vars(recorder.session)["candidate"] = SimpleNamespace(localiser=Broken())
-    item = SimpleNamespace(user_properties=[])
+    item = SimpleNamespace(user_properties=[], get_closest_marker=lambda _: None)
     measurement = cast("Any", SimpleNamespace(name="x", observed=1.0, expected=2.0))
     located = recorder._located(cast("pytest.Item", item), Mismatch(measurement, "text_model"))
     assert located == "text_model"

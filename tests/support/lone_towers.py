@@ -23,6 +23,7 @@ __all__ = [
     "TEXT_PROJECTED",
     "VISION",
     "VISION_PROJECTED",
+    "save_part",
     "write_part",
 ]
 
@@ -56,6 +57,26 @@ def write_part(directory: Path, role: str, *, processor: bool = True, dtype: Any
     for name in names if processor else ():
         if (SHIPPED / name).is_file():
             shutil.copyfile(SHIPPED / name, directory / name)
+    return directory
+
+
+def save_part(directory: Path, role: str) -> Path:
+    """Let the installed release save a class that it loads from the shipped checkpoint, and its processor beside it."""
+    import torch
+    import transformers
+
+    labels = {"num_labels": LABELS} if role == CLASSIFIER else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = getattr(transformers, role).from_pretrained(SHIPPED, **labels)
+    if role == CLASSIFIER:
+        drawn = _classifier(load_file(SHIPPED / "model.safetensors"))
+        model.classifier.load_state_dict(
+            {name.removeprefix("classifier."): torch.tensor(values) for name, values in drawn.items()}
+        )
+    model.save_pretrained(directory)
+    loader = transformers.AutoTokenizer if role in (TEXT, TEXT_PROJECTED) else transformers.AutoImageProcessor
+    loader.from_pretrained(SHIPPED).save_pretrained(directory)
     return directory
 
 

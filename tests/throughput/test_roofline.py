@@ -37,6 +37,8 @@ def test_counts_are_those_of_a_hand() -> None:
     layer = 5 * 4 * 4 + 2 * 25 * 2 + 2 * 5 * 2 * 3  # multiply-adds of 5 tokens
     assert image_operations(tiny()) == 2 * (4 * 4 * 2 + layer + 2 * 5)
     assert text_operations(tiny(), 5) == 2 * (layer + 2 * 5)
+    assert image_operations(tiny(), projected=False) == 2 * (4 * 4 * 2 + layer)
+    assert text_operations(tiny(), 5, projected=False) == 2 * layer
 
 
 def test_bytes_are_those_of_a_hand() -> None:
@@ -47,6 +49,8 @@ def test_bytes_are_those_of_a_hand() -> None:
     texts = work(CLIP, tiny(), "texts", rows=3, tokens=5, dtype="bfloat16")
     assert texts.bytes == 2 * (15 * 2 + 5 * 2 + (2 + 2) + layer + 2 * 5) + 2 * 15 * 8 + 3 * 5 * 2
     many = work(CLIP, tiny(), "texts", rows=1000, tokens=5, dtype="bfloat16")
+    pooled = work(CLIP, tiny(), "texts", rows=3, tokens=5, dtype="bfloat16", projected=False)
+    assert texts.bytes - pooled.bytes == 2 * 2 * 5 + 3 * (5 - 2) * 2
     assert many.bytes - 2 * 5000 * 8 - 5000 * 2 == 2 * (100 * 2 + 5 * 2 + (2 + 2) + layer + 2 * 5)
 
 

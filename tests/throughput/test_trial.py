@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+from support.lone_towers import CLASSIFIER, TEXT, TEXT_PROJECTED, VISION, write_part
 from support.timing_stand_ins import found
 
 from clip_eval.checkpoint.checkpoint import open_checkpoint
@@ -68,6 +69,22 @@ def test_shorter_texts_end_as_they_should(subject: Subject, batch: Batch) -> Non
     observed = projected_features(trial.subject(), transformers_release())
     np.testing.assert_allclose(observed.numpy(), trial.floor().numpy(), atol=1e-4)
     assert trial.operations < make_trial("texts", subject, batch).operations
+
+
+@pytest.mark.parametrize(
+    ("kind", "plain", "projected"), [("texts", TEXT, TEXT_PROJECTED), ("images", VISION, CLASSIFIER)]
+)
+def test_a_tower_without_projection_is_counted_without_it(
+    tmp_path: Path, kind: str, plain: str, projected: str
+) -> None:
+    """The operations of a lone tower are those up to what it gives: pooled states, of an image classifier too."""
+    operations = {}
+    for role in (plain, projected):
+        subject = Subject(open_checkpoint(write_part(tmp_path / role, role)), "float32")
+        operations[role] = make_trial(kind, subject, make_batch(subject.checkpoint.config), rows=1).operations
+    text = subject.checkpoint.config.text
+    more = 2 * text.hidden_size * subject.checkpoint.config.projection_dim if kind == "texts" else 0
+    assert operations[projected] - operations[plain] == more
 
 
 def full_size(device: str) -> Subject:

@@ -6,6 +6,7 @@ weight is moved by a random sign times the root mean square of its tensor, so ev
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 
@@ -31,14 +32,24 @@ _SMALLEST_MOVE = 0.01
 
 
 class _Moved(Mapping[str, Array]):
-    """Weights moved by `step` along the direction; a tensor is moved when it is read."""
+    """Weights moved by `step` along the direction; a tensor is moved when it is read.
 
-    def __init__(self, weights: Mapping[str, Array], step: float) -> None:
-        self._weights, self._step = weights, step
+    `sizes` keeps how far each moves, for all steps.
+    """
+
+    def __init__(self, weights: Mapping[str, Array], step: float, sizes: dict[str, float]) -> None:
+        self._weights, self._step, self._sizes = weights, step, sizes
 
     def __getitem__(self, name: str) -> Array:
         values = self._weights[name]  # the tensor's shape
-        return values + self._step * direction(name, values)
+        if name not in self._sizes:
+            self._sizes[name] = _size(values)
+        moved = _signed(name, values.shape, self._step * self._sizes[name])  # the tensor's shape
+        moved += values
+        return moved
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._weights  # a Mapping would move the tensor to find out
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._weights)
@@ -49,10 +60,21 @@ class _Moved(Mapping[str, Array]):
 
 def direction(name: str, values: Array) -> Array:
     """Return how tensor `name` moves: random signs, the same in every process, times its root mean square."""
-    bits = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode()))).bytes(values.size // 8 + 1)
-    signs = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=values.size) * 2.0 - 1.0  # (values,)
-    size = float(np.sqrt(np.mean(np.square(values)))) or _SMALLEST_MOVE
-    return np.asarray(size * signs.reshape(values.shape))
+    return _signed(name, values.shape, _size(values))
+
+
+def _size(values: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(values)))) or _SMALLEST_MOVE
+
+
+def _signed(name: str, shape: tuple[int, ...], size: float) -> Array:
+    """A number with the random signs of tensor `name`."""
+    count = math.prod(shape)
+    bits = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode()))).bytes(count // 8 + 1)
+    signs = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=count).view(np.int8)  # (values,)
+    signs *= 2
+    signs -= 1
+    return np.asarray(signs * size).reshape(shape)
 
 
 def logit_factors(texts: int, images: int) -> Array:
@@ -77,10 +99,11 @@ def slope(
         batch: the inputs; the attention mask is that of the padding.
         towers: those that there are, of "text" and "vision".
     """
+    sizes: dict[str, float] = {}
     near, far = (
         (
-            _combined(network, _Moved(weights, step), config, batch, towers)
-            - _combined(network, _Moved(weights, -step), config, batch, towers)
+            _combined(network, _Moved(weights, step, sizes), config, batch, towers)
+            - _combined(network, _Moved(weights, -step, sizes), config, batch, towers)
         )
         / (2 * step)
         for step in (_STEP, 2 * _STEP)

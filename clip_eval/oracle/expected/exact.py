@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from clip_eval.families.clip.classifier import class_logits
 from clip_eval.families.config import ClipConfig
 from clip_eval.families.family import Network
 from clip_eval.oracle import Contrast, TowerStates
@@ -32,6 +33,9 @@ class Reference(Protocol):
 
     def forward(self, *, images: int, texts: int, mask: str = "padding") -> Any:
         """Return the contrastive head for the first `images` and `texts`."""
+
+    def classes(self, *, images: int) -> Any:
+        """Return the logits of an image classifier for the first `images`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,10 @@ class ExactReference:
         assert text.projected is not None, "a full CLIP checkpoint has both projections"
         assert vision.projected is not None, "a full CLIP checkpoint has both projections"
         return self.network.head(self.weights, text.projected, vision.projected)
+
+    def classes(self, *, images: int) -> NDArray[np.float64]:
+        """Return the logits of an image classifier for the first `images`, (images, labels)."""
+        return class_logits(self.weights, self.vision(images=images).last_hidden_state)
 
     def _rows(self, which: str, count: int) -> ExactState:
         if which not in self._towers:

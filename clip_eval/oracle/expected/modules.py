@@ -77,6 +77,11 @@ class ExpectedModules:
             {point: each for point, each in self.points.items() if point.module == module}, self.dtype
         )
 
+    @property
+    def row_count(self) -> int:
+        """How many rows there are."""
+        return max((len(each.value) for point, each in self.points.items() if not point.is_shared), default=0)
+
     def rows(self, count: int) -> ExpectedModules:
         """Return the first `count` rows. Position embeddings have none, every row shares them."""
         return self._cut(lambda point, expected: expected if point.is_shared else expected[:count])
@@ -112,12 +117,12 @@ def expect_modules(run: Run, *, rows: int, precision: Precision, rule: str) -> E
 
     Args:
         run: runs the tower.
-        rows: of its batch.
+        rows: the first ones of its batch.
         precision: how the subject computes.
         rule: name of the bounds.
     """
     exact = _Exact(precision.dtype)
-    run(EXACT, slice(None), 1, exact)
+    run(EXACT, slice(rows), 1, exact)
     errors = _Errors(exact, precision)
     for row in range(rows):
         errors.row = row
@@ -125,8 +130,8 @@ def expect_modules(run: Run, *, rows: int, precision: Precision, rule: str) -> E
         run(_SameInputs(precision, FORCED_COPIES, generator), slice(row, row + 1), FORCED_COPIES, errors)
     # One module's output and the next one's input are the same array, which is bounded once.
     bounded = {
-        id(value): Expected(value, FORCED_SIGMAS * pooled_deviation(errors.variances[id(value)]), rule)
-        for value in exact.values.values()
+        id(value): Expected(value, FORCED_SIGMAS * pooled_deviation(errors.variances.pop(id(value))), rule)
+        for value in {id(value): value for value in exact.values.values()}.values()
     }
     return ExpectedModules({point: bounded[id(value)] for point, value in exact.values.items()}, precision.dtype)
 

@@ -7,6 +7,7 @@ for the session.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 
 from clip_eval.checkpoint.dtypes import round_values
 from clip_eval.errors import NotApplicable
-from clip_eval.families.config import ClipConfig
+from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.families.family import Family
 from clip_eval.families.holding import HOLDINGS, Holding
 from clip_eval.families.roles import CLASSIFIER, WHOLE
 from clip_eval.oracle import Arithmetic, Contrast, Observer, TowerStates
+from clip_eval.oracle.expected.classifier import expected_classes, joined
 from clip_eval.oracle.expected.modules import ExpectedModules, expect_modules
 from clip_eval.oracle.precision import Precision
 from clip_eval.oracle.rounding import RoundingArithmetic, error_variance, pooled_deviation, standard_deviation, tile
@@ -32,6 +34,9 @@ Array = NDArray[np.float64]
 
 _LARGE_BYTES = 2**26
 """Expected values of a tower's modules are cached up to this size; of larger ones only the latest is kept."""
+
+_MOST_BYTES = 2**29
+"""Size of the values of a tower's modules up to which all rows are computed; of more only those that are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,15 +194,27 @@ class Oracle:
             self._heads[key] = self._head(images, texts, mask)
         return self._heads[key]
 
-    def modules(self, which: str) -> ExpectedModules:
+    def classes(self, *, images: int) -> Expected:
+        """Return the logits of an image classifier for the first `images`, (images, labels).
+
+        Each is computed alone: copies of a whole batch of large images would not fit into memory.
+        """
+        network, vision = self.family.network, self.config.vision
+        rows = [self.batch.pixel_values[row : row + 1] for row in range(images)]  # of (1, channels, height, width)
+        return joined([expected_classes(network, self.weights, vision, row, self.precision) for row in rows])
+
+    def modules(self, which: str, rows: int = 0) -> ExpectedModules:
         """Return expected inputs and outputs of each module of a tower when all inputs are exact.
 
         Args:
             which: "vision", or for texts the mask, "padding" or "interior".
+            rows: at least as many of the first ones; 0 for all.
         """
-        if which not in self._modules:
+        every = len(self.batch.pixel_values if which == "vision" else self.batch.input_ids)
+        rows = rows if rows and self.rows_that_fit(which) < every else every
+        if which not in self._modules or self._modules[which].row_count < rows:
+            self._modules.pop(which, None)
             self._drop_large()
-            rows = len(self.batch.pixel_values if which == "vision" else self.batch.input_ids)
             computed = expect_modules(
                 lambda arithmetic, chosen, copies, observer: self._run(which, arithmetic, chosen, copies, observer),
                 rows=rows,
@@ -208,10 +225,20 @@ class Oracle:
             self._projections[which] = computed.of(self._module(which))
         return self._modules[which]
 
-    def projection(self, which: str) -> ExpectedModules:
-        """Return expected input and output of a tower's projection, from `modules(which)`."""
-        if which not in self._projections:
-            self.modules(which)
+    def rows_that_fit(self, which: str) -> int:
+        """Return for how many rows `modules` may be asked of a large tower, one at least."""
+        tower: TextConfig | VisionConfig = self.config.vision if which == "vision" else self.config.text
+        values = tower.num_hidden_layers * (10 * tower.hidden_size + 2 * tower.intermediate_size)  # of one token
+        tokens = self.batch.input_ids.shape[1]
+        if which == "vision":
+            height, width = self.batch.pixel_values.shape[2:]
+            tokens = (height // self.config.vision.patch_size) * (width // self.config.vision.patch_size) + 1
+        return max(1, _MOST_BYTES // int(8 * values * tokens))
+
+    def projection(self, which: str, rows: int = 0) -> ExpectedModules:
+        """Return expected input and output of a tower's projection, from `modules`; for arguments see there."""
+        if which not in self._projections or self._projections[which].row_count < rows:
+            self.modules(which, rows)
         return self._projections[which]
 
     def head(self, *, images: int, texts: int, mask: str) -> ExpectedContrast:
@@ -229,7 +256,9 @@ class Oracle:
         return (self.family.vision if which == "vision" else self.family.text).projection
 
     def _projected(self, which: str, rows: int) -> Array:
-        return self.projection(which).output_of(self._module(which))[:rows].astype(np.float64)  # (rows, projection)
+        return (
+            self.projection(which, rows).output_of(self._module(which))[:rows].astype(np.float64)
+        )  # (rows, projection)
 
     def _drop_large(self) -> None:
         self._modules = {
@@ -244,7 +273,7 @@ class Oracle:
     def _judged_tower(self, which: str) -> _Tower:
         exact = self._run(which, Arithmetic(), slice(None), 1)
         scales = self._scales(exact)
-        rows = [self._row_errors(which, exact, scales, row) for row in range(len(exact.pooler_output))]
+        rows = self._errors_of_rows(which, exact, scales)
         variances = [np.concatenate(parts) for parts in zip(*(row.variances for row in rows), strict=True)]
         expected = [
             self._bounded(value, variance, scale)
@@ -253,6 +282,19 @@ class Oracle:
         projections = [row.projected for row in rows if row.projected is not None]
         projected = np.stack(projections, axis=1) if projections else None  # (copies, rows, projection)
         return _Tower(_tower_of(expected, len(exact.hidden_states), projected is not None), projected)
+
+    def _errors_of_rows(self, which: str, exact: TowerStates, scales: list[Array | None]) -> list[_RowErrors]:
+        """The errors of every row, two rows at once where memory allows: half of the time is spent on one core."""
+        rows = range(len(exact.pooler_output))
+        large = sum(values[:1].nbytes for values in _arrays(exact)) * COPIES > _MOST_BYTES
+        settings = np.geterr()  # of this thread
+
+        def errors(row: int) -> _RowErrors:
+            with np.errstate(**settings):
+                return self._row_errors(which, exact, scales, row)
+
+        with ThreadPoolExecutor(1 if large else 2) as threads:
+            return list(threads.map(errors, rows))
 
     def _row_errors(self, which: str, exact: TowerStates, scales: list[Array | None], row: int) -> _RowErrors:
         """Perturbed runs of one row; copies of a whole batch of large images would not fit into memory.

@@ -18,7 +18,7 @@ from clip_eval.suite._calls import Small, enter, every_class, every_entry, expec
 from clip_eval.verdict.compare import Compare
 from clip_eval.verdict.deviations import Deviations
 
-pytestmark = pytest.mark.needs("objects")
+pytestmark = [pytest.mark.needs("objects"), pytest.mark.shallow]
 
 ROWS = 2
 

@@ -23,6 +23,7 @@ STATES: dict[str, Any] = {"output_hidden_states": True}
 
 pytestmark = [
     pytest.mark.needs("loading", "objects"),
+    pytest.mark.shallow,
     # transformers 4 warns where get_*_features pass over an option, which no check here judges.
     pytest.mark.filterwarnings("ignore:The following named arguments are not valid:UserWarning"),
 ]

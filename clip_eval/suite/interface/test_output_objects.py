@@ -11,7 +11,7 @@ from clip_eval.subject.observations import Clip
 from clip_eval.subject.output_tree import present_fields
 from clip_eval.verdict.compare import Compare
 
-pytestmark = pytest.mark.needs("objects")
+pytestmark = [pytest.mark.needs("objects"), pytest.mark.shallow]
 
 CALLS: dict[str, Callable[..., Any]] = {
     "CLIPModel": lambda clip, **options: clip.forward(images=3, texts=5, **options),

@@ -11,7 +11,7 @@ from clip_eval.subject import projected_features
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.compare import Compare
 
-pytestmark = pytest.mark.needs("objects", "options")
+pytestmark = [pytest.mark.needs("objects", "options"), pytest.mark.shallow]
 
 RECTANGLES = pytest.mark.parametrize(("images", "texts"), [(3, 5), (4, 2), (1, 3)], ids=str)
 

@@ -22,7 +22,7 @@ from clip_eval.suite._calls import enter, every_entry, expect_same
 from clip_eval.verdict.compare import Compare
 from clip_eval.verdict.deviations import Deviations
 
-pytestmark = pytest.mark.needs("modules", "objects")
+pytestmark = [pytest.mark.needs("modules", "objects"), pytest.mark.shallow]
 
 IMAGES, TEXTS = 2, 3
 

@@ -20,7 +20,7 @@ from clip_eval.subject.output_tree import tensors_of
 from clip_eval.verdict.compare import Compare
 from clip_eval.verdict.deviations import Deviations
 
-pytestmark = pytest.mark.needs("modules", "objects")
+pytestmark = [pytest.mark.needs("modules", "objects"), pytest.mark.shallow]
 
 COUNTS = (2, 4, 1, 3)
 """Rows in each thread, in the order of their start; neither the first nor the last is an extreme."""

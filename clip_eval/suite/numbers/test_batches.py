@@ -25,6 +25,7 @@ REPEATED = [*SHUFFLED, 2, 1, 4, 0, 3, 0]
 either = pytest.mark.parametrize("inputs", ["texts", "images"])
 
 
+@pytest.mark.shallow
 def test_neighbours_do_not_matter(clip: Clip, compare: Compare) -> None:
     """A row's embeddings, states and logit are bit-equal whatever the other texts and images of the batch are.
 

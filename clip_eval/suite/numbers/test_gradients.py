@@ -61,6 +61,7 @@ def test_they_reach_every_weight(clip: Clip, compare: Compare, model_class: str)
     compare.equal(seen > 0, True, name=f"{model_class} has weights")
 
 
+@pytest.mark.shallow
 @pytest.mark.parametrize("entry", ENTRY_POINTS, ids=str)
 def test_recording_them_changes_no_value(clip: Clip, oracle: Oracle, compare: Compare, entry: EntryPoint) -> None:
     """With gradients enabled every output requires one, with gradients disabled none does, and the values are the

@@ -36,6 +36,7 @@ every_attention = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.shallow
 @every_route
 def test_off_by_default(clip: Clip, compare: Compare, route: str) -> None:
     """Without options, and with both options False, hidden states and attention maps are None."""
@@ -90,6 +91,7 @@ def test_first_and_last_hidden_states(
     compare.equal(output.hidden_states[-1], output.last_hidden_state, name=f"{route} hidden_states[-1]")
 
 
+@pytest.mark.shallow
 @every_route
 @every_attention
 def test_asking_for_states_changes_nothing(clip: Clip, compare: Compare, route: str, attention: str | None) -> None:
@@ -125,6 +127,7 @@ def test_attentions_are_the_softmax_maps(
         )
 
 
+@pytest.mark.shallow
 @every_route
 def test_attentions_under_the_default_implementation(
     clip: Clip, oracle: Oracle, compare: Compare, deviations: Deviations, route: str
@@ -147,6 +150,7 @@ def test_attentions_under_the_default_implementation(
             compare.close(observed, value, name=f"{route} attentions[{layer}]", where=_maps_that_count(clip, route))
 
 
+@pytest.mark.shallow
 @every_route
 def test_attentions_leave_states_alone(
     clip: Clip, oracle: Oracle, compare: Compare, deviations: Deviations, route: str

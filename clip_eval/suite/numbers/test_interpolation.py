@@ -17,7 +17,7 @@ from clip_eval.verdict.compare import Compare
 
 IMAGES = 2
 
-pytestmark = pytest.mark.needs("objects", "options")
+pytestmark = [pytest.mark.needs("objects", "options"), pytest.mark.shallow]
 
 IMAGE_ENTRIES = [entry for entry in ENTRY_POINTS if entry.images]
 every_image_entry = pytest.mark.parametrize("entry", IMAGE_ENTRIES, ids=str)

@@ -22,6 +22,8 @@ from clip_eval.subject import features_are_tensors
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.compare import Compare
 
+pytestmark = pytest.mark.shallow
+
 TEXTS = 4
 SHORT = 12
 """Tokens of a short batch, for which a reference of its own is cheap."""

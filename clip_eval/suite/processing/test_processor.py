@@ -46,19 +46,39 @@ def test_every_class_builds_one(clip: Clip, compare: Compare, evidence: Evidence
     compare.equal(callable(clip.processors.load(class_name)), True, name=f"what {class_name} builds can be called")
 
 
-def test_keys_are_the_documented_ones(clip: Clip, compare: Compare, pixels: Pixels, encoder: BytePairEncoder) -> None:
-    """Texts and images together give input_ids, attention_mask and pixel_values; each alone gives its own keys."""
+def test_keys_are_the_documented_ones(clip: Clip, compare: Compare, evidence: Evidence) -> None:
+    """Texts and images together give input_ids, attention_mask and pixel_values; each alone gives its own keys.
+
+    Of a tower alone its tokenizer or image processor does.
+    """
+    _require_files(clip, compare, evidence)
     processor, picture = clip.processors.load(), make_pictures()["square"]
-    both = clip.processors.process(processor, text=["a", "b c"], images=picture, return_tensors="pt", padding=True)
-    compare.equal(
-        sorted(both.keys()), ["attention_mask", "input_ids", "pixel_values"], name="keys for texts and images"
-    )
-    text = clip.processors.process(processor, text=["a", "b c"], return_tensors="pt", padding=True)
-    compare.equal(sorted(text.keys()), ["attention_mask", "input_ids"], name="keys for texts")
-    image = clip.processors.process(processor, images=picture, return_tensors="pt")
-    compare.equal(sorted(image.keys()), ["pixel_values"], name="keys for images")
+    texts = {"text": ["a", "b c"], "padding": True} if clip.holds.texts else {}
+    images = {"images": picture} if clip.holds.images else {}
+    keys = [*(["attention_mask", "input_ids"] if texts else []), *(["pixel_values"] if images else [])]
+    every = clip.processors.process(processor, **texts, **images, return_tensors="pt")
+    compare.equal(sorted(every.keys()), keys, name=f"keys for {' and '.join(_kinds(clip))}")
+    for kind, given in (("texts", texts), ("images", images)) if clip.holds.whole else ():
+        alone = clip.processors.process(processor, **given, return_tensors="pt")
+        own = [name for name in keys if (name == "pixel_values") == (kind == "images")]
+        compare.equal(sorted(alone.keys()), own, name=f"keys for {kind}")
     for name, dtype in (("input_ids", "int64"), ("attention_mask", "int64"), ("pixel_values", "float32")):
-        compare.equal(str(both[name].dtype).removeprefix("torch."), dtype, name=f"dtype of {name}")
+        if name in keys:
+            compare.equal(str(every[name].dtype).removeprefix("torch."), dtype, name=f"dtype of {name}")
+
+
+def _require_files(clip: Clip, compare: Compare, evidence: Evidence) -> None:
+    """Leave the check where the files for what the checkpoint holds are missing, or cannot be followed."""
+    if clip.holds.images:
+        pixels_of(clip, compare, evidence)
+    if clip.holds.texts:
+        if absence := clip.checkpoint.tokenizer_absence:
+            evidence.absent(absence)
+        encoder_of(clip)
+
+
+def _kinds(clip: Clip) -> list[str]:
+    return [*(["texts"] if clip.holds.texts else []), *(["images"] if clip.holds.images else [])]
 
 
 def test_texts_and_images_do_not_mix(clip: Clip, compare: Compare, pixels: Pixels, encoder: BytePairEncoder) -> None:

@@ -78,16 +78,18 @@ def _other(
     worker: WorkerClient | None,
 ) -> _Other:
     against = options.against or str(candidate.checkpoint.path)
+    variant = options.variant if options.against is None else None
     if worker is None:
-        other = replace(candidate, model=against)
+        other = replace(candidate, model=against, variant=variant)
         return _Other(make_trial(kind, other.subject, other.batch, rows=rows).subject, None, against)
-    opened = open_checkpoint(against)
+    opened = open_checkpoint(against, variant=variant)
     ran = worker.load(
         checkpoint=str(opened.path),
         dtype=configuration.dtype,
         device=options.device,
         attention=candidate.asked_attention,
         threads=options.threads,
+        variant=variant,
     )
     trial = make_trial(kind, candidate.subject, candidate.batch, rows=rows)
     worker.prepare(trial, same_inputs=opened.config == candidate.checkpoint.config)

@@ -56,6 +56,7 @@ def _at_once(options: Options, one: Recommendation, candidate: Candidate, worker
                 device=device,
                 attention=candidate.asked_attention,
                 threads=options.threads,
+                variant=candidate.variant,
             )
             worker.prepare(trial)
         alone = tuple(rates_at_once([worker])[0] for worker in workers)

@@ -17,6 +17,7 @@ class Options:
 
     Attributes:
         model: a checkpoint directory, or a hub id with or without @revision.
+        variant: of its weights' file, such as "fp16"; None for model.safetensors.
         against: another checkpoint, timed in turns with it; None for the same one where `against_python` is given.
         against_python: the interpreter in whose environment the other side runs; None for this one.
         devices: torch devices. The first is measured; several compute at once as well, a worker process each.
@@ -31,6 +32,7 @@ class Options:
     """
 
     model: str
+    variant: str | None = None
     against: str | None = None
     against_python: str | None = None
     devices: tuple[str, ...] = ("cpu",)
@@ -43,7 +45,7 @@ class Options:
     def __post_init__(self) -> None:
         for dtype in self.dtypes:
             require_dtype(dtype)
-        require_utf8((self.model, self.against, self.against_python))
+        require_utf8((self.model, self.variant, self.against, self.against_python))
         if not self.devices:
             raise UsageError("no device is named", fix="Name one, such as cpu")
         if self.most_rows is not None and self.most_rows < 1:

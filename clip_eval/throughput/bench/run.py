@@ -93,8 +93,9 @@ def run_bench(options: Options, say: Callable[[str], None] = lambda _: None) -> 
 
 def _open_inputs(options: Options) -> None:
     """Open everything the user named, before anything is measured. Raises ClipEvalError."""
-    for name in {options.model, options.against or options.model}:
-        open_checkpoint(name)
+    open_checkpoint(options.model, variant=options.variant)
+    if options.against is not None:
+        open_checkpoint(options.against)
     if options.against_python is not None:
         require_clip_eval(options.against_python)
     for device in options.devices:
@@ -105,7 +106,7 @@ def _open_inputs(options: Options) -> None:
 
 def _tried(options: Options, say: Callable[[str], None]) -> Iterator[Tried]:
     """Every configuration, the default first, without those that differ in name only."""
-    stored = Candidate(options.model, device=options.device).dtype
+    stored = Candidate(options.model, device=options.device, variant=options.variant).dtype
     dtypes = options.dtypes or tuple(dict.fromkeys((stored, "bfloat16")))
     attentions = options.attentions or (None, "eager")
     oracles: dict[str, Oracle] = {}
@@ -115,7 +116,7 @@ def _tried(options: Options, say: Callable[[str], None]) -> Iterator[Tried]:
         left = seconds_left(done, total, time.perf_counter() - start)
         named = f"{dtype} {attention or 'with the default attention'}"
         say(f"{named}: configuration {done + 1} of {total}{f', {left}' if left else ''}")
-        candidate = Candidate(options.model, dtype, options.device, attention)
+        candidate = Candidate(options.model, dtype, options.device, attention, variant=options.variant)
         if (name := f"{dtype} {candidate.clip.attention}") not in known:
             known.add(name)
             oracles.setdefault(dtype, candidate.oracle)

@@ -6,6 +6,7 @@ import html
 import itertools
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -284,10 +285,16 @@ def test_compiled_calls_are_timed_in_turns_with_plain_ones(model: Path, monkeypa
 
 
 def test_a_worker_that_dies_leaves_a_comparison_open(
-    found: Bench, model: Path, monkeypatch: pytest.MonkeyPatch
+    found: Bench, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other interpreter's death is the reason of its comparison, and the bench goes on."""
+    """The other interpreter's death is the reason of its comparison, and the bench goes on. It is asked for the variant
+    that is measured.
+    """
     from clip_eval.throughput.bench import comparison as against
+
+    shutil.copytree(model, checkpoint := tmp_path / "variant")
+    (checkpoint / "model.safetensors").rename(checkpoint / "model.fp16.safetensors")
+    asked = []
 
     class Dying:
         """A worker that does nothing."""
@@ -301,14 +308,16 @@ def test_a_worker_that_dies_leaves_a_comparison_open(
         def __exit__(self, *_: object) -> None:
             return None
 
-        def load(self, **_: object) -> dict[str, str]:
+        def load(self, *, variant: str | None, **_: object) -> dict[str, str]:
+            asked.append(variant)
             raise ProcessError("the worker died of signal SIGKILL")
 
     monkeypatch.setattr(against, "WorkerClient", Dying)
     clocked(monkeypatch)
-    side = (Candidate(str(model), "float32"), found.configurations[0])
-    name, comparisons = against.compare_sides(Options(model=str(model), against_python="other"), [side], lambda _: None)
-    assert name == f"{model} under other"
+    side = (Candidate(str(checkpoint), "float32", variant="fp16"), found.configurations[0])
+    options = Options(model=str(checkpoint), variant="fp16", against_python="other")
+    name, comparisons = against.compare_sides(options, [side], lambda _: None)
+    assert (name, asked) == (f"{checkpoint} under other", ["fp16"] * 3)
     assert [one.reason for one in comparisons] == ["the worker died of signal SIGKILL."] * 3
 
 
