@@ -221,7 +221,7 @@ def test_a_gate_that_judges_nothing_records_nothing(
     assert not (tmp_path / "pack").exists()
 
 
-@pytest.mark.parametrize("attention", [pytest.param("sdpa", marks=ordinary_under("5"))])
+@pytest.mark.parametrize("attention", [pytest.param("sdpa", marks=ordinary_under("4"))])
 def test_another_environment_for_real(model: Path, damaged: Path, attention: str) -> None:
     """A real gate of a child process under sdpa, against a pack that knows eager, is excused its surface alone."""
     found = record(Settings(model=str(model), attention=attention), add_to=damaged)
