@@ -95,16 +95,6 @@ def test_values_and_files_stay(model: Path, started: Path, tmp_path: Path) -> No
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["out"]
 
 
-def test_library_loads_the_result(pickled: Path, tmp_path: Path) -> None:
-    """The installed transformers loads what was written, with no weight missing."""
-    from transformers import CLIPModel
-
-    convert(pickled, tmp_path / "out")
-    _, report = CLIPModel.from_pretrained(tmp_path / "out", output_loading_info=True)
-    assert not report["missing_keys"]
-    assert not report["unexpected_keys"]
-
-
 def test_dtype_stays(model: Path, pickled: Path, tmp_path: Path) -> None:
     """Weights in half precision stay in half precision; an empty directory made beforehand is used."""
     import torch
