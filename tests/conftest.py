@@ -1,5 +1,5 @@
-"""Fixtures that the tests of several packages share. Each worker makes what takes time once: a test that changes a
-checkpoint or a pack takes a copy.
+"""Fixtures that the tests of several packages share. What takes time is made once a worker, or once a run: a test that
+changes a checkpoint or a pack takes a copy.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import pytest
 from support import commands
 from support.gating import SMALLEST
 from support.packs import changed_copy, record_small, session_on
+from support.shared import made_once
 from support.small_clip import write_small_clip
 
 from clip_eval.run.session import Session
@@ -51,9 +52,7 @@ def smallest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def pack_path(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pack of `model`, recorded without the gate."""
-    directory = tmp_path_factory.mktemp("packs") / "clip"
-    record_small(model, directory)
-    return directory
+    return made_once(tmp_path_factory, "packs", lambda directory: record_small(model, directory / "clip")) / "clip"
 
 
 @pytest.fixture

@@ -13,11 +13,13 @@ from safetensors.numpy import load, save
 from support.lone_towers import CLASSIFIER, write_part
 from support.packs import (
     RECORD,
+    SOME_SURFACE,
     TENSOR,
     Run,
     changed_config,
     changed_model,
     next_float,
+    observing,
     record_small,
     reseal,
     session_on,
@@ -25,7 +27,7 @@ from support.packs import (
 )
 from support.small_clip import write_small_clip
 
-from clip_eval.baseline import open_pack
+from clip_eval.baseline import comparison, open_pack
 from clip_eval.baseline.comparison import checkpoint_changes, weight_differences
 from clip_eval.baseline.recorded_outputs import BY_NAME, IMAGES, OUTPUTS, output_names, outputs_of
 from clip_eval.baseline.write_pack import write_pack
@@ -78,7 +80,7 @@ def test_weights_are_compared_in_the_narrower_dtype(model: Path, pack_path: Path
     """A copy stored in 16 bits has the same weights as its float32 pack, and the other way round."""
     copy = write_small_clip(tmp_path / "copy", dtype=narrow)
     assert weight_differences(open_pack(pack_path).tensors, open_checkpoint(copy)) == ()
-    record_small(copy, tmp_path / "pack")
+    record_small(copy, tmp_path / "pack", SOME_SURFACE)
     narrow_pack = open_pack(tmp_path / "pack")
     assert weight_differences(narrow_pack.tensors, open_checkpoint(model)) == ()
     other = open_checkpoint(changed_model(model, tmp_path / "other", lambda tensors: tensors[TENSOR].__imul__(1.01)))
@@ -207,8 +209,11 @@ def test_padding_does_not_count(model: Path, damaged: Path, session: Session) ->
     assert Run(session_on(model, pack=damaged), suite.test_outputs_match_the_record, part="text_tower").error is None
 
 
-def test_other_inputs_than_todays_are_fed_from_the_pack(model: Path, pack_path: Path, tmp_path: Path) -> None:
+def test_other_inputs_than_todays_are_fed_from_the_pack(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A pack with other inputs than this package would make is compared on its own inputs, reference included."""
+    observing(monkeypatch, SOME_SURFACE)
     session = session_on(model)
     session.candidate.batch.pixel_values[:] *= np.float32(0.5)
     session.candidate.batch.input_ids[0, 3] = 11
@@ -292,9 +297,10 @@ def test_an_approved_surface_passes(session: Session) -> None:
     assert f"transformers {transformers_release()} with eager attention" in measurement["name"]
 
 
-def test_every_change_of_the_surface_is_recorded(model: Path, damaged: Path) -> None:
+def test_every_change_of_the_surface_is_recorded(model: Path, damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each difference from the approved surface is left as a surface change, and the check fails naming them."""
     surface = json.loads((damaged / surface_file()).read_text(encoding="utf-8"))
+    monkeypatch.setattr(comparison, "observe_surface", lambda _, observed=dict(surface): observed)
     surface["CLIPModel().text_embeds"] = "Tensor float32 (texts, projection)"
     surface["CLIPModel().gone"] = "Tensor"
     del surface["CLIPTextModel()"]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
-from support.packs import RECORD, TENSOR, edit_manifest, record_small, reseal, session_on, surface_file
+from support.packs import RECORD, SOME_SURFACE, TENSOR, edit_manifest, record_small, reseal, session_on, surface_file
 from support.small_clip import write_small_clip
 
 from clip_eval.baseline import Environment, Pack, PackedTask, open_pack
@@ -37,7 +37,7 @@ def refusal(directory: Path) -> str:
 
 def test_a_pack_reads_back_as_it_was_written(model: Path, tmp_path: Path) -> None:
     """Every part of a pack survives: checkpoint, tensors, environments, inputs, outputs and errors, bit for bit."""
-    written = record_small(model, tmp_path / "pack")
+    written = record_small(model, tmp_path / "pack", SOME_SURFACE)
     found = open_pack(tmp_path / "pack")
     for field in dataclasses.fields(Pack):
         if field.name not in ("inputs", "outputs", "digest"):

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,18 +19,19 @@ from clip_eval.checkpoint.hub import HubId, parse_hub_id
 FIRST, SECOND = "1" * 40, "2" * 40
 TOKEN = "hf_of_the_test"
 
-# The client reads its environment when it is imported, so each look-up is a process of its own.
+# The client reads its environment when it is imported, so each environment is a process of its own.
 CLIENT = """
 import json, sys
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.errors import CheckpointError
-try:
-    found = open_checkpoint(sys.argv[1])
-except CheckpointError as problem:
-    print(json.dumps({"error": str(problem)}))
-else:
-    print(json.dumps({"path": str(found.path), "source": found.source, "revision": found.revision,
-                      "weights": found.fingerprints().weights, "tokenizer": found.has_tokenizer}))
+for source in sys.argv[1:]:
+    try:
+        found = open_checkpoint(source)
+    except CheckpointError as problem:
+        print(json.dumps({"error": str(problem)}))
+    else:
+        print(json.dumps({"path": str(found.path), "source": found.source, "revision": found.revision,
+                          "weights": found.fingerprints().weights, "tokenizer": found.has_tokenizer}))
 """
 
 
@@ -42,7 +43,12 @@ class Machine:
     home: Path
 
     def open(self, source: str, **environment: str) -> dict[str, str]:
-        """What `open_checkpoint(source)` gives there; all that it printed must be free of the token."""
+        """What `open_checkpoint(source)` gives there."""
+        (found,) = self.open_each([source], **environment)
+        return found
+
+    def open_each(self, sources: Sequence[str], **environment: str) -> list[dict[str, str]]:
+        """What it gives for each, one after the other; all that it printed must be free of the token."""
         foreign = ("HF_", "HUGGING", "TRANSFORMERS_")
         kept = {
             name: value
@@ -58,7 +64,7 @@ class Machine:
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
         done = subprocess.run(
-            [sys.executable, "-c", CLIENT, source],
+            [sys.executable, "-c", CLIENT, *sources],
             env={**kept, **settings, **environment},
             cwd=self.home,
             capture_output=True,
@@ -67,7 +73,7 @@ class Machine:
         )
         assert done.returncode == 0, done.stderr
         assert TOKEN not in done.stdout + done.stderr
-        return dict(json.loads(done.stdout))
+        return list(map(json.loads, done.stdout.splitlines()))
 
 
 @pytest.fixture(scope="module")
@@ -136,17 +142,17 @@ def test_repository_is_opened_at_its_commit(machine: Machine) -> None:
 
 def test_revisions_can_be_named(machine: Machine) -> None:
     """A tag and a commit are taken as given, and recorded as the commit."""
-    assert machine.open("org/clip@v1")["revision"] == FIRST
-    assert machine.open(f"org/clip@{FIRST}")["revision"] == FIRST
-    assert machine.open("org/clip@main")["revision"] == SECOND
+    found = machine.open_each(["org/clip@v1", f"org/clip@{FIRST}", "org/clip@main"])
+    assert [one["revision"] for one in found] == [FIRST, FIRST, SECOND]
 
 
 def test_cache_serves_when_the_hub_does_not(machine: Machine) -> None:
     """What was downloaded once is opened offline, and while the hub cannot be reached, without a request."""
     expected = machine.open("org/clip")
     asked = len(machine.hub.requests)
-    assert machine.open("org/clip", HF_HUB_OFFLINE="1") == expected
-    assert machine.open(f"org/clip@{SECOND}", HF_HUB_OFFLINE="1")["path"] == expected["path"]
+    found = machine.open_each(["org/clip", f"org/clip@{SECOND}"], HF_HUB_OFFLINE="1")
+    assert found[0] == expected
+    assert found[1]["path"] == expected["path"]
     assert machine.open("org/clip", HF_ENDPOINT=closed_endpoint()) == expected
     assert len(machine.hub.requests) == asked
 
@@ -172,31 +178,32 @@ def test_local_directory_wins(machine: Machine, files: dict[str, bytes]) -> None
     (machine.home / "org" / "clip").mkdir(parents=True)
     for name, content in files.items():
         (machine.home / "org" / "clip" / name).write_bytes(content)
-    assert machine.open("org/clip")["revision"] is None
-    assert "The nearest name is org/clip" in machine.open("org/clpi")["error"]
+    found, misspelt = machine.open_each(["org/clip", "org/clpi"])
+    assert found["revision"] is None
+    assert "The nearest name is org/clip" in misspelt["error"]
     assert machine.hub.requests == []
 
 
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("org/nothing", "the hub shows no such repository: org/nothing"),
-        ("org/clip@v9", "the repository has no revision v9: org/clip@v9"),
-        ("org/gated", "the repository is gated, and access was not granted: org/gated"),
-        ("org/broken", "the hub answered with 503: org/broken"),
-        ("org/cut", "the download failed ("),
-        ("org/empty", f"the repository has no model.safetensors: org/empty@{FIRST}"),
-        ("org/inside", f"the repository has its weights in 0_CLIPModel, and none beside it: org/inside@{FIRST}"),
-        ("org/adapter", "the repository is an adapter of PEFT: org/adapter"),
-        ("org/na--me", "this is not a valid repository name: org/na--me"),
-    ],
-)
-def test_unusable_repository_is_refused(machine: Machine, source: str, expected: str) -> None:
+UNUSABLE = {
+    "org/nothing": "the hub shows no such repository: org/nothing",
+    "org/clip@v9": "the repository has no revision v9: org/clip@v9",
+    "org/gated": "the repository is gated, and access was not granted: org/gated",
+    "org/broken": "the hub answered with 503: org/broken",
+    "org/cut": "the download failed (",
+    "org/empty": f"the repository has no model.safetensors: org/empty@{FIRST}",
+    "org/inside": f"the repository has its weights in 0_CLIPModel, and none beside it: org/inside@{FIRST}",
+    "org/adapter": "the repository is an adapter of PEFT: org/adapter",
+    "org/na--me": "this is not a valid repository name: org/na--me",
+}
+
+
+def test_unusable_repositories_are_refused(machine: Machine) -> None:
     """Each reason is one paragraph that names the repository and what to do."""
-    message = machine.open(source)["error"]
-    assert expected in message
-    assert "\n" not in message
-    assert message.count(". ") == 1, "what is wrong, and what to do"
+    for expected, found in zip(UNUSABLE.values(), machine.open_each([*UNUSABLE]), strict=True):
+        message = found["error"]
+        assert expected in message
+        assert "\n" not in message
+        assert message.count(". ") == 1, "what is wrong, and what to do"
 
 
 def test_pickles_alone_are_refused(machine: Machine) -> None:

@@ -19,8 +19,8 @@ from faults.not_applicable import answered, expected_of, left_out
 from faults.runner import Run, Runner
 from faults.watch import CHECKPOINT, largest_ratios
 
-# A whole gate takes half a minute, so an ordinary run under each release has its half. It meets the other pairs in the
-# variants: in_shards, stored_in_bfloat16, gelu_in_float16, old_and_extreme.
+# A whole run takes a quarter of a minute, so ordinary runs under each release have their share. They meet the other
+# pairs in the variants: in_shards, stored_in_bfloat16, gelu_in_float16, old_and_extreme.
 ORDINARY = {("bfloat16", "eager"): "4", ("float16", "eager"): "5"}
 PAIRS = [pytest.param(*pair, marks=ordinary_under(ORDINARY.get(pair)))
          for pair in itertools.product(DTYPES, ("eager", "sdpa"))]  # fmt: skip

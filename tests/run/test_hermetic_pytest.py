@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.gating import Ended, gate, run_record
+from support.gating import Ended, run_record
 
 from clip_eval.errors import CheckpointError, OutputError, ProcessError, UsageError
 from clip_eval.files.folder_lock import owned
@@ -23,41 +23,40 @@ from clip_eval.run import hermetic_pytest as hermetic
 from clip_eval.run.hermetic_pytest import run_gate
 from clip_eval.run.settings import REPORTS, Settings
 
+CHOSEN = "baseline.acceptances_are_in_force"
 
-def test_a_selection_is_inconclusive(smallest: Path, tmp_path: Path) -> None:
+
+@pytest.fixture(scope="module")
+def selected(smallest: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """The gate of one check, started as a module in a source tree."""
+    directory = tmp_path_factory.mktemp("tree")
+    shutil.copytree(hermetic.SUITE.parent, directory / "clip_eval")
+    (directory / "clip_eval" / "version.py").write_text('__version__ = "0.0.tree"\n', encoding="utf-8")
+    arguments = ("gate", str(smallest), "--out", "out", "--no-throughput", "-k", CHOSEN)
+    done = subprocess.run(
+        [sys.executable, "-m", "clip_eval", *arguments], cwd=directory, capture_output=True, text=True, check=False
+    )
+    return Ended(done.returncode, done.stdout, done.stderr, directory / "out")
+
+
+def test_a_selection_is_inconclusive(selected: Ended) -> None:
     """-k leaves checks undone, so the run cannot pass: the exit code is 10 and every other check was not run. An id
     selects its check.
     """
-    chosen = "baseline.acceptances_are_in_force"
-    ended = gate(smallest, "-k", chosen, "--no-throughput", cwd=tmp_path, reports=Path("out"))
-    assert ended.code == 10, ended.out + ended.err
-    record = run_record(ended.reports)
+    assert selected.code == 10, selected.out + selected.err
+    record = run_record(selected.reports)
     assert record["verdict"] == "inconclusive"
     (ran,) = [check for check in record["checks"] if check["outcome"] != "not_run"]
-    assert (ran["id"], ran["outcome"]) == (chosen, "not_applicable")
+    assert (ran["id"], ran["outcome"]) == (CHOSEN, "not_applicable")
     assert {check["reason"] for check in record["checks"] if check is not ran} == {"deselected"}
-    assert sorted(path.name for path in ended.reports.iterdir()) == sorted(REPORTS)
-    assert list(tmp_path.iterdir()) == [ended.reports], "and nothing else is written"
+    assert sorted(path.name for path in selected.reports.iterdir()) == sorted(REPORTS)
+    beside = {path.name for path in selected.reports.parent.iterdir()}
+    assert beside == {"clip_eval", "out"}, "and nothing else is written"
 
 
-def test_a_source_tree_gates_with_its_own_code(smallest: Path, tmp_path: Path) -> None:
+def test_a_source_tree_gates_with_its_own_code(selected: Ended) -> None:
     """`python -m clip_eval` in a source tree runs that tree's suite in the child too, whatever is installed."""
-    tree = Path(shutil.copytree(hermetic.SUITE.parent, tmp_path / "tree" / "clip_eval"))
-    (tree / "version.py").write_text('__version__ = "0.0.tree"\n', encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "clip_eval",
-        "gate",
-        str(smallest),
-        "--out",
-        str(tmp_path / "out"),
-        "-k",
-        "acceptances_are_in_force",
-    ]
-    done = subprocess.run(command, cwd=tree.parent, capture_output=True, text=True, check=False)
-    assert done.returncode == 10, done.stdout + done.stderr
-    assert run_record(tmp_path / "out")["provenance"]["clip_eval"] == "0.0.tree"
+    assert run_record(selected.reports)["provenance"]["clip_eval"] == "0.0.tree"
 
 
 @pytest.fixture

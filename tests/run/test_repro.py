@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import runpy
-import subprocess
-import sys
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.forked import run_program
 
 from clip_eval.run.repro import bundle_name, remove_bundles, write_bundle
 from clip_eval.run.session import Session
@@ -59,12 +58,13 @@ def test_the_script_says_whether_it_fails(
 
 
 def test_a_transpose_is_shown_too(session: Session, tmp_path: Path) -> None:
-    """A view of a returned tensor that the check took is taken by the script, which an interpreter of its own runs."""
+    """A view of a returned tensor that the check took is taken by the script, which a process of its own runs."""
     out = session.candidate.clip.forward(images=2, texts=3)
     expected = session.candidate.oracle.forward(images=2, texts=3).logits_per_text.transposed
     numbers = Numbers(out.logits_per_text.T, expected, None)
     write_bundle(tmp_path, "one", title="what", numbers=numbers, clip=session.candidate.clip)
-    subprocess.run([sys.executable, str(tmp_path / "one" / "repro.py")], check=True, capture_output=True)
+    done = run_program([str(tmp_path / "one" / "repro.py")], directory=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 @pytest.mark.parametrize(("shift", "code"), [(0.0, 0), (1.0, 1)])

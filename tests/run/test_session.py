@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.open_clip import write_original
-from support.packs import record_small
+from support.packs import SOME_SURFACE, record_small
 from support.small_clip import write_small_clip
 
 from clip_eval.errors import CheckpointError
@@ -22,7 +22,7 @@ DATASET = Path(__file__).parents[2] / "fixtures" / "shapes-dataset"
 def settings(tmp_path: Path) -> Settings:
     """A checkpoint, its original, a pack, a dataset, acceptances and a policy of this test's own."""
     model = write_small_clip(tmp_path / "clip", processor=False)
-    record_small(model, tmp_path / "pack")
+    record_small(model, tmp_path / "pack", SOME_SURFACE)
     shutil.copytree(DATASET, tmp_path / "dataset")
     (tmp_path / "policy.toml").write_text('require = ["baseline"]', encoding="utf-8")
     (tmp_path / "accepted.toml").write_text(

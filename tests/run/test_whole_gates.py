@@ -4,15 +4,18 @@ outcomes. The first of them is run once for all.
 
 from __future__ import annotations
 
-import shutil
+import json
 import textwrap
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.healthy import few_heads
 from support.forked import run_pytest
 from support.gating import Ended, gate, outcomes, run_record
 from support.releases import ordinary_under
+from support.shared import made_once
 
 from clip_eval.run.declared_checks import declared_checks
 from clip_eval.run.settings import REPORTS
@@ -59,19 +62,27 @@ HOSTILE_ENVIRONMENT = {
 
 
 @pytest.fixture(scope="module")
-def whole(smallest: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """The gate of a checkpoint from a hostile directory with a hostile environment, by relative paths."""
-    directory = tmp_path_factory.mktemp("hostile")
+    kept = made_once(tmp_path_factory, "whole", _gate_in_a_hostile_directory)
+    ended = json.loads((kept / "ended.json").read_text(encoding="utf-8"))
+    return Ended(**{**ended, "reports": Path(ended["reports"])})
+
+
+def _gate_in_a_hostile_directory(kept: Path) -> None:
+    directory = kept / "hostile"
     for name, text in HOSTILE_FILES.items():
-        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(textwrap.dedent(text), encoding="utf-8")
-    shutil.copytree(smallest, directory / "my-clip")
-    return gate("my-clip", "--no-throughput", cwd=directory, reports=Path("out"), environment=HOSTILE_ENVIRONMENT)
+    few_heads(directory / "my-clip")
+    asked = ("my-clip", "--no-throughput")
+    ended = gate(*asked, cwd=directory, reports=Path("out"), environment=HOSTILE_ENVIRONMENT)
+    (kept / "ended.json").write_text(json.dumps(asdict(ended), default=str), encoding="utf-8")
 
 
 def test_a_healthy_checkpoint_passes(whole: Ended) -> None:
-    """A healthy checkpoint passes whatever lies in the working directory; every check is in the record, and every
-    report is written.
+    """A healthy checkpoint of another make passes whatever lies in the working directory; every check is in the record,
+    and every report is written.
     """
     assert whole.code == 0, whole.out + whole.err
     record = run_record(whole.reports)
@@ -153,7 +164,7 @@ def judgement(measurement: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-@pytest.mark.parametrize("workers", [pytest.param("-n2", marks=ordinary_under("5"))])
+@pytest.mark.parametrize("workers", [pytest.param("-n2", marks=ordinary_under("4"))])
 def test_xdist_changes_no_outcome(pytester: pytest.Pytester, whole: Ended, workers: str) -> None:
     """Two workers come to the same outcomes and measurements as one process, and the verdict leaves a user's own
     failing test its exit code.

@@ -14,7 +14,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from clip_eval.baseline import Pack
+from clip_eval.baseline.pack import Surface
 from clip_eval.baseline.write_pack import write_pack
+from clip_eval.run import approval
 from clip_eval.run.approval import build_pack
 from clip_eval.run.evidence import Evidence
 from clip_eval.run.session import Session
@@ -25,6 +27,7 @@ from clip_eval.verdict.run_record import SurfaceChange
 
 __all__ = [
     "RECORD",
+    "SOME_SURFACE",
     "TENSOR",
     "Run",
     "changed_config",
@@ -32,6 +35,7 @@ __all__ = [
     "changed_model",
     "edit_manifest",
     "next_float",
+    "observing",
     "record_small",
     "reseal",
     "session_on",
@@ -41,6 +45,8 @@ __all__ = [
 
 RECORD = "record.safetensors"
 TENSOR = "vision_model.encoder.layers.1.mlp.fc2.weight"
+SOME_SURFACE: Surface = {"CLIPModel()": "CLIPOutput"}
+"""Stands for the surface in tests of something else: to observe one takes seconds."""
 
 
 def surface_file() -> str:
@@ -56,9 +62,17 @@ def session_on(model: Path, *, pack: Path | None = None, dtype: str = "float32",
     )
 
 
-def record_small(model: Path, directory: Path) -> Pack:
-    """Write the pack of a small checkpoint and return what was written."""
-    pack = build_pack(session_on(model))
+def observing(patch: pytest.MonkeyPatch, surface: Surface) -> None:
+    """Let whatever is recorded have this surface."""
+    patch.setattr(approval, "observe_surface", lambda _: surface)
+
+
+def record_small(model: Path, directory: Path, surface: Surface | None = None) -> Pack:
+    """Write the pack of a small checkpoint, with its own surface unless one is given, and return what was written."""
+    with pytest.MonkeyPatch.context() as patch:
+        if surface is not None:
+            observing(patch, surface)
+        pack = build_pack(session_on(model))
     write_pack(directory, pack)
     return pack
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.packs import changed_copy, record_small, reseal, session_on
+from support.packs import SOME_SURFACE, changed_copy, record_small, reseal, session_on
 from support.small_clip import write_small_clip
 from support.timing_stand_ins import a_speed
 
@@ -35,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its pack, without speeds."""
     directory = tmp_path_factory.mktemp("packs") / "clip"
-    record_small(model, directory)
+    record_small(model, directory, SOME_SURFACE)
     return directory
 
 

@@ -14,8 +14,11 @@ from support.packs import session_on
 from support.small_clip import write_small_clip
 
 from clip_eval.baseline.pack import Surface
+from clip_eval.baseline.surface import snapshot
 from clip_eval.baseline.surface.diff import changes
+from clip_eval.baseline.surface.models import observe_models
 from clip_eval.baseline.surface.output_types import described, sizes_of
+from clip_eval.baseline.surface.processors import observe_processors
 from clip_eval.baseline.surface.snapshot import observe_surface
 from clip_eval.checkpoint.checkpoint import open_checkpoint
 from clip_eval.families.roles import MODEL_CLASSES
@@ -159,7 +162,7 @@ def test_a_field_that_an_option_takes_away_is_listed(clip: Clip, monkeypatch: py
         return Output(last_hidden_state=output.last_hidden_state) if options.get("output_hidden_states") else output
 
     monkeypatch.setattr(Clip, "text_model", without_pooler)
-    found = observe_surface(clip)
+    found = snapshot._outputs(clip)
     assert found["CLIPTextModel(output_hidden_states=True).pooler_output"] == "absent"
 
 
@@ -176,7 +179,7 @@ def test_a_missing_layer_is_written_out(clip: Clip, monkeypatch: pytest.MonkeyPa
     model = clip.subject.model("CLIPTextModel")
     state = {name: value for name, value in model.state_dict().items() if "layers.0.mlp.fc1.bias" not in name}
     monkeypatch.setattr(model, "state_dict", lambda: state)
-    names = observe_surface(clip)["CLIPTextModel.state_dict()"]
+    names = observe_models(clip)["CLIPTextModel.state_dict()"]
     assert any(name.endswith("layers.{1}.mlp.fc1.bias") for name in names)
 
 
@@ -215,7 +218,7 @@ def test_a_processor_that_cannot_be_loaded_is_described_by_its_error(
         raise OSError(route)
 
     monkeypatch.setattr(type(clip.processors), "load", broken)
-    assert observe_surface(clip)["AutoTokenizer.from_pretrained()"] == "raises OSError"
+    assert observe_processors(clip)["AutoTokenizer.from_pretrained()"] == "raises OSError"
 
 
 def test_default_dtypes_follow_the_release(surface: Surface, clip: Clip) -> None:
