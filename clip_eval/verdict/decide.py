@@ -197,7 +197,7 @@ def _entry(evidence: Evidence) -> ScopeEntry:
     if evidence.unjudged:
         reason = "; ".join((*evidence.gaps, *evidence.doubts, *evidence.failures, *evidence.consequences))
         return ScopeEntry(name=evidence.name, status="could_not", reason=reason)
-    if evidence.asked or evidence.failures:
+    if evidence.asked or evidence.failures or evidence.excused:
         reason = "; ".join(evidence.failures + evidence.merits)
         return ScopeEntry(name=evidence.name, status="judged", reason=reason)
     why = "measured, with nothing to be judged by" if evidence.measured else None
@@ -214,8 +214,9 @@ def _headline(evidence: Sequence[Evidence]) -> str:
     """Such as "contract (2 checks failed); passed baseline; no tasks, no throughput"."""
     failed = [_with(item, item.failures + item.unjudged + item.excused) for item in evidence if item.failures]
     undecided = [_with(item, item.unjudged + item.excused) for item in evidence if item.unjudged and not item.failures]
-    passed = [_with(item, item.excused) for item in evidence if item.asked and not item.failures and not item.unjudged]
-    left = [item for item in evidence if not (item.asked or item.failures or item.unjudged)]
+    judged = [item for item in evidence if item.asked or item.excused]
+    passed = [_with(item, item.excused) for item in judged if not item.failures and not item.unjudged]
+    left = [item for item in evidence if not (item.asked or item.failures or item.unjudged or item.excused)]
     absent = [f"{item.name} measured, not judged" if item.measured else f"no {item.name}" for item in left]
     unsettled = any(item.failures or item.gaps for item in evidence)
     parts = [

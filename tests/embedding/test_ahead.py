@@ -11,15 +11,16 @@ import pytest
 from clip_eval.embedding.ahead import ahead
 
 
+@pytest.mark.parametrize("at_once", [1, 4])
 @pytest.mark.parametrize("workers", [1, 4])
-def test_results_keep_the_order(workers: int) -> None:
+def test_results_keep_the_order(workers: int, at_once: int) -> None:
     """Whichever thread is done first."""
 
     def slow_first(number: int) -> int:
         time.sleep(0.01 if number % 3 == 0 else 0)
         return number * number
 
-    found = list(ahead(range(30), slow_first, workers=workers, limit=5))
+    found = list(ahead(range(30), slow_first, workers=workers, limit=5, at_once=at_once))
     assert found == [number * number for number in range(30)]
 
 
@@ -41,8 +42,9 @@ def test_no_more_is_drawn_than_may_wait() -> None:
     assert threading.active_count() == before
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 3, 9])
 @pytest.mark.parametrize("by", ["drawing", "working"])
-def test_an_error_comes_in_its_place(by: str) -> None:
+def test_an_error_comes_in_its_place(by: str, at_once: int) -> None:
     """After the results before it, as the very object."""
     error = OSError("gone")
 
@@ -57,7 +59,7 @@ def test_an_error_comes_in_its_place(by: str) -> None:
             raise error
         return number
 
-    results = ahead(numbers(), work, workers=2, limit=3)
+    results = ahead(numbers(), work, workers=2, limit=3, at_once=at_once)
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(OSError, match="gone") as caught:
         next(results)

@@ -9,9 +9,9 @@ from support import sample_records as sample
 from clip_eval.verdict.decide import Asked, decide
 from clip_eval.verdict.run_record import CheckResult
 
-_OUTCOMES = ["passed", "failed", "error", "not_run", "not_applicable", "deviation"]
+_OUTCOMES = ["passed", "failed", "warned", "error", "not_run", "not_applicable", "deviation"]
 _SCOPES = ["contract", "baseline", "tasks", "throughput"]
-_TRIALS = ["passed", "failed", "inconclusive", "not_asked"]
+_TRIALS = ["passed", "failed", "warned", "inconclusive", "not_asked"]
 _RANK = {"pass": 0, "inconclusive": 1, "fail": 2}
 
 _checks = st.lists(
@@ -54,8 +54,8 @@ def test_a_pass_covers_every_declared_contract_check(run: dict[str, object]) -> 
     checks: list[CheckResult] = run["checks"]  # type: ignore[assignment]
     contract = [check for check in checks if check.scope == "contract"]
     assert {item.id for item in run["declared"]} <= {check.id for check in contract}  # type: ignore[attr-defined]
-    assert {check.outcome for check in contract} <= {"passed", "deviation", "not_applicable"}
-    assert any(check.outcome in ("passed", "deviation") for check in contract)
+    assert {check.outcome for check in contract} <= {"passed", "warned", "deviation", "not_applicable"}
+    assert any(check.outcome in ("passed", "warned", "deviation") for check in contract)
 
 
 @_deterministic
@@ -76,6 +76,15 @@ def test_bad_news_never_improves_a_verdict(run: dict[str, object], scope: str, o
     before = decide(**run)  # type: ignore[arg-type]
     after = decide(**{**run, "checks": [*checks, added]})  # type: ignore[arg-type]
     assert _RANK[after.verdict] >= _RANK[before.verdict]
+
+
+@_deterministic
+@given(run=_runs)
+def test_what_only_warns_is_in_the_headline(run: dict[str, object]) -> None:
+    """A verdict that passes over a failure says so in its headline."""
+    checks: list[CheckResult] = run["checks"]  # type: ignore[assignment]
+    decision = decide(**run)  # type: ignore[arg-type]
+    assert ("which only warns" in decision.headline) >= any(check.outcome == "warned" for check in checks)
 
 
 @_deterministic
