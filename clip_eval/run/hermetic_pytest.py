@@ -85,7 +85,7 @@ def _gate(session: Session, lease: Lease, keyword: str | None, *, quiet: bool, v
         _record_baseline(session, stream)
         with _scratch() as scratch:
             ended = run_to_the_end(
-                _command(_handed_over(session, scratch), keyword, verbose=verbose),
+                _command(_handed_over(session, scratch), keyword, verbose),
                 environment={**_environment(), **lease.environment(), **stream.environment()},
                 errors=scratch.errors,
                 output=scratch.output if quiet else None,
@@ -179,7 +179,7 @@ def _require_record(code: int, session: Session) -> None:
         )
 
 
-def _command(settings_file: Path, keyword: str | None, *, verbose: bool = False) -> list[str]:
+def _command(settings_file: Path, keyword: str | None, verbose: bool = False) -> list[str]:
     plugins = [part for plugin in _PLUGINS for part in ("-p", plugin)]
     loud = ["-vv"] if verbose else []  # gate.ini has one -q, so that this is pytest's -v
     return [

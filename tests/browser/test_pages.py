@@ -153,9 +153,24 @@ def test_a_link_leads_to_its_place(opened: Opened, name: str, place: str) -> Non
         """(start) => [...document.querySelectorAll("[id]")].map((one) => one.id).find((id) => id.startsWith(start))""",
         place,
     )
-    page = opened(name, place=f"#{named or place}")
-    target = page.locator(f'[id="{named or place}"]')
-    target.wait_for()
+    page.evaluate("(place) => { location.hash = place; }", named or place)
+    assert_on_screen(page, named or place)
+    assert_on_screen(opened(name, place=f"#{named or place}"), named or place)
+
+
+def test_a_link_shows_what_a_filter_hides(opened: Opened) -> None:
+    """A row that a table's filter has hidden is there again when a link names it."""
+    page = opened("evaluate")
+    page.get_by_label("Only rows with").first.fill("image_to_text_top1")
+    place = page.evaluate("() => document.querySelector('tbody tr[hidden]').id")
+    page.evaluate("(place) => { location.hash = place; }", place)
+    assert_on_screen(page, place)
+
+
+def assert_on_screen(page: Page, place: str) -> None:
+    """The element of that id is shown, and scrolled to."""
+    target = page.locator(f'[id="{place}"]')
+    target.wait_for(timeout=10_000)
     box = target.bounding_box()
     assert box is not None
     assert -1 <= box["y"] < 900
