@@ -23,8 +23,7 @@ from clip_eval.files.folder_lock import clear, owned
 from clip_eval.files.read_write import lacks_room, write_text
 from clip_eval.history.remember import Remembered, remember
 from clip_eval.report import render_html, render_junit, render_markdown, terminal_failure
-from clip_eval.report.summary import next_steps
-from clip_eval.report.text import noted, paragraph
+from clip_eval.run.closing import closing_paragraphs, next_lines
 from clip_eval.run.declared_checks import Case, declared_checks, find_case, is_of_suite
 from clip_eval.run.evidence import Evidence
 from clip_eval.run.github_actions import add_to_job_summary, workflow_commands
@@ -252,8 +251,8 @@ class Recorder:
             return
         terminalreporter.section("clip-eval")
         for text in (
-            *self._closing_paragraphs(self.record),
-            *_next(self.record),
+            *closing_paragraphs(self.record, None if self._unwritten else self.session.settings.out),
+            *next_lines(self.record),
             *workflow_commands(self.record, os.environ),
         ):
             terminalreporter.write_line(text)
@@ -364,21 +363,6 @@ class Recorder:
         """Whether a node id may be a check's; used only where a wrong yes makes the verdict no better."""
         path = self.config.rootpath / nodeid.partition("::")[0]
         return is_of_suite(path) or not path.exists()
-
-    def _closing_paragraphs(self, record: RunRecord) -> list[str]:
-        reasons = [paragraph(reason, first="- ", rest="  ") for reason in record.reasons]
-        out = self.session.settings.out
-        policy = [] if record.policy is None else [f"policy: {record.policy.source}"]
-        reports = [] if out is None or self._unwritten else [f"reports: {out / 'report.html'}"]
-        notes = [paragraph(noted(note, word="note"), rest="  ") for note in record.notes]
-        return [paragraph(record.headline), *reasons, *notes, *policy, *reports]
-
-
-def _next(record: RunRecord) -> list[str]:
-    """What to do next, as the report says it; the commands are whole, to be copied."""
-    steps = next_steps(record) if record.verdict != "pass" else []
-    texts = [(paragraph(step.text, first="next: ", rest="  "), step.command) for step in steps]
-    return [line for text, command in texts for line in (text, *([f"  {command}"] if command else []))]
 
 
 def _cases(names: list[str]) -> list[Case]:

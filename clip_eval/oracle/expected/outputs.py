@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clip_eval.checkpoint.dtypes import round_values
-from clip_eval.errors import NotApplicable
 from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.families.family import Family
 from clip_eval.families.holding import HOLDINGS, Holding
 from clip_eval.families.roles import CLASSIFIER, WHOLE
 from clip_eval.oracle import Arithmetic, Contrast, Observer, TowerStates
 from clip_eval.oracle.expected.classifier import expected_classes, joined
+from clip_eval.oracle.expected.fields import ExpectedContrast, ExpectedTower
 from clip_eval.oracle.expected.modules import ExpectedModules, expect_modules
 from clip_eval.oracle.precision import Precision
 from clip_eval.oracle.rounding import RoundingArithmetic, error_variance, pooled_deviation, standard_deviation, tile
@@ -28,7 +28,7 @@ from clip_eval.probes.batches import SEED, Batch, resized_batch
 from clip_eval.verdict.budgets import COPIES, FORCED_SIGMAS, SIGMAS, SMALLEST_NORMAL
 from clip_eval.verdict.compare import Expected
 
-__all__ = ["ExpectedContrast", "ExpectedTower", "Oracle"]
+__all__ = ["Oracle"]
 
 Array = NDArray[np.float64]
 
@@ -37,45 +37,6 @@ _LARGE_BYTES = 2**26
 
 _MOST_BYTES = 2**29
 """Size of the values of a tower's modules up to which all rows are computed; of more only those that are asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExpectedTower:
-    """Expected outputs of a tower; see `clip_eval.oracle.TowerStates` for shapes."""
-
-    hidden_states: tuple[Expected, ...]
-    attentions: tuple[Expected, ...]
-    last_hidden_state: Expected
-    pooler_output: Expected
-    embedding: Expected | None
-
-    @property
-    def projected(self) -> Expected:
-        """The projected pooled state, (rows, projection). Raises NotApplicable if the checkpoint has no projection."""
-        if self.embedding is None:
-            raise NotApplicable("the checkpoint holds a tower without its projection only")
-        return self.embedding
-
-    def rows(self, count: int) -> ExpectedTower:
-        """Return the first `count` rows."""
-        return ExpectedTower(
-            tuple(state[:count] for state in self.hidden_states),
-            tuple(weights[:count] for weights in self.attentions),
-            self.last_hidden_state[:count],
-            self.pooler_output[:count],
-            None if self.embedding is None else self.embedding[:count],
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class ExpectedContrast:
-    """Expected outputs of the contrastive head; `loss` is None unless there are as many images as texts."""
-
-    text_embeds: Expected
-    image_embeds: Expected
-    logits_per_text: Expected
-    logits_per_image: Expected
-    loss: Expected | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from clip_eval.errors import NotAskable
 from clip_eval.families.family import EntryPoint
 from clip_eval.families.registry import ENTRY_POINTS
-from clip_eval.oracle.expected.outputs import ExpectedTower, Oracle
+from clip_eval.oracle.expected.fields import ExpectedTower
+from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.subject.observations import Clip
 from clip_eval.subject.output_tree import tensors_of
 from clip_eval.verdict.compare import Compare

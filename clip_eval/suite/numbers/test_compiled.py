@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from clip_eval.families.registry import entry_point
-from clip_eval.oracle.expected.outputs import ExpectedTower, Oracle
+from clip_eval.oracle.expected.fields import ExpectedTower
+from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.run.evidence import Evidence
 from clip_eval.run.session import Session
 from clip_eval.subject import compiler_problem

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from clip_eval.families.config import TextConfig, VisionConfig
-from clip_eval.oracle.expected.outputs import ExpectedTower, Oracle
+from clip_eval.oracle.expected.fields import ExpectedTower
+from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.subject.observations import Clip
 from clip_eval.verdict.compare import Compare
 from clip_eval.verdict.deviations import Deviations

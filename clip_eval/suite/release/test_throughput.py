@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from clip_eval.errors import ProcessError
-from clip_eval.oracle.expected.outputs import ExpectedTower, Oracle
+from clip_eval.oracle.expected.fields import ExpectedTower
+from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.run.evidence import Evidence
 from clip_eval.run.session import Session
 from clip_eval.subject.observations import Clip

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clip_eval.oracle.expected.outputs import ExpectedTower, Oracle
+from clip_eval.oracle.expected.fields import ExpectedTower
+from clip_eval.oracle.expected.outputs import Oracle
 from clip_eval.probes.batches import MOST_ROWS, Batch
 from clip_eval.run.session import Session
 from clip_eval.run.settings import Settings
