@@ -56,7 +56,7 @@ def _count(section: Section) -> str:
 
 
 def render_moved_html(before: RunRecord, after: RunRecord) -> str:
-    """What moved from run A to run B as one HTML file, which fetches nothing and has no script."""
+    """What moved from run A to run B as one HTML file, which fetches nothing; its script sorts tables."""
     moved = compare_runs(before, after)
     return (
         _environment()

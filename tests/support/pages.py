@@ -20,7 +20,10 @@ from PIL import Image
 from clip_eval.evaluation.results import Comparison, Evaluation, ScoreResult, TaskScores
 from clip_eval.evaluation.run import Finished
 from clip_eval.evaluation.write import render_html as evaluation_page
+from clip_eval.history.page import render_history
+from clip_eval.history.runs import Measured
 from clip_eval.report import render_html
+from clip_eval.report.moved_pages import render_moved_html
 from clip_eval.run.declared_checks import declared_checks
 from clip_eval.throughput.bench.results import Bench, Configuration, Recommendation
 from clip_eval.throughput.bench.write import render_html as bench_page
@@ -29,6 +32,7 @@ from clip_eval.throughput.roofline import Ceilings
 from clip_eval.throughput.sweep import Point
 from clip_eval.verdict.run_record import CheckResult, RunRecord, SurfaceChange
 from support import sample_records as sample
+from support.history_runs import RUN
 
 __all__ = ["HOSTILE", "PAGES"]
 
@@ -162,6 +166,15 @@ def evaluation() -> Finished:
     return Finished(found, (), {}, sections)
 
 
+def history() -> str:
+    """A history of two models, of twelve runs and of one."""
+    runs = [
+        replace(RUN, number=number, measured={**RUN.measured, ("margin", "a.b[c]"): Measured(0.2 + number / 20)})
+        for number in range(1, 13)
+    ]
+    return render_history([*runs, replace(RUN, number=13, model=HOSTILE[0])], called="history.sqlite", note=HOSTILE[1])
+
+
 def _picture() -> str:
     """A small red square as a data URI."""
     content = BytesIO()
@@ -177,5 +190,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "hostile": lambda: render_html(hostile()),
     "bench": lambda: bench_page(bench()),
     "evaluate": lambda: evaluation_page(evaluation()),
+    "compared": lambda: render_moved_html(passing(), hostile()),
+    "history": history,
 }
 """Name to what renders the page."""
