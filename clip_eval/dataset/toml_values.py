@@ -14,6 +14,9 @@ __all__ = ["fields_of", "text_table", "within"]
 
 _KINDS: Mapping[str, Kind] = {"text": TEXT, "word": WORD, "digits": DIGITS, "tags": TAGS, "id": ID, "order": ORDER}
 
+# what every file system takes; asking one for more raises instead of answering
+_NAME_BYTES, _PATH_BYTES = 255, 1_000
+
 
 def text_table(raw: Mapping[str, object], name: str, file: Path, keys: Collection[str] | None = None) -> dict[str, str]:
     """Return a table whose values are texts; an empty one if there is none.
@@ -47,6 +50,8 @@ def within(name: str, key: str, file: Path) -> str:
     if Path(name).is_absolute() or ".." in Path(name).parts or not name.isprintable():
         fix = "Write a path relative to the dataset, without .."
         raise DatasetError(f"`{key}` is {shown(name)}, which is not a place in the dataset", where=file, fix=fix)
+    if len(name.encode()) > _PATH_BYTES or any(len(part.encode()) > _NAME_BYTES for part in Path(name).parts):
+        raise DatasetError(f"`{key}` is {shown(name)}, which is too long for a path", where=file)
     return name
 
 

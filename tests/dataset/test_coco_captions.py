@@ -141,6 +141,8 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str | bytes, sa
     [
         ('[coco]\nannotations = "/etc/passwd"', "not a place in the dataset"),
         ('[coco]\nimages = "../x"', "not a place in the dataset"),
+        (f'[coco]\nannotations = "{"x" * 256}"', "too long for a path"),
+        (f'[coco]\nimages = "{"x/" * 600}"', "too long for a path"),
         ('[coco]\nimages = "none"', "folder of the images does not exist"),
         ('[coco]\nimage = "val2017"', "unknown key 'image'"),
         ('[coco]\n[zero_shot]\nclasses = ["a", "b"]\nprompts = ["{}"]', "needs labels"),
