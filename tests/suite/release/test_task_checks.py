@@ -21,8 +21,12 @@ from clip_eval.run.settings import Settings
 from clip_eval.suite.release import test_tasks as chapter
 from clip_eval.tasks.task import Score, Scored, all_tasks
 from clip_eval.verdict.compare import Compare, Mismatch
+from clip_eval.verdict.policy import Policy
 
 Skipped = pytest.skip.Exception
+
+ASKED: Any = SimpleNamespace(policy=Policy())
+"""A session without a policy's demands."""
 
 
 def packed(count: int, *, but: Mapping[int, float] | None = None) -> PackedTask:
@@ -40,7 +44,7 @@ def top1(found: Scored, approved: PackedTask | None = None) -> Evidence:
     """Run the check on these answers and return its evidence; what it raises is left under `raised`."""
     evidence = Evidence([])
     try:
-        chapter.test_score_is_above_chance(found, approved, evidence, Compare(evidence.measurement))
+        chapter.test_score_is_above_chance(ASKED, found, approved, evidence, Compare(evidence.measurement))
     except (Mismatch, Skipped) as raised:
         evidence.properties.append(("clip_eval.raised", json.dumps(type(raised).__name__)))
     return evidence
