@@ -75,7 +75,7 @@ def next_steps(record: RunRecord) -> Sequence[Step]:
     """What to do next, the most important first; at least one thing."""
     first: dict[str, CheckResult] = {}
     for check in roots(record):
-        first.setdefault(check.diverges_at or check.name, check)
+        first.setdefault(check.diverges_at or check.id, check)  # cases of one check are mended together
     steps = [_look_at(check) for check in list(first.values())[:_SHOWN]]
     if any(change.accepted is None for change in record.surface_changes):
         steps.append(_accept(record))
@@ -126,7 +126,8 @@ def _failures(record: RunRecord) -> list[str]:
         wrong = (check for check in failed if check.diverges_at and check.scope == "contract")
         module = next((check.diverges_at for check in wrong), None)
         place = f"What the model computes is wrong from {module} on" if module else _broken(failed[0])
-        sentences.append(f"{place}{_beside(len(failed) - 1)}.")
+        others = {check.id for check in failed} - {failed[0].id}
+        sentences.append(f"{place}{_beside(len(others))}.")
     return [*sentences, *_changes(record, alone=not causes), *_trials(record)]
 
 

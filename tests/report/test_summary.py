@@ -74,6 +74,14 @@ def test_next_steps_are_one_for_each_module() -> None:
     assert str(next_steps(sample.record(baseline=False))[0].command).startswith("clip-eval record ")
 
 
+def test_cases_of_one_check_are_one_step() -> None:
+    """A check that fails in three cases is mended, and told, once."""
+    cases = [sample.failed_check(case=case, diverges_at=None) for case in ("AutoTokenizer", "fast", "slow")]
+    record = sample.record(checks=(*cases, sample.failed_check(case=None, diverges_at=None)))
+    assert [step.text for step in next_steps(record)] == [f"Mend what {cases[0].name} found."]
+    assert "other check" not in why(record)
+
+
 def test_both_sides_are_named() -> None:
     """Candidate, release, loading and the pack's approved environment are in one sentence."""
     record = sample.passing_record()
