@@ -247,19 +247,20 @@ def run_to_the_end(
     Raises:
         OSError: the program cannot be started.
     """
-    interrupted = False
-    with _stopped_like_interrupted():
-        with _sigint_reset():
-            child = subprocess.Popen(
-                command, cwd=directory, env=dict(environment), stdout=output, stderr=errors, start_new_session=True,
-                pass_fds=tuple(descriptors) if os.name == "posix" else (),
+    with _stopped_like_interrupted(), contextlib.ExitStack() as stack:
+        with _signals_held() as held, _sigint_reset():
+            child = stack.enter_context(
+                subprocess.Popen(
+                    command, cwd=directory, env=dict(environment), stdout=output, stderr=errors, start_new_session=True,
+                    pass_fds=tuple(descriptors) if os.name == "posix" else (),
+                )
             )  # fmt: skip
-        with child:
-            try:
-                while (code := _wait(child)) is None:
-                    interrupted = True
-            finally:
-                child.kill()  # no effect on a child that has ended
+            stack.callback(child.kill)  # no effect on a child that has ended
+        interrupted = bool(held)
+        if interrupted:
+            _interrupt(child)
+        while (code := _wait(child)) is None:
+            interrupted = True
     return ChildEnd(code, interrupted)
 
 
@@ -277,6 +278,22 @@ def output_of(file: IO[bytes]) -> str:
 
 
 @contextlib.contextmanager
+def _signals_held() -> Iterator[list[int]]:
+    """Yield the signals that arrive meanwhile: raised within Popen, one would leave a child that nobody stops."""
+    held: list[int] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(signal.getsignal(number)):
+                before[number] = signal.signal(number, lambda number, _: held.append(number))
+    try:
+        yield held
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def _sigint_reset() -> Iterator[None]:
     """A child inherits SIG_IGN, so SIGINT is reset while it starts."""
     ignored = (
@@ -291,13 +308,17 @@ def _sigint_reset() -> Iterator[None]:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def _interrupt(child: subprocess.Popen[bytes]) -> None:
+    if os.name == "posix":  # on Windows the console interrupts all its processes
+        child.send_signal(signal.SIGINT)
+
+
 def _wait(child: subprocess.Popen[bytes]) -> int | None:
     """The child's exit code; None after an interrupt, when it must be waited for again."""
     try:
         return child.wait()
     except KeyboardInterrupt:
-        if os.name == "posix":  # on Windows the console interrupts all its processes
-            child.send_signal(signal.SIGINT)
+        _interrupt(child)
         return None
 
 

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import clip_eval
 from clip_eval.errors import ProcessError, UsageError
-from clip_eval.processes import child_environment, record_with, require_clip_eval
+from clip_eval.processes import child_environment, memory_file, record_with, require_clip_eval, run_to_the_end
 
 
 def program(directory: Path, body: str) -> str:
@@ -166,3 +167,24 @@ def test_an_interrupted_recording_ends_by_itself(tmp_path: Path, number: int) ->
         parent.send_signal(number)
         assert parent.wait(timeout=600) == 2
     assert pack.read_text(encoding="utf-8") == "ended by itself"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX systems do")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_a_child_starts_reaches_the_child(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C before Popen has returned ends the child, which is not left behind."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with memory_file() as errors:
+        ended = run_to_the_end(
+            [sys.executable, "-c", "import time; time.sleep(600)"], environment=os.environ, errors=errors, output=None
+        )
+    assert (ended.code, ended.interrupted) == (-signal.SIGINT, True)
+    assert [child.returncode for child in started] == [-signal.SIGINT]
