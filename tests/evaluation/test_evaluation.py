@@ -297,7 +297,7 @@ def test_names_are_text(model: Path, tmp_path: Path) -> None:
     )
     write_evaluation(run_evaluation(options), tmp_path / "out")
     page = (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8")
-    assert "<script>" not in page
+    assert "<script>alert" not in page
     assert "&lt;script&gt;" in page
 
 
