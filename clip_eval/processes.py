@@ -289,8 +289,8 @@ def _signals_held() -> Iterator[list[int]]:
     try:
         yield held
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for signal_number, handler in before.items():
+            signal.signal(signal_number, handler)
 
 
 @contextlib.contextmanager
