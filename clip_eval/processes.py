@@ -248,7 +248,7 @@ def run_to_the_end(
         OSError: the program cannot be started.
     """
     with _stopped_like_interrupted(), contextlib.ExitStack() as stack:
-        with _signals_held() as held, _sigint_reset():
+        with _signals_held() as held:
             child = stack.enter_context(
                 subprocess.Popen(
                     command, cwd=directory, env=dict(environment), stdout=output, stderr=errors, start_new_session=True,
@@ -279,33 +279,28 @@ def output_of(file: IO[bytes]) -> str:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[list[int]]:
-    """Yield the signals that arrive meanwhile: raised within Popen, one would leave a child that nobody stops."""
+    """Yield the signals that arrive while a child starts: raised within Popen, one would leave a child behind that
+    nobody stops.
+
+    The child starts without the handlers, so SIGINT is not ignored there, though it may be here.
+    """
     held: list[int] = []
     before: dict[int, Any] = {}
+
+    def note(number: int, _: object) -> None:
+        if before[number] is not signal.SIG_IGN:
+            held.append(number)
+
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
-            if callable(signal.getsignal(number)):
-                before[number] = signal.signal(number, lambda number, _: held.append(number))
+            if signal.getsignal(number) not in (None, signal.SIG_DFL):
+                before[number] = signal.getsignal(number)
+                signal.signal(number, note)
     try:
         yield held
     finally:
         for signal_number, handler in before.items():
             signal.signal(signal_number, handler)
-
-
-@contextlib.contextmanager
-def _sigint_reset() -> Iterator[None]:
-    """A child inherits SIG_IGN, so SIGINT is reset while it starts."""
-    ignored = (
-        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    )
-    if ignored:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        if ignored:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _interrupt(child: subprocess.Popen[bytes]) -> None:

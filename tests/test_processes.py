@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 import clip_eval
 from clip_eval.errors import ProcessError, UsageError
-from clip_eval.processes import child_environment, memory_file, record_with, require_clip_eval, run_to_the_end
+from clip_eval.processes import ChildEnd, child_environment, memory_file, record_with, require_clip_eval, run_to_the_end
 
 
 def program(directory: Path, body: str) -> str:
@@ -169,10 +170,18 @@ def test_an_interrupted_recording_ends_by_itself(tmp_path: Path, number: int) ->
     assert pack.read_text(encoding="utf-8") == "ended by itself"
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX systems do")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_while_a_child_starts_reaches_the_child(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C before Popen has returned ends the child, which is not left behind."""
+@pytest.fixture
+def sigint() -> Iterator[Callable[[Any], object]]:
+    """Sets the handler of SIGINT, which workers of xdist ignore, for one test."""
+    before = signal.getsignal(signal.SIGINT)
+    yield lambda handler: signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGINT, before)
+
+
+def started_under(
+    number: int, monkeypatch: pytest.MonkeyPatch, program: str
+) -> tuple[ChildEnd, subprocess.Popen[bytes]]:
+    """Run a child with this signal sent to this process before Popen has returned."""
     started: list[subprocess.Popen[bytes]] = []
 
     class Interrupted(subprocess.Popen[bytes]):
@@ -183,8 +192,30 @@ def test_an_interrupt_while_a_child_starts_reaches_the_child(number: int, monkey
 
     monkeypatch.setattr(subprocess, "Popen", Interrupted)
     with memory_file() as errors:
-        ended = run_to_the_end(
-            [sys.executable, "-c", "import time; time.sleep(600)"], environment=os.environ, errors=errors, output=None
-        )
+        command = [sys.executable, "-c", program]
+        ended = run_to_the_end(command, environment=os.environ, errors=errors, output=None)
+    return ended, started[0]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX systems do")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_a_child_starts_reaches_the_child(
+    number: int, monkeypatch: pytest.MonkeyPatch, sigint: Callable[[Any], object]
+) -> None:
+    """Ctrl-C before Popen has returned ends the child, which is not left behind."""
+    sigint(signal.default_int_handler)
+    ended, child = started_under(number, monkeypatch, "import time; time.sleep(600)")
     assert (ended.code, ended.interrupted) == (-signal.SIGINT, True)
-    assert [child.returncode for child in started] == [-signal.SIGINT]
+    assert child.returncode == -signal.SIGINT
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX systems do")
+def test_a_background_job_ignores_ctrl_c_and_its_child_can_be_stopped(
+    monkeypatch: pytest.MonkeyPatch, sigint: Callable[[Any], object]
+) -> None:
+    """Where a shell has SIGINT ignored it changes nothing, and the child starts without that."""
+    sigint(signal.SIG_IGN)
+    program = "import signal, sys; sys.exit(7 if signal.getsignal(signal.SIGINT) is signal.default_int_handler else 8)"
+    ended, _ = started_under(signal.SIGINT, monkeypatch, program)
+    assert (ended.code, ended.interrupted) == (7, False)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
