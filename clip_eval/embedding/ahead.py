@@ -44,7 +44,10 @@ def ahead(
     ready: queue.Queue[Future[_Done[_Result]] | None] = queue.Queue(max(1, limit // at_once))
     closed = Event()
     with ThreadPoolExecutor(workers, thread_name_prefix="clip-eval-work") as pool:
-        submit = lambda some, error: pool.submit(_worked, work, some, error)  # noqa: E731 - shorter than a function
+
+        def submit(some: list[_Item], error: BaseException | None) -> Future[_Done[_Result]]:
+            return pool.submit(_worked, work, some, error)
+
         drawer = Thread(target=_draw, args=(iter(items), at_once, submit, ready, closed), daemon=True)
         drawer.start()
         try:

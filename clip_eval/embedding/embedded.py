@@ -96,8 +96,7 @@ def embed_dataset(
         if progress is not None:
             progress.step()
     if not keys:
-        what = f"not one of {len(unreadable)} images can be read"
-        raise DatasetError(what, where=dataset.root, fix="Use the images that the manifest was written for")
+        raise _none_readable(dataset, len(unreadable))
     return Embedded(
         dataset=dataset,
         digest=dataset.digest(digests),
@@ -108,6 +107,11 @@ def embed_dataset(
         fits=lambda texts: texts_fit(runtime, texts),
         logit_scale=float(np.exp(runtime.checkpoint.weights(runtime.dtype)["logit_scale"])),
     )
+
+
+def _none_readable(dataset: Dataset, count: int) -> DatasetError:
+    what = f"not one of {count} images can be read"
+    return DatasetError(what, where=dataset.root, fix="Use the images that the manifest was written for")
 
 
 def _texts(pipeline: Pipeline, texts: Sequence[str]) -> NDArray[np.float64]:

@@ -40,7 +40,7 @@ def encoded(value: object) -> Any:
     if isinstance(value, (list, tuple)):
         return [encoded(item) for item in value]
     if isinstance(value, Mapping):
-        return {key: encoded(item) for key, item in plain(value).items()}  # type: ignore[union-attr]
+        return {key: encoded(item) for key, item in plain(value).items()}  # type: ignore[union-attr] # a mapping's is a dict
     return plain(value)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from clip_eval.report.pictures.canvas import WIDTH, Colour, Picture, area, canvas, decades, label, svg
 from clip_eval.report.text import by_chapter, title
@@ -17,7 +18,7 @@ _ROW, _LEFT, _RIGHT, _BELOW = 22.0, 128.0, 22.0, 34.0  # pixels
 _LEAST, _MOST = 0.001, 1e6  # what lies beyond is drawn at the edge
 _NEAR = 5.0  # pixels: marks that are nearer lie one above the other
 _LIFTS = (0.0, -0.14, 0.14, -0.28, 0.28, -0.42, 0.42)  # of a row
-_MARKS = {
+_MARKS: dict[str, dict[str, Any]] = {
     "passed": {"marker": "o", "markersize": 4, "markerfacecolor": Colour.BAR, "markeredgecolor": Colour.CARD},
     "deviation": {"marker": "D", "markersize": 4, "markerfacecolor": Colour.OPEN, "markeredgecolor": Colour.CARD},
     "failed": {"marker": "X", "markersize": 8, "markerfacecolor": Colour.BAD, "markeredgecolor": Colour.CARD},
@@ -82,7 +83,7 @@ def margins_picture(record: RunRecord) -> Picture | None:
         placed = list(_placed(found, chapters, low, high))
         for kind, style in _MARKS.items():
             marks = [place for one, place in zip(found, placed, strict=True) if one.kind == kind]
-            axes.plot([x for x, _ in marks], [y for _, y in marks], linestyle="none", markeredgewidth=0.6, **style)  # type: ignore[arg-type]
+            axes.plot([x for x, _ in marks], [y for _, y in marks], linestyle="none", markeredgewidth=0.6, **style)
         return Picture(svg(figure, "Error over bound of every check"), _caption(record, found))
 
 
