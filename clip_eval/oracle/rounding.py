@@ -41,6 +41,7 @@ class RoundingArithmetic(Arithmetic):
     """`Arithmetic` with an error of the size that `precision` implies in every result.
 
     Errors are random signs times their standard deviation, so that even a mean over few copies has the right size.
+    Copies differ by rounding errors, so the size of an error is computed from the first copy, for all of them.
     """
 
     precision: Precision
@@ -86,16 +87,19 @@ class RoundingArithmetic(Arithmetic):
         One error of mean and deviation is shared by the row, four operations have errors of their own; stored.
         """
         exact = Arithmetic.layer_norm(self, x, weight, bias, eps)
-        mean = x.mean(axis=-1, keepdims=True)  # (..., 1)
-        size = np.sqrt((x**2).mean(axis=-1, keepdims=True))  # (..., 1)
-        deviation = np.sqrt(x.var(axis=-1, keepdims=True) + eps)  # (..., 1)
-        centred = np.abs(x - mean)  # (..., width)
-        shared = (
-            (size * self._signs(mean.shape) + (x - mean) * self._signs(mean.shape)) / deviation * weight
-        )  # (..., width)
-        inner = (4 * centred + np.abs(mean)) / deviation * np.abs(weight)  # (..., width)
-        own = np.hypot(self.precision.internal * inner, self.precision.storing(exact))  # (..., width)
-        return self._noisy(exact + self.precision.internal * shared, own)
+        first = self._first(x)  # (rows, ..., width)
+        mean = first.mean(axis=-1, keepdims=True)  # (rows, ..., 1)
+        size = np.sqrt((first**2).mean(axis=-1, keepdims=True))  # (rows, ..., 1)
+        slope = weight / np.sqrt(first.var(axis=-1, keepdims=True) + eps)  # (rows, ..., width)
+        centred = first - mean  # (rows, ..., width)
+        one_a_row = (len(x) // len(first), *mean.shape)  # (copies, rows, ..., 1)
+        shared = self._signs(one_a_row) * (size * slope)  # (copies, rows, ..., width)
+        shared += self._signs(one_a_row) * (centred * slope)
+        inner = (4 * np.abs(centred) + np.abs(mean)) * np.abs(slope)  # (rows, ..., width)
+        own = np.hypot(self.precision.internal * inner, self.precision.storing(self._first(exact)))
+        shared *= self.precision.internal
+        exact += shared.reshape(x.shape)
+        return self._noisy(exact, own)
 
     def activation(self, x: Array, name: str) -> Array:
         """Up to three stored roundings: the argument, which the slope amplifies, and the factors of the result."""
@@ -130,9 +134,10 @@ class RoundingArithmetic(Arithmetic):
     def softmax(self, scores: Array) -> Array:
         """Computed in float32: the shifted score as argument of exp, three roundings of the quotient; then stored."""
         exact = Arithmetic.softmax(self, scores)
-        shift = scores.max(axis=-1, keepdims=True) - scores  # (..., keys), infinite where masked
-        reach = np.where(np.isfinite(shift), shift, 0.0) + 3.0  # (..., keys)
-        return self._noisy(exact, np.hypot(self.precision.internal * reach * exact, self.precision.storing(exact)))
+        first, weights = self._first(scores), self._first(exact)  # (rows, ..., keys)
+        shift = first.max(axis=-1, keepdims=True) - first  # (rows, ..., keys), infinite where masked
+        reach = np.where(np.isfinite(shift), shift, 0.0) + 3.0  # (rows, ..., keys)
+        return self._noisy(exact, np.hypot(self.precision.internal * reach * weights, self.precision.storing(weights)))
 
     def log_softmax(self, scores: Array) -> Array:
         """Computed in float32: the shifted score, and the logarithm of the sum, each within a few roundings. The sum
@@ -158,7 +163,8 @@ class RoundingArithmetic(Arithmetic):
     def _coefficients(self, inputs: int, outputs: int) -> Array:
         exact = source_positions(inputs, outputs)  # (outputs,)
         positions = self._noisy(exact, math.sqrt(3) * self.precision.internal * (exact + 0.5))  # (outputs,)
-        return self._stored(cubic_weights(positions, inputs))
+        weights = cubic_weights(positions, inputs)  # (outputs, inputs), of one copy
+        return self._noisy(weights, self.precision.storing(weights))
 
     def mean(self, x: Array) -> Array:
         """A mean of numbers in a row, whose running sum is stored at each term, as in torch's losses; stored."""
@@ -217,16 +223,18 @@ class RoundingArithmetic(Arithmetic):
         variance = (self.precision.internal**2) * squares  # (rows, ..., n)
         if tf32:
             variance = variance + 2 * self.precision.tf32_factor**2 * np.matmul(a**2, b**2)
-        total = self.precision.storing(exact).reshape(-1, *variance.shape)  # (copies, rows, ..., n)
-        np.square(total, out=total)
-        total += variance
-        return self._noisy(exact, np.sqrt(total, out=total).reshape(exact.shape))
+        storing = self.precision.storing(exact[: len(variance)])  # (rows, ..., n)
+        return self._noisy(exact, np.sqrt(variance + storing**2))
 
     def _stored(self, exact: Array) -> Array:
-        return self._noisy(exact, self.precision.storing(exact))
+        return self._noisy(exact, self.precision.storing(self._first(exact)))
 
     def _noisy(self, exact: Array, std: Array) -> Array:
-        noise = np.asarray(self._signs(exact.shape) * std)  # the shape of exact
+        """`exact` (copies * rows, ...) with errors of the deviation `std`, of all copies or of the first, (rows,
+        ...).
+        """
+        noise = self._signs(exact.shape).reshape(-1, *std.shape) * std  # (copies, rows, ...)
+        noise = noise.reshape(exact.shape)
         noise += exact
         return noise
 

@@ -150,7 +150,7 @@ class _SameInputs(RoundingArithmetic):
         first = self._first(x)  # (rows, ..., width)
         exact = Arithmetic.activation(self, first, name)  # (rows, ..., width)
         error = self._activation_error(first, exact, name)  # (rows, ..., width)
-        return self._noisy(tile(exact, self.copies), tile(error, self.copies))
+        return self._noisy(tile(exact, self.copies), error)
 
 
 @dataclass(slots=True)

@@ -28,6 +28,7 @@ def test_features_are_projected_and_not_normalised(clip: Clip, compare: Compare,
     compare.close(image, oracle.vision(images=IMAGES).projected, name="image features", module="visual_projection")
 
 
+@pytest.mark.shallow
 def test_text_features_follow_the_mask(clip: Clip, compare: Compare, oracle: Oracle) -> None:
     """get_text_features honours an attention mask that hides tokens inside the text."""
     text = clip.features(clip.text_features(texts=TEXTS, mask="interior"))
