@@ -242,9 +242,8 @@ def evaluate(
         quiet: say nothing on stderr while it runs.
 
     Returns:
-        What is in evaluation.json: `verdict` ("pass", "fail" or "inconclusive"), `headline`, `reasons`, `tasks` (each
-        with `outcome`, `reason` and `scores`, each of these with its interval and `comparison`), `not_served`,
-        `unreadable`, `notes`, `provenance`; see `clip_eval.evaluation.Evaluation`.
+        What is in evaluation.json: the verdict and its reasons, tasks with their scores, intervals and comparisons, and
+        what could not be read; see `clip_eval.evaluation.Evaluation`.
 
     Raises:
         ClipEvalError: something that was named cannot be read, written or used here.
@@ -253,10 +252,9 @@ def evaluate(
 
     asked = Options(
         model=named(checkpoint, "checkpoint"), **_files(options), dataset=named(dataset, "dataset"),
-        tasks=_several(tasks, "tasks"),
-        against=_optional(against, "against"), margin=margin, device=named(device, "device"), dtype=dtype,
-        attention=_optional(attention, "attention"), store=_optional(store, "store"), workers=workers,
-        approximate=approximate,
+        tasks=_several(tasks, "tasks"), against=_optional(against, "against"), margin=margin,
+        device=named(device, "device"), dtype=dtype, attention=_optional(attention, "attention"),
+        store=_optional(store, "store"), workers=workers, approximate=approximate,
     )  # fmt: skip
     return run_and_write(asked, Path(named(out, "out")), say=None if quiet else _say)
 

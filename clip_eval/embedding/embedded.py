@@ -82,8 +82,7 @@ def embed_dataset(
     images, texts = (InMemory(), InMemory()) if store is None else open_store(store, runtime)
     pipeline = Pipeline(runtime, images, texts, workers, batch_size)
     samples: list[Sample] = []
-    keys: list[bytes] = []
-    unreadable: list[str] = []
+    keys, unreadable = list[bytes](), list[str]()
     digests: dict[str, bytes] = {}  # by path
     for seen in pipeline.embed_images(dataset.entries()):
         if seen.sample is not None and seen.digest is not None:

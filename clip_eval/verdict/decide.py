@@ -131,20 +131,16 @@ def decide(
     scope = tuple(_entry(item) for item in evidence)
     missing = tuple(entry.name for entry in scope if entry.name in required and entry.status != "judged")
     verdict = _verdict(evidence, missing=missing)
-    return Decision(
-        verdict=verdict,
-        headline=f"{verdict}: {_headline(evidence)}",
-        reasons=(
-            *_unsettled(changed),
-            *reasons.failures(checks=results, surface_changes=surface_changes, tasks=tasks, throughput=throughput),
-            *(f"The policy requires {name} to be judged." for name in missing),
-            *_undecided(evidence),
-            *reasons.gaps(results),
-            *_merits(evidence),
-            *reasons.notes(checks=results, surface_changes=surface_changes),
-        ),
-        scope=scope,
+    told = (
+        *_unsettled(changed),
+        *reasons.failures(checks=results, surface_changes=surface_changes, tasks=tasks, throughput=throughput),
+        *(f"The policy requires {name} to be judged." for name in missing),
+        *_undecided(evidence),
+        *reasons.gaps(results),
+        *_merits(evidence),
+        *reasons.notes(checks=results, surface_changes=surface_changes),
     )
+    return Decision(verdict=verdict, headline=f"{verdict}: {_headline(evidence)}", reasons=told, scope=scope)
 
 
 def _honest(check: CheckResult) -> CheckResult:
