@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import InitVar, dataclass, field, replace
 from itertools import chain
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from clip_eval.embedding.threads import products_in_one_thread
 
 __all__ = ["Rank", "dots", "first_hits", "first_hits_both", "own_pairs"]
 
@@ -16,6 +20,7 @@ _ROWS_AT_ONCE, _COLUMNS_AT_ONCE = 510, 512  # a megabyte of scores, which the ca
 _COUNTED_AT_ONCE = 255  # in one byte
 _PAIRS_AT_ONCE = 256
 _CROWD = 1000
+_WORTH_THREADS = 1 << 29  # multiplications, a hundredth of a second
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
 
 Floats = NDArray[np.floating[Any]]
@@ -45,7 +50,8 @@ def first_hits(queries: Floats, gallery: Floats, own: Sequence[Sequence[int]]) -
     the last bit, depending on where they stand in it, and an item could lose against itself or win over its copy. Where
     more than 1,000 items are that near to one query's own, all of them count as ties.
 
-    Beside the inputs it takes a copy of those that are not float32, and a block of 510 x 512 scores: 2 MiB.
+    Beside the inputs it takes a copy of those that are not float32, and for each thread a block of 510 x 512 scores:
+    2 MiB. There are as many threads as a matrix product would take; ranks do not depend on their number.
 
     Args:
         queries: (queries, width), float32 or float64.
@@ -140,6 +146,7 @@ class _Side:
     certain: NDArray[np.int64] = field(init=False)  # (queries,)
     possible: NDArray[np.int64] = field(init=False)  # (queries,)
     lost: NDArray[np.int64] = field(init=False)  # (queries,), of those that are only possible
+    counting: Lock = field(default_factory=Lock, init=False)
 
     def __post_init__(self, owners: NDArray[np.intp], scores: NDArray[np.float64], doubt: NDArray[np.float64]) -> None:
         order = np.argsort(owners, kind="stable")
@@ -148,28 +155,43 @@ class _Side:
         self.low, self.high = (self.best - doubt).astype(np.float32), (self.best + doubt).astype(np.float32)
         self.certain, self.possible, self.lost = (np.zeros(len(self.queries), dtype=np.int64) for _ in range(3))
 
-    def add(self, reached: Mask, passed: Mask, queries: slice, items: slice, axis: int) -> None:
-        """Count a block. Its masks are overwritten.
+    def add(self, scores: NDArray[np.float32], room: tuple[Mask, Mask], queries: int, items: int, axis: int) -> None:
+        """Count a block.
 
         Args:
-            reached: which scores are no less than `low`, (rows, columns) of the block.
-            passed: which are more than `high`.
-            queries: the block's.
-            items: the block's.
+            scores: (rows, columns) of the block.
+            room: two masks as large as a block, which are overwritten.
+            queries: the first one of the block.
+            items: likewise.
             axis: along which its items lie.
         """
-        possible, certain = (_counts(mask, axis) for mask in (reached, passed))  # (queries of the block,) each
-        self.possible[queries] += possible
-        self.certain[queries] += certain
+        nearest = np.fmax.reduce(scores, axis=axis)  # (queries of the block,)
+        some = np.flatnonzero(nearest >= self.low[queries : queries + len(nearest)])  # those that an item has reached
+        if 2 * len(some) < len(nearest):  # as of a model that retrieves: most queries meet no rival in most blocks
+            scores = scores.take(some, axis=1 - axis)
+        else:
+            some = np.arange(len(nearest))
+        some += queries
+        low, high = (one[some] if axis == 0 else one[some, None] for one in (self.low, self.high))
+        reached, passed = (_cut(one, *scores.shape) for one in room)  # (rows, columns) each
+        np.greater_equal(scores, low, out=reached)
+        np.greater(scores, high, out=passed)
+        possible, certain = (_counts(mask, axis) for mask in (reached, passed))  # (some,) each
+        with self.counting:
+            self.possible[some] += possible
+            self.certain[some] += certain
         near = np.flatnonzero(possible != certain)  # (queries that are undecided,)
-        if not len(near):
-            return
-        of_queries, of_items = _undecided(reached, passed, near, axis)  # (undecided,) each
-        of_queries, of_items = of_queries + queries.start, of_items + items.start
-        few = (self.possible - self.certain)[of_queries] <= _CROWD  # (undecided,)
-        of_queries, of_items = of_queries[few], of_items[few]
-        lost = of_queries[dots(self.queries, self.gallery, of_queries, of_items) >= self.best[of_queries]]
-        self.lost[queries] += np.bincount(lost - queries.start, minlength=len(possible))
+        if len(near):
+            of_some, of_items = _undecided(reached, passed, near, axis)  # (undecided,) each
+            self._settle(some[of_some], of_items + items)
+
+    def _settle(self, queries: NDArray[np.intp], items: NDArray[np.intp]) -> None:
+        """Count those pairs whose float64 product is no less than that of the query's own item; arguments (pairs,)."""
+        few = (self.possible - self.certain)[queries] <= _CROWD  # (pairs,)
+        queries, items = queries[few], items[few]
+        lost = queries[dots(self.queries, self.gallery, queries, items) >= self.best[queries]]
+        with self.counting:
+            np.add.at(self.lost, lost, 1)
 
     def ranks(self) -> NDArray[np.float64]:
         """The rank of each query's nearest own item, (queries,)."""
@@ -196,30 +218,33 @@ def _count(first: Floats, second: Floats, pairs: _Pairs, back: _Side, there: _Si
     rows, columns = pairs.rows[order], pairs.columns[order]
     narrow = second.astype(np.float32, copy=False)  # (second, width)
     height, width = min(_ROWS_AT_ONCE, len(first)), min(_COLUMNS_AT_ONCE, len(second))
-    room = np.empty((height, width), dtype=np.float32), *(np.empty((height, width), dtype=np.bool_) for _ in range(2))
-    for top in range(0, len(first), height):
-        down = slice(top, min(top + height, len(first)))
-        block = first[down].astype(np.float32, copy=False)  # (rows, width)
+
+    def count_rows(top: int) -> None:
+        room = np.empty((height, width), dtype=np.float32)
+        masks = np.empty((height, width), dtype=np.bool_), np.empty((height, width), dtype=np.bool_)
+        block = first[top : top + height].astype(np.float32, copy=False)  # (rows, width)
         begin, end = np.searchsorted(rows // _ROWS_AT_ONCE, [top // _ROWS_AT_ONCE, top // _ROWS_AT_ONCE + 1])
         for left in range(0, len(second), width):
-            across = slice(left, min(left + width, len(second)))
-            scores, reached, passed = (_cut(one, down, across) for one in room)  # (rows, columns) each
-            scores = _scores(block, narrow[across], scores)
-            own = slice(*(begin + np.searchsorted(columns[begin:end], [across.start, across.stop])))
+            items = narrow[left : left + width]  # (columns, width)
+            scores = _scores(block, items, _cut(room, len(block), len(items)))  # (rows, columns)
+            own = slice(*(begin + np.searchsorted(columns[begin:end], [left, left + len(items)])))
             scores[rows[own] - top, columns[own] - left] = -np.inf
-            np.greater_equal(scores, back.low[across], out=reached)
-            np.greater(scores, back.high[across], out=passed)
-            back.add(reached, passed, across, down, axis=0)
+            back.add(scores, masks, left, top, axis=0)
             if there is not None:
-                np.greater_equal(scores, there.low[down, None], out=reached)
-                np.greater(scores, there.high[down, None], out=passed)
-                there.add(reached, passed, down, across, axis=1)
+                there.add(scores, masks, top, left, axis=1)
+
+    tops = range(0, len(first), height)
+    if len(first) * len(second) * pairs.width < _WORTH_THREADS or len(tops) == 1:
+        for top in tops:
+            count_rows(top)
+        return
+    with products_in_one_thread() as threads, ThreadPoolExecutor(threads) as pool:
+        list(pool.map(count_rows, tops))
 
 
-def _cut(room: NDArray[Any], down: slice, across: slice) -> NDArray[Any]:
+def _cut(room: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
     """As much of the room as a block takes, contiguous."""
-    shape = down.stop - down.start, across.stop - across.start
-    return room.reshape(-1)[: shape[0] * shape[1]].reshape(shape)
+    return room.reshape(-1)[: rows * columns].reshape(rows, columns)
 
 
 def _scores(

@@ -1,4 +1,4 @@
-"""How many threads of torch compute a batch on the CPU while others decode images.
+"""How many threads compute: of torch for a batch on the CPU while others decode images, of NumPy for a product.
 
 Threads of OpenMP wait for each other by spinning, and take the cores from those that decode. A small model computes a
 batch in less time than decoding its images takes, so one thread is enough; a ViT-B/32 needs every core. The count
@@ -18,7 +18,7 @@ from clip_eval.subject.runtimes.transformers import Subject
 from clip_eval.throughput.clock import hold_heap
 from clip_eval.throughput.roofline import image_operations, text_operations
 
-__all__ = ["compute_threads", "computing"]
+__all__ = ["compute_threads", "computing", "products_in_one_thread"]
 
 _DECODING_OPERATIONS = 3e8  # of a forward in float32 in the time that it takes to decode and resize 640 x 480 pixels
 _USUAL_TOKENS = 16  # of a caption
@@ -55,3 +55,18 @@ def computing(runtime: Runtime, kind: str) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def products_in_one_thread() -> Iterator[int]:
+    """Let each of NumPy's matrix products take one thread in the block, for callers that start several at once.
+
+    Yields:
+        How many threads a product took before: what the caller may start. 1 where NumPy's library is not known.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    blas = ThreadpoolController().select(user_api="blas")
+    threads = max((library.num_threads for library in blas.lib_controllers), default=1)
+    with blas.limit(limits=1):
+        yield threads

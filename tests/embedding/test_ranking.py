@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 import tracemalloc
+from collections.abc import Iterator
+from threading import get_ident
 
 import numpy as np
 import pytest
@@ -166,6 +170,35 @@ def test_blocks_cover_each_score_once(monkeypatch: pytest.MonkeyPatch, items: in
     monkeypatch.setattr(ranking, "_scores", lambda *sides: seen.append(product(*sides).shape) or product(*sides))
     assert first_hits(np.ones((9, 2)), np.ones((items, 2)), [[0]] * 9).tolist() == [items] * 9
     assert seen == [(count, columns) for count in rows for columns in (8, 1)]
+
+
+def test_threads_find_the_same_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that several threads count at once, with ties and a crowd among them, give the ranks that one gives."""
+    rng = np.random.default_rng(3)
+    first, second = rng.integers(-2, 3, size=(90, 4)) * 1.0, rng.integers(-2, 3, size=(700, 4)) * 1.0
+    own = [list(range(place, 700, 90)) for place in range(90)]
+    monkeypatch.setattr(ranking, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(ranking, "_COLUMNS_AT_ONCE", 32)
+    monkeypatch.setattr(ranking, "_CROWD", 60)
+    expected = first_hits_both(first, second, own)
+    threads = set()
+    product = ranking._scores
+
+    def noted(*sides: NDArray[np.float32]) -> NDArray[np.float32]:
+        threads.add(get_ident())
+        time.sleep(0.001)  # another thread's turn
+        return product(*sides)
+
+    @contextlib.contextmanager
+    def four() -> Iterator[int]:
+        yield 4
+
+    monkeypatch.setattr(ranking, "_scores", noted)
+    monkeypatch.setattr(ranking, "_WORTH_THREADS", 0)
+    monkeypatch.setattr(ranking, "products_in_one_thread", four)
+    for found, one in zip(first_hits_both(first, second, own), expected, strict=True):
+        assert found.tolist() == one.tolist()
+    assert len(threads) == 4
 
 
 def test_the_matrix_of_all_scores_is_never_in_memory() -> None:

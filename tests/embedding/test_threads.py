@@ -1,4 +1,4 @@
-"""Torch's threads for a batch while others decode."""
+"""Torch's threads for a batch while others decode, and NumPy's for a product."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import pytest
 import torch
 from support.datasets import samples, write_dataset
 from support.small_clip import write_small_clip
+from threadpoolctl import ThreadpoolController
 
 from clip_eval.dataset import open_dataset
 from clip_eval.embedding import pipeline, threads
 from clip_eval.embedding import texts as texts_module
 from clip_eval.embedding.embedded import embed_dataset
-from clip_eval.embedding.threads import compute_threads
+from clip_eval.embedding.threads import compute_threads, products_in_one_thread
 from clip_eval.families.config import ClipConfig, TextConfig, VisionConfig
 from clip_eval.subject.candidate import Candidate
 from clip_eval.subject.launch import launched
@@ -56,3 +57,13 @@ def test_torch_has_its_threads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             seen.clear()
     finally:
         torch.set_num_threads(before)
+
+
+def test_products_take_their_threads_back() -> None:
+    """In the block NumPy's products take one thread, and the caller learns how many they took; afterwards as before."""
+    blas = ThreadpoolController().select(user_api="blas")
+    with blas.limit(limits=2):
+        with products_in_one_thread() as most:
+            assert most == 2
+            assert {library.num_threads for library in blas.lib_controllers} == {1}
+        assert {library.num_threads for library in blas.lib_controllers} == {2}
