@@ -1,8 +1,8 @@
 """A manifest of samples and a path template that names their image files: `manifest.jsonl` beside `dataset.toml`.
 
-A line of the manifest is a JSON object. `id` and `extension` are required; `label`, `caption`, `tags_transl_only`,
-`group`, `tags`, `negatives` and `split` are optional; the path template takes its fields from the same object. Labels
-come from the manifest only, never from file names.
+A line of the manifest is a JSON object. `id` and `extension` are required; `label`, `caption`, `captions`,
+`tags_transl_only`, `group`, `tags`, `negatives` and `split` are optional; the path template takes its fields from the
+same object. Labels come from the manifest only, never from file names.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def read_sample(line: Line, settings: DatasetSettings) -> Sample:
         path = settings.template.render(fields, extension=texts["extension"])
     except PathError as problem:
         raise ValueError(f"the template makes no path of it ({problem})") from problem
-    captions = _captions(texts["caption"], fields.get("tags_transl_only"))
+    captions = _captions(texts["caption"], _texts(fields, "captions") or [], fields.get("tags_transl_only"))
     split = fields.get("split")
     return Sample(
         id=texts["id"] or "",
@@ -116,11 +116,11 @@ def read_sample(line: Line, settings: DatasetSettings) -> Sample:
     )
 
 
-def _captions(caption: str | None, tags: object) -> tuple[str, ...]:
-    """The caption, or without one the tags in one line."""
+def _captions(caption: str | None, captions: list[str], tags: object) -> tuple[str, ...]:
+    """All captions, each once, or without one the tags in one line."""
     texts = [tag for tag in tags if isinstance(tag, str) and tag] if isinstance(tags, list) else []
-    text = caption or ", ".join(texts)
-    return (_mended(text),) if text else ()
+    own = [caption or "", *captions] if caption or captions else [", ".join(texts)]
+    return tuple(dict.fromkeys(_mended(text) for text in own if text))
 
 
 def _mended(text: str) -> str:
@@ -141,7 +141,7 @@ def _negatives(fields: Mapping[str, object], captions: tuple[str, ...]) -> tuple
     if found and not captions:
         raise ValueError("it has `negatives` and no `caption` that is right")
     if set(found) & set(captions):
-        raise ValueError("`negatives` holds its caption")
+        raise ValueError("`negatives` holds a caption of its image")
     return found
 
 

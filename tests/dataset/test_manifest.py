@@ -29,7 +29,10 @@ MISTAKES = [
     ({"label": 1}, "`label` is not a text"),
     ({"group": "\ud83d"}, "`group` holds a lone surrogate"),
     ({"negatives": "text"}, "`negatives` is not a list of texts"),
-    ({"negatives": ["something blue"]}, "`negatives` holds its caption"),
+    ({"negatives": ["something blue"]}, "`negatives` holds a caption of its image"),
+    ({"captions": "a dog"}, "`captions` is not a list of texts"),
+    ({"captions": ["a dog", ""]}, "`captions` is not a list of texts"),
+    ({"negatives": ["a"], "captions": ["a"]}, "`negatives` holds a caption of its image"),
     ({"negatives": ["a"], "caption": None}, "it has `negatives` and no `caption` that is right"),
 ]
 
@@ -162,6 +165,18 @@ def test_tags_are_the_caption_where_there_is_none(tmp_path: Path) -> None:
     entries = [{**entry, "caption": None, **more} for entry, more in zip(samples(4), fields, strict=True)]
     dataset = open_dataset(write_dataset(tmp_path, entries))
     assert [sample.captions for sample in dataset.samples()] == [("blue sky, 夏",), ("cut \ufffd",), (), ()]
+
+
+def test_an_image_may_have_several_captions(tmp_path: Path) -> None:
+    """A list, as of COCO's images, beside or instead of the one; each text once."""
+    fields: list[dict[str, object]] = [
+        {"captions": ["one dog", "a dog", "one dog"]},
+        {"caption": "a dog", "captions": ["one dog", "a dog"], "tags_transl_only": ["no"]},
+        {"captions": [], "tags_transl_only": ["dog"]},
+    ]
+    entries = [{**entry, "caption": None, **more} for entry, more in zip(samples(3), fields, strict=True)]
+    found = open_dataset(write_dataset(tmp_path, entries)).samples()
+    assert [sample.captions for sample in found] == [("one dog", "a dog"), ("a dog", "one dog"), ("dog",)]
 
 
 def test_samples_hold_the_bytes_of_their_images(tmp_path: Path) -> None:
