@@ -31,6 +31,7 @@ SHALLOW = {
     "batches.test_neighbours_do_not_matter",
     "calling_conventions",
     "calls",
+    "features.test_text_features_follow_the_mask",
     "gradients.test_recording_them_changes_no_value",
     "hidden_states.test_asking_for_states_changes_nothing",
     "hidden_states.test_attentions_leave_states_alone",
@@ -40,10 +41,13 @@ SHALLOW = {
     "masks",
     "output_objects",
     "output_shapes",
+    "reference_values.test_embeddings_and_logits[interior]",
+    "reference_values.test_nested_towers",
+    "reference_values.test_text_tower[interior]",
     "refusals",
     "threads",
 }
-"""Chapters and checks that ask what all layers share. The values of every layer are judged by the others."""
+"""Chapters, checks and cases that ask what all layers share. The values of every layer are judged by the others."""
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +122,7 @@ def test_what_does_not_load_or_leaves_scripts_stays_whole(deep: Path, tmp_path: 
 
 
 def marked() -> Iterator[str]:
-    """Chapters, and checks of other chapters, that are marked `shallow`."""
+    """Chapters, and checks and cases of other chapters, that are marked `shallow`."""
     for file in sorted(SUITE.glob("*/test_*.py")):
         module = importlib.import_module(f"clip_eval.suite.{file.parent.name}.{file.stem}")
         chapter = file.stem.removeprefix("test_")
@@ -127,12 +131,16 @@ def marked() -> Iterator[str]:
             yield chapter
             continue
         for name, check in inspect.getmembers(module, inspect.isfunction):
-            if any(mark.name == "shallow" for mark in getattr(check, "pytestmark", ())):
+            marks = getattr(check, "pytestmark", [])
+            if any(mark.name == "shallow" for mark in marks):
                 yield f"{chapter}.{name}"
+            for case in (case for mark in marks if mark.name == "parametrize" for case in mark.args[1]):
+                if any(mark.name == "shallow" for mark in getattr(case, "marks", ())):
+                    yield f"{chapter}.{name}[{case.values[0]}]"
 
 
 def test_the_checks_that_ask_them_are_these() -> None:
-    """No check of the values of weights, layers, gradients or outputs is among them."""
+    """No check of the values of weights, layers or gradients is among them, and of outputs only what a mask does."""
     assert set(marked()) == SHALLOW
 
 
@@ -147,8 +155,10 @@ def test_a_deep_checkpoint_passes_and_its_report_says_how(deep: Path, tmp_path: 
     ]
     last = f"encoder.layers.{DEPTH - 1}.mlp.fc1"
     broken = Runner().run(tower, parts=(masks, values), during=lambda patch: scale(patch, f"{last}.weight")).record
-    assert (outcomes(broken, masks), outcomes(broken, values)) == ({"passed"}, {"failed"})
-    assert {check.diverges_at for check in broken.checks if check.id == values} == {f"text_model.{last}"}
+    assert outcomes(broken, masks) == {"passed"}
+    judged = [check for check in broken.checks if check.id == values and "interior" not in str(check.case)]
+    assert len(judged) == 4  # of two masks, in two implementations of attention
+    assert {(check.outcome, check.diverges_at) for check in judged} == {("failed", f"text_model.{last}")}
 
 
 def outcomes(record: RunRecord, identity: str) -> set[str]:
