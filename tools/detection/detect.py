@@ -15,11 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import click
 from faults.catalogue import FAULTS, by_id, reach
 from faults.healthy import VARIANTS
 from faults.watch import CHECKPOINT, Sighting, Watch
 
+from clip_eval.progress import Progress
 from clip_eval.subject import transformers_release
 from clip_eval.user_values import DTYPES
 from clip_eval.verdict.run_record import RunRecord
@@ -68,8 +68,11 @@ def _pool(directory: str) -> ProcessPoolExecutor:
 
 
 def _shown(results: Iterable[Any], total: int, what: str) -> Iterator[Any]:
-    with click.progressbar(results, length=total, label=what) as bar:
-        yield from bar
+    progress = Progress(what, total)
+    for result in results:
+        progress.step()
+        yield result
+    progress.close()
 
 
 def _begin(directory: str) -> None:
