@@ -92,8 +92,9 @@ OTHER_REASONS = re.compile(
     r"|there is no \w+ here: it is of other releases|no \w+ can be used here|the tokenizer written in Python needs"
     r"|transformers [\d.]+ has no \w+ that can be used here|AutoTokenizer knows no tokenizer by the model_type"
     r"|transformers [\d.]+ does not document this"
+    r"|the checkpoint has no (vocab|tokenizer|special_tokens_map|added_tokens)\.json|the checkpoint has no merges\.txt"
 )
-"""Reasons that are of the run, the release or the environment, and not of the part."""
+"""Reasons that are of the run, the release that wrote the files or the environment, and not of the part."""
 
 _CLASSES = (*MODEL_CLASSES, CLASSIFIER, "get_text_features", "get_image_features")
 _PIXELS = ("images", "AutoImageProcessor", "CLIPImageProcessor", "CLIPImageProcessorPil", "CLIPImageProcessorFast")
