@@ -187,7 +187,8 @@ class _Side:
 
     def _settle(self, queries: NDArray[np.intp], items: NDArray[np.intp]) -> None:
         """Count those pairs whose float64 product is no less than that of the query's own item; arguments (pairs,)."""
-        few = (self.possible - self.certain)[queries] <= _CROWD  # (pairs,)
+        with self.counting:  # another thread may have added to one of both only
+            few = (self.possible[queries] - self.certain[queries]) <= _CROWD  # (pairs,)
         queries, items = queries[few], items[few]
         lost = queries[dots(self.queries, self.gallery, queries, items) >= self.best[queries]]
         with self.counting:
