@@ -167,6 +167,8 @@ class _Side:
         """
         nearest = np.fmax.reduce(scores, axis=axis)  # (queries of the block,)
         some = np.flatnonzero(nearest >= self.low[queries : queries + len(nearest)])  # those that an item has reached
+        if not len(some):
+            return
         if 2 * len(some) < len(nearest):  # as of a model that retrieves: most queries meet no rival in most blocks
             scores = scores.take(some, axis=1 - axis)
         else:

@@ -263,8 +263,8 @@ def bench(name: str, checkpoint: Path, dataset: Path, scratch: Path, rounds: int
 def main() -> None:
     """Measure, print, and write bench.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", type=int, default=512, metavar="N", help="images through the shipped checkpoint")
-    parser.add_argument("--large", type=int, default=256, metavar="N", help="images through the ViT-B/32; 0 for none")
+    parser.add_argument("--small", type=int, default=2048, metavar="N", help="images through the shipped checkpoint")
+    parser.add_argument("--large", type=int, default=128, metavar="N", help="images through the ViT-B/32; 0 for none")
     parser.add_argument("--captions", type=int, default=5, metavar="N", help="of each image")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)

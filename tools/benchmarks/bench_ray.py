@@ -1,4 +1,4 @@
-"""Ray's rate beside the local engine's: `python tools/benchmarks/bench_ray.py --images 32000`, with `clip-eval[ray]`.
+"""Ray's rate beside the local engine's: `python tools/benchmarks/bench_ray.py --images 60000`, with `clip-eval[ray]`.
 
 Both engines embed the same synthetic JPEGs of 640 x 480 with the shipped small checkpoint, each into a new store, Ray
 with two workers. A file is one of 256 pictures with its number behind the end of the image, which decoders pass over:
@@ -49,7 +49,7 @@ class Watch:
 
 def write_files(root: Path, images: int) -> Path:
     """Write a manifest of so many JPEGs that differ."""
-    pictures = write_photos(root / "pictures", min(images, PICTURES))
+    pictures = write_photos(root / "pictures", min(images, PICTURES), captions_each=1)
     known = [file.read_bytes() for file in sorted((pictures / "photos").iterdir())]
     (root / "photos").mkdir()
     for number in range(images):
@@ -71,7 +71,7 @@ def watched(options: EmbedOptions) -> Watch:
 def main() -> None:
     """Measure, and print both rates."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=32_000)
+    parser.add_argument("--images", type=int, default=60_000)
     images = parser.parse_args().images
     print("| engine | start-up, s | images a second | whole run, s |\n|---|---|---|---|", flush=True)
     rates = {}
