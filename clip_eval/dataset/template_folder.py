@@ -99,7 +99,9 @@ class TemplateFolder:
             return self._agreed(problem)
         except MismatchError:
             needed = f" with a value for {', '.join(sorted(present))}" if present else ""
-            raise ValueError(f"its path does not match the template {template.text!r}{needed}") from None
+            expected = {name: template.fields[name].expects for name in template.names if template.fields[name].pattern}
+            kinds = "".join(f"; {name} is {what} unless [kinds] says otherwise" for name, what in expected.items())
+            raise ValueError(f"its path does not match the template {template.text!r}{needed}{kinds}") from None
         except PathError as problem:  # too many ways to read it were tried
             raise ValueError(f"its path cannot be read back ({problem})") from problem
 

@@ -103,18 +103,24 @@ def _require_processors(checkpoint: Checkpoint) -> None:
 
 
 def _look_over(dataset: Dataset) -> int:
-    """Return how many entries a dataset has. Images that are missing are counted later.
+    """Return how many entries a dataset has. Those that cannot be read are counted later.
 
     Raises:
-        DatasetError: it has none, or an id twice.
+        DatasetError: it has none, none that can be read, or an id twice.
     """
     ids = UniqueIds(dataset.root)
-    count = 0
+    count = readable = 0
+    first = ""
     for entry in counted(dataset.entries(images=False), "samples"):
         count += 1
         ids.add(entry)
+        readable += entry.problem is None
+        first = first or ("" if entry.problem is None else f"{entry.where}: {entry.problem}")
     if not count:
         raise DatasetError("the dataset holds no sample", where=dataset.root, fix="Add samples and their images")
+    if not readable:
+        what = f"not one of {count:,} samples can be read, the first one is {first}"
+        raise DatasetError(what, where=dataset.root, fix="Correct that place; the others may have the same cause")
     return count
 
 

@@ -76,11 +76,6 @@ class Chapter:
             measurement for check in self.checks for measurement in check.measurements if measurement.ratio is not None
         )
 
-    @property
-    def needs_a_look(self) -> bool:
-        """Whether a check of the chapter failed, crashed or was not run."""
-        return any(check.outcome in ("failed", "error", "not_run") for check in self.checks)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeWords:

@@ -92,7 +92,10 @@ def test_paths_that_do_not_match_are_told(tmp_path: Path) -> None:
         pass
     (root / "linked").symlink_to(root / "blue")
     told = problems(open_dataset(root))
-    missing = "its path does not match the template '{genre}/{artist}_{id}' with a value for artist, genre"
+    missing = (
+        "its path does not match the template '{genre}/{artist}_{id}' with a value for artist, genre; "
+        "id is a work number such as 123, or 123_p0 for a page unless [kinds] says otherwise"
+    )
     assert told.pop("linked") == "links to directories are not followed"
     assert told.pop("red/A_1.png") == "the label 'red' is not one of zero_shot.classes"
     assert told == dict.fromkeys(

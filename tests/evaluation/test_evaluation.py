@@ -202,6 +202,13 @@ def test_an_empty_dataset_is_refused(run: Run, model: Path, tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dataset_that_cannot_be_read_at_all_is_refused(run: Run, model: Path, dataset: Path) -> None:
+    """Said of the first sample, before anything is loaded, and not that no sample has a caption."""
+    (dataset / "dataset.toml").write_text(SETTINGS.replace("{user}", "{user}_"), encoding="utf-8")
+    ended = run("evaluate", model, "--dataset", dataset, "--task", "image_to_text")
+    assert_refused(ended, "not one of 30 samples can be read, the first one is Mira_/green_100.png: No such file")
+
+
 def test_embeddings_that_are_not_finite_fail(monkeypatch: pytest.MonkeyPatch, model: Path, dataset: Path) -> None:
     """They count as wrong, as in the gate, and the samples are named."""
     sees_colours(monkeypatch, broken=("103", "104"))

@@ -42,7 +42,6 @@ class Colour:
     OPEN = "#7a4d00"
     BAR = "#2f7d5b"
     TRACK = "#dfe4ea"
-    LINK = "#1a4f8b"
 
 
 @dataclass(frozen=True, slots=True)
