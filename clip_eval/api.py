@@ -150,7 +150,7 @@ def record(
         add_to=_place(add_to, "add_to"),
         reports=_place(report, "report"),
         speeds=throughput,
-        say=_silent if quiet else _say,
+        quiet=quiet,
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any, TypeVar
 
-__all__ = ["HandedOn", "Progress", "counted", "handed_on", "is_handed_on", "say", "seconds_left"]
+__all__ = ["HandedOn", "Progress", "counted", "handed_on", "hushed", "is_handed_on", "say", "seconds_left"]
 
 _Item = TypeVar("_Item")
 
@@ -57,6 +57,21 @@ def handed_on(wanted: bool = True) -> Iterator[HandedOn]:
 def is_handed_on() -> bool:
     """Whether the process that started this one shows its progress."""
     return bool(os.environ.get(_DESCRIPTOR))
+
+
+@contextlib.contextmanager
+def hushed(wanted: bool = True) -> Iterator[None]:
+    """Show no progress in the block, neither of this process nor of its children; nothing changes if not wanted."""
+    before = os.environ.get(_DESCRIPTOR)
+    if wanted:
+        os.environ[_DESCRIPTOR] = ""
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[_DESCRIPTOR] = before
+        elif wanted:
+            del os.environ[_DESCRIPTOR]
 
 
 def say(line: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from clip_eval import progress
 from clip_eval.processes import child_environment
-from clip_eval.progress import Progress, counted, handed_on, is_handed_on, say, seconds_left
+from clip_eval.progress import Progress, counted, handed_on, hushed, is_handed_on, say, seconds_left
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="descriptors are handed on as POSIX systems do")
 
@@ -106,6 +106,25 @@ def test_a_child_writes_where_its_parent_does(capfd: pytest.CaptureFixture[str])
                 pass_fds=stream.descriptors, stderr=subprocess.DEVNULL, check=True,
             )  # fmt: skip
         assert capfd.readouterr().err == ("clip-eval: one\nclip-eval: two\n" if wanted else "")
+
+
+@pytest.mark.parametrize("outer", [None, ""])
+def test_nothing_is_shown_in_a_hushed_block(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, outer: str | None
+) -> None:
+    """Neither by this process nor by a child; afterwards all is as it was before."""
+    monkeypatch.delenv("CLIP_EVAL_PROGRESS", raising=False)
+    if outer is not None:
+        monkeypatch.setenv("CLIP_EVAL_PROGRESS", outer)
+    with hushed(), handed_on() as handed:
+        say("recording")
+        Progress("checks of clip", 100).close()
+        assert handed.environment() == {"CLIP_EVAL_PROGRESS": ""}
+    assert capsys.readouterr().err == ""
+    assert os.environ.get("CLIP_EVAL_PROGRESS") == outer
+    with hushed(False):
+        say("recording")
+    assert capsys.readouterr().err == ("clip-eval: recording\n" if outer is None else "")
 
 
 def test_a_stream_that_is_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from clip_eval.cli.embed import embed
 from clip_eval.cli.evaluate import evaluate
 from clip_eval.cli.exit_code import ends_the_process
 from clip_eval.cli.history import history
-from clip_eval.cli.option_values import a_name, a_place, settings_options, settings_values
+from clip_eval.cli.option_values import a_name, a_place, quiet_option, settings_options, settings_values
 from clip_eval.cli.path import path
 from clip_eval.cli.report import report
 from clip_eval.errors import ClipEvalError
@@ -143,8 +143,15 @@ def gate(checkpoint: str, keyword: str | None, verbose: bool, quiet: bool, margi
 @click.option("--throughput", "speeds", is_flag=True, help="Record how fast it is on this machine too.")
 @click.option("--report", "reports", callback=a_place, metavar="DIR", help="Keep the reports of the suite there.")
 @settings_options(RecordOptions)
+@quiet_option
 def record(
-    checkpoint: str, pack: Path | None, existing: Path | None, speeds: bool, reports: Path | None, **options: Any
+    checkpoint: str,
+    pack: Path | None,
+    existing: Path | None,
+    speeds: bool,
+    reports: Path | None,
+    quiet: bool,
+    **options: Any,
 ) -> int:
     """Record an approved release as a pack.
 
@@ -158,9 +165,7 @@ def record(
     if (pack is None) == (existing is None):
         raise click.UsageError("give either --out PACK for a new pack, or --add-to PACK for an existing one")
     settings = Settings(model=checkpoint, throughput=False, **settings_values(options))
-    approval = approve(
-        settings, out=pack, add_to=existing, speeds=speeds, reports=reports, say=lambda line: click.echo(line, err=True)
-    )
+    approval = approve(settings, out=pack, add_to=existing, speeds=speeds, reports=reports, quiet=quiet)
     click.echo(paragraph(approval.message))
     for reason in approval.reasons:
         click.echo(paragraph(reason, first="- "))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,7 +24,7 @@ from clip_eval.errors import CheckpointError, OutputError, PackError, UsageError
 from clip_eval.files.folder_lock import owned, reserved
 from clip_eval.files.read_write import read_text, writable_directory
 from clip_eval.oracle.expected.exact import ExactReference
-from clip_eval.progress import say
+from clip_eval.progress import hushed, say
 from clip_eval.run.declared_checks import declared_checks
 from clip_eval.run.hermetic_pytest import run_gate
 from clip_eval.run.session import Session
@@ -58,7 +58,7 @@ def record(
     add_to: Path | None = None,
     speeds: bool = False,
     reports: Path | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    quiet: bool = False,
 ) -> Approval:
     """Run the suite in float32 and, if it passes, write a pack or approve one more environment in an existing one.
 
@@ -68,7 +68,7 @@ def record(
         add_to: an existing pack. Its own checks run too: the weights must be the pack's and the numbers must match.
         speeds: also record how fast the release is on this machine, in the dtype that the checkpoint is stored in.
         reports: directory that keeps the reports of the suite; by default only those of a refusal are kept.
-        say: called with a line on each step, once everything that the user named has been opened.
+        quiet: show no progress on stderr.
 
     Returns:
         Exit code 0 where the release is approved. Else the gate's, 1 or 10: no pack is written then, and the gate's
@@ -87,13 +87,14 @@ def record(
         settings, baseline=None, accepted=None, dtype="float32", new_weights=False, throughput=False, policy=None,
         baseline_python=None, out=None,
     )  # fmt: skip
-    gated = _Gated(None if reports is None else writable_directory(reports), say)
-    if out is not None:
-        with reserved(out):
-            return _record_new(plain, out, gated, speeds=speeds)
-    directory = Path(str(add_to))
-    approval = _approve(plain, directory, gated)
-    return _with_speed(approval, plain, directory) if speeds and approval.exit_code == 0 else approval
+    kept = None if reports is None else writable_directory(reports)
+    with hushed(quiet):
+        if out is not None:
+            with reserved(out):
+                return _record_new(plain, out, kept, speeds=speeds)
+        directory = Path(str(add_to))
+        approval = _approve(plain, directory, kept)
+        return _with_speed(approval, plain, directory) if speeds and approval.exit_code == 0 else approval
 
 
 def build_pack(session: Session) -> Pack:
@@ -118,21 +119,13 @@ def build_pack(session: Session) -> Pack:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Gated:
-    """How the suite is run: where its reports are kept, and what is called with lines of progress."""
-
-    reports: Path | None
-    say: Callable[[str], None]
-
-
-def _record_new(settings: Settings, out: Path, gated: _Gated, *, speeds: bool) -> Approval:
+def _record_new(settings: Settings, out: Path, reports: Path | None, *, speeds: bool) -> Approval:
     writable_directory(out)
     if out.is_dir() and any(out.iterdir()):
         is_pack = (out / MANIFEST).is_file()
         fix = f"Name a new directory{', or approve one more environment with --add-to' if is_pack else ''}"
         raise OutputError(f"the directory {'holds a pack' if is_pack else 'is not empty'}", where=out, fix=fix)
-    run = _gate(settings, gated)
+    run = _gate(settings, reports)
     if isinstance(run, Approval):
         return run
     say("the suite passes; recording outputs and surface")
@@ -146,13 +139,13 @@ def _record_new(settings: Settings, out: Path, gated: _Gated, *, speeds: bool) -
     return Approval(0, f"recorded {pack.source} in {out}: {pack.recorded_in} is approved")
 
 
-def _approve(settings: Settings, directory: Path, gated: _Gated) -> Approval:
+def _approve(settings: Settings, directory: Path, reports: Path | None) -> Approval:
     if settings.dataset is not None:
         fix = "Give --dataset together with --out only"
         raise UsageError("task scores belong to the checkpoint, not to an environment", fix=fix)
     pack = open_pack(directory)
     _require_same_files(pack, Session(settings).candidate.checkpoint, directory)
-    run = _gate(replace(settings, baseline=str(directory)), gated)
+    run = _gate(replace(settings, baseline=str(directory)), reports)
     if isinstance(run, Approval):
         return run
     say("the suite passes; recording the surface")
@@ -222,33 +215,32 @@ def _counted(different: Sequence[SurfaceChange]) -> str:
     return f"{len(different)} {'entry differs' if len(different) == 1 else 'entries differ'} ({shown}{more})"
 
 
-def _gate(settings: Settings, gated: _Gated) -> RunRecord | Approval:
+def _gate(settings: Settings, reports: Path | None) -> RunRecord | Approval:
     """The record of a gate run that allows approval, or the refusal. Without `reports`, the reports are kept after a
     refusal only.
     """
-    reports = gated.reports or Path(tempfile.mkdtemp(prefix="clip-eval-record-"))
+    kept = reports or Path(tempfile.mkdtemp(prefix="clip-eval-record-"))
     judged = False
     try:
         code = run_gate(
-            replace(settings, out=reports),
+            replace(settings, out=kept),
             quiet=True,
             progress=True,
-            opened=lambda: gated.say(f"running the suite on {settings.model} in float32"),
+            opened=lambda: say(f"running the suite on {settings.model} in float32"),
         )
-        judged = (reports / "run.json").is_file()
+        judged = (kept / "run.json").is_file()
     finally:
-        if not judged and gated.reports is None:
-            shutil.rmtree(reports)
+        if not judged and reports is None:
+            shutil.rmtree(kept)
     if not judged:
         return Approval(code, f"not recorded: the gate ended with exit code {code} and judged nothing")
-    run = load(read_text(reports / "run.json", error=OutputError), where=reports / "run.json")
+    run = load(read_text(kept / "run.json", error=OutputError), where=kept / "run.json")
     decision = _apart_from_surface(run)
     if decision.verdict != "pass":
-        report = reports / "report.html"
-        message = f"not recorded, the gate says {decision.headline}. See {report}"
+        message = f"not recorded, the gate says {decision.headline}. See {kept / 'report.html'}"
         return Approval(EXIT_CODES[decision.verdict], message, decision.reasons)
-    if gated.reports is None:
-        shutil.rmtree(reports)
+    if reports is None:
+        shutil.rmtree(kept)
     return run
 
 

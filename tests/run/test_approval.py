@@ -91,14 +91,22 @@ def eager(model: Path, **options: Any) -> Settings:
     return Settings(model=str(model), attention="eager", **options)
 
 
+@pytest.mark.parametrize("quiet", [False, True])
 def test_record_gates_in_float32_and_writes_the_pack(
-    model: Path, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path,
+    session: Session,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    quiet: bool,
 ) -> None:
     """Recording runs the suite in float32, without throughput and against nothing, then writes what it saw."""
     observing(monkeypatch, SOME_SURFACE)
     asked = gate_that(monkeypatch, session)
-    found = record(eager(model, dtype="bfloat16"), out=tmp_path / "pack")
+    found = record(eager(model, dtype="bfloat16"), out=tmp_path / "pack", quiet=quiet)
     assert found.exit_code == 0
+    said = [f"running the suite on {model} in float32", "the suite passes; recording outputs and surface"]
+    assert capsys.readouterr().err == ("" if quiet else "".join(f"clip-eval: {line}\n" for line in said))
     assert f"recorded {model.name} in {tmp_path / 'pack'}" in found.message
     assert (asked[0].dtype, asked[0].throughput, asked[0].baseline) == ("float32", False, None)
     assert not cast("Path", asked[0].out).exists()
