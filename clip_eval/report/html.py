@@ -28,7 +28,7 @@ from clip_eval.verdict.changes import CONSEQUENCES, by_consequence, grouped
 from clip_eval.verdict.deviations import declared_deviation
 from clip_eval.verdict.measurement import format_number
 from clip_eval.verdict.plain_values import Json
-from clip_eval.verdict.reasons import by_cause, deviating, of_changes, of_merits, of_scope
+from clip_eval.verdict.reasons import deviating, findings, of_changes, of_merits, of_scope
 from clip_eval.verdict.run_record import RunRecord
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def render_html(record: RunRecord, trends: Sequence[Trend] = ()) -> str:
     from markupsafe import Markup
 
     counting = summary.counting(record)
-    broken = [check for check in by_cause(record.checks) if check not in counting]
+    broken = findings(check for check in record.checks if check not in counting)
     groups = grouped(record.surface_changes)
     script = page_script("tables.js", "report.js")
     return (
@@ -56,6 +56,7 @@ def render_html(record: RunRecord, trends: Sequence[Trend] = ()) -> str:
         .render(
             record=record,
             broken=broken,
+            broken_count=sum(1 + len(followers) for _, followers in broken),
             counting=counting,
             consequences=by_consequence([group for group in groups if group.open]),
             accepted=[group for group in groups if not group.open],

@@ -13,7 +13,7 @@ from clip_eval.report.text import OUTCOME_WORDS, clip, count_outcomes, noted, po
 from clip_eval.verdict.acceptances import draft
 from clip_eval.verdict.changes import CONSEQUENCES, ChangeGroup, by_consequence, grouped
 from clip_eval.verdict.measurement import format_number
-from clip_eval.verdict.reasons import by_cause, of_changes, of_merits
+from clip_eval.verdict.reasons import findings, of_changes, of_merits
 from clip_eval.verdict.run_record import CheckResult, RunRecord, SubjectInfo, SurfaceChange
 
 __all__ = ["changes_in_full", "literal", "render_markdown", "table"]
@@ -112,13 +112,27 @@ def _scope(record: RunRecord) -> list[str]:
 
 def _failures(record: RunRecord) -> list[str]:
     counting = summary.counting(record)
-    broken = [check for check in by_cause(record.checks) if check not in counting]
-    if not broken:
+    found = findings(check for check in record.checks if check not in counting)
+    if not found:
         return []
-    sections = ["\n".join(_failure(check)) for check in broken[:_SHOWN_FAILURES]]
+    sections = ["\n".join([*_failure(lead), *_followers(others)]) for lead, others in found[:_SHOWN_FAILURES]]
     kept = _within(sections, _ROOM_FOR_FAILURES)
-    left = [f"{len(broken) - len(kept)} more are in report.html."] if len(kept) < len(broken) else []
+    left = [f"{len(found) - len(kept)} more are in report.html."] if len(kept) < len(found) else []
     return ["## Failing checks", "", *kept, *left]
+
+
+def _followers(checks: Sequence[CheckResult]) -> list[str]:
+    if not checks:
+        return []
+    heading = f"{len(checks)} more {'check' if len(checks) == 1 else 'checks'} failed, and may follow from it"
+    shown = [_in_a_line(check) for check in checks[:_SHOWN_FAILURES]]
+    left = [f"- and {len(checks) - len(shown)} more, in report.html"] if len(shown) < len(checks) else []
+    return [*_folded(heading, [*shown, *left]), ""]
+
+
+def _in_a_line(check: CheckResult) -> str:
+    wrong = next((line.text for line in failure_lines(check) if line.label in ("cause", "error")), "")
+    return f"- {_code(check.name)}{': ' if wrong else ''}{_long(wrong)}"
 
 
 def _failure(check: CheckResult) -> list[str]:

@@ -18,6 +18,7 @@ __all__ = [
     "deviating",
     "failed_names",
     "failures",
+    "findings",
     "first_cause",
     "gaps",
     "listed",
@@ -117,6 +118,23 @@ def by_cause(checks: Iterable[CheckResult]) -> list[CheckResult]:
     broken = [check for check in checks if check.outcome in ("failed", "error")]
     names = failed_names(broken)
     return sorted(broken, key=lambda check: (check.because in names, check.outcome == "error", _rank(check)))
+
+
+def findings(checks: Iterable[CheckResult]) -> list[tuple[CheckResult, list[CheckResult]]]:
+    """Failed checks and errors that follow from no other one, in order, each with those that may follow from it."""
+    broken = by_cause(checks)
+    failed = {check.name: check for check in broken if check.outcome == "failed"}
+
+    def root(check: CheckResult) -> str:
+        passed: set[str] = set()  # a record that was edited may lead in a circle
+        while check.because in failed and check.name not in passed:
+            passed.add(check.name)
+            check = failed[check.because]
+        return check.name
+
+    roots = {check.name: root(check) for check in broken}
+    leads = [check for check in broken if roots[check.name] == check.name]
+    return [(lead, [one for one in broken if one is not lead and roots[one.name] == lead.name]) for lead in leads]
 
 
 def first_cause(checks: Sequence[CheckResult], scope: Scope) -> str | None:

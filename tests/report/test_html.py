@@ -218,6 +218,30 @@ def test_a_consequence_leads_to_its_cause() -> None:
     assert text.index(f"<code>{root.name}</code> <span") < text.index(f"<code>{follower.name}</code> <span")
 
 
+def test_what_follows_from_a_failure_is_folded_below_it() -> None:
+    """One cause is one card: the others lie in a fold that counts them, those that follow from one of them, too."""
+    root = sample.failed_check()
+    first = sample.check("a.first", outcome="failed", because=root.name)
+    second = sample.check("a.second", outcome="failed", because=first.name)
+    apart = sample.check("b.apart", outcome="error", because="no.such[check]")
+    record = dataclasses.replace(sample.failing_record(), checks=(second, apart, first, root))
+    section = render_html(record).partition('<h2 id="failing">')[2].partition("</section>")[0]
+    assert f"2 more checks failed, and may follow from <code>{root.name}</code>" in section
+    outside = re.sub(r'<details class="fold">.*?</article>\s*</details>', "", section, flags=re.DOTALL)
+    assert [name for name in (root.name, apart.name) if f'id="check-{name}"' in outside] == [root.name, apart.name]
+    assert [name for name in (first.name, second.name) if f'id="check-{name}"' in outside] == []
+
+
+def test_causes_that_lead_in_a_circle_are_shown() -> None:
+    """A record that was edited can say that two failures follow from each other: both have their cards."""
+    pair = (
+        sample.check("a.first", outcome="failed", because="a.second"),
+        sample.check("a.second", outcome="failed", because="a.first"),
+    )
+    text = render_html(dataclasses.replace(sample.failing_record(), checks=pair))
+    assert all(text.count(f'<article class="failure" id="check-{one.name}"') == 1 for one in pair)
+
+
 def test_a_failed_scope_is_not_shown_as_passed() -> None:
     """A scope that was judged and failed says failed; one with gaps says that it was not judged in full."""
     text = Page(render_html(sample.failing_record())).text

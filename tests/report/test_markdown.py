@@ -40,6 +40,18 @@ def test_a_fail_has_the_five_lines_of_each_failure() -> None:
         assert [f"**{line.label}**" in section for line in failure_lines(check)] == [True] * len(failure_lines(check))
 
 
+def test_what_follows_from_a_failure_is_a_line_in_a_fold() -> None:
+    """One cause is one section; the first forty of what may follow from it have a line each, the rest is counted."""
+    root = sample.failed_check()
+    followers = tuple(sample.check(f"a.follower_{number}", outcome="failed", because=root.name) for number in range(45))
+    text = render_markdown(dataclasses.replace(sample.failing_record(), checks=(*followers, root)))
+    section = text.partition("## Failing checks\n")[2].partition("\n## ")[0]
+    assert section.count("\n### `") == 1
+    assert "<summary>45 more checks failed, and may follow from it</summary>" in section
+    assert section.count("\n- `a.follower_") == 40
+    assert "- and 5 more, in report.html" in section
+
+
 def test_reasons_are_listed() -> None:
     """Each reason is one item."""
     record = sample.inconclusive_record()
