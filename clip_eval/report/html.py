@@ -29,7 +29,7 @@ from clip_eval.verdict.deviations import declared_deviation
 from clip_eval.verdict.measurement import format_number
 from clip_eval.verdict.plain_values import Json
 from clip_eval.verdict.reasons import deviating, findings, of_changes, of_merits, of_scope
-from clip_eval.verdict.run_record import RunRecord
+from clip_eval.verdict.run_record import CheckResult, RunRecord
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -58,6 +58,7 @@ def render_html(record: RunRecord, trends: Sequence[Trend] = ()) -> str:
             broken=broken,
             broken_count=sum(1 + len(followers) for _, followers in broken),
             counting=counting,
+            softened=_softened(record),
             consequences=by_consequence([group for group in groups if group.open]),
             accepted=[group for group in groups if not group.open],
             draft=draft(record.surface_changes),
@@ -98,9 +99,15 @@ def _pressing(record: RunRecord) -> list[str]:
     return [one for one in record.reasons if not one.startswith(cards) and not any(tells(one) for tells in told)]
 
 
+def _softened(record: RunRecord) -> list[CheckResult]:
+    """Checks that failed and only warn, but for those that count changes, which are told as such."""
+    told = {change.check for change in record.surface_changes}
+    return [check for check in record.checks if check.outcome == "warned" and check.id not in told]
+
+
 def _targets(record: RunRecord) -> dict[str, str]:
     """Where the names in a sentence lead: to the failure, and to the row of a check that was not run."""
-    told = (check for check in record.checks if check.outcome in ("failed", "error", "not_run"))
+    told = (check for check in record.checks if check.outcome in ("failed", "warned", "error", "not_run"))
     return {check.name: anchor("check", check.name) for check in told}
 
 

@@ -70,6 +70,15 @@ def test_warnings_are_told(softened: RunRecord) -> None:
         assert "passed, with warnings" in text
 
 
+def test_a_check_that_only_warns_has_its_lines(softened: RunRecord) -> None:
+    """It has a card as a failure has, apart from them, and the sentences that name it lead there."""
+    page, name = render_html(softened), sample.failed_check().name
+    warnings = page.partition('<h2 id="warned">')[2].partition("</section>")[0]
+    assert f'<article class="failure softer" id="check-{name}"' in warnings
+    assert "observed 1.284071" in warnings
+    assert 'id="failing"' not in page
+
+
 def test_a_warning_is_no_failed_test_case(softened: RunRecord) -> None:
     """JUnit has it as skipped, with what failed."""
     root = ElementTree.fromstring(render_junit(softened))

@@ -48,7 +48,7 @@
     if (check.because) say(check.outcome === "failed" ? "May follow from " : "Because of ", link(check.because_anchor, check.because));
     if (check.deviation) say("Declared deviation: ", make("code", "", check.deviation));
     if (check.module) say("Diverges first at ", make("code", "", check.module));
-    if (["failed", "error"].includes(check.outcome)) say("", link(anchorOf(check), "How it failed"));
+    if (["failed", "error", "warned"].includes(check.outcome)) say("", link(anchorOf(check), "How it failed"));
     if (check.rerun) say("Run again: ", make("code", "", check.rerun));
     if (check.measured.length) inside.append(measurements(check));
     const here = make("a", "", "Link to this check");
