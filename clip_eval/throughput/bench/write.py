@@ -9,7 +9,7 @@ from clip_eval.errors import OutputError
 from clip_eval.files.folder_lock import clear
 from clip_eval.files.read_write import write_text
 from clip_eval.report.page import page_environment
-from clip_eval.throughput.bench.charts import charts
+from clip_eval.throughput.bench.curves import curves
 from clip_eval.throughput.bench.markdown import at_once_words, compiled_words, markdown, outcome_words
 from clip_eval.throughput.bench.results import Bench
 from clip_eval.verdict.measurement import format_number
@@ -41,7 +41,7 @@ def render_html(bench: Bench) -> str:
     environment.filters.update(number=format_number)
     return environment.get_template("bench.html.j2").render(
         bench=bench,
-        charts=charts(bench),
+        curves=curves(bench),
         outcome_words=outcome_words,
         compiled_words=compiled_words,
         at_once_words=at_once_words,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
@@ -23,7 +24,7 @@ from clip_eval.throughput import clock, sweep
 from clip_eval.throughput.bench import Bench, Options, run_bench, write_bench
 from clip_eval.throughput.bench import many_devices as at_once
 from clip_eval.throughput.bench import run as bench_run
-from clip_eval.throughput.bench.charts import charts
+from clip_eval.throughput.bench.curves import curves
 from clip_eval.throughput.bench.many_devices import compute_at_once
 from clip_eval.throughput.bench.markdown import at_once_words, compiled_words, markdown, outcome_words, terminal
 from clip_eval.throughput.bench.recommend import recommend
@@ -125,17 +126,20 @@ def test_the_terminal_holds_it(found: Bench) -> None:
     assert "Run images in float32 sdpa, by 2." in " ".join(lines)
 
 
-def test_curves_cover_their_points(found: Bench) -> None:
-    """Three drawings by batch and one by text length; every point is in the frame, and no drawing fetches anything."""
-    drawn = charts(found)
-    assert [chart.title for chart in drawn] == ["Images a second", "Texts a second", "Pairs a second", "Texts a second"]
-    for chart in drawn:
-        assert len(chart.lines) == 4
-        assert all(64 <= x <= 624 and 16 <= y <= 216 for line in chart.lines for x, y in line.marks)
-        assert len({line.dashes for line in chart.lines}) == 4
+def test_curves_have_a_line_for_each_configuration(found: Bench) -> None:
+    """Three pictures by batch and one by text length; four lines that differ; no picture fetches anything."""
+    drawn = curves(found)
+    by_batch = [f"{kind} a second, by rows of a batch." for kind in ("Images", "Texts", "Pairs")]
+    assert [picture.caption for picture in drawn] == [*by_batch, "Texts a second, by tokens of a text."]
+    for picture in drawn:
+        root = ElementTree.fromstring(picture.svg)
+        words = [node.text for node in root.iter("text")]
+        assert [one.name for one in found.configurations if one.name not in words] == []
+        lines = [style for node in root.iter("path") if "fill: none" in (style := node.get("style", ""))]
+        assert len({style for style in lines if "stroke-width: 1.5" in style}) == 4
     page = render_html(found)
-    assert page.count("<polyline") == 16
-    assert "http" not in page.replace("http-equiv", "")
+    assert page.count('class="picture"') == 4
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/", "")
 
 
 def test_names_are_text(found: Bench) -> None:
