@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -209,4 +210,4 @@ def _levels(pixels: Pixels, deviations: Deviations, *, rounded: bool = False) ->
 
 
 def _state(picture: Image.Image) -> str:
-    return f"{picture.mode} {picture.size} {sorted(picture.info)} {hash(picture.tobytes())}"
+    return f"{picture.mode} {picture.size} {sorted(picture.info)} {hashlib.sha256(picture.tobytes()).hexdigest()[:16]}"
